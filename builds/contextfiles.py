@@ -13,7 +13,7 @@ import os
 import stat
 
 from pybuild.cache.disk.plainfile import NotPlain, plain
-from pybuild.executor.files.tree import Place, Tree
+from pybuild.executor.files.tree import Tree, TreePlace
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
 
@@ -126,7 +126,7 @@ def _open_inside(context: str, name: str, failed: str) -> int | None:
     return fd
 
 
-def _located(tree: Tree, name: str, failed: str) -> Place | None:
+def _located(tree: Tree, name: str, failed: str) -> TreePlace | None:
     try:
         place = tree.locate(name)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.executor.workers.job import elsewhere
+from pybuild.executor.workers.job import WorkerModule
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pybuild.executor.steps.execop import Secrets
     from pybuild.executor.trees.contexttrees import LocalTrees
 else:
-    jobs = elsewhere("pybuild.executor.files.jobs")
+    jobs = WorkerModule("pybuild.executor.files.jobs")
 
 
 class BuildSources:

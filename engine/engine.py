@@ -21,7 +21,7 @@ from pybuild.engine.settings import Settings
 from pybuild.executor import network
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.layers import Layers
-from pybuild.executor.workers.job import Answer, Args, elsewhere, job
+from pybuild.executor.workers.job import Answer, Args, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.printable import in_log
 from pybuild.solver.drive import Solver
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pybuild.registry.client.credentials import Credentials
     from pybuild.registry.client.hosts import Hosts
 else:
-    jobs = elsewhere("pybuild.executor.files.jobs")
+    jobs = WorkerModule("pybuild.executor.files.jobs")
 
 
 class Closing(Protocol):

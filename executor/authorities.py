@@ -128,15 +128,15 @@ def certificates(text: str) -> list[bytes]:
     Raises:
         ValueError: one is none.
     """
-    found: dict[bytes, None] = {}
+    unique: dict[bytes, None] = {}
     for part in text.split(_BEGIN)[1:]:
         body, end, _ = part.partition(_END)
         if end:
             certificate = ssl.PEM_cert_to_DER_cert(f"{_BEGIN}{body}{_END}")
             if certificate[:1] != b"\x30":  # a SEQUENCE, as every certificate is
                 raise ValueError("not the text of one")
-            found[certificate] = None
-    return list(found)
+            unique[certificate] = None
+    return list(unique)
 
 
 def trust_store(trusted: Sequence[bytes]) -> bytes:
@@ -202,9 +202,9 @@ def _read(path: str) -> list[bytes]:
         raise UserError(f"certificate authority {path}: {reason}", hints=hints) from error
     problem = "no certificate in it"
     try:
-        found = certificates(data.decode("utf-8", "replace")) if len(data) <= _MOST_BYTES else []
+        read = certificates(data.decode("utf-8", "replace")) if len(data) <= _MOST_BYTES else []
     except ValueError as error:
-        found, problem = [], f"a certificate in it is damaged: {error}"
-    if not found:
+        read, problem = [], f"a certificate in it is damaged: {error}"
+    if not read:
         raise UserError(f"certificate authority {path}: {problem}", hints=hints)
-    return found
+    return read

@@ -65,11 +65,11 @@ def find_devices(
     if not devices:
         return DeviceEdits()
     known, unread = _read_all(directories or DIRECTORIES)
-    wanted: dict[str, _Known] = {}
+    chosen: dict[str, _Known] = {}
     for device in devices:
-        wanted |= {one.name: one for one in _select(device, known, unread)}
+        chosen |= {one.name: one for one in _select(device, known, unread)}
     granted = _granted(allowed, known)
-    forbidden = [n for n, one in wanted.items() if n not in granted and not one.is_free]
+    forbidden = [n for n, one in chosen.items() if n not in granted and not one.is_free]
     if forbidden and "device" not in allowed:
         raise UserError(
             f"entitlement device is not allowed: {', '.join(forbidden)}",
@@ -78,7 +78,7 @@ def find_devices(
     env: list[str] = []
     mounts: list[StepMount] = []
     shared: set[str] = set()
-    for one in wanted.values():
+    for one in chosen.values():
         parts = [one.edits]
         if one.path not in shared:
             shared.add(one.path)
@@ -98,9 +98,9 @@ def _granted(allowed: frozenset[str], known: Mapping[str, _Known]) -> set[str]:
 
 
 def _select(device: Device, known: Mapping[str, _Known], unread: Sequence[str]) -> list[_Known]:
-    found = _matches(device.name, known)
-    if found:
-        return found
+    matching = _matches(device.name, known)
+    if matching:
+        return matching
     if unread:
         raise UserError(
             f'device "{device.name}" is in no JSON file, and YAML is not read: {unread[0]}',
@@ -111,17 +111,17 @@ def _select(device: Device, known: Mapping[str, _Known], unread: Sequence[str]) 
     return []
 
 
-def _matches(wanted: str, known: Mapping[str, _Known]) -> list[_Known]:
+def _matches(pattern: str, known: Mapping[str, _Known]) -> list[_Known]:
     """The devices that a name means: one, the first or all of a kind, or those of a class."""
-    kind, equals, name = wanted.partition("=")
-    found: list[_Known] = []
+    kind, equals, name = pattern.partition("=")
+    matching: list[_Known] = []
     if "/" in kind:
-        found = [one for one in known.values() if one.kind == kind]
+        matching = [one for one in known.values() if one.kind == kind]
         if not equals:
-            found = found[:1]
+            matching = matching[:1]
         elif name != "*":
-            found = [one for one in found if one.name == wanted]
-    return found or [one for one in known.values() if one.annotations.get(_CLASS) == wanted]
+            matching = [one for one in matching if one.name == pattern]
+    return matching or [one for one in known.values() if one.annotations.get(_CLASS) == pattern]
 
 
 # --- files ----------------------------------------------------------------------------------------

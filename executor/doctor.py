@@ -21,7 +21,7 @@ _RUNTIMES = ("crun", "runc", "youki")
 _BOOT = "import sys; sys.path += sys.argv[2:]; from pybuild.executor.zygote.tries import main; "
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     OK = "ok"
     LIMITED = "limited"
     MISSING = "missing"
@@ -33,7 +33,7 @@ class Check:
     """One thing that was probed: what was found, and one line that mends it, if it needs to be."""
 
     name: str
-    state: State
+    state: CheckState
     found: str
     fix: str = ""
 
@@ -54,10 +54,10 @@ def try_all(directory: str, pythonpath: Sequence[str]) -> dict[str, str]:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        found: dict[str, str] = json.loads(done.stdout)
+        findings: dict[str, str] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFault(f"cannot probe the kernel: {error}") from error
-    return found
+    return findings
 
 
 def examine(tried: Mapping[str, str]) -> list[Check]:
@@ -77,7 +77,7 @@ def examine(tried: Mapping[str, str]) -> list[Check]:
         _network(tried),
         _runtimes(),
         _emulators(),
-        Check("fuse", State.INFO, "not needed: the kernel's own overlay is used"),
+        Check("fuse", CheckState.INFO, "not needed: the kernel's own overlay is used"),
     ]
     return checks
 
@@ -86,22 +86,22 @@ def _kernel(release: str) -> Check:
     numbers = re.match(r"(\d+)\.(\d+)", release)
     version = [int(number) for number in numbers.groups()] if numbers else []
     if version >= _OVERLAY_KERNEL:
-        return Check("kernel", State.OK, release)
-    return Check("kernel", State.MISSING, release, "boot Linux 5.12 or later")
+        return Check("kernel", CheckState.OK, release)
+    return Check("kernel", CheckState.MISSING, release, "boot Linux 5.12 or later")
 
 
 def _privileges() -> Check:
     uid = os.geteuid()
     if uid:
-        return Check("user", State.INFO, f"uid {uid}: steps need a user namespace")
+        return Check("user", CheckState.INFO, f"uid {uid}: steps need a user namespace")
     if _status("CapEff") >> 21 & 1 and not isolation.is_initial():
-        found = f"root of a user namespace that has {_ids(isolation.ids_here())}"
-        return Check("user", State.INFO, found, "start pybuild outside of the user namespace")
+        place = f"root of a user namespace that has {_ids(isolation.ids_here())}"
+        return Check("user", CheckState.INFO, place, "start pybuild outside of the user namespace")
     if _status("CapEff") >> 21 & 1:
-        return Check("user", State.OK, "root with CAP_SYS_ADMIN")
+        return Check("user", CheckState.OK, "root with CAP_SYS_ADMIN")
     return Check(
         "user",
-        State.LIMITED,
+        CheckState.LIMITED,
         "root without CAP_SYS_ADMIN, as in a container",
         "start the container with --cap-add SYS_ADMIN --security-opt seccomp=unconfined",
     )
@@ -114,7 +114,7 @@ def _ids(count: int) -> str:
 def _user_namespaces(problem: str) -> Check:
     name = "user namespaces"
     if not problem:
-        return Check(name, State.OK, "can be made")
+        return Check(name, CheckState.OK, "can be made")
     fixes = (
         ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
         (
@@ -130,9 +130,9 @@ def _user_namespaces(problem: str) -> Check:
     )
     for path, bad, fix in fixes:
         if _read(path) == bad:
-            return Check(name, State.MISSING, f"{problem}: {path} is {bad}", fix)
+            return Check(name, CheckState.MISSING, f"{problem}: {path} is {bad}", fix)
     fix = "in a container: --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
-    return Check(name, State.MISSING, problem, fix)
+    return Check(name, CheckState.MISSING, problem, fix)
 
 
 def _sub_ids() -> Check:
@@ -144,18 +144,18 @@ def _sub_ids() -> Check:
     except KeyError:
         login = str(uid)
     counts = [_granted(path, {login, str(uid)}) for path in ("/etc/subuid", "/etc/subgid")]
-    found = f"{counts[0]} user ids and {counts[1]} group ids for {login}"
+    grants = f"{counts[0]} user ids and {counts[1]} group ids for {login}"
     if uid == 0 and not isolation.is_initial():
         here = isolation.ids_here()
         fix = "" if here > 1 else "start pybuild outside of the user namespace"
-        state = State.INFO if here > 1 else State.MISSING
+        state = CheckState.INFO if here > 1 else CheckState.MISSING
         return Check("sub-ids", state, f"{_ids(here)} in this user namespace", fix)
     if min(counts) >= 65536:
-        return Check("sub-ids", State.OK, found)
+        return Check("sub-ids", CheckState.OK, grants)
     if uid == 0:
-        return Check("sub-ids", State.INFO, found + "; root needs none")
+        return Check("sub-ids", CheckState.INFO, grants + "; root needs none")
     fix = f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {login}"
-    return Check("sub-ids", State.LIMITED if min(counts) else State.MISSING, found, fix)
+    return Check("sub-ids", CheckState.LIMITED if min(counts) else CheckState.MISSING, grants, fix)
 
 
 def _granted(path: str, names: set[str]) -> int:
@@ -166,8 +166,8 @@ def _granted(path: str, names: set[str]) -> int:
 def _map_tools() -> Check:
     missing = [tool for tool in ("newuidmap", "newgidmap") if not shutil.which(tool)]
     if not missing:
-        return Check("newuidmap", State.OK, shutil.which("newuidmap") or "")
-    state = State.INFO if os.geteuid() == 0 else State.MISSING
+        return Check("newuidmap", CheckState.OK, shutil.which("newuidmap") or "")
+    state = CheckState.INFO if os.geteuid() == 0 else CheckState.MISSING
     return Check(
         "newuidmap",
         state,
@@ -179,14 +179,14 @@ def _map_tools() -> Check:
 def _chroot() -> Check:
     """The abilities of root where it may neither mount nor make namespaces."""
     if os.geteuid():
-        return Check("chroot", State.MISSING, "needs root", "run as root, in a container")
+        return Check("chroot", CheckState.MISSING, "needs root", "run as root, in a container")
     held = _status("CapEff")
     missing = [name for number, name in isolation.CHROOT_CAPS.items() if not held >> number & 1]
     if not missing:
-        return Check("chroot", State.OK, "root has the capabilities that it needs")
+        return Check("chroot", CheckState.OK, "root has the capabilities that it needs")
     names = ", ".join(missing)
     fixes = " ".join(f"--cap-add {name}" for name in missing)
-    return Check("chroot", State.MISSING, f"root lacks {names}", f"in a container: {fixes}")
+    return Check("chroot", CheckState.MISSING, f"root lacks {names}", f"in a container: {fixes}")
 
 
 def _overlay(tried: Mapping[str, str]) -> Check:
@@ -194,29 +194,31 @@ def _overlay(tried: Mapping[str, str]) -> Check:
     problem = tried["overlay" if as_root else "overlay in user namespace"]
     where = "in the store" if as_root else "in user namespaces, in the store"
     if not problem:
-        return Check("overlay", State.OK, where)
+        return Check("overlay", CheckState.OK, where)
     if not as_root and tried["user namespace"]:
-        return Check("overlay", State.MISSING, "needs a user namespace")
+        return Check("overlay", CheckState.MISSING, "needs a user namespace")
     fix = "put the store on ext4, xfs, btrfs or tmpfs (--root); modprobe overlay"
-    return Check("overlay", State.MISSING, f"{where}: {problem}", fix)
+    return Check("overlay", CheckState.MISSING, f"{where}: {problem}", fix)
 
 
 def _proc(problem: str) -> Check:
     if not problem:
-        return Check("/proc", State.OK, "steps can have their own")
+        return Check("/proc", CheckState.OK, "steps can have their own")
     fix = "in a container: --security-opt systempaths=unconfined"
-    return Check("/proc", State.MISSING, f"cannot be mounted for a step: {problem}", fix)
+    return Check("/proc", CheckState.MISSING, f"cannot be mounted for a step: {problem}", fix)
 
 
 def _seccomp() -> Check:
     actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
     outer = "; we run under a filter ourselves" if _status("Seccomp", 10) == 2 else ""
     if not actions:
-        return Check("seccomp", State.MISSING, "not in this kernel", "boot one with CONFIG_SECCOMP")
+        return Check(
+            "seccomp", CheckState.MISSING, "not in this kernel", "boot one with CONFIG_SECCOMP"
+        )
     if "user_notif" not in actions:
-        found = "no user notifications: owners cannot be recorded with a single id" + outer
-        return Check("seccomp", State.LIMITED, found, "boot Linux 5.5 or later")
-    return Check("seccomp", State.OK, "filters and user notifications" + outer)
+        text = "no user notifications: owners cannot be recorded with a single id" + outer
+        return Check("seccomp", CheckState.LIMITED, text, "boot Linux 5.5 or later")
+    return Check("seccomp", CheckState.OK, "filters and user notifications" + outer)
 
 
 def _labels() -> list[Check]:
@@ -227,31 +229,31 @@ def _labels() -> list[Check]:
         checks.append(
             Check(
                 "apparmor",
-                State.LIMITED if confined else State.OK,
+                CheckState.LIMITED if confined else CheckState.OK,
                 f"we run as {profile}",
                 "if steps are refused: --security-opt apparmor=unconfined" if confined else "",
             )
         )
     if os.path.exists("/sys/fs/selinux/enforce"):
         mode = "enforcing" if _read("/sys/fs/selinux/enforce") == "1" else "permissive"
-        checks.append(Check("selinux", State.INFO, mode))
-    return checks or [Check("apparmor", State.INFO, "neither AppArmor nor SELinux")]
+        checks.append(Check("selinux", CheckState.INFO, mode))
+    return checks or [Check("apparmor", CheckState.INFO, "neither AppArmor nor SELinux")]
 
 
 def _cgroups() -> list[Check]:
-    found = hierarchies.hierarchies()
-    if not found:
+    places = hierarchies.hierarchies()
+    if not places:
         fix = "mount cgroup2 on /sys/fs/cgroup; without, limits of RUN are not enforced"
-        return [Check("cgroups", State.MISSING, "none mounted", fix)]
+        return [Check("cgroups", CheckState.MISSING, "none mounted", fix)]
     checks: list[Check] = []
     missing = {"memory", "pids", "cpu", "cpuset"}
-    for hierarchy in found:
+    for hierarchy in places:
         names = ", ".join(hierarchy.controllers)
         if not hierarchy.problem:
             missing -= set(hierarchy.controllers)
-            state, text = State.OK, f"{names or 'no controllers'} in {hierarchy.home}"
+            state, text = CheckState.OK, f"{names or 'no controllers'} in {hierarchy.home}"
         else:
-            state, text = State.LIMITED, f"{names}: {hierarchy.problem}".removeprefix(": ")
+            state, text = CheckState.LIMITED, f"{names}: {hierarchy.problem}".removeprefix(": ")
         checks.append(Check(f"cgroup v{hierarchy.version}", state, text))
     if missing:
         fix = (
@@ -260,9 +262,9 @@ def _cgroups() -> list[Check]:
             else "run in a cgroup of its own that is writable (a container: --cgroupns=private)"
         )
         text = f"not for {', '.join(sorted(missing))}: such limits of RUN are not enforced"
-        checks.append(Check("limits", State.LIMITED, text, fix))
+        checks.append(Check("limits", CheckState.LIMITED, text, fix))
     else:
-        checks.append(Check("limits", State.OK, "of memory, processors and processes"))
+        checks.append(Check("limits", CheckState.OK, "of memory, processors and processes"))
     return checks
 
 
@@ -272,21 +274,25 @@ def _network(tried: Mapping[str, str]) -> Check:
     if tried["network namespace"]:
         texts.append(f"--network=none is not possible: {tried['network namespace']}")
         fix = "allow network namespaces: sysctl user.max_net_namespaces=15000"
-        return Check("network", State.LIMITED, "; ".join(texts), fix)
+        return Check("network", CheckState.LIMITED, "; ".join(texts), fix)
     if not helper:
         texts.append("mode = isolated is not possible: no slirp4netns")
-        return Check("network", State.INFO, "; ".join(texts), "install slirp4netns")
+        return Check("network", CheckState.INFO, "; ".join(texts), "install slirp4netns")
     if tried["tun"]:
         texts.append(f"mode = isolated is not possible: {tried['tun']}")
-        return Check("network", State.INFO, "; ".join(texts), "as root: chmod 666 /dev/net/tun")
+        return Check(
+            "network", CheckState.INFO, "; ".join(texts), "as root: chmod 666 /dev/net/tun"
+        )
     texts.append("isolated by slirp4netns where the configuration says so")
-    return Check("network", State.OK, "; ".join(texts))
+    return Check("network", CheckState.OK, "; ".join(texts))
 
 
 def _runtimes() -> Check:
-    found = [f"{name} {_version(path)}" for name in _RUNTIMES if (path := shutil.which(name))]
-    text = ", ".join(found) or "none"
-    return Check("oci runtimes", State.INFO, f"{text}; not needed: steps have a sandbox of ours")
+    runtimes = [f"{name} {_version(path)}" for name in _RUNTIMES if (path := shutil.which(name))]
+    text = ", ".join(runtimes) or "none"
+    return Check(
+        "oci runtimes", CheckState.INFO, f"{text}; not needed: steps have a sandbox of ours"
+    )
 
 
 def _version(path: str) -> str:
@@ -306,11 +312,11 @@ def _emulators() -> Check:
         names = sorted(os.listdir(directory))
     except OSError:
         names = []
-    found = [n.removeprefix("qemu-") for n in names if n.startswith("qemu-")]
-    if found:
-        return Check("emulators", State.OK, ", ".join(found))
+    platforms = [n.removeprefix("qemu-") for n in names if n.startswith("qemu-")]
+    if platforms:
+        return Check("emulators", CheckState.OK, ", ".join(platforms))
     fix = "for RUN on other platforms: install qemu-user-static and binfmt-support"
-    return Check("emulators", State.INFO, "none registered", fix)
+    return Check("emulators", CheckState.INFO, "none registered", fix)
 
 
 def _status(field: str, base: int = 16) -> int:

@@ -21,7 +21,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.trees.storeform import settle
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
@@ -35,7 +35,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.image.layer import apply
 else:
-    apply = elsewhere("pybuild.image.layer.apply")
+    apply = WorkerModule("pybuild.image.layer.apply")
 
 _LAYER_PREFIX = "sha256-"
 _AT_ONCE = 4  # layers; each takes a process or two, and memory
@@ -119,18 +119,18 @@ class Layers:
             self._look_for(candidates)
         if all(names in self._whole for names in candidates):
             return [path for names in candidates for path in self._whole[names]]
-        found: list[asyncio.Future[list[str]]] = []
+        pending: list[asyncio.Future[list[str]]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for delta, names in zip(deltas, candidates, strict=True):
                     if names in self._whole:
-                        found.append(_done(self._whole[names]))
+                        pending.append(_done(self._whole[names]))
                         continue
-                    below = tuple(found)
-                    found.append(group.create_task(self._present(delta, names, below, emit)))
+                    below = tuple(pending)
+                    pending.append(group.create_task(self._present(delta, names, below, emit)))
         except BaseExceptionGroup as several:
             raise _first(several) from None
-        paths = [one.result() for one in found]
+        paths = [one.result() for one in pending]
         self._whole.update(zip(candidates, paths, strict=True))
         return [path for one in paths for path in one]
 
@@ -147,17 +147,17 @@ class Layers:
         below: tuple[asyncio.Future[list[str]], ...],
         emit: Emit,
     ) -> list[str]:
-        found = self._find(names)
-        if found is not None:
-            return found
+        directories = self._find(names)
+        if directories is not None:
+            return directories
         facts = layer_facts(self._store.records, delta)
         if facts is None:
             raise LayerGone(delta, f"snapshot {delta} is not in the store")
         lock = os.path.join(self._store.root, "locks", "unpack-" + names[-1])
         async with locked(lock):
-            found = self._find(names)
-            if found is not None:
-                return found
+            directories = self._find(names)
+            if directories is not None:
+                return directories
             try:
                 return await self._unpack(delta, names, facts, below, emit)
             except LayerGone:
@@ -302,16 +302,16 @@ def _candidates(deltas: Sequence[str]) -> list[tuple[str, ...]]:
 
     A layer in a run of layers from the base on may lie under its chainID [OCI image-spec, config].
     """
-    found: list[tuple[str, ...]] = []
+    chains: list[tuple[str, ...]] = []
     chain: Digest | None = None
     broken = False
     for delta in deltas:
         broken = broken or not delta.startswith(_LAYER_PREFIX)
         if broken:
             # Above a step's delta a layer cannot know what it lay on in its own image.
-            found.append((delta,))
+            chains.append((delta,))
             continue
         diff_id = "sha256:" + delta.removeprefix(_LAYER_PREFIX)
         chain = Digest(diff_id) if chain is None else Digest.of(f"{chain} {diff_id}".encode())
-        found.append((delta, "chain-" + chain.hex))
-    return found
+        chains.append((delta, "chain-" + chain.hex))
+    return chains

@@ -81,8 +81,8 @@ def resolv_conf(host_text: str, *, host_network: bool, dns: DnsSettings | None =
 
 
 def _servers(text: str) -> list[str]:
-    found = [line.split() for line in text.splitlines()]
-    return [words[1] for words in found if words[:1] == ["nameserver"] and len(words) > 1]
+    directives = [line.split() for line in text.splitlines()]
+    return [words[1] for words in directives if words[:1] == ["nameserver"] and len(words) > 1]
 
 
 def _is_loopback(server: str) -> bool:

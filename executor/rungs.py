@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pybuild.executor.doctor import Check, State
+from pybuild.executor.doctor import Check, CheckState
 from pybuild.model.dataclass import dataclass
 
 _RUNGS = {
@@ -53,7 +53,7 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
     """Return the obstacle to a rung, and the mend; empty for none that we know of."""
     if name == "root":
         user = checks["user"]
-        if user.state is not State.OK:
+        if user.state is not CheckState.OK:
             return user.found, user.fix or "run as root"
         if tried["mount namespace"]:
             return f"no mount namespace: {tried['mount namespace']}", "see user namespaces"
@@ -66,9 +66,9 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
         needed = ["user namespaces"]
         if name == "userns":
             needed.append("sub-ids")  # root of a user namespace has what was mapped
-        if os.geteuid() == 0 and checks["chroot"].state is State.OK:
+        if os.geteuid() == 0 and checks["chroot"].state is CheckState.OK:
             needed.append("/proc")  # else the build takes the next rung
     for one in needed:
-        if checks[one].state is State.MISSING:
+        if checks[one].state is CheckState.MISSING:
             return f"{one}: {checks[one].found}", checks[one].fix
     return "", ""

@@ -45,8 +45,8 @@ def runnable(native: Platform, proc: str = "/proc") -> tuple[Platform, ...]:
     for name, arches in _EMULATED.items():
         if _works(_fields(_read(f"{handlers}/{name}"))):
             names += arches
-    found = [native, *(Platform.parse(f"linux/{name}") for name in names)]
-    return tuple(dict.fromkeys(found))
+    platforms = [native, *(Platform.parse(f"linux/{name}") for name in names)]
+    return tuple(dict.fromkeys(platforms))
 
 
 def _levels(cpuinfo: str) -> list[str]:
@@ -55,8 +55,8 @@ def _levels(cpuinfo: str) -> list[str]:
         next((value for key, _, value in lines if key.strip() == "flags"), "").split()
     )
     levels: list[str] = []
-    for level, wanted in _AMD64_LEVELS.items():
-        if not wanted <= flags:
+    for level, features in _AMD64_LEVELS.items():
+        if not features <= flags:
             break
         levels.append(level)
     return levels

@@ -119,7 +119,7 @@ class BuildRunner:
         self._read: dict[Digest, dict[int, Mapping[Selection, ContentDigest]]] = {}
         self._resolvers = Resolvers(dns, isolated_network)
         self._trees = KeptTrees(store)
-        self._told_rung = False
+        self._has_said_rung = False
         self._common = ""
         self._covered = ""
 
@@ -206,10 +206,12 @@ class BuildRunner:
                 return await self._diff(vertex, inputs, emit)
 
     async def _remote(self, vertex: Vertex, op: HttpSource | GitSource, emit: Emit) -> Snapshot:
-        told = self._progress(vertex, emit)
-        found = await self._sources.snapshot(op, lambda now, all: told("fetching", now, all, False))
-        await asyncio.to_thread(self._lease.add_all, [("delta", name) for name in found.deltas])
-        return found
+        progress = self._progress(vertex, emit)
+        snapshot = await self._sources.snapshot(
+            op, lambda now, all: progress("fetching", now, all, False)
+        )
+        await asyncio.to_thread(self._lease.add_all, [("delta", name) for name in snapshot.deltas])
+        return snapshot
 
     def _progress(self, vertex: Vertex, emit: Emit) -> TellProgress:
         def tell(id: str, current: int, total: int, done: bool) -> None:
@@ -376,8 +378,8 @@ class BuildRunner:
                 tail.add(data)
                 log(stream, data)
 
-            if not self._told_rung:
-                self._told_rung = True
+            if not self._has_said_rung:
+                self._has_said_rung = True
                 if line := await self._rung.line():
                     log("stderr", line.encode())
             try:
@@ -401,11 +403,11 @@ class BuildRunner:
 
     def _check_allowed(self, op: ExecOp) -> None:
         """Refuse what the request did not grant [RUN-5, RUN-6]."""
-        wanted = {
+        entitlements = {
             "network.host": op.settings.network is NetworkMode.HOST,
             "security.insecure": op.security is SecurityMode.INSECURE,
         }
-        for name, is_wanted in wanted.items():
+        for name, is_wanted in entitlements.items():
             if is_wanted and name not in self._allow:
                 raise UserError(
                     f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
@@ -421,7 +423,7 @@ class BuildRunner:
         outputs: Outputs,
     ) -> tuple[list[StepMount], list[str]]:
         """Return the step's mounts but for the root, in order, and secret variables."""
-        found: list[StepMount] = []
+        mounts: list[StepMount] = []
         env: list[str] = []
         caches = await self._hold_caches(vertex, op, inputs, emit, stack)
         kept = kept_mounts(op)
@@ -433,35 +435,35 @@ class BuildRunner:
                         base = await self._input(vertex, inputs, mount.input, emit)
                     lowers = await self.ensure(base, emit)
                     active = await outputs.begin(number, base)
-                    found.append(
+                    mounts.append(
                         execop.bind_mount(
                             mount, lowers, mount.selector, upper=active.fs, work=active.work
                         )
                     )
                 case MountType.BIND if mount.target != "/":
-                    found.append(await self._bind(vertex, mount, inputs, emit))
+                    mounts.append(await self._bind(vertex, mount, inputs, emit))
                 case MountType.CACHE:
-                    found.append(execop.cache_mount(mount, caches.pop(0)))
+                    mounts.append(execop.cache_mount(mount, caches.pop(0)))
                 case MountType.TMPFS:
-                    found.append(execop.tmpfs_mount(mount))
+                    mounts.append(execop.tmpfs_mount(mount))
                 case MountType.SECRET:
                     read = partial(execop.read_secret, mount, self._secrets)
                     data = await execop.looked_up(self._secrets, read)
                     if data is not None and mount.env:
                         env.append(execop.secret_env(mount, data))
                     if data is not None and mount.target:
-                        found.append(execop.secret_mount(mount, data))
+                        mounts.append(execop.secret_mount(mount, data))
                 case MountType.SSH:
                     agent = self._sources.agents.get(mount.id)
                     if agent is not None:
                         mode = 0o600 if mount.mode is None else mount.mode
                         path = await agent.path(mount.uid, mount.gid, mode)
-                        found.append(execop.ssh_mount(mount, path))
+                        mounts.append(execop.ssh_mount(mount, path))
                     elif mount.required:
                         raise execop.no_agent(mount.id)
                 case _:
                     pass
-        return found, env
+        return mounts, env
 
     async def _bind(
         self, vertex: Vertex, mount: Mount, inputs: Sequence[Result], emit: Emit

@@ -31,9 +31,9 @@ class StreamedLayer(Generic[Answer]):
         self._is_one = True
 
     def begun(self, fd: int) -> None:
-        told, self._tell = os.pipe()
+        progress_fd, self._tell = os.pipe()
         os.set_blocking(self._tell, False)
-        self._loop.call_soon_threadsafe(self._start, fd, told)
+        self._loop.call_soon_threadsafe(self._start, fd, progress_fd)
 
     def grown(self) -> None:
         try:
@@ -44,21 +44,21 @@ class StreamedLayer(Generic[Answer]):
     def ended(self) -> None:
         os.close(self._tell)
 
-    def _start(self, fd: int, told: int) -> None:
+    def _start(self, fd: int, progress_fd: int) -> None:
         if self._task is not None:
             # Another mirror sends it from the start, to another file; the first may have been wrong.
             self._is_one = False
             os.close(fd)
-            os.close(told)
+            os.close(progress_fd)
             return
 
         def close(task: asyncio.Task[Answer]) -> None:
             os.close(fd)
-            os.close(told)
+            os.close(progress_fd)
             if not task.cancelled():
                 task.exception()  # whoever wants the outcome is told below
 
-        self._task = asyncio.create_task(self._run([fd, told]))
+        self._task = asyncio.create_task(self._run([fd, progress_fd]))
         self._task.add_done_callback(close)
 
     async def _run(self, fds: list[int]) -> Answer:

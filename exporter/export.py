@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.repair import mended
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.annotations import Annotations, Place
 from pybuild.exporter.built import Built, Exported, Made
 from pybuild.exporter.earlypush import PushAhead
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files.values import ExportTree
     from pybuild.exporter.sink import Sink
 else:
-    export = elsewhere("pybuild.executor.files.export")
+    export = WorkerModule("pybuild.executor.files.export")
 
 _PIECE_BYTES = 1 << 20
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.atomicfile import is_stream, whole_file
 from pybuild.exporter.directories import make_output, open_output
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pybuild.exporter.sink import Work
     from pybuild.model.reference import Reference
 else:
-    export = elsewhere("pybuild.executor.files.export")
+    export = WorkerModule("pybuild.executor.files.export")
 
 
 class LocalSink:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.cache.records.imported import MADE_FROM
 from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.executor.fetch import LayerGone
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.image.layer.orders import BlobOrder
 from pybuild.image.manifest import is_foreign, layer_media_type, oci_layer_type
 from pybuild.model.descriptor import Descriptor
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from pybuild.image.layer import layertar, recompress
     from pybuild.image.layer.orders import LayerBlob
 else:
-    export = elsewhere("pybuild.executor.files.export")
-    layertar = elsewhere("pybuild.image.layer.layertar")
-    recompress = elsewhere("pybuild.image.layer.recompress")
+    export = WorkerModule("pybuild.executor.files.export")
+    layertar = WorkerModule("pybuild.image.layer.layertar")
+    recompress = WorkerModule("pybuild.image.layer.recompress")
 
 _ESTARGZ = "estargz"
 _MOST_LAYER_BYTES = 1 << 40

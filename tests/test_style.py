@@ -40,9 +40,6 @@ SAME_NAME = {
     "Connection": "of HTTP/1; of HTTP/2; nobody uses both",
     "Copy": "the instruction; the op; daemon/session's is to be renamed",
     "Digested": "to be renamed",
-    "Files": "to be renamed",
-    "Gone": "to be renamed",
-    "Held": "to be renamed",
     "Image": "to be renamed",
     "Job": "of the solver; of a worker",
     "Ledger": "to be renamed",
@@ -51,9 +48,6 @@ SAME_NAME = {
     "Policy": "of sources; of pruning; both are the field's words",
     "Rule": "of build checks; of ignore files; of source policies; of access to repositories",
     "Run": "the instruction; the state machine's instruction",
-    "Sources": "to be renamed",
-    "Stage": "of a Dockerfile; executor/zygote's is to be renamed",
-    "State": "to be renamed",
 }
 """Public classes whose name stands twice, each with the reason; it may only shrink."""
 

@@ -17,7 +17,7 @@ from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.built import Exported, Made
 from pybuild.exporter.check import check_names
 from pybuild.exporter.output import Output
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pybuild.daemon.session import treesend
     from pybuild.executor.files.values import ExportTree
 else:
-    treesend = elsewhere("pybuild.daemon.session.treesend")
+    treesend = WorkerModule("pybuild.daemon.session.treesend")
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
 # What concerns other stores than ours, or says what is so anyway.

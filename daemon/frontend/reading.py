@@ -8,7 +8,7 @@ from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.pb.fsutil import Stat
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.executor.workers.job import elsewhere
+from pybuild.executor.workers.job import WorkerModule
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import match
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files import looking
     from pybuild.executor.files.values import TreeEntry
 else:
-    looking = elsewhere("pybuild.executor.files.looking")
+    looking = WorkerModule("pybuild.executor.files.looking")
 
 MAX_FILE_BYTES = 16 << 20
 

@@ -119,7 +119,7 @@ def counted_xattrs(fd: int) -> list[tuple[str, bytes]]:
         names = os.listxattr(fd)
     except OSError:
         return []
-    found: list[tuple[str, bytes]] = []
+    attributes: list[tuple[str, bytes]] = []
     for name in sorted(names):
         counts = name == CAPABILITY or (
             name.startswith("user.")
@@ -127,10 +127,10 @@ def counted_xattrs(fd: int) -> list[tuple[str, bytes]]:
         )
         if counts:
             try:
-                found.append((name, os.getxattr(fd, name)))
+                attributes.append((name, os.getxattr(fd, name)))
             except OSError:
                 continue
-    return found
+    return attributes
 
 
 def copy_xattrs(source: int, target: int) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.selecting import Source
-    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
 
     T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Copier:
         self._mtime_ns = mtime_ns
         self._progress = progress
         self._copied_bytes = 0
-        self._told_bytes = 0
+        self._reported_bytes = 0
         self._change: Callable[[int, bool], int] | None = None
         made_mode = 0o755
         if isinstance(mode, int):
@@ -116,7 +116,7 @@ class Copier:
         self._left: set[str] = set()  # of these, what was there and is left alone
         self.met: list[str] = []
         self.top = ""
-        self._found = False
+        self._has_copied = False
         self._aside = Aside()
 
     def copy(self, source: Source, dest: str, *, contents_only: bool, follow: bool) -> None:
@@ -149,7 +149,7 @@ class Copier:
         Returns whether anything was picked; *dest* is made in any case.
         """
         self._picker = Picker(self._exclude, pattern)
-        self._found = False
+        self._has_copied = False
         with find(self._source, root.path, follow=True) as place, self._aside:
             if not place.is_dir:
                 raise FileNotFoundError(
@@ -158,11 +158,11 @@ class Copier:
             with self._maker.directory(dest) as target:
                 self._contents(place, target)
         self._maker.finish()
-        return self._found
+        return self._has_copied
 
     # --- entries ----------------------------------------------------------------------------------
 
-    def _contents(self, place: Place, target: Place) -> None:
+    def _contents(self, place: TreePlace, target: TreePlace) -> None:
         """Merge a directory's entries into an existing one [CP-15, CP-16].
 
         That one keeps its owner and mode, but takes the source's time, as the peer's does.
@@ -185,7 +185,7 @@ class Copier:
         finally:
             os.close(source)
 
-    def _one(self, place: Place, target: Place) -> None:
+    def _one(self, place: TreePlace, target: TreePlace) -> None:
         """Copy a single path to a place that is no directory, or a directory onto another."""
         assert place.status is not None
         holder = Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
@@ -210,7 +210,7 @@ class Copier:
             return
         if not included:
             return
-        self._found = True
+        self._has_copied = True
         target = node.ensure()
         where = f"{node.path}/{new}" if node.path else new
         if kind == stat.S_IFREG:
@@ -238,7 +238,7 @@ class Copier:
         inner = Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
         try:
             if included:
-                self._found = True
+                self._has_copied = True
                 inner.ensure()
             self._entries(inner, path, relative)
             if inner.target >= 0:
@@ -450,8 +450,8 @@ class Copier:
 
     def _tell(self, size: int) -> None:
         self._copied_bytes += size
-        if self._progress is not None and self._copied_bytes - self._told_bytes > 16 << 20:
-            self._told_bytes = self._copied_bytes
+        if self._progress is not None and self._copied_bytes - self._reported_bytes > 16 << 20:
+            self._reported_bytes = self._copied_bytes
             self._progress(self._copied_bytes)
 
     def _is_changed(self, before: os.stat_result, after: os.stat_result) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
-    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
     from pybuild.model.border import WorkerCall
 
     _Seen = TypeVar("_Seen")
@@ -32,7 +32,7 @@ def entry(call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str) ->
     """
     name = path.rstrip("/").rpartition("/")[2] or "."
 
-    def look(_: Tree, place: Place, status: os.stat_result) -> TreeEntry:
+    def look(_: Tree, place: TreePlace, status: os.stat_result) -> TreeEntry:
         return _entry(name, status, place.fd, place.name)
 
     return _look(mount_dir, deltas, path, look, follow=False)
@@ -58,7 +58,7 @@ def data(
         Fault: user; it is no file.
     """
 
-    def look(_: Tree, place: Place, status: os.stat_result) -> bytes:
+    def look(_: Tree, place: TreePlace, status: os.stat_result) -> bytes:
         return _read(place, status, path, offset, limit)
 
     return _look(mount_dir, deltas, path, look)
@@ -68,7 +68,7 @@ def _look(
     mount_dir: str,
     deltas: Sequence[str],
     path: str,
-    look: Callable[[Tree, Place, os.stat_result], _Seen],
+    look: Callable[[Tree, TreePlace, os.stat_result], _Seen],
     *,
     follow: bool = True,
 ) -> _Seen | None:
@@ -83,7 +83,7 @@ def _look(
             return None if place.status is None else look(tree, place, place.status)
 
 
-def _list(tree: Tree, place: Place, path: str) -> list[TreeEntry]:
+def _list(tree: Tree, place: TreePlace, path: str) -> list[TreeEntry]:
     if not place.is_dir:
         raise Fault(USER, f"{path}: not a directory")
     fd = place.open_dir()
@@ -113,7 +113,7 @@ def _entry(shown: str, status: os.stat_result, fd: int, name: str) -> TreeEntry:
     )
 
 
-def _read(place: Place, status: os.stat_result, path: str, offset: int, limit: int) -> bytes:
+def _read(place: TreePlace, status: os.stat_result, path: str, offset: int, limit: int) -> bytes:
     if stat.S_ISDIR(status.st_mode):
         raise Fault(USER, f"read {path}: is a directory")
     if not stat.S_ISREG(status.st_mode):

@@ -13,7 +13,7 @@ from pybuild.image.layer import ownership
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.owners import Ids
-    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
     from pybuild.image.layer.ownership import Ledger
 
 
@@ -41,7 +41,7 @@ class Maker:
             os.close(made)
         self._made.append(path)
 
-    def locate(self, path: str) -> Place:
+    def locate(self, path: str) -> TreePlace:
         """Return where *path* ends; directories on the way are made, the last component is not."""
         try:
             return self.tree.locate(path, make=self.make)
@@ -49,7 +49,7 @@ class Maker:
             where = error.filename if isinstance(error.filename, str) else "/" + path
             raise Fault(USER, f"cannot copy to non-directory: {where}") from error
 
-    def directory(self, path: str) -> Place:
+    def directory(self, path: str) -> TreePlace:
         """Return the directory *path*, made with its parents where it is missing."""
         place = self.locate(path)
         try:

@@ -61,10 +61,10 @@ def _number(text: str) -> int | None:
 
 def _lookup(tree: Tree, path: str, name: str, first: int, second: int = 0) -> Ids:
     """Return two numeric fields of the line of *path* that begins with *name*; zeros if none does."""
-    wanted = os.fsencode(name)
+    name_bytes = os.fsencode(name)
     for line in _read(tree, path).splitlines():
         fields = line.strip().split(b":")
-        if fields[0] != wanted or len(fields) <= max(first, second):
+        if fields[0] != name_bytes or len(fields) <= max(first, second):
             continue
         numbers = fields[first], fields[second] if second else b"0"
         if all(n.isdigit() and len(n) <= 10 for n in numbers):

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
     from pybuild.model.patterns import PatternMatcher
 
 
@@ -97,17 +97,17 @@ def _expand(tree: Tree, parts: list[str], first: int) -> list[Source]:
         if not place.is_dir:
             return []
         base = place.path
-        found: list[str] = []
+        paths: list[str] = []
         fd = place.open_dir()
     try:
-        _descend(tree, fd, base, parts[first:], found)
+        _descend(tree, fd, base, parts[first:], paths)
     finally:
         os.close(fd)
     skip = len(base) + 1 if base else 0
-    return [Source(path, path[skip:], True) for path in found]
+    return [Source(path, path[skip:], True) for path in paths]
 
 
-def _descend(tree: Tree, fd: int, path: str, patterns: list[str], found: list[str]) -> None:
+def _descend(tree: Tree, fd: int, path: str, patterns: list[str], paths: list[str]) -> None:
     from pybuild.executor.files.tree import OPEN_DIR
     from pybuild.model.patterns import match
 
@@ -117,11 +117,11 @@ def _descend(tree: Tree, fd: int, path: str, patterns: list[str], found: list[st
         if not match(pattern, name):
             continue
         if not rest:
-            found.append(prefix + name)
+            paths.append(prefix + name)
         elif stat.S_ISDIR(status.st_mode):
             below = os.open(name, OPEN_DIR, dir_fd=fd)
             try:
-                _descend(tree, below, prefix + name, rest, found)
+                _descend(tree, below, prefix + name, rest, paths)
             finally:
                 os.close(below)
 
@@ -161,10 +161,10 @@ class Picker:
         if self._include is None or self._include.matches(path):
             return True
         parts = path.split("/")
-        for part, wanted in zip(parts, self._parts, strict=False):
-            if any(c in wanted for c in "*?[\\"):
+        for part, pattern in zip(parts, self._parts, strict=False):
+            if any(c in pattern for c in "*?[\\"):
                 return True
-            if part != wanted:
+            if part != pattern:
                 return False
         return len(self._parts) > len(parts)
 
@@ -178,7 +178,7 @@ def _matcher(patterns: Sequence[str]) -> PatternMatcher:
         raise Fault(USER, str(error)) from error
 
 
-def find(tree: Tree, path: str, *, follow: bool) -> Place:
+def find(tree: Tree, path: str, *, follow: bool) -> TreePlace:
     """Return the place of a selected path, which must be there; the caller closes it.
 
     Raises:

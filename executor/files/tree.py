@@ -48,7 +48,7 @@ class Hidden(FileNotFoundError):
         self.path = path
 
 
-class Place:
+class TreePlace:
     """A name in an open directory; the end of a walk. Owns its descriptor.
 
     Attributes:
@@ -89,9 +89,9 @@ class Place:
                 raise moved(self.path) from error
             raise
 
-    def child(self, name: str) -> Place:
+    def child(self, name: str) -> TreePlace:
         """Return the place of *name* in this directory, which is left open."""
-        place = Place(self.open_dir(), name, f"{self.path}/{name}" if self.path else name, None)
+        place = TreePlace(self.open_dir(), name, f"{self.path}/{name}" if self.path else name, None)
         try:
             place.look()
         except BaseException:
@@ -178,7 +178,7 @@ class Tree:
 
     def locate(
         self, path: str, *, follow: bool = True, make: Callable[[int, str, str], None] | None = None
-    ) -> Place:
+    ) -> TreePlace:
         """Walk to *path* and return where it ends.
 
         Args:
@@ -275,11 +275,13 @@ class Tree:
             error.filename = "/" + path
             raise
 
-    def _end(self, fds: list[int], name: str, path: str, status: os.stat_result | None) -> Place:
+    def _end(
+        self, fds: list[int], name: str, path: str, status: os.stat_result | None
+    ) -> TreePlace:
         # Whoever follows a link may land on a directory that only its own entries can show.
         if status is not None and path and not self.sees(fds[-1], name, path, status):
             raise Hidden(path)
-        return Place(fds.pop(), name, path, status)
+        return TreePlace(fds.pop(), name, path, status)
 
     # --- ignore patterns --------------------------------------------------------------------------
 
@@ -296,8 +298,8 @@ class Tree:
             return True
         if not stat.S_ISDIR(status.st_mode) or matcher.can_skip_dir(path):
             return False
-        found = self._shows.get(path)
-        if found is None:
+        shows = self._shows.get(path)
+        if shows is None:
             try:
                 below = os.open(name, OPEN_DIR, dir_fd=fd)
             except OSError as error:
@@ -305,11 +307,11 @@ class Tree:
                     return False  # it went while we looked, as if it had never been
                 raise
             try:
-                found = bool(self.entries(below, path, first_only=True))
+                shows = bool(self.entries(below, path, first_only=True))
             finally:
                 os.close(below)
-            self._shows[path] = found
-        return found
+            self._shows[path] = shows
+        return shows
 
     def entries(
         self, fd: int, path: str, *, first_only: bool = False
@@ -329,23 +331,23 @@ class Tree:
         if self.watch is not None:
             self.watch(path, os.fstat(fd))
         with os.scandir(fd) as scan:
-            found: list[tuple[str, os.stat_result]] = []
+            entries: list[tuple[str, os.stat_result]] = []
             for entry in scan:
                 try:
-                    found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    entries.append((entry.name, entry.stat(follow_symlinks=False)))
                 except FileNotFoundError:
                     continue  # it went while we looked, as if it had never been
         if self.ledger is not None:
             view = self.ledger.view
-            found = [(name, view(fd, name, status)) for name, status in found]
+            entries = [(name, view(fd, name, status)) for name, status in entries]
         if self.git_modes:
-            found = [(name, self.seen(status)) for name, status in found]
-        found.sort(key=itemgetter(0))
+            entries = [(name, self.seen(status)) for name, status in entries]
+        entries.sort(key=itemgetter(0))
         if self.matcher is None:
-            return found
+            return entries
         prefix = path + "/" if path else ""
         seen: list[tuple[str, os.stat_result]] = []
-        for name, status in found:
+        for name, status in entries:
             if self.sees(fd, name, prefix + name, status):
                 seen.append((name, status))
                 if first_only:

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.archives import Read
     from pybuild.executor.files.owners import Ids
-    from pybuild.executor.files.tree import Place
+    from pybuild.executor.files.tree import TreePlace
     from pybuild.image.layer.tarreader import Member
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -98,7 +98,7 @@ class _Unpacking:
         self._name = name
         self._times: dict[str, int] = {}
         self._maker = _Maker(tree, self._times)
-        self._parent: Place | None = None
+        self._parent: TreePlace | None = None
         self._parent_name = ""
         self._parent_fd = -1
 
@@ -250,7 +250,7 @@ class _Unpacking:
                 )
             os.link(place.name, name, src_dir_fd=place.fd, dst_dir_fd=fd, follow_symlinks=False)
 
-    def _target(self, member: Member) -> Place:
+    def _target(self, member: Member) -> TreePlace:
         parts = self._parts(member.link, member.name)
         try:
             return self._tree.locate("/".join(parts), follow=False)

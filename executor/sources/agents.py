@@ -16,7 +16,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.disk.plainfile import plain
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pybuild.executor.files import jobs
     from pybuild.executor.sources import keyagent
 else:
-    jobs = elsewhere("pybuild.executor.files.jobs")
-    keyagent = elsewhere("pybuild.executor.sources.keyagent")
+    jobs = WorkerModule("pybuild.executor.files.jobs")
+    keyagent = WorkerModule("pybuild.executor.sources.keyagent")
 
 _LIST, _SIGN = 11, 13
 _FAILURE = struct.pack(">IB", 1, 5)

@@ -27,7 +27,7 @@ from pybuild.executor.sources.gitvalues import Checkout, GitCommit, GitRemote
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up, no_agent
 from pybuild.executor.trees.flocks import locked
-from pybuild.executor.workers.job import Answer, Job, elsewhere, job
+from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -38,7 +38,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.sources import gitjobs
 else:
-    gitjobs = elsewhere("pybuild.executor.sources.gitjobs")
+    gitjobs = WorkerModule("pybuild.executor.sources.gitjobs")
 
 CHECKOUT = "source.git.checkout"
 _COMMITTED = re.compile(rb"^committer .*> (\d{1,15}) [+-]\d{4}$", re.MULTILINE)
@@ -97,10 +97,10 @@ class GitTrees:
         Raises:
             UserError: no such ref, or the checksum is another. EnvironmentFault: unreachable.
         """
-        found = await self.resolve(op)
-        identity = {"git": found.commit}
+        commit = await self.resolve(op)
+        identity = {"git": commit.commit}
         if op.keep_git_dir:
-            identity |= {"git": found.object, "ref": found.ref}
+            identity |= {"git": commit.object, "ref": commit.ref}
         return Digest.of_json(identity)
 
     async def resolve(self, op: GitSource) -> GitCommit:
@@ -127,13 +127,13 @@ class GitTrees:
             return GitCommit(op.checksum, op.checksum, ref)
         access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
-            found = await self._call(
+            commit = await self._call(
                 access, mirror, lambda remote: job(gitjobs.resolve, remote, op.ref)
             )
-        names = list(dict.fromkeys((found.object, found.commit)))
+        names = list(dict.fromkeys((commit.object, commit.commit)))
         if op.checksum and not any(name.startswith(op.checksum) for name in names):
             raise UserError(f"expected checksum to match {op.checksum}, got {' or '.join(names)}")
-        return found
+        return commit
 
     async def snapshot(self, op: GitSource) -> Snapshot:
         """Return the tree of *op*.
@@ -141,7 +141,7 @@ class GitTrees:
         Raises:
             UserError: there is no such commit or subdirectory. EnvironmentFault: unreachable.
         """
-        found = await self.resolve(op)
+        resolved = await self.resolve(op)
         access = await looked_up(self._secrets, partial(self._access, op))
         store = self._store
         scratch = store.scratch("git")
@@ -149,7 +149,7 @@ class GitTrees:
         active = await asyncio.to_thread(store.deltas.begin)
         try:
             async with self._mirror(op) as mirror:
-                commit = found if op.keep_git_dir else found._replace(object=found.commit)
+                commit = resolved if op.keep_git_dir else resolved._replace(object=resolved.commit)
                 wish = Checkout(
                     target=active.fs,
                     scratch=scratch,
@@ -158,7 +158,7 @@ class GitTrees:
                     submodules=op.submodules,
                     mtime=op.mtime,
                     # A bare id was compared already; a tag's own id is not what is fetched.
-                    checksum=op.checksum if not found.ref else "",
+                    checksum=op.checksum if not resolved.ref else "",
                 )
                 await self._call(
                     access,
@@ -181,11 +181,11 @@ class GitTrees:
         Raises:
             UserError: there is no such commit. EnvironmentFault: unreachable.
         """
-        found = await self.resolve(op)
+        commit = await self.resolve(op)
         access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
             return await self._call(
-                access, mirror, lambda remote: job(gitjobs.objects, remote, found)
+                access, mirror, lambda remote: job(gitjobs.objects, remote, commit)
             )
 
     async def commit_time(self, op: GitSource) -> int | None:

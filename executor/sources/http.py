@@ -14,7 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.executor.sources.download import Downloader, Fetched, OnProgress, Validators
 from pybuild.executor.sources.waiting import stop
 from pybuild.executor.steps.execop import Secrets, looked_up
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -26,7 +26,7 @@ from pybuild.net.http1.faults import shown_url
 if TYPE_CHECKING:
     from pybuild.executor.files import jobs
 else:
-    jobs = elsewhere("pybuild.executor.files.jobs")
+    jobs = WorkerModule("pybuild.executor.files.jobs")
 
 _KIND = "http"
 _UNNAMED = "__unnamed__"
@@ -65,7 +65,7 @@ class HttpFiles:
         self._secrets = secrets
         self._downloader = downloader
         self._proves = proves
-        self._found: dict[HttpSource, asyncio.Task[HttpFile]] = {}
+        self._files: dict[HttpSource, asyncio.Task[HttpFile]] = {}
 
     async def identify(self, op: HttpSource) -> Digest:
         """Return a digest of the bytes that the URL holds now, and of when they changed [KEY-4].
@@ -75,8 +75,8 @@ class HttpFiles:
         """
         if op.checksum is not None:
             return op.checksum
-        found = await self.file(op)
-        return Digest.of_json({"http": found.sha256, "last_modified": found.last_modified})
+        file = await self.file(op)
+        return Digest.of_json({"http": file.sha256, "last_modified": file.last_modified})
 
     async def snapshot(self, op: HttpSource, on_progress: OnProgress | None = None) -> Snapshot:
         """Return a tree that holds the file and nothing else."""
@@ -84,9 +84,9 @@ class HttpFiles:
 
     async def file(self, op: HttpSource, on_progress: OnProgress | None = None) -> HttpFile:
         """Return the file, fetched at most once; not at all if its checksum is known here."""
-        task = self._found.get(op)
+        task = self._files.get(op)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._found[op] = asyncio.create_task(self._file(op, on_progress))
+            task = self._files[op] = asyncio.create_task(self._file(op, on_progress))
         return await asyncio.shield(task)
 
     async def changed(self, op: HttpSource) -> int | None:
@@ -94,11 +94,11 @@ class HttpFiles:
 
         It is what the server says, or else the newest file of the archive that it is.
         """
-        found = await self.file(op)
-        when = _seconds(found.last_modified)
+        file = await self.file(op)
+        when = _seconds(file.last_modified)
         if when is not None:
             return int(when)
-        path = os.path.join(self._store.deltas.path(found.delta), _name(op))
+        path = os.path.join(self._store.deltas.path(file.delta), _name(op))
         return await self._workers.call(job(jobs.newest, path))
 
     async def adopt(
@@ -129,7 +129,7 @@ class HttpFiles:
 
     async def close(self) -> None:
         """End what is still under way, such as downloads that nobody waits for any more."""
-        await stop(self._found.values())
+        await stop(self._files.values())
 
     async def _file(self, op: HttpSource, on_progress: OnProgress | None) -> HttpFile:
         name = _name(op)
@@ -238,18 +238,18 @@ def _is_same(got: Fetched, file: HttpFile) -> bool:
 
 def _compare(op: HttpSource, path: str, got: Fetched) -> None:
     """Compare the checksum that the Dockerfile states [ADD-5]."""
-    wanted = op.checksum
-    assert wanted is not None
-    found = "sha256:" + got.sha256
-    if wanted.algorithm != "sha256":
+    expected = op.checksum
+    assert expected is not None
+    digest = "sha256:" + got.sha256
+    if expected.algorithm != "sha256":
         import hashlib
 
         with open(path, "rb") as file:
-            value = hashlib.file_digest(file, wanted.algorithm).hexdigest()
-        found = f"{wanted.algorithm}:{value}"
-    if found != wanted:
+            value = hashlib.file_digest(file, expected.algorithm).hexdigest()
+        digest = f"{expected.algorithm}:{value}"
+    if digest != expected:
         raise UserError(
-            f"digest mismatch {found}: {wanted}: {shown_url(op.url)}",
+            f"digest mismatch {digest}: {expected}: {shown_url(op.url)}",
             hints=("the file has changed, or --checksum is wrong",),
         )
 

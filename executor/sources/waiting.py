@@ -9,7 +9,7 @@ from typing import Any
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel what is still under way, and return when all has ended; nothing is raised."""
-    found = list(tasks)
-    for task in found:
+    started = list(tasks)
+    for task in started:
         task.cancel()
-    await asyncio.gather(*found, return_exceptions=True)
+    await asyncio.gather(*started, return_exceptions=True)

@@ -15,8 +15,8 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack, OwnerMode
-from pybuild.executor.trees.flocks import Held, locked, locked_all, try_lock
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.trees.flocks import HeldLock, locked, locked_all, try_lock
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import CacheSharing, Copy, Mount
@@ -25,7 +25,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.files import apply
 else:
-    apply = elsewhere("pybuild.executor.files.apply")
+    apply = WorkerModule("pybuild.executor.files.apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class CacheMounts:
         if renew:
             await asyncio.to_thread(self._drop, new)
         shared: dict[str, bool] = {}
-        private: dict[str, Held] = {}
+        private: dict[str, HeldLock] = {}
         # A cache that is moved into a step's root is nobody else's meanwhile.
         can_share = await self._workers.isolation() != "chroot"
         try:
@@ -105,7 +105,7 @@ class CacheMounts:
     def _lock(self, name: str) -> str:
         return lock_path(self._store, name)
 
-    def _private(self, name: str, held: dict[str, Held]) -> str:
+    def _private(self, name: str, held: dict[str, HeldLock]) -> str:
         """Take the first directory of this cache that nobody uses."""
         number = 0
         while True:

@@ -11,15 +11,15 @@ from pybuild.cache.disk.atomic import faults
 from pybuild.cache.store import Store
 from pybuild.executor.files.values import OwnerMode
 from pybuild.executor.steps.cachemounts import lock_path, name_of
-from pybuild.executor.trees.flocks import Held, try_lock
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.trees.flocks import HeldLock, try_lock
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
     from pybuild.executor.steps import mounttars
 else:
-    mounttars = elsewhere("pybuild.executor.steps.mounttars")
+    mounttars = WorkerModule("pybuild.executor.steps.mounttars")
 
 _DEFAULT_LOOK = OwnerMode(0, 0, 0o755)
 
@@ -78,7 +78,7 @@ async def import_mount(
     return CacheMount(name=name, id=id, seeded=False, created=now, last_used=now, in_use=False)
 
 
-def _hold(store: Store, name: str, id: str) -> Held:
+def _hold(store: Store, name: str, id: str) -> HeldLock:
     held = try_lock(lock_path(store, name))
     if held is None:
         raise UserError(

@@ -32,20 +32,20 @@ class OciRuntime:
         return _OPTIONS.get(self.name, ())
 
 
-def find_runtime(wanted: str) -> OciRuntime:
-    """Return the runtime *wanted*, a name to be found on PATH or a path.
+def find_runtime(name: str) -> OciRuntime:
+    """Return the runtime *name*, a name to be found on PATH or a path.
 
     Raises:
         EnvironmentFault: it is not there or does not start.
     """
     import shutil  # and with it what reads archives: most builds have steps of our own
 
-    path = os.path.abspath(wanted) if "/" in wanted else shutil.which(wanted)
+    path = os.path.abspath(name) if "/" in name else shutil.which(name)
     if path is None or not os.path.exists(path):
-        hint = f"install {wanted}" if wanted in KNOWN else f"one of {', '.join(KNOWN)}, or a path"
-        where = "" if "/" in wanted else " on PATH"
+        hint = f"install {name}" if name in KNOWN else f"one of {', '.join(KNOWN)}, or a path"
+        where = "" if "/" in name else " on PATH"
         raise EnvironmentFault(
-            f'OCI runtime "{wanted}": not found{where}',
+            f'OCI runtime "{name}": not found{where}',
             hints=(hint, "or leave --runtime away: steps have a sandbox of ours"),
         )
     try:
@@ -61,11 +61,11 @@ def find_runtime(wanted: str) -> OciRuntime:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise EnvironmentFault(f'OCI runtime "{path}" does not start: {reason.lower()}') from error
-    said = re.match(r"(\S+) version:? v?(\S+)", done.stdout.strip())
-    if done.returncode or said is None:
+    version = re.match(r"(\S+) version:? v?(\S+)", done.stdout.strip())
+    if done.returncode or version is None:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise EnvironmentFault(
             f'"{path}" is no OCI runtime: {path} --version ended with status {done.returncode}'
             + (f": {words[0][:200]}" if words else " and said nothing"),
         )
-    return OciRuntime(path, said[1], said[2])
+    return OciRuntime(path, version[1], version[2])

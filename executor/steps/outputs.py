@@ -84,7 +84,7 @@ class Outputs:
             "max_rss_bytes": ended.max_rss_bytes,
             "peak_memory_bytes": ended.peak_memory_bytes,
         }
-        found: dict[int, Snapshot] = {}
+        snapshots: dict[int, Snapshot] = {}
         for number in sorted(kept & set(self._active)):
             active, base = self._active.pop(number)
             deltas, id = self._store.deltas, os.urandom(16).hex()
@@ -93,9 +93,9 @@ class Outputs:
                 delta = deltas.commit(active, id, took, self._lease)
             else:
                 delta = await asyncio.to_thread(deltas.commit, active, id, took, self._lease)
-            found[number] = Snapshot((*base.deltas, delta))
+            snapshots[number] = Snapshot((*base.deltas, delta))
         self.abort()
-        return found
+        return snapshots
 
     def abort(self) -> None:
         """Discard what is not committed; idempotent."""

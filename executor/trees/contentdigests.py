@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.cache.records.database import RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.executor.files.values import MissingPath, TreeDigest
-from pybuild.executor.workers.job import JobService, elsewhere, job
+from pybuild.executor.workers.job import JobService, WorkerModule, job
 from pybuild.model.contents import ContentDigest, MissingSource
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
@@ -19,7 +19,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.files import jobs
 else:
-    jobs = elsewhere("pybuild.executor.files.jobs")
+    jobs = WorkerModule("pybuild.executor.files.jobs")
 
 _CONTENT = "content"
 # What is learnt is written by a thread, which would take the interpreter from what is started next.

@@ -53,12 +53,12 @@ def scan_signature(
         from pybuild.model.patterns import PatternMatcher
 
         matcher = PatternMatcher(exclude)
-    wanted = _reduce(prefixes)
+    places = _reduce(prefixes)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            scan = _Scan(matcher, wanted)
-            for prefix in wanted:
+            scan = _Scan(matcher, places)
+            for prefix in places:
                 scan.prefix(root, prefix)
         except _Widen:
             scan = _Scan(matcher, [""])
@@ -136,16 +136,16 @@ class _Scan:
 
     def _directory(self, fd: int, path: str) -> None:
         with os.scandir(fd) as scan:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in scan]
-        found.sort(key=itemgetter(0))
+            entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in scan]
+        entries.sort(key=itemgetter(0))
         prefix = path + "/" if path else ""
         if self._matcher is not None:
-            found = [
+            entries = [
                 (name, status)
-                for name, status in found
+                for name, status in entries
                 if not self._hides(prefix + name, stat.S_ISDIR(status.st_mode))
             ]
-        looks = [(name, _looks(status)) for name, status in found]
+        looks = [(name, _looks(status)) for name, status in entries]
         self._tell(path, looks)
         self.newest_ns = max([self.newest_ns, *(look[3] for _, look in looks)])
         for name, look in looks:

@@ -57,13 +57,13 @@ class Readings:
 
     @property
     def contents(self) -> dict[Selection, ContentDigest]:
-        return {selection: found.content for selection, found in self.by_selection.items()}
+        return {selection: reading.content for selection, reading in self.by_selection.items()}
 
     def agree(self) -> bool:
         """Return whether the selections, all of one path, were digested in one and the same state."""
-        found = list(self.by_selection.values())
-        return len({one.seen.signature for one in found}) <= 1 and not any(
-            one.seen.moved or one.seen.wait_s(one.seen.began_ns) for one in found
+        readings = list(self.by_selection.values())
+        return len({one.seen.signature for one in readings}) <= 1 and not any(
+            one.seen.moved or one.seen.wait_s(one.seen.began_ns) for one in readings
         )
 
 
@@ -126,15 +126,15 @@ class ContextTrees:
                 return Reading(content, facts, seen)
         raise AssertionError("the last try returns or raises")
 
-    def facts(self, readings: Readings, wanted: Selection) -> tuple[Selection, TreeFacts] | None:
+    def facts(self, readings: Readings, wish: Selection) -> tuple[Selection, TreeFacts] | None:
         """Return the facts about a directory's contents when they were digested.
 
-        Another selection of the same path may have picked other files, so all must be *wanted* that
-        decides which; the directory's own name and an empty selection do not.
+        Another selection of the same path may have picked other files, so all that decides
+        which must be as in *wish*; the directory's own name and an empty selection do not.
         """
-        wanted = _picks(wanted)
+        wish = _picks(wish)
         for selection, reading in readings.by_selection.items():
-            if reading.facts.plain and _picks(selection) == wanted:
+            if reading.facts.plain and _picks(selection) == wish:
                 return selection, reading.facts
         return None
 
@@ -144,15 +144,15 @@ class ContextTrees:
         Returns after the clock's tick in which the youngest file was changed, so that whatever
         changes from now on shows.
         """
-        wanted = {"/", *paths}
+        selected = {"/", *paths}
         known = self._readings.get(tree, {})
-        found = Readings(tree, {s: known[s] for s in list(known) if s.path in wanted})
+        readings = Readings(tree, {s: known[s] for s in list(known) if s.path in selected})
         if not tree.held:
             now = self._now_ns()
-            wait = max((r.seen.wait_s(now) for r in found.by_selection.values()), default=0)
+            wait = max((r.seen.wait_s(now) for r in readings.by_selection.values()), default=0)
             if wait:
                 await asyncio.sleep(wait)
-        return found
+        return readings
 
     async def check_some(
         self, readings: Readings, selection: Selection, only: Mapping[str, Sequence[str]]

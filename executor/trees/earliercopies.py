@@ -64,10 +64,10 @@ class EarlierCopies:
         cost = facts.cost
         if not facts.plain or cost < _WORTH:
             return None
-        found = self._store.records.get(COPIED, place)
-        if found is None or "met" not in found:
+        record = self._store.records.get(COPIED, place)
+        if record is None or "met" not in record:
             return None
-        delta = found.get("delta")
+        delta = record.get("delta")
         if not isinstance(delta, str) or not self._store.deltas.has_name(delta):
             return None
         self._lease.add("delta", delta)
@@ -84,7 +84,7 @@ class EarlierCopies:
         if difference is None:
             return None
         changed, part = difference
-        if part * _PART > cost or not changed.isdisjoint(found["met"]):
+        if part * _PART > cost or not changed.isdisjoint(record["met"]):
             return None
         return EarlierCopy(delta, changed)
 

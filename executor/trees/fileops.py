@@ -17,7 +17,7 @@ from pybuild.executor.files.values import CopyPath, DeltaStack, Refresh
 from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
-from pybuild.executor.workers.job import JobService, elsewhere, job
+from pybuild.executor.workers.job import JobService, WorkerModule, job
 from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files.values import TreeAction, TreeInput
     from pybuild.executor.trees.treefacts import TreeFacts
 else:
-    apply = elsewhere("pybuild.executor.files.apply")
+    apply = WorkerModule("pybuild.executor.files.apply")
 
 # Trees of so many deltas are near what overlay takes, and a patch is one more directory.
 _MOST_DELTAS = 100
@@ -143,8 +143,8 @@ class FileOps:
             for index, read in paths.items():
                 tree = sources[index]
                 assert isinstance(tree, LocalTree)
-                found = readings[index] = await self._contexts.readings(tree, read)
-                contents[index] = found.contents
+                reading = readings[index] = await self._contexts.readings(tree, read)
+                contents[index] = reading.contents
                 if self._contexts.held(tree) is not None:
                     copy = await self.held(tree, "/", readings.pop(index))
                     now[index], contents[index] = copy.snapshot, copy.contents
@@ -153,11 +153,11 @@ class FileOps:
             except SourceMoved as moved:
                 if not left:
                     raise
-                for found in readings.values():
+                for reading in readings.values():
                     if left == 1:
-                        await self.hold(found.tree, moved, warn)
+                        await self.hold(reading.tree, moved, warn)
                     else:
-                        await self._contexts.renew(found)
+                        await self._contexts.renew(reading)
             else:
                 return made, contents
         raise AssertionError("the last try returns or raises")
@@ -229,10 +229,10 @@ class FileOps:
             return None
         if action.input not in readings:
             return None
-        found = self._contexts.facts(readings[action.input], _selection_of(action))
-        if found is None or not await self._can_patch():
+        selected = self._contexts.facts(readings[action.input], _selection_of(action))
+        if selected is None or not await self._can_patch():
             return None
-        return _Source(action, readings[action.input], *found)
+        return _Source(action, readings[action.input], *selected)
 
     async def _whole(
         self,
@@ -264,8 +264,8 @@ class FileOps:
             applied = await self._workers.call(
                 work, on_progress=on_progress, stay=stay, writes=active.fs
             )
-            for found in readings.values():
-                await self._contexts.check(found)
+            for reading in readings.values():
+                await self._contexts.check(reading)
             if source is not None and applied is not None and applied.additive:
                 met = list(applied.met)
                 noted = await asyncio.to_thread(self._earlier.note, active.path, source.facts)

@@ -69,7 +69,7 @@ def for_each(work: Callable[[T], None], items: Sequence[T]) -> None:
             ended.get()
 
 
-class Gone(Exception):
+class FileGone(Exception):
     """Something that was listed is not there any more."""
 
 
@@ -90,14 +90,14 @@ class FileReader:
 
     def read_large(self, fd: int, above: str, listed: Listed) -> None:
         """Read the large files among *listed* that must be, several at once, for `read`."""
-        wanted: dict[tuple[int, int], tuple[str, str]] = {}
+        large: dict[tuple[int, int], tuple[str, str]] = {}
         for name, status in listed:
             if status.st_size < _LARGE_BYTES or not stat.S_ISREG(status.st_mode):
                 continue
             if self._index is None or self._index.get(status) is None:
                 # Of two names of a file the second finds what the first has left in the index.
-                wanted.setdefault((status.st_dev, status.st_ino), (name, above + name))
-        if len(wanted) < 2:
+                large.setdefault((status.st_dev, status.st_ino), (name, above + name))
+        if len(large) < 2:
             return
 
         def read(item: tuple[str, str]) -> None:
@@ -107,18 +107,18 @@ class FileReader:
             except Exception as error:  # noqa: BLE001 - raised when it is this file's turn
                 self._read_ahead[path] = error
 
-        for_each(read, list(wanted.values()))
+        for_each(read, list(large.values()))
 
     def read(self, fd: int, name: str, path: str) -> Read:
         """Digest the file *name* in the directory *fd*, at *path* in its tree.
 
         Raises:
-            Gone: it is not there. Fault: it cannot be read, or changes and must not.
+            FileGone: it is not there. Fault: it cannot be read, or changes and must not.
         """
-        found = self._read_ahead.pop(path, None)
-        if isinstance(found, Exception):
-            raise found
-        return found or self._digest(fd, name, path)
+        ahead = self._read_ahead.pop(path, None)
+        if isinstance(ahead, Exception):
+            raise ahead
+        return ahead or self._digest(fd, name, path)
 
     def _digest(self, fd: int, name: str, path: str) -> Read:
         read: Read | None = None
@@ -156,14 +156,14 @@ class FileReader:
         """Leave out what has gone, or given its name to something else.
 
         Raises:
-            Gone: nothing is there. Fault: it cannot be read, or changes and must not.
+            FileGone: nothing is there. Fault: it cannot be read, or changes and must not.
         """
         if error is not None and error.errno not in (*GONE, errno.ENXIO, errno.EINVAL):
             raise unreadable(path, error) from error
         if self._seen is None:
             raise moved(path) from error
         self._seen.moved = path
-        raise Gone from error
+        raise FileGone from error
 
 
 def stamp(status: os.stat_result, *, is_local: bool = True) -> tuple[int, int, int, int]:

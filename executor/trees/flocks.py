@@ -16,7 +16,7 @@ _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.1
 
 
-class Held:
+class HeldLock:
     """A lock file that is held."""
 
     def __init__(self, fd: int) -> None:
@@ -28,7 +28,7 @@ class Held:
             self._fd = -1
 
 
-def try_lock(path: str, *, shared: bool = False) -> Held | None:
+def try_lock(path: str, *, shared: bool = False) -> HeldLock | None:
     """Take the lock file *path* if that is possible now. Each call opens the file anew."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -39,7 +39,7 @@ def try_lock(path: str, *, shared: bool = False) -> Held | None:
     except BaseException:
         os.close(fd)
         raise
-    return Held(fd)
+    return HeldLock(fd)
 
 
 @asynccontextmanager
@@ -56,9 +56,9 @@ async def locked(path: str, *, shared: bool = False) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def locked_all(wanted: Mapping[str, bool]) -> AsyncGenerator[None]:
-    """Hold all lock files of *wanted*: path to whether it may be shared."""
+async def locked_all(modes: Mapping[str, bool]) -> AsyncGenerator[None]:
+    """Hold all lock files by path, shared where *modes* says so."""
     async with AsyncExitStack() as stack:
-        for path in sorted(wanted):
-            await stack.enter_async_context(locked(path, shared=wanted[path]))
+        for path in sorted(modes):
+            await stack.enter_async_context(locked(path, shared=modes[path]))
         yield

@@ -53,7 +53,7 @@ class LocalDigester:
             UserError: a path is not there [CP-4]. EnvironmentFault: the directory cannot be read.
             SourceMoved: what is on the way to a path changes all the time.
         """
-        with _told(tree), self._opened(tree) as (opened, index, known):
+        with _worded(tree), self._opened(tree) as (opened, index, known):
             seen = Seen() if seen is None else seen
             seen.began_ns = index.reading_ns
             digest, entries = tree_digest(opened, selection, index, facts, known, seen)
@@ -70,10 +70,10 @@ class LocalDigester:
 
         Raises: as `digest` does. SourceMoved: it has changed since *since_ns*.
         """
-        found = TreeFacts()
-        with _told(tree), self._opened(tree) as (opened, index, _):
-            add_facts(found, opened, selection, index, only, since_ns)
-        return found
+        facts = TreeFacts()
+        with _worded(tree), self._opened(tree) as (opened, index, _):
+            add_facts(facts, opened, selection, index, only, since_ns)
+        return facts
 
     @contextmanager
     def _opened(self, tree: LocalTree) -> Generator[tuple[Tree, StatIndex, KnownFiles]]:
@@ -107,7 +107,7 @@ class LocalDigester:
 
 
 @contextmanager
-def _told(tree: LocalTree) -> Generator[None]:
+def _worded(tree: LocalTree) -> Generator[None]:
     """Word what goes wrong while *tree* is read."""
     try:
         yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from pybuild.executor.trees.treefiles import WHAT_BYTES, Files, cost_of
+from pybuild.executor.trees.treefiles import WHAT_BYTES, DirectoryFiles, cost_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TreeFacts:
         self.cost = 0
         self._count = 0
         self._directories: dict[str, bytes] = {}
-        self._files: dict[str, Files] = {}
+        self._files: dict[str, DirectoryFiles] = {}
 
     def add_directory(
         self, path: str, status: os.stat_result, what: bytes, *, attributes: bool
@@ -55,7 +55,7 @@ class TreeFacts:
         else:
             self.give_up()
 
-    def add_files(self, path: str, files: Files) -> None:
+    def add_files(self, path: str, files: DirectoryFiles) -> None:
         """Take in the files of the directory *path*."""
         self._count += len(files)
         if self.plain and files.is_plain and self._count <= _MOST:
@@ -144,19 +144,19 @@ class TreeFacts:
         if len(body) < _HEAD.size or hashlib.sha256(body).digest() != data[-32:]:
             return None
         magic, count, size = _HEAD.unpack_from(body)
-        found = cls()
+        facts = cls()
         if magic != _MAGIC or not count:
             return None
         at = _HEAD.size + size
         paths = data[_HEAD.size : at].decode("utf-8", "surrogateescape").split("\0")
         for path in paths:
-            found._directories[path] = data[at : at + _DIRECTORY_BYTES]
+            facts._directories[path] = data[at : at + _DIRECTORY_BYTES]
             at += _DIRECTORY_BYTES
         for path in paths:
-            files, at = Files.decode(data, at)
+            files, at = DirectoryFiles.decode(data, at)
             if len(files):
-                found._files[path] = files
-        return found
+                facts._files[path] = files
+        return facts
 
 
-_NONE = Files(b"", b"", b"", b"", 0, True)
+_NONE = DirectoryFiles(b"", b"", b"", b"", 0, True)

@@ -45,7 +45,7 @@ def cost_of(size: int) -> int:
     return 1 + size // _FILE_BYTES
 
 
-class Files:
+class DirectoryFiles:
     """The entries of a directory besides directories, in order.
 
     Attributes:
@@ -74,7 +74,7 @@ class Files:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, Files)
+            isinstance(other, DirectoryFiles)
             and self.names == other.names
             and self.whats == other.whats
             and self.times == other.times
@@ -100,7 +100,7 @@ class Files:
         return b"".join((head, self.names, self.whats, self.times, self.looks))
 
     @classmethod
-    def decode(cls, data: bytes, at: int) -> tuple[Files, int]:
+    def decode(cls, data: bytes, at: int) -> tuple[DirectoryFiles, int]:
         """Read what `encode` returned; return where it ends, too."""
         is_plain, count, cost, names, looks = _HEAD.unpack_from(data, at)
         parts: list[bytes] = []
@@ -131,8 +131,8 @@ class FilesMaker:
         # Hard links are about two files, and devices are not for everybody to make.
         self._is_plain &= status.st_nlink == 1 and stat.S_IFMT(status.st_mode) in _PLAIN
 
-    def made(self) -> Files:
-        return Files(
+    def made(self) -> DirectoryFiles:
+        return DirectoryFiles(
             _join(self._names),
             b"".join(self._whats),
             b"".join(self._times),
@@ -150,7 +150,7 @@ class KnownFiles:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._known: dict[str, tuple[bytes, Files]] = {}
+        self._known: dict[str, tuple[bytes, DirectoryFiles]] = {}
         self._count = 0
         self._met: set[str] = set()
         self._reading_ns = 0
@@ -161,13 +161,13 @@ class KnownFiles:
         """Say that a scan begins; see `StatIndex.begin`."""
         self._reading_ns = reading_ns
 
-    def find(self, path: str, signature: bytes) -> Files | None:
+    def find(self, path: str, signature: bytes) -> DirectoryFiles | None:
         """Return the files of the directory *path*, if they are still those of *signature*."""
         self._met.add(path)
-        found = self._known.get(path)
-        return found[1] if found is not None and found[0] == signature else None
+        entry = self._known.get(path)
+        return entry[1] if entry is not None and entry[0] == signature else None
 
-    def keep(self, path: str, signature: bytes, listed: Listed, files: Files) -> None:
+    def keep(self, path: str, signature: bytes, listed: Listed, files: DirectoryFiles) -> None:
         """Remember *files*, unless one is so young that it may change and look the same."""
         known = self._known.pop(path, None)
         if known is not None:
@@ -210,7 +210,7 @@ class KnownFiles:
             size, signature = _ENTRY.unpack_from(data, at)
             at += _ENTRY.size
             path = data[at : at + size].decode("utf-8", "surrogateescape")
-            files, at = Files.decode(data, at + size)
+            files, at = DirectoryFiles.decode(data, at + size)
             self._known[path] = signature, files
             self._count += len(files)
 

@@ -18,8 +18,8 @@ from pybuild.executor.files.content import counted_xattrs
 from pybuild.executor.files.selecting import Picker, find, select
 from pybuild.executor.files.tree import GONE, OPEN_DIR
 from pybuild.executor.trees.filereading import (
+    FileGone,
     FileReader,
-    Gone,
     stamp,
     unreadable,
 )
@@ -31,10 +31,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pybuild.executor.files.tree import Place, Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
     from pybuild.executor.trees.seen import Seen
     from pybuild.executor.trees.treefacts import TreeFacts
-    from pybuild.executor.trees.treefiles import Files, KnownFiles
+    from pybuild.executor.trees.treefiles import DirectoryFiles, KnownFiles
     from pybuild.model.files import FileIndex
     from pybuild.model.selection import Selection
 
@@ -151,7 +151,7 @@ class _Digesting:
         self._has_any = True
         self._list([(path, look)] if path else [])
 
-    def _count_files(self, key: str, files: Files, path: str) -> None:
+    def _count_files(self, key: str, files: DirectoryFiles, path: str) -> None:
         """Take in the files of a directory, by its key and path."""
         # No name is empty, so what follows the second NUL in a row is as long as their number says.
         name = key.encode("utf-8", "surrogateescape")
@@ -189,7 +189,7 @@ class _Digesting:
             with place:
                 try:
                     self._one(place, source.key, source.name, source.is_match)
-                except Gone as error:
+                except FileGone as error:
                     raise NotFound("/" + source.path, None) from error
         if not sources and not self._selection.allow_empty:
             raise NotFound(path, None)
@@ -197,7 +197,7 @@ class _Digesting:
             # Whoever leaves the pivot out may still mean --parents; what is picked then is added.
             self._parents(path, True, 0)
 
-    def _one(self, place: Place, key: str, name: str, is_match: bool) -> None:
+    def _one(self, place: TreePlace, key: str, name: str, is_match: bool) -> None:
         assert place.status is not None
         if not place.is_dir:
             if self._facts is not None:
@@ -279,17 +279,17 @@ class _Digesting:
             if picked or self._picker.may_pick_below(inner):
                 self._inner(fd, name, status, above + name, prefix, inner, picked, pending)
 
-    def _files(self, fd: int, path: str, listed: _Listed) -> Files:
+    def _files(self, fd: int, path: str, listed: _Listed) -> DirectoryFiles:
         """Return the entries for the *listed* files of the directory at *path*."""
         known = self._known if self._only is None else None
         signature = b""
         if known is not None or self._seen is not None:
             signature = signature_of(listed, self._flags)
-        found = None if known is None else known.find(path, signature)
+        kept = None if known is None else known.find(path, signature)
         if self._seen is not None:
-            self._seen.files(signature, () if found is not None else listed)
-        if found is not None:
-            return found
+            self._seen.files(signature, () if kept is not None else listed)
+        if kept is not None:
+            return kept
         maker = FilesMaker()
         above = path + "/" if path else ""
         self._reader.read_large(fd, above, listed)
@@ -297,7 +297,7 @@ class _Digesting:
         for name, status in listed:
             try:
                 what, look, read = self._entry(fd, name, status, above + name)
-            except Gone:
+            except FileGone:
                 is_still = False
                 continue
             is_still &= read is status or stamp(read) == stamp(status)
@@ -310,7 +310,7 @@ class _Digesting:
     def _listed(self, fd: int, path: str, relative: str) -> Iterable[tuple[str, os.stat_result]]:
         if self._only is None:
             return self._tree.entries(fd, path)
-        found: list[tuple[str, os.stat_result]] = []
+        entries: list[tuple[str, os.stat_result]] = []
         for name in self._only.get(relative, ()):
             try:
                 status = self._tree.status(fd, name)
@@ -318,8 +318,8 @@ class _Digesting:
                 continue
             if status.st_ctime_ns > self._since_ns:
                 raise moved(f"{path}/{name}".lstrip("/"))
-            found.append((name, status))
-        return found
+            entries.append((name, status))
+        return entries
 
     def _inner(
         self,
@@ -419,7 +419,7 @@ def _sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _open_dir(place: Place) -> int:
+def _open_dir(place: TreePlace) -> int:
     try:
         return place.open_dir()
     except OSError as error:

@@ -5,7 +5,7 @@ What a job calls is named, never imported here, since the modules of workers are
     if TYPE_CHECKING:
         from pybuild.executor.files import jobs
     else:
-        jobs = elsewhere("pybuild.executor.files.jobs")
+        jobs = WorkerModule("pybuild.executor.files.jobs")
 
     freed = await workers.call(job(jobs.remove, path))
 
@@ -96,7 +96,7 @@ class _Function:
         self.__qualname__ = name
 
 
-class elsewhere:
+class WorkerModule:
     """A module of the worker side: its attributes are the names of its functions."""
 
     def __init__(self, module: str) -> None:

@@ -24,8 +24,8 @@ _BOOT = (
     "import sys; "
     "sys.path += sys.argv[5:]; "
     "from pybuild.executor.zygote.loop import main; "
-    "asked = {'yes': True, 'no': False}.get(sys.argv[3]); "
-    "main(int(sys.argv[1]), int(sys.argv[2]), asked, sys.argv[4])"
+    "rootless = {'yes': True, 'no': False}.get(sys.argv[3]); "
+    "main(int(sys.argv[1]), int(sys.argv[2]), rootless, sys.argv[4])"
 )
 # What the first job is going to need, imported while nobody has asked for one.
 STEPS, CALLS = "pybuild.executor.zygote.sandbox", "pybuild.executor.files.apply"
@@ -86,8 +86,8 @@ def launch(
     # copy; the pidfd says it in any case.
     watch = os.pidfd_open(os.getpid())
     fds = (theirs.fileno(), watch)
-    asked = {True: "yes", False: "no", None: "auto"}[rootless]
-    command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), asked]
+    rootless_word = {True: "yes", False: "no", None: "auto"}[rootless]
+    command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless_word]
     command += [STEPS if shielded else CALLS, *pythonpath]
     program = -1
     try:

@@ -195,8 +195,8 @@ class ZygoteProcess:
     def last_words(self) -> str:
         """Return ": " and the end of what the zygote and its children wrote to stderr, or ""."""
         size = os.fstat(self._stderr).st_size
-        said = os.pread(self._stderr, _STDERR_BYTES, max(0, size - _STDERR_BYTES))
-        text = said.decode("utf-8", "replace").strip()
+        output = os.pread(self._stderr, _STDERR_BYTES, max(0, size - _STDERR_BYTES))
+        text = output.decode("utf-8", "replace").strip()
         return f": {text}" if text else ""
 
     # --- jobs -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.executor.steps.spec import StepExit, StepSpec, StepStart
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
-from pybuild.executor.workers.job import Answer, Job, elsewhere, job
+from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
 from pybuild.executor.workers.launch import Ahead, default_pythonpath
 from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
 from pybuild.executor.workers.runningjob import RunningJob
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pybuild.executor.steps.ociruntimes import OciRuntime
     from pybuild.executor.zygote import sealing, socketcalls
 else:
-    sealing = elsewhere("pybuild.executor.zygote.sealing")
-    socketcalls = elsewhere("pybuild.executor.zygote.socketcalls")
+    sealing = WorkerModule("pybuild.executor.zygote.sealing")
+    socketcalls = WorkerModule("pybuild.executor.zygote.socketcalls")
 
 _SIGTERM, _SIGKILL = 15, 9
 _DRAIN_SECONDS = 1.0
@@ -69,7 +69,7 @@ class Workers:
         self._ahead = ahead
         self._grace_s = grace_s
         self._rootless = rootless
-        self._wanted_runtime = runtime
+        self._runtime_name = runtime
         self._runtime: OciRuntime | None = None
         self._pythonpath = list(default_pythonpath() if pythonpath is None else pythonpath)
         self._zygotes: dict[str, asyncio.Task[ZygoteProcess] | ZygoteProcess] = {}
@@ -92,10 +92,10 @@ class Workers:
         Raises:
             EnvironmentFault: it is not there or does not work.
         """
-        if self._runtime is None and self._wanted_runtime:
+        if self._runtime is None and self._runtime_name:
             from pybuild.executor.steps.ociruntimes import find_runtime
 
-            self._runtime = await asyncio.to_thread(find_runtime, self._wanted_runtime)
+            self._runtime = await asyncio.to_thread(find_runtime, self._runtime_name)
         return self._runtime
 
     async def call(
@@ -158,12 +158,12 @@ class Workers:
             from pybuild.executor.steps import ocibundle
 
             spec = spec._replace(oci=ocibundle.order(spec, runtime, zygote.rung))
-        heard: list[Sequence[Any]] = []
+        messages: list[Sequence[Any]] = []
         warnings: list[str] = []
 
         def on_message(message: Sequence[Any]) -> bool:
             if message[0] != "warning":
-                heard.append(message)
+                messages.append(message)
                 if message[0] == "ready":
                     _compare_descriptors(message[1:], handed_over)
                     if "listener" in message:
@@ -216,12 +216,12 @@ class Workers:
                 os.close(fd)
             for service in services:
                 await service.close()
-        if not heard:
+        if not messages:
             raise EnvironmentFault(
                 f"the step's process ended while it was set up (status {ended.status})"
                 + zygote.last_words()
             )
-        for message in heard:
+        for message in messages:
             if message[0] == "fault":
                 raise error_of(message)
         if ended.status == RECORDER_FAILED:

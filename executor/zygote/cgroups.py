@@ -102,11 +102,11 @@ def make(limits: StepLimits, name: str) -> Leaf:
             hierarchy = next((h for h in usable if controller in h.controllers), None)
             path = None if hierarchy is None else _place(leaf, hierarchy, limits, name)
             if hierarchy is None or path is None:
-                lost = rules.flags(controller, limits)
-                if lost:
+                unenforced = rules.flags(controller, limits)
+                if unenforced:
                     leaf.warnings.append(
-                        f"no {controller} cgroup here, so {_join(lost)} "
-                        f"{'is' if len(lost) == 1 else 'are'} not enforced (see pybuild doctor)"
+                        f"no {controller} cgroup here, so {_join(unenforced)} "
+                        f"{'is' if len(unenforced) == 1 else 'are'} not enforced (see pybuild doctor)"
                     )
                 continue
             if controller == rules.CPUSET and hierarchy.version == 1:

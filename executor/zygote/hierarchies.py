@@ -34,22 +34,22 @@ class Hierarchy:
         self.problem = ""
 
 
-_found: list[Hierarchy] | None = None
+_known: list[Hierarchy] | None = None
 
 
 def hierarchies() -> list[Hierarchy]:
     """Return those that can hold steps' cgroups or would, were it not for their *problem*."""
-    global _found
-    if _found is None:
+    global _known
+    if _known is None:
         try:
             own = read("/proc/self/cgroup")
-            _found = _usable(discover(own, read("/proc/self/mountinfo")))
+            _known = _usable(discover(own, read("/proc/self/mountinfo")))
         except OSError:
-            _found = []
-        for hierarchy in _found:
+            _known = []
+        for hierarchy in _known:
             if not hierarchy.problem:
                 _remove_stale(hierarchy.home)
-    return _found
+    return _known
 
 
 def discover(own: str, mountinfo: str) -> list[Hierarchy]:
@@ -59,7 +59,7 @@ def discover(own: str, mountinfo: str) -> list[Hierarchy]:
         _, attached, path = line.split(":", 2)
         for name in attached.split(","):
             places[name] = path
-    found: dict[tuple[str, ...], Hierarchy] = {}
+    by_controllers: dict[tuple[str, ...], Hierarchy] = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()
@@ -70,22 +70,22 @@ def discover(own: str, mountinfo: str) -> list[Hierarchy]:
         version = 2 if tail[0] == "cgroup2" else 1
         key = names if version == 1 else ("",)
         place = places.get(key[0]) if key else None
-        if place is None or key in found:
+        if place is None or key in by_controllers:
             continue
         root, top = (_unescape(fields[3]), _unescape(fields[4]))
         inside = place[len(root.rstrip("/")) :] if (place + "/").startswith(root + "/") else ""
         inside = place if root == "/" else inside
-        found[key] = Hierarchy(version, top, (top + inside).rstrip("/"), names)
-    return list(found.values())
+        by_controllers[key] = Hierarchy(version, top, (top + inside).rstrip("/"), names)
+    return list(by_controllers.values())
 
 
-def _usable(found: list[Hierarchy]) -> list[Hierarchy]:
-    for hierarchy in found:
+def _usable(mounted: list[Hierarchy]) -> list[Hierarchy]:
+    for hierarchy in mounted:
         if hierarchy.version == 2:
             _choose_home(hierarchy)
         elif not os.access(hierarchy.home, os.W_OK):
             hierarchy.problem = f"{hierarchy.home} is not writable"
-    return [h for h in found if h.controllers or h.problem]
+    return [h for h in mounted if h.controllers or h.problem]
 
 
 def _choose_home(hierarchy: Hierarchy) -> None:

@@ -229,8 +229,8 @@ def _try_user_namespace() -> str:
         tries.user_namespace(place)
         tries.own_proc(place)
 
-    said = tries.outcome(enter, "/proc")
-    return f"no user namespace with a /proc of its own: {said.lower()}" if said else ""
+    problem = tries.outcome(enter, "/proc")
+    return f"no user namespace with a /proc of its own: {problem.lower()}" if problem else ""
 
 
 # --- user namespaces ------------------------------------------------------------------------------
@@ -411,20 +411,20 @@ def _start_map_helper(map_ids: Callable[[int], int]) -> Callable[[], str]:
 
         os.write(go_write, b"x")
         os.close(go_write)
-        said = b""
+        output = b""
         poller = select.poll()
         poller.register(say_read, select.POLLIN)
         while poller.poll(_HELPER_SECONDS * 1000):
             piece = os.read(say_read, 4096)
             if not piece:
                 break
-            said += piece
+            output += piece
         else:
             os.kill(helper, 9)
         os.close(say_read)
         status = os.waitpid(helper, 0)[1]
         if status == 0:
             return ""
-        return said.decode("utf-8", "replace").strip() or "newuidmap failed"
+        return output.decode("utf-8", "replace").strip() or "newuidmap failed"
 
     return run

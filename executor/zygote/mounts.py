@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _CLONE = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
 
 
-class Prepared:
+class DetachedMount:
     """A mount that waits for its place. *is_kept*: what is written to it outlives the step."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Prepared:
         self.is_kept = is_kept
 
 
-class Files:
+class EngineFiles:
     """A tmpfs of this step, for what the engine writes: hosts, resolv.conf, secrets.
 
     It is mounted on *path* until something else is: the files are mounts by then.
@@ -100,16 +100,16 @@ class Files:
         return tree
 
 
-def system_files(spec: StepSpec | StepKind, files: Files) -> list[Prepared]:
+def system_files(spec: StepSpec | StepKind, files: EngineFiles) -> list[DetachedMount]:
     """Return mounts of the files in /etc that the engine writes."""
     return [
-        Prepared(target, files.add(content, 0o644), directory=False)
+        DetachedMount(target, files.add(content, 0o644), directory=False)
         for target, content in (("/etc/hosts", spec.hosts), ("/etc/resolv.conf", spec.resolv_conf))
         if content is not None
     ]
 
 
-def prepare(spec: StepSpec, layout: rootfs.Layout, files: Files) -> list[Prepared]:
+def prepare(spec: StepSpec, layout: rootfs.Layout, files: EngineFiles) -> list[DetachedMount]:
     """Return the step's mounts, outer targets before those inside them.
 
     Raises:
@@ -123,12 +123,12 @@ def prepare(spec: StepSpec, layout: rootfs.Layout, files: Files) -> list[Prepare
             raise Fault(USER, 'invalid mount target "/"')
         tree, directory = _source(mount, layout, files, index, nodev)
         is_kept = bool(mount.upper) and not mount.readonly
-        prepared.append(Prepared(target, tree, directory=directory, is_kept=is_kept))
+        prepared.append(DetachedMount(target, tree, directory=directory, is_kept=is_kept))
     return sorted(prepared, key=lambda p: p.target.split("/"))
 
 
 def _source(
-    mount: StepMount, layout: rootfs.Layout, files: Files, index: int, nodev: int
+    mount: StepMount, layout: rootfs.Layout, files: EngineFiles, index: int, nodev: int
 ) -> tuple[int, bool]:
     match mount.type:
         case StepMountType.TMPFS:
@@ -176,7 +176,7 @@ def _path(mount: StepMount, layout: rootfs.Layout, index: int) -> int:
         os.close(base)
 
 
-def _device(source: str, files: Files) -> int:
+def _device(source: str, files: EngineFiles) -> int:
     """Return a mount of a device node that can be opened, unlike those in all other mounts."""
     try:
         fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
@@ -239,7 +239,7 @@ def _select(base: int, selector: str, flags: int) -> int:
         os.close(chosen)
 
 
-def attach(root_fd: int, mount: Prepared) -> None:
+def attach(root_fd: int, mount: DetachedMount) -> None:
     """Put a mount in its place. One inside another mount gets its mount point made there.
 
     Raises:

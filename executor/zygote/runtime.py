@@ -93,7 +93,7 @@ def _prepare(spec: StepSpec, oci: OciOrder, place: str) -> tuple[str, list[str],
     if spec.own_network:
         setup.loopback_up()
     layout = rootfs.Layout(spec.work)
-    prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
+    prepared = mounts.prepare(spec, layout, mounts.EngineFiles(layout.root))
     targets = [(path, True) for path in ("/proc", "/dev", "/sys")]
     targets += [(p.target, p.directory) for p in prepared if not setup.is_kernels(p.target)]
     root_fd = rootfs.mount_root(layout, spec.lowers, spec.upper, targets, insecure=spec.insecure)
@@ -128,7 +128,7 @@ def _prepare(spec: StepSpec, oci: OciOrder, place: str) -> tuple[str, list[str],
     return place + "/bundle", warnings, trees
 
 
-def _attach(root_fd: int, kernel_fd: int, mount: mounts.Prepared) -> None:
+def _attach(root_fd: int, kernel_fd: int, mount: mounts.DetachedMount) -> None:
     """Put a mount in its place; one that is in /dev or /sys, also behind a link, in ours."""
     try:
         real, _ = confined.locate(root_fd, mount.target)
@@ -157,20 +157,20 @@ def _capabilities(numbered: Sequence[tuple[str, int]], *, is_root: bool) -> dict
     return dict.fromkeys(("bounding", "effective", "permitted") if is_root else ("bounding",), had)
 
 
-def _limits(wanted: Sequence[ulimits.Ulimit]) -> tuple[list[dict[str, Any]], list[str]]:
+def _limits(limits: Sequence[ulimits.Ulimit]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return ``process.rlimits`` and a sentence for each limit that had to be less.
 
     They are set in a child, to see what is granted, because the runtime must not suffer them.
     """
     import marshal
 
-    if not wanted:
+    if not limits:
         return [], []
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            answer: tuple[Any, ...] = ("set", ulimits.apply(wanted), ulimits.current(wanted))
+            answer: tuple[Any, ...] = ("set", ulimits.apply(limits), ulimits.current(limits))
         except Fault as fault:
             answer = ("fault", fault.kind, fault.message, list(fault.hints))
         os.write(write_end, marshal.dumps(answer))
@@ -298,13 +298,13 @@ class _Container:
         except ProcessLookupError:
             pass
 
-    def _wait_for(self, wanted: int) -> int:
-        """Reap children, ours and those that lost their parent, until *wanted* has ended."""
-        while wanted not in self._ended:
+    def _wait_for(self, awaited: int) -> int:
+        """Reap children, ours and those that lost their parent, until *awaited* has ended."""
+        while awaited not in self._ended:
             pid, status = os.waitpid(-1, 0)
             code = os.waitstatus_to_exitcode(status)
             self._ended[pid] = 128 - code if code < 0 else code
-        return self._ended[wanted]
+        return self._ended[awaited]
 
 
 def _never_executed(oci: OciOrder, stderr: int) -> int | None:
@@ -341,20 +341,20 @@ def _said(log: str) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    said = ""
+    last = ""
     for line in lines:
         try:
             entry = json.loads(line)
             if entry["level"] in ("error", "fatal", "panic"):
-                said = str(entry["msg"])
+                last = str(entry["msg"])
         except (ValueError, KeyError, TypeError):
-            said = line
-    return said.strip()[:_SAID_BYTES]
+            last = line
+    return last.strip()[:_SAID_BYTES]
 
 
-def _not_executed(said: str, name: str, status: int, pids: int) -> int:
+def _not_executed(message: str, name: str, status: int, pids: int) -> int:
     """Return the status of a program that cannot be executed, if that is what the runtime said."""
-    text = said.lower()
+    text = message.lower()
     if "exec" in text:
         for part, shell_status in _CANNOT_EXECUTE:
             if part in text:
@@ -364,7 +364,7 @@ def _not_executed(said: str, name: str, status: int, pids: int) -> int:
         hints = (f"{name}'s own threads count among pids={pids}: allow more", *hints)
     raise Fault(
         ENVIRONMENT,
-        f"{name} did not start the step: {said or f'status {status}, without a word'}",
+        f"{name} did not start the step: {message or f'status {status}, without a word'}",
         hints,
     )
 

@@ -45,7 +45,7 @@ def become_step(
     leaf: cgroups.Leaf,
     recorder: RawSocket | None,
     net: usernet.Usernet,
-    staged: stage.Stage | None = None,
+    staged: stage.StagedRoot | None = None,
 ) -> NoReturn:
     """Become the program of the step that *channel* asks for; *fds* are its stdout and stderr,
     and its stdin if there is a third; *leaf* has its cgroups.
@@ -105,7 +105,7 @@ def stand_by(made: spare.Spare) -> NoReturn:
     enter_cgroups(made.leaf)
     begin_session(made.kind.hostname)
     privileges.bound()
-    staged = stage.Stage(made.kind, made.store_fd)
+    staged = stage.StagedRoot(made.kind, made.store_fd)
     try:
         fds = made.receive()
     except EOFError:
@@ -142,7 +142,9 @@ def begin_session(hostname: str) -> None:
     syscalls.sethostname(hostname)
 
 
-def _build_root(spec: StepSpec, staged: stage.Stage | None) -> tuple[users.StepUser, list[int]]:
+def _build_root(
+    spec: StepSpec, staged: stage.StagedRoot | None
+) -> tuple[users.StepUser, list[int]]:
     """Make the root ours; return the user, and the trees that are to be sealed."""
     if staged is None:
         begin_session(spec.hostname)
@@ -171,11 +173,11 @@ def _build_root(spec: StepSpec, staged: stage.Stage | None) -> tuple[users.StepU
     return user, trees
 
 
-def _mount_root(spec: StepSpec, staged: stage.Stage | None) -> tuple[int, list[int]]:
+def _mount_root(spec: StepSpec, staged: stage.StagedRoot | None) -> tuple[int, list[int]]:
     """Mount the root with all that is in it; return it, and the trees that are to be sealed."""
     layout = rootfs.Layout(spec.work, spec.common)
     if staged is None:
-        prepared = mounts.prepare(spec, layout, mounts.Files(layout.root))
+        prepared = mounts.prepare(spec, layout, mounts.EngineFiles(layout.root))
     else:
         prepared = staged.files
     targets = [*rootfs.KERNELS]

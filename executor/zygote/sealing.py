@@ -17,7 +17,7 @@ from pybuild.executor.zygote.faults import USER, Fault
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.steps.spec import StepSpec
-    from pybuild.executor.zygote.mounts import Prepared
+    from pybuild.executor.zygote.mounts import DetachedMount
     from pybuild.model.border import WorkerCall
 
 _TRIES = 20
@@ -34,7 +34,7 @@ def is_due(spec: StepSpec) -> bool:
     return spec.network == "host" or (spec.network == "default" and not landlock.possible())
 
 
-def trees_of(spec: StepSpec, root_fd: int, prepared: list[Prepared]) -> list[int]:
+def trees_of(spec: StepSpec, root_fd: int, prepared: list[DetachedMount]) -> list[int]:
     """Return descriptors of the trees to be sealed: the root, and mounts whose writes are kept.
 
     Raises:

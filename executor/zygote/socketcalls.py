@@ -17,7 +17,7 @@ import os
 import struct
 
 from pybuild.executor.zygote import syscalls
-from pybuild.executor.zygote.recorder.peer import Gone, serve
+from pybuild.executor.zygote.recorder.peer import CallGone, serve
 from pybuild.executor.zygote.seccomp import (
     FAMILIES,
     FORGING,
@@ -68,7 +68,7 @@ def answer(call: Call) -> None:
             _answer(call)
         except OSError as error:
             call.fail(error.errno or errno.EIO)
-        except Gone:
+        except CallGone:
             pass
         finally:
             os._exit(0)

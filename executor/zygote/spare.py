@@ -1,7 +1,7 @@
 """A step's process that is made before anybody asks for the step.
 
 More than half of what such a process does is the same for each step: the namespaces, its cgroups, the
-`Stage`. Where one step follows another, the zygote has the next one's process do this while the
+`StagedRoot`. Where one step follows another, the zygote has the next one's process do this while the
 present one runs, and gives it the job when that comes. A step that asks for anything unusual gets a
 process of its own, as do the first ones: a build of one step would have a spare one made for nobody.
 """

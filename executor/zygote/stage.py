@@ -73,7 +73,7 @@ def _detached(store: str) -> int:
     return fd
 
 
-class Stage:
+class StagedRoot:
     """The mounts that wait for a root to be in. For the step's process.
 
     Args:
@@ -94,7 +94,7 @@ class Stage:
             os.mkdir(name, 0o755, dir_fd=self._fd)
         kernelfs.mount_all(self._fd, own_network=False, insecure=False, shm_bytes=0)
         kernelfs.hide(self._fd)
-        self.files = mounts.system_files(kind, mounts.Files(f"{_PLACE}/{_FILES}"))
+        self.files = mounts.system_files(kind, mounts.EngineFiles(f"{_PLACE}/{_FILES}"))
         self._store = kind.store + "/"
         self.is_away = store_fd >= 0
         if self.is_away:

@@ -34,22 +34,24 @@ def outcome(do: Callable[[str], None], place: str) -> str:
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = ""
+        problem = ""
         try:
             do(place)
         except OSError as error:
-            said = (error.strerror or str(error)) + (f" ({error.filename})" * bool(error.filename))
+            problem = (error.strerror or str(error)) + (
+                f" ({error.filename})" * bool(error.filename)
+            )
         except BaseException as error:  # noqa: BLE001 - it is told
-            said = f"{type(error).__name__}: {error}"
-        os.write(write_end, said.encode()[:4000])
+            problem = f"{type(error).__name__}: {error}"
+        os.write(write_end, problem.encode()[:4000])
         os._exit(0)
     os.close(write_end)
-    told = b""
+    answer = b""
     while piece := os.read(read_end, 4096):
-        told += piece
+        answer += piece
     os.close(read_end)
     status = os.waitpid(pid, 0)[1]
-    return told.decode("utf-8", "replace") or (f"ended with status {status}" if status else "")
+    return answer.decode("utf-8", "replace") or (f"ended with status {status}" if status else "")
 
 
 def _mount_namespace(_place: str) -> None:

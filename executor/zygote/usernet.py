@@ -22,11 +22,11 @@ _MTU = 65520
 class Usernet:
     """The connection of one step; where not *wanted*, nothing happens."""
 
-    def __init__(self, wanted: bool) -> None:
+    def __init__(self, isolated: bool) -> None:
         self._pid = 0
         self._program = ""
         self._ready = self._exit = (-1, -1)
-        if wanted:
+        if isolated:
             self._program = _find()
             self._ready, self._exit = os.pipe(), os.pipe()
 

@@ -33,10 +33,10 @@ def resolve(root_fd: int, spec: str) -> StepUser:
     accounts = _records(root_fd, "/etc/passwd", 4)
     groups = _records(root_fd, "/etc/group", 3)
     name, home, gid = "", "", 0
-    wanted = _number(user or "0")
-    uid = wanted if wanted is not None else 0
+    given_id = _number(user or "0")
+    uid = given_id if given_id is not None else 0
     for fields in accounts:
-        if fields[0] == user if wanted is None else fields[2] == str(wanted):
+        if fields[0] == user if given_id is None else fields[2] == str(given_id):
             found_uid, found_gid = _number(fields[2]), _number(fields[3])
             if found_uid is None or found_gid is None:
                 continue
@@ -44,7 +44,7 @@ def resolve(root_fd: int, spec: str) -> StepUser:
             home = fields[5] if len(fields) > 5 else ""
             break
     else:
-        if wanted is None:
+        if given_id is None:
             raise Fault(USER, f"unable to find user {user}: no matching entries in passwd file")
     extra: list[int] = []
     if group:
@@ -63,13 +63,13 @@ def resolve(root_fd: int, spec: str) -> StepUser:
 
 
 def _group_id(groups: list[list[str]], group: str) -> int:
-    wanted = _number(group)
-    if wanted is not None:
-        return wanted
+    gid = _number(group)
+    if gid is not None:
+        return gid
     for fields in groups:
-        found = _number(fields[2])
-        if fields[0] == group and found is not None:
-            return found
+        number = _number(fields[2])
+        if fields[0] == group and number is not None:
+            return number
     raise Fault(USER, f"unable to find group {group}: no matching entries in group file")
 
 

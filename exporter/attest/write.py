@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.records.imported import MADE_FROM
 from pybuild.cache.records.layers import layer_facts
-from pybuild.executor.workers.job import elsewhere
+from pybuild.executor.workers.job import WorkerModule
 from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_first, unbundled
 from pybuild.exporter.attest.layers import Known, by_step, stacks
 from pybuild.exporter.attest.options import Provenance
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files import gathering
     from pybuild.executor.files.values import ExportTree
 else:
-    gathering = elsewhere("pybuild.executor.files.gathering")
+    gathering = WorkerModule("pybuild.executor.files.gathering")
 
 
 # --- provenance -----------------------------------------------------------------------------------

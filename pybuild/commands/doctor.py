@@ -17,7 +17,7 @@ from pybuild.cache.disk.ownership import doubt
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.listing import table
 from pybuild.engine.settings import load_settings
-from pybuild.executor.doctor import Check, State, examine, try_all
+from pybuild.executor.doctor import Check, CheckState, examine, try_all
 from pybuild.executor.rungs import RungReport, rungs_of
 from pybuild.executor.workers.launch import default_pythonpath
 from pybuild.executor.workers.workers import Workers
@@ -82,18 +82,18 @@ def _place_in_store(root: str) -> tuple[Check, str]:
         refusal = take(root, lambda message: None)
         if refusal is not None:
             why, hints = refusal
-            return Check("store", State.MISSING, f"{root} {why}", "; ".join(hints)), ""
+            return Check("store", CheckState.MISSING, f"{root} {why}", "; ".join(hints)), ""
         make_parents(os.path.join(root, "x"))
         place = tempfile.mkdtemp(prefix="doctor-", dir=root)
         danger = doubt(root)
     except OSError as error:
         text = f"{root}: {error.strerror}"
-        return Check("store", State.MISSING, text, "choose another directory with --root"), ""
+        return Check("store", CheckState.MISSING, text, "choose another directory with --root"), ""
     if danger:
         return Check(
-            "store", State.LIMITED, f"{root}: {danger.text}", "take that right away"
+            "store", CheckState.LIMITED, f"{root}: {danger.text}", "take that right away"
         ), place
-    return Check("store", State.OK, root), place
+    return Check("store", CheckState.OK, root), place
 
 
 def as_text(rungs: list[RungReport], checks: list[Check]) -> str:

@@ -23,7 +23,7 @@ from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack
 from pybuild.executor.steps.ownterminal import own_terminal
 from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
-from pybuild.executor.workers.job import elsewhere, job
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
@@ -36,7 +36,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.files import apply
 else:
-    apply = elsewhere("pybuild.executor.files.apply")
+    apply = WorkerModule("pybuild.executor.files.apply")
 
 _STOP_SECONDS = 10.0
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))

@@ -12,7 +12,7 @@ import pytest
 from pybuild.executor.files import jobs as real
 from pybuild.executor.files.values import OwnerMode
 from pybuild.executor.steps import mounttars
-from pybuild.executor.workers.job import Job, elsewhere, job
+from pybuild.executor.workers.job import Job, WorkerModule, job
 from pybuild.model.border import packed
 from pybuild.model.errors import InternalError
 from tests.harness import ROOT
@@ -25,7 +25,7 @@ def users() -> Iterator[tuple[Path, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
         if not SKIPPED.intersection(path.relative_to(ROOT).parts) and path.name != "job.py":
             text = path.read_text(encoding="utf-8")
-            if "elsewhere(" in text:
+            if "WorkerModule(" in text:
                 yield path, ast.parse(text)
 
 
@@ -70,7 +70,7 @@ def test_each_function_elsewhere_is_the_one_that_checkers_see() -> None:
 
 
 def test_a_job_names_a_function_and_imports_nothing() -> None:
-    jobs = elsewhere("no.such.module")
+    jobs = WorkerModule("no.such.module")
     work = job(jobs.function, "path", look=OwnerMode(1, 2, 0o755))  # type: ignore[arg-type, var-annotated]  # pyright: ignore
     assert work.function == "no.such.module:function"
     assert work.request(stay=True) == (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.commands.doctor import as_text
-from pybuild.executor.doctor import Check, State
+from pybuild.executor.doctor import Check, CheckState
 from pybuild.executor.rungs import rungs_of
 from tests.harness import ROOT, Pybuild
 from tests.needs import need
@@ -20,15 +20,15 @@ NEW_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 11))"
 FINE = {name: "" for name in (*_NAMES, "network namespace", "tun")}
 
 
-def checks(**states: tuple[State, str, str]) -> list[Check]:
+def checks(**states: tuple[CheckState, str, str]) -> list[Check]:
     known = {
-        "user": (State.INFO, "uid 7: steps need a user namespace", ""),
-        "user namespaces": (State.OK, "can be made", ""),
-        "newuidmap": (State.OK, "/usr/bin/newuidmap", ""),
-        "sub-ids": (State.OK, "65536", ""),
-        "overlay": (State.OK, "", ""),
-        "/proc": (State.OK, "", ""),
-        "chroot": (State.MISSING, "needs root", "run as root, in a container"),
+        "user": (CheckState.INFO, "uid 7: steps need a user namespace", ""),
+        "user namespaces": (CheckState.OK, "can be made", ""),
+        "newuidmap": (CheckState.OK, "/usr/bin/newuidmap", ""),
+        "sub-ids": (CheckState.OK, "65536", ""),
+        "overlay": (CheckState.OK, "", ""),
+        "/proc": (CheckState.OK, "", ""),
+        "chroot": (CheckState.MISSING, "needs root", "run as root, in a container"),
     }
     known |= {name.replace("_", " "): state for name, state in states.items()}
     return [Check(name, *state) for name, state in known.items()]
@@ -38,7 +38,7 @@ def test_rungs_above_the_chosen_one_say_why_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 7)
-    found = checks(newuidmap=(State.MISSING, "newuidmap not installed", "install uidmap"))
+    found = checks(newuidmap=(CheckState.MISSING, "newuidmap not installed", "install uidmap"))
     rungs = rungs_of("userns-single", "newuidmap is not there", found, FINE)
     assert [(r.name, r.state) for r in rungs] == [
         ("root", "not possible"),
@@ -68,12 +68,13 @@ def test_without_any_rung_all_are_refused() -> None:
 def test_root_in_a_container_is_told_why_it_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     found = checks(
-        user=(State.LIMITED, "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        user_namespaces=(State.OK, "can be made", ""),
-        chroot=(State.OK, "", ""),
+        user=(CheckState.LIMITED, "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
+        user_namespaces=(CheckState.OK, "can be made", ""),
+        chroot=(CheckState.OK, "", ""),
     )
     found = [
-        Check(c.name, State.MISSING, "refused", "mend") if c.name == "/proc" else c for c in found
+        Check(c.name, CheckState.MISSING, "refused", "mend") if c.name == "/proc" else c
+        for c in found
     ]
     rungs = rungs_of("chroot", "no /proc", found, FINE)
     assert [(r.name, r.state, r.why) for r in rungs] == [

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import pytest
 
 from pybuild.commands.doctor import as_text
-from pybuild.executor.doctor import Check, State
+from pybuild.executor.doctor import Check, CheckState
 from pybuild.executor.rungs import RungReport, rungs_of
 
-OK, MISSING, LIMITED = State.OK, State.MISSING, State.LIMITED
+OK, MISSING, LIMITED = CheckState.OK, CheckState.MISSING, CheckState.LIMITED
 NAMES = ("user", "user namespaces", "newuidmap", "sub-ids", "overlay", "/proc", "chroot")
 TRIED = {"mount namespace": ""}
 
@@ -21,7 +21,7 @@ def ladder(
     uid: int,
     chosen: str = "",
     tried: Mapping[str, str] = TRIED,
-    **states: State,
+    **states: CheckState,
 ) -> dict[str, RungReport]:
     """Return the rungs by name, where all checks are well but for *states*."""
     monkeypatch.setattr(os, "geteuid", lambda: uid)
@@ -53,8 +53,8 @@ def test_a_rung_that_has_no_words_stands_last(monkeypatch: pytest.MonkeyPatch) -
     assert (rungs["new"].state, rungs["new"].what) == ("chosen", "")
 
 
-@pytest.mark.parametrize("state", [MISSING, LIMITED, State.INFO])
-def test_root_needs_to_be_root(monkeypatch: pytest.MonkeyPatch, state: State) -> None:
+@pytest.mark.parametrize("state", [MISSING, LIMITED, CheckState.INFO])
+def test_root_needs_to_be_root(monkeypatch: pytest.MonkeyPatch, state: CheckState) -> None:
     root = ladder(monkeypatch, 0, "userns", user=state)["root"]
     assert (root.state, root.why, root.fix) == ("not possible", "user found", "mend user")
     monkeypatch.setattr(os, "geteuid", lambda: 0)

@@ -58,7 +58,7 @@ def _signal(pid: int, number: int) -> None:
 
 def _children() -> dict[int, list[int]]:
     """Return every process's children."""
-    found: dict[int, list[int]] = {}
+    children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
@@ -73,5 +73,5 @@ def _children() -> dict[int, list[int]]:
         # The name in parentheses may have any character in it.
         fields = data[data.rfind(b")") + 2 :].split(None, 2)
         if len(fields) > 1:
-            found.setdefault(int(fields[1]), []).append(int(name))
-    return found
+            children.setdefault(int(fields[1]), []).append(int(name))
+    return children

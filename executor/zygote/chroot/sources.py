@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pybuild.executor.zygote.copied.scanning import Marks
 
 
-class Sources:
+class MountSources:
     """The sources that are moved in, ``(path, target)``, outer targets first.
 
     Args:
@@ -47,7 +47,7 @@ class Sources:
         Raises:
             Fault: user or environment; what cannot be had without mounts is refused.
         """
-        found: list[tuple[str, str]] = []
+        sources: list[tuple[str, str]] = []
         kernels = [(self._empty(0o555), "/proc"), (self._empty(0o555), "/sys")]
         if isolation.mounts():
             kernels.append((self._empty(0o755), "/dev"))  # each is mounted on
@@ -58,14 +58,14 @@ class Sources:
         etc = (("/etc/resolv.conf", spec.resolv_conf), ("/etc/hosts", spec.hosts))
         for target, content in etc:
             if content is not None:
-                found.append((self._write(content, 0o644, 0, 0), target))
+                sources.append((self._write(content, 0o644, 0, 0), target))
         for mount in spec.mounts:
             target = os.path.normpath("/" + mount.target.lstrip("/"))
             if target == "/":
                 raise Fault(USER, 'invalid mount target "/"')
-            found.append((self._source(mount, target), target))
+            sources.append((self._source(mount, target), target))
         # The kernel's first: a target may lie in them by a link.
-        return kernels + sorted(found, key=lambda one: one[1].split("/"))
+        return kernels + sorted(sources, key=lambda one: one[1].split("/"))
 
     def finish(self) -> None:
         """Keep what is to be kept of copies, not of secrets; all is back where it was made."""

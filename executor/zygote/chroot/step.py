@@ -26,7 +26,7 @@ from pybuild.executor.zygote import (
     worker,
 )
 from pybuild.executor.zygote.chroot import family, namespaced
-from pybuild.executor.zygote.chroot.sources import Sources
+from pybuild.executor.zygote.chroot.sources import MountSources
 from pybuild.executor.zygote.chroot.stubs import Stubs
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.applying import apply
@@ -93,7 +93,7 @@ class _Step:
         self._make_root(root, userxattr=userxattr)
         _check_kernels(root)
         marks = scanning.scan(root)
-        sources = Sources(spec.work + "/sources", userxattr=userxattr)
+        sources = MountSources(spec.work + "/sources", userxattr=userxattr)
         stubs = Stubs(root, spec.work + "/aside")
         try:
             try:
@@ -236,18 +236,18 @@ def _refuse(spec: StepSpec) -> None:
         Fault: environment; with what would allow it.
     """
     setup.check(spec)
-    wanted = ""
+    obstacle = ""
     if spec.oci is not None:
-        wanted = "an OCI runtime needs overlay mounts in the store"
+        obstacle = "an OCI runtime needs overlay mounts in the store"
     elif isolation.mounts():
         pass
     elif spec.own_network:
-        wanted = f"network mode {spec.network} needs a network namespace"
+        obstacle = f"network mode {spec.network} needs a network namespace"
     elif spec.insecure:
-        wanted = "security mode insecure needs mounts"
-    if wanted:
+        obstacle = "security mode insecure needs mounts"
+    if obstacle:
         raise Fault(
             ENVIRONMENT,
-            f"{wanted}, which this machine does not allow (rung {isolation.rung()})",
+            f"{obstacle}, which this machine does not allow (rung {isolation.rung()})",
             ("see pybuild doctor for what would allow it",),
         )

@@ -107,9 +107,9 @@ class Stubs:
     def take_away(self, marks: Marks) -> None:
         """Take everything out again, and let *marks* of before it know what only we changed."""
         now = {key: os.fstat(parent.fd) for key, parent in self._parents.items()}
-        lost = [stub for stub in reversed(self._stubs) if not self._take(stub)]
-        if lost:
-            self._find({stub.inode: stub for stub in lost})
+        missing = [stub for stub in reversed(self._stubs) if not self._take(stub)]
+        if missing:
+            self._find({stub.inode: stub for stub in missing})
         restored = [stub for stub in reversed(self._stubs) if stub.aside and self._restore(stub)]
         for parent, name, inode in reversed(self._made):
             if _inode(parent.fd, name) == inode:
@@ -138,12 +138,12 @@ class Stubs:
             return False
         return True
 
-    def _find(self, lost: dict[tuple[int, int], _Stub]) -> None:
+    def _find(self, missing: dict[tuple[int, int], _Stub]) -> None:
         """Take out what the step has moved somewhere else, and every other name of it."""
         for directory, below, files, fd in os.fwalk(self._root, topdown=True):
             del directory
             for name in (*below, *files):
-                stub = lost.get(_inode(fd, name) or (0, 0))
+                stub = missing.get(_inode(fd, name) or (0, 0))
                 if stub is None:
                     continue
                 if os.path.lexists(stub.source):

@@ -54,8 +54,8 @@ class _Applying:
         """Put in all but directories; return their names, each of which *target* then has."""
         below: list[bytes] = []
         with os.scandir(source) as entries:
-            found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-        for text, status in found:
+            listed = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        for text, status in listed:
             name = os.fsencode(text)
             there = _mode(target, name)
             if stat.S_ISDIR(status.st_mode):

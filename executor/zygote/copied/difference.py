@@ -104,10 +104,10 @@ class _Collecting:
     def _compare(self, level: _Level) -> None:
         known = self._before.entries[level.path.rstrip(b"/")]
         with os.scandir(self._fd) as entries:
-            found = {os.fsencode(e.name): e.stat(follow_symlinks=False) for e in entries}
-        for name in sorted(known.keys() - found.keys()):
+            present = {os.fsencode(e.name): e.stat(follow_symlinks=False) for e in entries}
+        for name in sorted(known.keys() - present.keys()):
             overlayfs.make_whiteout(self._ensure(), name)
-        for name, status in sorted(found.items()):
+        for name, status in sorted(present.items()):
             was = known.get(name)
             if not stat.S_ISDIR(status.st_mode):
                 if was != self._mark(status):

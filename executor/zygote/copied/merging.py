@@ -104,8 +104,8 @@ class _Merge:
         closed: set[str] = set()
         for fd in lowers:
             with os.scandir(fd) as entries:
-                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-            for name, status in found:
+                listed = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+            for name, status in listed:
                 if name in closed:
                     continue
                 if stat.S_ISDIR(status.st_mode):

@@ -28,7 +28,7 @@ _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_HOW = 4096
 
 
-class Files:
+class FileCalls:
     """Answers for them."""
 
     def __init__(self, table: Claims, owners: Owners) -> None:
@@ -118,11 +118,11 @@ class Files:
             )  # It would hide what lies below, and root may not either.
 
         def make(parent: int, name: bytes) -> None:
-            wanted = mode & _PERMISSIONS & ~call.umask()
+            permissions = mode & _PERMISSIONS & ~call.umask()
             if not is_device:
-                os.mknod(name, stat.S_IFMT(mode) | wanted, 0, dir_fd=parent)
+                os.mknod(name, stat.S_IFMT(mode) | permissions, 0, dir_fd=parent)
                 return
-            ownership.make_node(parent, os.fsdecode(name), stat.S_IFMT(mode) | wanted, device)
+            ownership.make_node(parent, os.fsdecode(name), stat.S_IFMT(mode) | permissions, device)
 
         self._make(call, dir_fd, call.text(address), make, always=is_device)
 
@@ -215,20 +215,20 @@ class Files:
             if owner == (0, 0):
                 call.proceed()
                 return
-            wanted = mode & _PERMISSIONS & ~call.umask()
+            permissions = mode & _PERMISSIONS & ~call.umask()
             call.check()
             # Nonblock and noctty matter to what is there already, and this is new.
             extra = 0 if flags & O_TMPFILE == O_TMPFILE else os.O_EXCL
             made = os.open(
                 name or b".",
                 flags | extra | os.O_CLOEXEC | os.O_NOFOLLOW,
-                wanted,
+                permissions,
                 dir_fd=parent,
             )
             try:
                 self._owners.give(made, *owner, os.fstat(made))
-                if wanted & (stat.S_ISUID | stat.S_ISGID):
-                    os.fchmod(made, wanted)  # chown has taken them
+                if permissions & (stat.S_ISUID | stat.S_ISGID):
+                    os.fchmod(made, permissions)  # chown has taken them
                 call.hand_over(made, cloexec=bool(flags & os.O_CLOEXEC))
             finally:
                 os.close(made)

@@ -21,7 +21,7 @@ _MAX_GROUPS = 65536
 _LOW = 0xFFFFFFFF
 
 
-class Ids:
+class IdCalls:
     """Answers for them."""
 
     def __init__(self, table: Claims, owners: Owners) -> None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Link:
     """A pair of sockets between a step and its recorder; none where nothing is recorded."""
 
-    def __init__(self, wanted: bool) -> None:
+    def __init__(self, is_recorded: bool) -> None:
         self.ends: tuple[_socket.socket, _socket.socket] | None = None
-        if wanted:
+        if is_recorded:
             # Imported and worked out once, for all steps and recorders to come.
             from pybuild.executor.zygote import privileges
             from pybuild.executor.zygote.recorder import loop

@@ -18,7 +18,7 @@ _LOW = 0xFFFFFFFF
 _OURS = ownership.PREFIX.encode()
 
 
-class Labels:
+class XattrCalls:
     """Answers for them."""
 
     def setxattr(self, call: Call) -> None:

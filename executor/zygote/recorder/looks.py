@@ -29,7 +29,7 @@ _X86_64 = struct.Struct("=QQQIII4xQqqq6q24x")
 _AARCH64 = struct.Struct("=QQIIIIQ8xqi4xq6q8x")
 
 
-class Looks:
+class StatCalls:
     """Answers for them."""
 
     def __init__(self, owners: Owners) -> None:

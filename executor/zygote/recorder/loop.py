@@ -16,10 +16,10 @@ import struct
 from pybuild.executor.zygote import socketcalls, syscalls, wire
 from pybuild.executor.zygote.recorder import calls
 from pybuild.executor.zygote.recorder.claims import Claim, Claims
-from pybuild.executor.zygote.recorder.files import Files
-from pybuild.executor.zygote.recorder.ids import Ids
-from pybuild.executor.zygote.recorder.labels import Labels
-from pybuild.executor.zygote.recorder.looks import Looks
+from pybuild.executor.zygote.recorder.files import FileCalls
+from pybuild.executor.zygote.recorder.ids import IdCalls
+from pybuild.executor.zygote.recorder.labels import XattrCalls
+from pybuild.executor.zygote.recorder.looks import StatCalls
 from pybuild.executor.zygote.recorder.owners import Owners
 from pybuild.executor.zygote.recorder.peer import Call, Roots, change_root, serve
 from pybuild.executor.zygote.users import StepUser
@@ -85,7 +85,7 @@ def record(link: _socket.socket) -> None:
             upper.settle(owners, below, root)
 
 
-_PARTS = (Files, Ids, Looks, Labels)
+_PARTS = (FileCalls, IdCalls, StatCalls, XattrCalls)
 _CHROOT, _NOBODY, _SOCKETS = -1, -2, -3
 # (which of the parts, its method) by architecture and number
 _table: dict[tuple[int, int], tuple[int, str]] = {}
@@ -105,7 +105,7 @@ def prepare() -> None:
 
 def _answering(table: Claims, owners: Owners, roots: Roots) -> Answer:
     prepare()
-    parts = (Files(table, owners), Ids(table, owners), Looks(owners), Labels())
+    parts = (FileCalls(table, owners), IdCalls(table, owners), StatCalls(owners), XattrCalls())
 
     def answer(call: Call) -> None:
         index, name = _table.get((call.arch, call.number), (_NOBODY, ""))
@@ -133,7 +133,7 @@ class _Upper:
 
     def settle(self, owners: Owners, below: ownership.Ledger, root: int) -> None:
         """Write the list of the new delta: who owns the links and FIFOs that the step left."""
-        found: dict[bytes, ownership.Ids] = {}
+        owners_by_path: dict[bytes, ownership.Ids] = {}
         os.fchdir(self._fd)
         for path, number in ownership.uncarried(b"."):
             fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -144,9 +144,9 @@ class _Upper:
             if ids is None:
                 ids = below.owners.get(number) or _seen(owners, below, root, path)
             if ids is not None and ids != (0, 0):
-                found[path] = ids
+                owners_by_path[path] = ids
         os.fchdir(self._beside)
-        ownership.write_list(self._name, found)
+        ownership.write_list(self._name, owners_by_path)
 
 
 def _seen(owners: Owners, below: ownership.Ledger, root: int, path: bytes) -> ownership.Ids | None:

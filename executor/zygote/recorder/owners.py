@@ -51,9 +51,9 @@ class Owners:
         if status is None:
             status = os.fstat(fd)
         if self._noted:
-            found = self._noted.get(_key(fd))
-            if found is not None:
-                return found
+            owner = self._noted.get(_key(fd))
+            if owner is not None:
+                return owner
         return self._below.get(status.st_ino) if not ownership.can_carry(status.st_mode) else None
 
     def give(self, fd: int, uid: int, gid: int, status: os.stat_result) -> None:

@@ -65,7 +65,7 @@ def serve(listener: int, roots: Roots | None, answer: Callable[[Call], None]) ->
 
     Args:
         roots: as for `Call`.
-        answer: raises OSError to let the call fail, or Gone.
+        answer: raises OSError to let the call fail, or CallGone.
     """
     hasten(listener)
     poller = select.poll()
@@ -86,11 +86,11 @@ def serve(listener: int, roots: Roots | None, answer: Callable[[Call], None]) ->
                 call.fail(error.errno or errno.EIO)
             except (ValueError, OverflowError):
                 call.fail(errno.EINVAL)  # a number that fits no C type of the call's
-            except Gone:
+            except CallGone:
                 pass
 
 
-class Gone(Exception):
+class CallGone(Exception):
     """The call waits no longer: the task was killed or interrupted."""
 
 
@@ -145,16 +145,16 @@ class Call:
             fcntl.ioctl(self._listener, _ADD_FD, request)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise Gone from error
+                raise CallGone from error
             raise
 
     def check(self) -> None:
-        """Raise Gone unless the call still waits: what was read before is then the task's."""
+        """Raise CallGone unless the call still waits: what was read before is then the task's."""
         try:
             fcntl.ioctl(self._listener, _STILL_VALID, struct.pack("=Q", self._id))
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise Gone from error
+                raise CallGone from error
             raise
 
     # --- memory -----------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class Call:
         if count <= 0:
             code = ctypes.get_errno()
             if code == errno.ESRCH:
-                raise Gone
+                raise CallGone
             raise OSError(errno.EFAULT, "")
         return _buffer.raw[:count]
 
@@ -205,7 +205,7 @@ class Call:
         try:
             fd = os.open(f"{self.tid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError) as error:
-            raise Gone from error
+            raise CallGone from error
         try:
             self.check()  # It is this task's memory that is open, and stays so.
             if os.pwrite(fd, data, address) != len(data):
