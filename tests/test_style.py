@@ -71,7 +71,7 @@ SHORT = {
 PRIVATE = re.compile(
     r"# pyright: ignore\[reportPrivateUsage|setattr\([\w.]+, \"_[a-zA-Z]|\"pybuild\.[\w.]*\._[a-zA-Z]"
 )
-MOST_REACHES = 20
+MOST_REACHES = 9
 """The lines of tests that use another module's private name; it may only shrink."""
 
 

@@ -24,7 +24,7 @@ from pybuild.executor.files.values import ClientDirectory, DeltaStack, Refresh, 
 from pybuild.executor.zygote import isolation
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import WorkerCall
-from pybuild.model.ops import FileAction
+from pybuild.model.ops import Copy, FileAction
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts overlays, so it needs root")
 
@@ -44,6 +44,14 @@ class Entry:
 
 
 Spec = Mapping[str, str | bytes | Link | Entry | None]
+BASE: Spec = {"etc/": None, "keep": "base"}
+
+
+def copy(source: str, dest: str, **options: object) -> Copy:
+    """Return a copy from the first input, as the frontend writes it."""
+    wildcard = any(c in source for c in "*?[\\")
+    values: dict[str, object] = {"wildcard": wildcard, "allow_empty": wildcard, **options}
+    return Copy(input=1, source=source, dest=dest, **values)  # type: ignore[arg-type]  # pyright: ignore
 
 
 def build(root: Path, spec: Spec) -> Path:

@@ -23,7 +23,7 @@ def main() -> None:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(inside, 0)[1]) & 0xFF)
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", 0)
-    isolation._rung = isolation.ROOT  # pyright: ignore[reportPrivateUsage]
+    isolation.enter(None)
     command = sys.argv[1:]
     if command[0] == WITHOUT_SETPCAP:
         command.pop(0)

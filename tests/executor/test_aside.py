@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,16 +56,25 @@ def test_the_end_is_told_when_all_is_copied(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
-def test_small_files_and_a_second_one_are_left_to_the_caller(tmp_path: Path) -> None:
+def test_small_files_and_a_second_one_are_left_to_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    def copy(source: int, target: int, status: os.stat_result) -> int:
+        may_end.wait()
+        return 0
+
+    monkeypatch.setattr("pybuild.executor.files.aside.copy_content", copy)
     with opened(tmp_path) as (source, target, status), Aside() as aside:
         (tmp_path / "small").write_bytes(b"x")
         small = os.stat(tmp_path / "small")
         assert not aside.take(source, target, small, "copy", nothing)
-        aside._working.acquire()  # pyright: ignore[reportPrivateUsage]  as while it copies
-        aside._end = nothing  # pyright: ignore[reportPrivateUsage]
-        assert not aside.take(source, target, status, "copy", nothing)
-        aside._end = None  # pyright: ignore[reportPrivateUsage]
-        aside._working.release()  # pyright: ignore[reportPrivateUsage]
+        try:
+            assert aside.take(source, target, status, "copy", nothing)
+            assert not aside.take(source, target, status, "copy", nothing)
+        finally:
+            may_end.set()
 
 
 def test_a_fault_names_the_file_and_comes_when_it_is_settled(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pybuild
 from pybuild.executor.files import jobs
 from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.executor.workers.job import job
+from pybuild.executor.workers.process import ZygoteProcess
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import (
@@ -140,13 +141,23 @@ def test_closing_ends_running_steps(box: Box) -> None:
     asyncio.run(body())
 
 
-def test_an_event_loop_may_end_while_a_helper_is_being_started(box: Box) -> None:
+def test_an_event_loop_may_end_while_a_helper_is_being_started(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was begun ahead ends with its loop; the next one begins anew, and closing is no error."""
     workers = Workers()
+    begun: list[ZygoteProcess] = []
+    start = ZygoteProcess.start
+
+    async def noted(zygote: ZygoteProcess) -> None:
+        begun.append(zygote)
+        await start(zygote)
+
+    monkeypatch.setattr(ZygoteProcess, "start", noted)
 
     async def cut_short() -> None:
         step = asyncio.create_task(workers.run_step(box.spec("true"), lambda _, __: None))
-        while len(workers._zygotes) < 2:  # pyright: ignore[reportPrivateUsage]
+        while len(begun) < 2:
             await asyncio.sleep(0)
         step.cancel()
         await asyncio.gather(step, return_exceptions=True)

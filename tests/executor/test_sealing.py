@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pybuild.executor.steps.spec import StepMount, StepMountType
-from pybuild.executor.workers import workers
-from pybuild.executor.workers.job import Job
+from pybuild.executor.steps.spec import StepMount, StepMountType, StepStart
 from pybuild.executor.workers.process import ZygoteProcess
+from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor import zygote_functions
@@ -43,15 +43,16 @@ def test_mounts_whose_writes_are_kept_are_sealed_too(
     box: Box, monkeypatch: pytest.MonkeyPatch, readonly: bool, trees: int
 ) -> None:
     handed_over: list[int] = []
-    call = workers._call_beside  # pyright: ignore[reportPrivateUsage]
+    begin = ZygoteProcess.begin
 
-    async def noting(zygote: ZygoteProcess, work: Job[None], *fds: int) -> None:
-        handed_over.extend(fds)
-        await call(zygote, work, *fds)
-        for fd in fds:
-            assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+    def noting(
+        zygote: ZygoteProcess, start: StepStart | str, fds: Sequence[int], request: Any
+    ) -> RunningJob:
+        if request[0] == "pybuild.executor.zygote.sealing:seal":
+            handed_over.extend(map(os.dup, fds))
+        return begin(zygote, start, fds, request)
 
-    monkeypatch.setattr(workers, "_call_beside", noting)
+    monkeypatch.setattr(ZygoteProcess, "begin", noting)
     kept = [box.directory / name for name in ("upper", "work")]
     for path in kept:
         path.mkdir()
@@ -67,6 +68,9 @@ def test_mounts_whose_writes_are_kept_are_sealed_too(
     script = "true" if readonly else "echo made > /m/made"
     assert box.sh(script, network="host", mounts=(mount,)).status == 0
     assert len(handed_over) == trees
+    for fd in handed_over:
+        assert os.fstatvfs(fd).f_flag & os.ST_RDONLY
+        os.close(fd)
     assert readonly or (kept[0] / "made").read_text() == "made\n"
 
 

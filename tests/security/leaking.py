@@ -152,7 +152,7 @@ async def _main(asked: dict[str, Any]) -> dict[str, Any]:
     load = _Load(asked)
     await load.ended()
     # The other zygote was begun meanwhile; on a busy machine it is not all there yet.
-    await load.workers._zygote("call")  # pyright: ignore[reportPrivateUsage]
+    await load.workers.isolation()
     before = await _settled()
     begun = time.monotonic()
     jobs = [load.ended] * asked["steps"] + [load.cancelled] * asked["cancels"]
