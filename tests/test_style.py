@@ -57,7 +57,6 @@ SHORT = {
     "buildkit/session/pieces.py": "to be joined with a neighbour",
     "cache/disk/plainfile.py": "the fully cached path imports it, and nothing heavier",
     "daemon/control/health.py": "one gRPC service",
-    "executor/sources/waiting.py": "to be joined with a neighbour",
     "model/clock.py": "one protocol, for types alone",
     "model/missing.py": "opening a store must not import the other errors",
     "model/package.py": "a bare process imports it before all else",

@@ -24,8 +24,8 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.sources.agents import AgentSocket
 from pybuild.executor.sources.gitvalues import Checkout, GitCommit, GitRemote
-from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps.execop import Secrets, looked_up, no_agent
+from pybuild.executor.sources.waiting import Once
+from pybuild.executor.steps.execop import Secrets, header_text, looked_up, no_agent
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
@@ -89,7 +89,7 @@ class GitTrees:
         self._agents = agents
         self._environ = environ
         self._proves = proves
-        self._resolved: dict[GitSource, asyncio.Task[GitCommit]] = {}
+        self._commits = Once[GitSource, GitCommit]()
 
     async def identify(self, op: GitSource) -> Digest:
         """Return a digest of the commit that *op* stands for [KEY-5].
@@ -105,10 +105,7 @@ class GitTrees:
 
     async def resolve(self, op: GitSource) -> GitCommit:
         """Return the commit of *op*; asks the remote at most once."""
-        task = self._resolved.get(op)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._resolved[op] = asyncio.create_task(self._resolve(op))
-        return await asyncio.shield(task)
+        return await self._commits.ask(op, lambda: self._resolve(op))
 
     async def _resolve(self, op: GitSource) -> GitCommit:
         _check(op)
@@ -200,7 +197,7 @@ class GitTrees:
 
     async def close(self) -> None:
         """End questions to remotes that nobody waits for any more."""
-        await stop(self._resolved.values())
+        await self._commits.stop()
 
     def _mirror(self, op: GitSource) -> _Mirror:
         return _Mirror(self._store, self._lease, _without_credentials(op.remote)[0])
@@ -281,7 +278,7 @@ class GitTrees:
             read = self._secrets.get(name)
             if read is None:
                 continue
-            value = _text(name, read())
+            value = header_text(name, read())
             header = _basic("x-access-token", value) if is_token else value
             hidden = [value]
             break
@@ -302,14 +299,6 @@ def _check(op: GitSource) -> None:
         raise UserError(f'invalid git repository "{op.remote}"')
     if any(part == ".." for part in op.subdir.split("/")):
         raise UserError(f'invalid subdir "{op.subdir}"')
-
-
-def _text(name: str, value: bytes) -> str:
-    """Return a secret that goes into a header."""
-    text = value.decode("utf-8", "replace").strip("\r\n")
-    if any(ord(char) < 32 for char in text):
-        raise UserError(f"secret {name}: a value with control characters cannot be in a header")
-    return text
 
 
 def _secret_names(netloc: str) -> list[tuple[str, bool]]:

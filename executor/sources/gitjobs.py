@@ -152,15 +152,7 @@ def _git(call: WorkerCall, remote: GitRemote) -> Git:
     The descriptor handed over, if any, is the directory of the agent's socket ``agent``. Its path goes
     through this process, since sockets have short names and ssh closes what it inherits.
     """
-    return Git(
-        environ=remote.environ,
-        scope=remote.scope,
-        header=remote.header,
-        ssh_command=remote.ssh_command,
-        ssh_socket=f"/proc/{os.getpid()}/fd/{call.fds[0]}/agent" if call.fds else "",
-        max_bytes=remote.max_bytes,
-        hidden=remote.hidden,
-    )
+    return Git(remote, f"/proc/{os.getpid()}/fd/{call.fds[0]}/agent" if call.fds else "")
 
 
 def _protocols(remote: GitRemote) -> str:

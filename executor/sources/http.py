@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ from urllib.parse import urlsplit
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.sources.download import Downloader, Fetched, OnProgress, Validators
-from pybuild.executor.sources.waiting import stop
-from pybuild.executor.steps.execop import Secrets, looked_up
+from pybuild.executor.sources.waiting import Once
+from pybuild.executor.steps.execop import Secrets, header_text, looked_up
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
@@ -46,6 +47,30 @@ class HttpFile:
     delta: str
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRecord:
+    """The file of a URL, and by what its server tells whether that is still the same."""
+
+    file: HttpFile
+    validators: Validators
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "delta": self.file.delta,
+            "hex": self.file.sha256,
+            "etag": self.validators.etag,
+            "last_modified": self.file.last_modified,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> HttpRecord | None:
+        """Return the record that the store has; None if it names no delta."""
+        texts = [value.get(name) for name in ("delta", "hex", "etag", "last_modified")]
+        delta, sha256, etag, last_modified = (t if isinstance(t, str) else "" for t in texts)
+        known = Validators(etag=etag, last_modified=last_modified)
+        return cls(HttpFile(sha256, last_modified, delta), known) if delta else None
+
+
 class HttpFiles:
     """The http sources of one build; a URL holds the same bytes throughout it."""
 
@@ -65,7 +90,7 @@ class HttpFiles:
         self._secrets = secrets
         self._downloader = downloader
         self._proves = proves
-        self._files: dict[HttpSource, asyncio.Task[HttpFile]] = {}
+        self._files = Once[HttpSource, HttpFile]()
 
     async def identify(self, op: HttpSource) -> Digest:
         """Return a digest of the bytes that the URL holds now, and of when they changed [KEY-4].
@@ -84,10 +109,7 @@ class HttpFiles:
 
     async def file(self, op: HttpSource, on_progress: OnProgress | None = None) -> HttpFile:
         """Return the file, fetched at most once; not at all if its checksum is known here."""
-        task = self._files.get(op)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._files[op] = asyncio.create_task(self._file(op, on_progress))
-        return await asyncio.shield(task)
+        return await self._files.ask(op, lambda: self._file(op, on_progress))
 
     async def changed(self, op: HttpSource) -> int | None:
         """Return when the file of *op* was last changed, in seconds, if that can be known [REP-1].
@@ -124,12 +146,12 @@ class HttpFiles:
             meta = {"size": size, "type": "source.http"}
             delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
             known = Validators(etag="", last_modified="")
-            await self._note(pinned, (HttpFile(sha256, "", delta), known))
+            await self._note(pinned, HttpRecord(HttpFile(sha256, "", delta), known))
         return op
 
     async def close(self) -> None:
         """End what is still under way, such as downloads that nobody waits for any more."""
-        await stop(self._files.values())
+        await self._files.stop()
 
     async def _file(self, op: HttpSource, on_progress: OnProgress | None) -> HttpFile:
         name = _name(op)
@@ -140,50 +162,38 @@ class HttpFiles:
             pinned = Digest.of_json({"checksum": op.checksum, **look})
             held = await asyncio.to_thread(self._known, pinned)
             if held is not None:
-                return held[0]
-            got = await self._fetch(op, name, None, on_progress)
-            await self._note(pinned, got)
-            return got[0]
+                return held.file
+            record = await self._fetch(op, name, None, on_progress)
+            await self._note(pinned, record)
+            return record.file
         held = await asyncio.to_thread(self._known, where)
-        if held is not None and op.checksum not in (None, f"sha256:{held[0].sha256}"):
+        if held is not None and op.checksum not in (None, f"sha256:{held.file.sha256}"):
             held = None
-        got = await self._fetch(op, name, held, on_progress)
-        await self._note(where, got)
-        return got[0]
+        record = await self._fetch(op, name, held, on_progress)
+        await self._note(where, record)
+        return record.file
 
-    def _known(self, key: Digest) -> tuple[HttpFile, Validators] | None:
-        value = self._store.records.get(_KIND, key)
-        if value is None:
+    def _known(self, key: Digest) -> HttpRecord | None:
+        record = HttpRecord.from_json(self._store.records.get(_KIND, key) or {})
+        if record is None:
             return None
-        texts = [value.get(name) for name in ("delta", "hex", "etag", "last_modified")]
-        delta, sha256, etag, last_modified = (t if isinstance(t, str) else "" for t in texts)
-        if not delta:
-            return None
-        self._lease.add("delta", delta)
-        if not self._store.deltas.has(delta):
-            return None
-        known = Validators(etag=etag, last_modified=last_modified)
-        return HttpFile(sha256, last_modified, delta), known
+        self._lease.add("delta", record.file.delta)
+        return record if self._store.deltas.has(record.file.delta) else None
 
-    async def _note(self, key: Digest, got: tuple[HttpFile, Validators]) -> None:
-        file, known = got
-        value: dict[str, Any] = {
-            "delta": file.delta,
-            "hex": file.sha256,
-            "etag": known.etag,
-            "last_modified": known.last_modified,
-            "created": self._store.clock.now(),
-        }
+    async def _note(self, key: Digest, record: HttpRecord) -> None:
+        value = {**record.to_json(), "created": self._store.clock.now()}
         await asyncio.to_thread(self._store.records.put, _KIND, key, value)
 
     async def _fetch(
         self,
         op: HttpSource,
         name: str,
-        held: tuple[HttpFile, Validators] | None,
+        held: HttpRecord | None,
         on_progress: OnProgress | None,
-    ) -> tuple[HttpFile, Validators]:
-        known = held[1] if held is not None and (held[1].etag or held[1].last_modified) else None
+    ) -> HttpRecord:
+        known = None if held is None else held.validators
+        if known is not None and not (known.etag or known.last_modified):
+            known = None
         store = self._store
         authorization = await looked_up(self._secrets, partial(self._authorization, op.url))
         active = await asyncio.to_thread(store.deltas.begin)
@@ -192,10 +202,10 @@ class HttpFiles:
             got = await self._downloader.fetch(
                 op.url, path, authorization=authorization, known=known, on_progress=on_progress
             )
-            if held is not None and (not got.sha256 or _is_same(got, held[0])):
+            if held is not None and (not got.sha256 or _is_same(got, held.file)):
                 store.deltas.abort(active)
-                renewed = Validators(etag=got.etag, last_modified=held[0].last_modified)
-                return held[0], renewed
+                last_modified = held.file.last_modified
+                return HttpRecord(held.file, Validators(etag=got.etag, last_modified=last_modified))
             if op.checksum is not None:
                 _compare(op, path, got)
             await asyncio.to_thread(_finish, path, op.mode, got.last_modified)
@@ -207,7 +217,7 @@ class HttpFiles:
         meta = {"size": got.size, "type": "source.http"}
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
         file = HttpFile(got.sha256, got.last_modified, delta)
-        return file, Validators(etag=got.etag, last_modified=got.last_modified)
+        return HttpRecord(file, Validators(etag=got.etag, last_modified=got.last_modified))
 
     def _authorization(self, url: str) -> str:
         """Return the header that the build's secrets have for the host of *url* [ADD-6]."""
@@ -218,13 +228,7 @@ class HttpFiles:
         for prefix, scheme in (("HTTP_AUTH_TOKEN_", "Bearer "), ("HTTP_AUTH_HEADER_", "")):
             read = self._secrets.get(prefix + host)
             if read is not None:
-                text = read().decode("utf-8", "replace").strip("\r\n")
-                if any(ord(char) < 32 for char in text):
-                    raise UserError(
-                        f"secret {prefix}{host}: a value with control characters "
-                        "cannot be in a header"
-                    )
-                return scheme + text
+                return scheme + header_text(prefix + host, read())
         return ""
 
 

@@ -16,7 +16,9 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from pybuild.executor.sources.gitvalues import GitRemote
 
 _MAX_OUTPUT_BYTES = 64 << 20
 _MAX_ERROR_BYTES = 32 << 10
@@ -56,34 +58,22 @@ class ProgramFailed(Exception):
 
 
 class Git:
-    """The git program with one set of credentials.
+    """The git program with the credentials for one remote.
 
     Args:
-        environ: variables to hand on: PATH and proxies.
-        header: value of an ``Authorization`` header for *scope*, a URL; never in ``argv``.
-        ssh_command: how git runs ssh; *ssh_socket* the agent's.
-        max_bytes: no file may grow larger.
-        hidden: texts to cut out of everything that is said.
+        socket: of the ssh agent, or empty.
     """
 
-    def __init__(
-        self,
-        *,
-        environ: Mapping[str, str],
-        scope: str = "",
-        header: str = "",
-        ssh_command: str = "",
-        ssh_socket: str = "",
-        max_bytes: int,
-        hidden: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, remote: GitRemote, socket: str = "") -> None:
         settings = list(_SETTINGS)
-        if header:
-            settings.append((f"http.{scope}.extraHeader", f"Authorization: {header}"))
+        if remote.header:
+            # Never in argv.
+            header = f"Authorization: {remote.header}"
+            settings.append((f"http.{remote.scope}.extraHeader", header))
             # git would send the header to whatever place it is redirected to.
             settings.append(("http.followRedirects", "false"))
         self._env = {
-            **environ,
+            **remote.environ,
             "LC_ALL": "C",
             "HOME": "/dev/null",
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -92,16 +82,16 @@ class Git:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_LFS_SKIP_SMUDGE": "1",
             "GIT_SSH_VARIANT": "ssh",
-            "GIT_SSH_COMMAND": ssh_command or "false",
+            "GIT_SSH_COMMAND": remote.ssh_command or "false",
             "GIT_CONFIG_COUNT": str(len(settings)),
         }
-        if ssh_socket:
-            self._env["SSH_AUTH_SOCK"] = ssh_socket
+        if socket:
+            self._env["SSH_AUTH_SOCK"] = socket
         for number, (key, value) in enumerate(settings):
             self._env[f"GIT_CONFIG_KEY_{number}"] = key
             self._env[f"GIT_CONFIG_VALUE_{number}"] = value
-        self._max_bytes = max_bytes
-        self._hidden = [text for text in (header, *hidden) if text]
+        self._max_bytes = remote.max_bytes
+        self._hidden = [text for text in (remote.header, *remote.hidden) if text]
 
     def run(
         self,

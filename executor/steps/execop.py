@@ -65,6 +65,14 @@ def read_secret(mount: Mount, secrets: Secrets) -> bytes | None:
     return data
 
 
+def header_text(id: str, value: bytes) -> str:
+    """Return a secret that goes into a header."""
+    text = value.decode("utf-8", "replace").strip("\r\n")
+    if any(ord(char) < 32 for char in text):
+        raise UserError(f"secret {id}: a value with control characters cannot be in a header")
+    return text
+
+
 def secret_env(mount: Mount, data: bytes) -> str:
     """Return ``NAME=value`` for a secret that is wanted in the environment [MNT-19]."""
     if b"\0" in data:

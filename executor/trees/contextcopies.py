@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
@@ -56,10 +55,10 @@ class ContextCopies:
             key = _key(readings.contents[whole], path)
             lock = os.path.join(self._store.root, "locks", "context-" + key.hex)
             async with locked(lock):
-                found = await asyncio.to_thread(self._known, key)
-                if found is not None:
-                    snapshot = Snapshot((found["delta"],))
-                    return ContextCopy(snapshot, found["selector"], readings.contents)
+                known = await asyncio.to_thread(self._known, key)
+                if known is not None:
+                    delta, selector = known
+                    return ContextCopy(Snapshot((delta,)), selector, readings.contents)
                 copy = await self._copy(tree, path, warn)
                 if self._contexts.held(tree) is None:
                     value = {"delta": copy.snapshot.deltas[-1], "selector": copy.selector}
@@ -88,12 +87,14 @@ class ContextCopies:
                 else:
                     await self._files.hold(tree, moved, warn)
 
-    def _known(self, key: str) -> dict[str, Any] | None:
-        value = self._store.records.get(_KIND, key)
-        if value is None or not isinstance(value.get("delta"), str):
+    def _known(self, key: str) -> tuple[str, str] | None:
+        """Return the delta of the copy and where in it the path is."""
+        value = self._store.records.get(_KIND, key) or {}
+        delta, selector = value.get("delta"), value.get("selector")
+        if not isinstance(delta, str) or not isinstance(selector, str):
             return None
-        self._lease.add("delta", value["delta"])
-        return value if self._store.deltas.has(value["delta"]) else None
+        self._lease.add("delta", delta)
+        return (delta, selector) if self._store.deltas.has(delta) else None
 
     async def _copy(self, tree: LocalTree, path: str, warn: Callable[[str], None]) -> ContextCopy:
         # A file stands under its own name in the copy, a directory is the copy's root.
