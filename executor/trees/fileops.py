@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action, encode_copy, encode_local
-from pybuild.executor.files.values import CopyPath, DeltaStack, Refresh
+from pybuild.executor.files.values import Applied, CopyPath, DeltaStack, Refresh
 from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
@@ -249,21 +250,10 @@ class FileOps:
         met: list[str] = []
         active = await begin_delta(deltas)
         try:
-            work = job(
-                apply.apply,
-                self._mount_dir(),
-                active.fs,
-                work=active.work,
-                base=order.base,
-                inputs=order.inputs,
-                actions=order.actions,
-                judge=source is not None,
-            )
             # Who has read a stranger's archive is not to touch anything else.
             stay = not any(isinstance(a, Copy) and a.unpack for a in op.actions)
-            applied = await self._workers.call(
-                work, on_progress=on_progress, stay=stay, writes=active.fs
-            )
+            judge = source is not None
+            applied = await self._apply(active, order, on_progress, judge=judge, stay=stay)
             for reading in readings.values():
                 await self._contexts.check(reading)
             if source is not None and applied is not None and applied.additive:
@@ -276,6 +266,30 @@ class FileOps:
         if noted and place is not None:
             await asyncio.to_thread(self._earlier.keep, place, delta, met)
         return Snapshot((*base.deltas, delta))
+
+    async def _apply(
+        self,
+        active: ActiveDelta,
+        order: _Order,
+        on_progress: OnProgress,
+        *,
+        judge: bool,
+        refresh: Refresh | None = None,
+        stay: bool = True,
+    ) -> Applied | None:
+        """Have a worker write *order* into a delta."""
+        work = job(
+            apply.apply,
+            self._mount_dir(),
+            active.fs,
+            work=active.work,
+            base=order.base,
+            inputs=order.inputs,
+            actions=order.actions,
+            refresh=refresh,
+            judge=judge,
+        )
+        return await self._workers.call(work, on_progress=on_progress, stay=stay, writes=active.fs)
 
     async def _patch(
         self,
@@ -291,20 +305,9 @@ class FileOps:
         below = await ensure(Snapshot((*base.deltas, earlier.delta)))
         active = await begin_delta(deltas)
         try:
-            work = job(
-                apply.apply,
-                self._mount_dir(),
-                active.fs,
-                work=active.work,
-                base=below,
-                inputs=order.inputs,
-                actions=order.actions,
-                refresh=Refresh(earlier.names, below[:-1]),
-                judge=True,
-            )
-            applied = await self._workers.call(
-                work, on_progress=on_progress, stay=True, writes=active.fs
-            )
+            refresh = Refresh(earlier.names, below[:-1])
+            order = order._replace(base=below)
+            applied = await self._apply(active, order, on_progress, refresh=refresh, judge=True)
             await self._contexts.check_some(source.readings, source.selection, earlier.names)
         except BaseException:
             deltas.abort(active)
