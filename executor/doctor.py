@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from pybuild.executor.zygote import hierarchies, isolation
+from pybuild.executor.zygote import hierarchies, isolation, procstatus
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault
 
@@ -94,10 +94,10 @@ def _privileges() -> Check:
     uid = os.geteuid()
     if uid:
         return Check("user", CheckState.INFO, f"uid {uid}: steps need a user namespace")
-    if _status("CapEff") >> 21 & 1 and not isolation.is_initial():
+    if procstatus.number("CapEff") >> 21 & 1 and not isolation.is_initial():
         place = f"root of a user namespace that has {_ids(isolation.ids_here())}"
         return Check("user", CheckState.INFO, place, "start pybuild outside of the user namespace")
-    if _status("CapEff") >> 21 & 1:
+    if procstatus.number("CapEff") >> 21 & 1:
         return Check("user", CheckState.OK, "root with CAP_SYS_ADMIN")
     return Check(
         "user",
@@ -180,7 +180,7 @@ def _chroot() -> Check:
     """The abilities of root where it may neither mount nor make namespaces."""
     if os.geteuid():
         return Check("chroot", CheckState.MISSING, "needs root", "run as root, in a container")
-    held = _status("CapEff")
+    held = procstatus.number("CapEff")
     missing = [name for number, name in isolation.CHROOT_CAPS.items() if not held >> number & 1]
     if not missing:
         return Check("chroot", CheckState.OK, "root has the capabilities that it needs")
@@ -210,7 +210,9 @@ def _proc(problem: str) -> Check:
 
 def _seccomp() -> Check:
     actions = _read("/proc/sys/kernel/seccomp/actions_avail").split()
-    outer = "; we run under a filter ourselves" if _status("Seccomp", 10) == 2 else ""
+    outer = (
+        "; we run under a filter ourselves" if procstatus.number("Seccomp", base=10) == 2 else ""
+    )
     if not actions:
         return Check(
             "seccomp", CheckState.MISSING, "not in this kernel", "boot one with CONFIG_SECCOMP"
@@ -317,14 +319,6 @@ def _emulators() -> Check:
         return Check("emulators", CheckState.OK, ", ".join(platforms))
     fix = "for RUN on other platforms: install qemu-user-static and binfmt-support"
     return Check("emulators", CheckState.INFO, "none registered", fix)
-
-
-def _status(field: str, base: int = 16) -> int:
-    for line in _read("/proc/self/status").splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value, base)
-    return 0
 
 
 def _read(path: str) -> str:

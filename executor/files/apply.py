@@ -21,7 +21,7 @@ from pybuild.executor.files.values import (
     MakeFile,
     RemovePath,
 )
-from pybuild.executor.zygote import isolation, overlay, syscalls
+from pybuild.executor.zygote import isolation, overlay, syscalls, ulimits
 from pybuild.executor.zygote.copied import views
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, MOVED, USER, Fault, describe_os_error
@@ -76,7 +76,7 @@ def apply(
     """
     os.umask(0)
     sys.setrecursionlimit(_DEEP)
-    _raise_file_limit()
+    ulimits.raise_file_limit()
     copy_root_look(base, upper)
     with Mounts(mount_dir) as mounts:
         doing = _Work(mounts, inputs or {}, refresh, call)
@@ -115,18 +115,6 @@ def _change(
         if target.ledger is not None:
             target.ledger.save(upper, merged if changing is None else None)
         return work.met
-
-
-def _raise_file_limit() -> None:
-    """A directory holds two descriptors while its entries are copied, however deep."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass
 
 
 def copy_root_look(base: Sequence[str], upper: str) -> None:

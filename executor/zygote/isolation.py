@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote import procstatus, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 TYPE_CHECKING = False  # typing takes 16 ms to import, and checkers know the name
@@ -113,7 +113,7 @@ def enter(rootless: bool | None) -> tuple[str, str]:
         Fault: environment; with what the user can do about it.
     """
     global _rung
-    is_root = os.geteuid() == 0 and bool(_capabilities() >> CAP_SYS_ADMIN & 1)
+    is_root = os.geteuid() == 0 and bool(procstatus.number("CapEff") >> CAP_SYS_ADMIN & 1)
     is_nested, is_root = is_root and not is_initial(), is_root and is_initial()
     if rootless is False and not is_root:
         raise Fault(
@@ -156,15 +156,6 @@ def _keep_mounts_private() -> None:
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def _capabilities() -> int:
-    """Return the effective set."""
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"CapEff:"):
-                return int(line.split()[1], 16)
-    return 0
-
-
 def is_initial() -> bool:
     """Whether ids are the machine's, and CAP_SYS_ADMIN is what its name says.
 
@@ -192,7 +183,7 @@ def _has_range() -> bool:
 
 
 def _may_chroot() -> bool:
-    held = _capabilities()
+    held = procstatus.number("CapEff")
     return os.geteuid() == 0 and all(held >> number & 1 for number in CHROOT_CAPS)
 
 
@@ -200,7 +191,7 @@ def _other_way() -> str:
     """Return the hint for who may have no user namespace: what another rung needs."""
     if os.geteuid():
         return "or run as root"
-    held = _capabilities()
+    held = procstatus.number("CapEff")
     missing = [name for number, name in CHROOT_CAPS.items() if not held >> number & 1]
     return f"or let the container keep the capabilities {', '.join(missing)}"
 

@@ -8,6 +8,7 @@ import stat
 
 from pybuild.executor.zygote import confined, isolation, nodes, overlay, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
+from pybuild.executor.zygote.overlay import filesystem
 
 _RO = syscalls.MOUNT_ATTR_RDONLY
 _NOSUID = syscalls.MOUNT_ATTR_NOSUID
@@ -32,19 +33,6 @@ _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 _DEV_BYTES = 64 << 20
 _SHM_BYTES = 64 << 20
-
-
-def filesystem(fstype: str, attributes: int, **options: str) -> int:
-    """Return a new mount of *fstype*, attached nowhere."""
-    fs = syscalls.fsopen(fstype)
-    try:
-        syscalls.fsconfig_string(fs, "source", fstype)
-        for key, value in options.items():
-            syscalls.fsconfig_string(fs, key, value)
-        syscalls.fsconfig_create(fs)
-        return syscalls.fsmount(fs, attributes)
-    finally:
-        os.close(fs)
 
 
 def attach(mount_fd: int, root_fd: int, path: str, *, links: bool = True) -> None:
@@ -148,27 +136,12 @@ def _devpts() -> int:
     options = {"newinstance": "", "ptmxmode": "0666", "mode": "0620", "gid": "5"}
     attributes = _NOSUID | _NOEXEC
     try:
-        return _devpts_with(options, attributes)
+        return filesystem("devpts", attributes, **options)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     del options["gid"]  # A user namespace with one id has no group 5.
-    return _devpts_with(options, attributes)
-
-
-def _devpts_with(options: dict[str, str], attributes: int) -> int:
-    fs = syscalls.fsopen("devpts")
-    try:
-        syscalls.fsconfig_string(fs, "source", "devpts")
-        for key, value in options.items():
-            if value:
-                syscalls.fsconfig_string(fs, key, value)
-            else:
-                syscalls.fsconfig_flag(fs, key)
-        syscalls.fsconfig_create(fs)
-        return syscalls.fsmount(fs, attributes)
-    finally:
-        os.close(fs)
+    return filesystem("devpts", attributes, **options)
 
 
 def _mount_sys(root_fd: int, *, own_network: bool, insecure: bool) -> None:

@@ -16,7 +16,7 @@ import struct
 import time
 
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import cgroups, isolation, rootfs, syscalls, wire, worker
+from pybuild.executor.zygote import cgroups, isolation, procstatus, rootfs, syscalls, wire, worker
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
@@ -37,9 +37,8 @@ else:
 _STEP = "pybuild.executor.zygote.sandbox:become_step"
 _MAX_FDS = 253  # SCM_MAX_FD
 _REMOVE_AGAIN_MS = 20
-SIGTERM, SIGKILL, SIGCHLD, SIGINT = 15, 9, 17, 2
-SIGHUP, SIGQUIT = 1, 3
-_ENDING = (SIGTERM, SIGINT, SIGHUP, SIGQUIT)
+_SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15
+_ENDING = (_SIGTERM, _SIGINT, _SIGHUP, _SIGQUIT)
 
 
 def main(control_fd: int, watch_fd: int, rootless: bool | None, foreseen: str) -> NoReturn:
@@ -54,7 +53,7 @@ def main(control_fd: int, watch_fd: int, rootless: bool | None, foreseen: str) -
     os.umask(0o022)
     control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, control_fd)
     control.setblocking(True)
-    signal.signal(SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to judge.
+    signal.signal(_SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to judge.
     try:
         rung, detail = isolation.enter(rootless)
     except Fault as fault:
@@ -115,7 +114,7 @@ class _Zygote:
         self.spare: Spare | None = None
         self.spares = 0
         self.anchor = Anchor()
-        self.recorders = Keeper(self._say, lambda job: self._kill(job, SIGKILL))
+        self.recorders = Keeper(self._say, lambda job: self._kill(job, _SIGKILL))
 
     def serve(self) -> None:
         while True:
@@ -134,7 +133,7 @@ class _Zygote:
         self._end_spare()
         for pidfd in self.children:
             try:
-                syscalls.pidfd_send_signal(pidfd, SIGKILL)
+                syscalls.pidfd_send_signal(pidfd, _SIGKILL)
             except OSError:
                 pass
         for child in self.children.values():
@@ -272,7 +271,7 @@ class _Zygote:
     def _stand_by(self, made: Spare) -> NoReturn:
         try:
             self._leave_zygote(made.store_fd)
-            signal.signal(SIGINT, signal.SIG_DFL)
+            signal.signal(_SIGINT, signal.SIG_DFL)
             made.ours.close()
             from pybuild.executor.zygote import sandbox
 
@@ -310,7 +309,7 @@ class _Zygote:
         self.poller.unregister(made.pidfd)
         made.ours.close()
         try:
-            syscalls.pidfd_send_signal(made.pidfd, SIGKILL)
+            syscalls.pidfd_send_signal(made.pidfd, _SIGKILL)
             os.waitpid(made.pid, 0)
         except OSError:
             pass
@@ -385,7 +384,7 @@ class _Zygote:
     ) -> NoReturn:
         try:
             self._leave_zygote()
-            signal.signal(SIGINT, signal.SIG_DFL)
+            signal.signal(_SIGINT, signal.SIG_DFL)
             channel = _channel(fds.pop(0))
             if leaf is None:
                 worker.exit_after(channel, fds)
@@ -409,8 +408,8 @@ class _Zygote:
         pid = self.children[pidfd].pid
         # The kernel does not deliver to a namespace's first process what it does not catch; to
         # wait out a grace time for that would be wasted.
-        if number in _ENDING and not _catches(pid, number):
-            number = SIGTERM if _catches(pid, SIGTERM) else SIGKILL
+        if number in _ENDING and not procstatus.catches(pid, number):
+            number = _SIGTERM if procstatus.catches(pid, _SIGTERM) else _SIGKILL
         try:
             syscalls.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
@@ -461,7 +460,7 @@ def _complain(error: BaseException) -> None:
 
 def die_with_parent() -> None:
     """Ask the kernel for SIGKILL when the zygote ends; forgotten when credentials change."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
 
 
 def _channel(fd: int) -> _socket.socket:
@@ -474,17 +473,6 @@ def _is_readable(fd: int) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(0))
-
-
-def _catches(pid: int, number: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"SigCgt:"):
-                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    except OSError:
-        pass
-    return False
 
 
 def _receive_with_fds(control: _socket.socket) -> tuple[bytes, list[int]]:

@@ -189,14 +189,21 @@ def remove_work(work: str) -> None:
 
 def tmpfs(*, size_bytes: int = 0, mode: int = 0o755, attributes: int = 0, **options: str) -> int:
     """Return a new tmpfs as a mount descriptor; a size of 0 is the kernel's default."""
-    fs = syscalls.fsopen("tmpfs")
+    if size_bytes:
+        options["size"] = str(size_bytes)
+    return filesystem("tmpfs", attributes, mode=f"{mode:o}", **options)
+
+
+def filesystem(kind: str, attributes: int, **options: str) -> int:
+    """Return a new mount of a file system of that *kind*, attached nowhere; empty options are flags."""
+    fs = syscalls.fsopen(kind)
     try:
-        syscalls.fsconfig_string(fs, "source", "tmpfs")
-        syscalls.fsconfig_string(fs, "mode", f"{mode:o}")
-        if size_bytes:
-            syscalls.fsconfig_string(fs, "size", str(size_bytes))
+        syscalls.fsconfig_string(fs, "source", kind)
         for key, value in options.items():
-            syscalls.fsconfig_string(fs, key, value)
+            if value:
+                syscalls.fsconfig_string(fs, key, value)
+            else:
+                syscalls.fsconfig_flag(fs, key)
         syscalls.fsconfig_create(fs)
         return syscalls.fsmount(fs, attributes)
     finally:

@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 
-from pybuild.executor.zygote import isolation, landlock, seccomp, syscalls
+from pybuild.executor.zygote import isolation, landlock, procstatus, seccomp, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
 TYPE_CHECKING = False
@@ -20,22 +20,14 @@ _SETPCAP, _NET_RAW, _SYS_CHROOT = 8, 13, 18
 _ALL_CAPS = (1 << 64) - 1
 
 
-def _read_caps() -> tuple[int, list[int]]:
-    """Return the permitted set and the numbers in the bounding set of this process."""
-    permitted = 0
-    bounding = 0
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"CapPrm:"):
-                permitted = int(line.split()[1], 16)
-            elif line.startswith(b"CapBnd:"):
-                bounding = int(line.split()[1], 16)
-    return permitted, [n for n in range(64) if bounding >> n & 1]
+def _numbers(mask: int) -> list[int]:
+    return [number for number in range(64) if mask >> number & 1]
 
 
 # They are the same for every step, so the zygote works them out once, at import.
 _FILTERS = {shared: seccomp.program(shares_network=shared) for shared in (True, False)}
-PERMITTED, _bounding = _read_caps()
+PERMITTED = procstatus.number("CapPrm")
+_bounding = _numbers(procstatus.number("CapBnd"))
 
 
 _listening: dict[tuple[bool, bool, bool], bytes] = {}

@@ -21,6 +21,7 @@ from pybuild.executor.zygote import (
     mounts,
     overlay,
     privileges,
+    procstatus,
     rootfs,
     sealing,
     setup,
@@ -199,7 +200,7 @@ def _show_our_processes() -> None:
     """Mount the /proc of this pid namespace: the runtime looks its children up there."""
     try:
         kernelfs.attach(
-            kernelfs.filesystem("proc", kernelfs.PLAIN), syscalls.AT_FDCWD, "/proc", links=False
+            overlay.filesystem("proc", kernelfs.PLAIN), syscalls.AT_FDCWD, "/proc", links=False
         )
     except OSError as error:
         raise Fault(ENVIRONMENT, f"cannot mount /proc for the runtime: {error.strerror}") from error
@@ -208,7 +209,7 @@ def _show_our_processes() -> None:
 def _protect_cgroups() -> None:
     """Show version 2 alone, where the kernel has it: crun refuses to look at both at once."""
     try:
-        cgroups = kernelfs.filesystem("cgroup2", kernelfs.PLAIN | syscalls.MOUNT_ATTR_RDONLY)
+        cgroups = overlay.filesystem("cgroup2", kernelfs.PLAIN | syscalls.MOUNT_ATTR_RDONLY)
         kernelfs.attach(cgroups, syscalls.AT_FDCWD, _CGROUPS)
         return
     except OSError:
@@ -294,7 +295,7 @@ class _Container:
         if not self._pid:
             os._exit(128 + _SIGTERM)
         try:
-            os.kill(self._pid, _SIGTERM if _catches_term(self._pid) else _SIGKILL)
+            os.kill(self._pid, _SIGTERM if procstatus.catches(self._pid, _SIGTERM) else _SIGKILL)
         except ProcessLookupError:
             pass
 
@@ -367,14 +368,3 @@ def _not_executed(message: str, name: str, status: int, pids: int) -> int:
         f"{name} did not start the step: {message or f'status {status}, without a word'}",
         hints,
     )
-
-
-def _catches_term(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"SigCgt:"):
-                    return bool(int(line.split()[1], 16) >> (_SIGTERM - 1) & 1)
-    except OSError:
-        pass
-    return False

@@ -20,8 +20,8 @@ else:
 MACHINE = os.uname().machine
 
 _BY_MACHINE = {
-    "x86_64": {"capset": 126, "pivot_root": 155, "keyctl": 250, "renameat2": 316, "seccomp": 317},
-    "aarch64": {"capset": 91, "pivot_root": 41, "keyctl": 219, "renameat2": 276, "seccomp": 277},
+    "x86_64": {"capset": 126, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
+    "aarch64": {"capset": 91, "pivot_root": 41, "keyctl": 219, "seccomp": 277},
 }
 _NUMBERS = {
     "open_tree": 428,
@@ -262,18 +262,6 @@ def openat2(dir_fd: int, path: Path, flags: int, resolve: int, mode: int = 0) ->
     return _call("openat2", *arguments, filename=path)
 
 
-def renameat2(old_dir: int, old: Path, new_dir: int, new: Path, flags: int = 0) -> None:
-    _call(
-        "renameat2",
-        old_dir,
-        os.fsencode(old),
-        new_dir,
-        os.fsencode(new),
-        flags,
-        filename=old,
-    )
-
-
 def birth_ns(dir_fd: int, name: Path) -> int:
     """Return when the entry itself was made, -1 where the file system does not say."""
     buffer = ctypes.create_string_buffer(256)
@@ -290,10 +278,6 @@ def birth_ns(dir_fd: int, name: Path) -> int:
     (mask,) = struct.unpack_from("=I", buffer, 0)
     seconds, nanoseconds = struct.unpack_from("=qI", buffer, 80)
     return int(seconds * 1_000_000_000 + nanoseconds) if mask & _STATX_BTIME else -1
-
-
-def mknodat(dir_fd: int, name: Path, mode: int, device: int = 0) -> None:
-    os.mknod(name, mode, device, dir_fd=dir_fd)
 
 
 def sethostname(name: str) -> None:

@@ -65,6 +65,15 @@ def current(limits: Sequence[Ulimit]) -> list[Ulimit]:
     return [(name, *resource.getrlimit(_LIMITS.index(name))) for name in names]
 
 
+def raise_file_limit() -> None:
+    """Let this process hold as many files open as it may: a walk of a tree holds some at each level."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass
+
+
 def bound_processes(count: int) -> None:
     """Bound the processes of each user of the step where no cgroup does it; best effort."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+from pybuild.executor.zygote import ulimits
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.image.layer import overlayfs
@@ -52,7 +53,7 @@ def merge(lowers: Sequence[str], target: str, place: Place, *, userxattr: bool) 
         OSError: the file system failed us.
     """
     work = _Merge(place, overlayfs.namespace(userxattr))
-    _raise_file_limit()
+    ulimits.raise_file_limit()
     try:
         work.run(list(dict.fromkeys(reversed(lowers))), target)
     except OSError as error:
@@ -121,15 +122,3 @@ class _Merge:
                 ):
                     self._place(fd, name, target, status)
         level.below = list(directories.items())
-
-
-def _raise_file_limit() -> None:
-    """A directory that is being filled holds a descriptor for each delta that has it."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            pass

@@ -23,7 +23,6 @@ from pybuild.image.layer import ownership
 
 _LOW = 0xFFFFFFFF
 _SYNC_TYPES = 0x6000
-_NO_AUTOMOUNT = 0x800
 # struct stat: dev ino nlink mode uid gid rdev size blksize blocks and three times
 _X86_64 = struct.Struct("=QQQIII4xQqqq6q24x")
 _AARCH64 = struct.Struct("=QQIIIIQ8xqi4xq6q8x")

@@ -10,10 +10,9 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-import resource
 import struct
 
-from pybuild.executor.zygote import socketcalls, syscalls, wire
+from pybuild.executor.zygote import socketcalls, syscalls, ulimits, wire
 from pybuild.executor.zygote.recorder import calls
 from pybuild.executor.zygote.recorder.claims import Claim, Claims
 from pybuild.executor.zygote.recorder.files import FileCalls
@@ -63,7 +62,7 @@ def record(link: _socket.socket) -> None:
 
     Whatever can be done before is: the step's first program waits for its first answer.
     """
-    _raise_file_limit()
+    ulimits.raise_file_limit()
     os.umask(0)
     os.chdir("/proc")
     data, ancillary, _, _ = link.recvmsg(1, _socket.CMSG_SPACE(8), _socket.MSG_CMSG_CLOEXEC)
@@ -161,8 +160,3 @@ def _seen(owners: Owners, below: ownership.Ledger, root: int, path: bytes) -> ow
         return owners.remaining(fd) or below.owners.get(os.fstat(fd).st_ino)
     finally:
         os.close(fd)
-
-
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
