@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
@@ -165,10 +166,6 @@ def test_a_strange_digest_is_refused(tmp_path: Path, query: str, code: str) -> N
 
 
 def test_a_chunk_that_is_longer_than_its_range_leaves_the_upload_as_it_was(tmp_path: Path) -> None:
-    async def endless() -> AsyncGenerator[bytes]:
-        while True:
-            yield b"x" * 65536
-
     async def work() -> None:
         async with served(tmp_path) as one:
             place = (await one.ask("POST", "/v2/a/blobs/uploads/")).headers["Location"]
@@ -182,6 +179,24 @@ def test_a_chunk_that_is_longer_than_its_range_leaves_the_upload_as_it_was(tmp_p
             assert put.status == 201
 
     run(work())
+
+
+def test_a_chunk_that_goes_beyond_the_limit_leaves_the_upload_as_it_was(tmp_path: Path) -> None:
+    settings = RegistrySettings(limits=ClientLimits(blob_bytes=1 << 20), grace_s=0.2)
+
+    async def work() -> None:
+        async with served(tmp_path, settings) as one:
+            place = (await one.ask("POST", "/v2/a/blobs/uploads/")).headers["Location"]
+            await one.ask("PATCH", place, DATA[:1000])
+            assert (await one.ask("PATCH", place, endless())).status == 413
+            assert (await one.ask("GET", place)).headers["Range"] == "0-999"
+
+    run(work())
+
+
+async def endless() -> AsyncGenerator[bytes]:
+    while True:
+        yield b"x" * 65536
 
 
 async def chunked(data: bytes) -> AsyncGenerator[bytes]:
@@ -217,6 +232,18 @@ def test_a_body_that_hardly_moves_is_given_up(tmp_path: Path) -> None:
             place = (await one.ask("POST", "/v2/a/blobs/uploads/")).headers["Location"]
             answer = await one.ask("PATCH", place, drip())
             assert answer.status == 408
+
+    run(work())
+
+
+def test_an_upload_that_waits_keeps_no_file_open(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as one:
+            open_files: list[int] = []
+            for _ in range(4):
+                await one.ask("POST", "/v2/a/blobs/uploads/")
+                open_files.append(len(os.listdir("/proc/self/fd")))
+            assert open_files[-1] == open_files[0]
 
     run(work())
 
