@@ -151,6 +151,7 @@ def test_upload_too_large_for_one_piece_is_sent_in_chunks(blobs: DirectoryBlobs)
     data = b"c" * (9 << 20)
     descriptor = Descriptor("x", blobs.put(data), len(data))
     sizes: list[int] = []
+    parts: list[str] = []
     stored: list[bytes] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -168,6 +169,7 @@ def test_upload_too_large_for_one_piece_is_sent_in_chunks(blobs: DirectoryBlobs)
             assert request.query["digest"] == descriptor.digest
             return web.Response(status=201)
         sizes.append(len(body))
+        parts.append(request.headers["Content-Range"])
         total = sum(sizes)
         headers = {"Location": "/up?state=a%2Fb", "Range": f"0-{total - 1}"}
         return web.Response(status=202, headers=headers)
@@ -178,6 +180,7 @@ def test_upload_too_large_for_one_piece_is_sent_in_chunks(blobs: DirectoryBlobs)
 
     run(work())
     assert sizes == [8 << 20, 1 << 20]
+    assert parts == [f"0-{(8 << 20) - 1}", f"{8 << 20}-{(9 << 20) - 1}"]
     assert b"".join(stored) == data
 
 
