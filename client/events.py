@@ -94,6 +94,10 @@ class StatusReader:
         held, self._held = self._held, []
         return held
 
+    def name(self, vertex: str) -> str:
+        """Return the name of a step; empty for one that is not known."""
+        return self._names.get(_digest(vertex), "")
+
     def tail(self, vertex: str) -> list[str]:
         """Return the last lines that a step wrote."""
         data = bytes(self._tails.get(_digest(vertex), b"")[-_TAIL_BYTES:])

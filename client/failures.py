@@ -38,5 +38,5 @@ def failure(
         vertices = [d.digest for d in details_of(status) if isinstance(d, VertexDetail)]
         vertex = vertices[0] if vertices else reader.failed
         if vertex:
-            return failed.copy_with(log_tail=tuple(reader.tail(vertex)))
+            return failed.copy_with(log_tail=tuple(reader.tail(vertex)), step=reader.name(vertex))
     return failed

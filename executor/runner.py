@@ -388,7 +388,12 @@ class BuildRunner:
                 message = f"{execop.failed(op)}: {error.message}"
                 raise UserError(message, spans=error.spans, hints=error.hints) from error
             execop.check_exit(
-                op, ended, tail, vertex.meta.spans, trusts=self._authorities is not None
+                op,
+                ended,
+                tail,
+                vertex.meta.spans,
+                trusts=self._authorities is not None,
+                step=vertex.meta.name,
             )
             results = await outputs.commit(kept_mounts(op), ended)
             if number in results:

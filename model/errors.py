@@ -73,6 +73,11 @@ class PybuildError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def line(self) -> int:
+        """The line of the Dockerfile that it is about; 0 for none."""
+        return self.spans[0].first_line if self.spans else 0
+
     def with_spans(self, spans: Sequence[Span]) -> Self:
         """Return a copy with the place in the Dockerfile; self where one nearer to the cause is known."""
         return self if self.spans else self.copy_with(spans=tuple(spans))
@@ -120,7 +125,8 @@ class StepError(UserError):
 
     Attributes:
         status: the exit code; 128 + n for signal n.
-        log_tail: the last lines that it wrote, oldest first.
+        log_tail: the last lines that it wrote, oldest first; *log* is their text.
+        step: the step's name, as progress shows it; empty where nobody knows it.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class StepError(UserError):
         *,
         status: int,
         log_tail: Sequence[str] = (),
+        step: str = "",
         spans: Sequence[Span] = (),
         hints: Sequence[str] = (),
         sources: Mapping[str, Sequence[str]] | None = None,
@@ -137,6 +144,11 @@ class StepError(UserError):
         super().__init__(message, spans=spans, hints=hints, sources=sources, peer=peer)
         self.status = status
         self.log_tail = tuple(log_tail)
+        self.step = step
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.log_tail)
 
 
 class EnvironmentFault(PybuildError):

@@ -110,7 +110,7 @@ def _open_closed_streams() -> None:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
-        return _help(find_words(words[1:])[0])
+        return _help_about(words[1:])
     if words[0] in {"-v", "--version", "version"}:
         sys.stdout.write(f"pybuild {VERSION}\n")
         return 0
@@ -141,6 +141,22 @@ def _dispatch(words: list[str]) -> int:
             f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments'
         )
     return _run(command, parsed)
+
+
+def _help_about(words: list[str]) -> int:
+    """Show the page of a command or a topic, or of all commands."""
+    command, _ = find_words(words)
+    if command is not None or not words:
+        return _help(command)
+    from pybuild.commandline.help import topic
+
+    text = topic(words[0])
+    if not text:
+        from pybuild.commandline.examples import TOPICS
+
+        raise BadOption(f'no help about "{words[0]}": a command, or one of {", ".join(TOPICS)}')
+    sys.stdout.write(text)
+    return 0
 
 
 def _help(command: Command | None) -> int:

@@ -57,6 +57,9 @@ def try_cached_build(parsed: Parsed) -> int | None:
     quiet = parsed.flag("quiet")
     if not quiet and progress not in {"quiet", "none"}:
         show_steps(record["steps"], progress)
+        from pybuild.progress.screen import result_line
+
+        sys.stderr.write(result_line(record["names"], record["image_id"]))
     if "iidfile" in parsed.values or "metadata-file" in parsed.values:
         from pybuild.commandline.resultfiles import write_results
 
@@ -97,8 +100,10 @@ def _root(parsed: Parsed) -> str | None:
 
 def show_steps(steps: list[list[str]], progress: str) -> None:
     """Show the end of the chosen progress view when every step is cached."""
+    from pybuild.progress.screen import is_dumb
+
     out = sys.stderr
-    if progress == "plain" or (progress == "auto" and not out.isatty()):
+    if progress == "plain" or (progress == "auto" and (not out.isatty() or is_dumb())):
         from pybuild.progress.screen import numbered
 
         for number, (name, word) in enumerate(steps, 1):

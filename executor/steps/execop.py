@@ -266,12 +266,19 @@ class Tail:
 
 
 def check_exit(
-    op: ExecOp, ended: StepExit, tail: Tail, spans: Sequence[Span], *, trusts: bool = False
+    op: ExecOp,
+    ended: StepExit,
+    tail: Tail,
+    spans: Sequence[Span],
+    *,
+    trusts: bool = False,
+    step: str = "",
 ) -> None:
     """Raise for a status that is not valid [RUN-3].
 
     Args:
         trusts: the step trusted authorities that its image does not have.
+        step: its name.
 
     Raises:
         StepError: with the last lines of output.
@@ -304,6 +311,7 @@ def check_exit(
         f"{failed(op)}: {how}",
         status=ended.status,
         log_tail=last,
+        step=step,
         spans=spans,
         hints=hints,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pybuild.commandline import every, group_of
+from pybuild.commandline.examples import EXAMPLES, GROUPS, TOPICS
 from pybuild.commandline.parser import Command
+from pybuild.model.options import Option
 
 _HEADS = {
     "building": "building:",
@@ -25,6 +27,8 @@ def overview() -> str:
     for group, head in _HEADS.items():
         lines += ["", head]
         lines += [f"  {c.name:<{width}}{c.help}" for c in commands if group_of(c.name) == group]
+    lines += ["", f"topics: {', '.join(TOPICS)} (pybuild help TOPIC)", ""]
+    lines += ["examples:", *(f"  {example}" for example in EXAMPLES["build"][:3])]
     lines += ["", '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".']
     return "\n".join(lines) + "\n"
 
@@ -36,9 +40,21 @@ def usage(command: Command) -> str:
     if command.verbs:
         names = {verb: command.verbs[verb] for verb in sorted(command.verbs)}
         lines += ["verbs:", *(f"  {verb:<12}pybuild {name}" for verb, name in names.items()), ""]
-    lines.append("options:")
-    for option in command.options:
-        short = f"-{option.short}, " if option.short else "    "
-        head = f"  {short}--{option.name}" + (f" {option.metavar}" if option.metavar else "")
-        lines.append(f"{head:<34}{'' if len(head) < 34 else ' '}{option.help}")
+    left = {option.name: option for option in command.options}
+    for head, names in GROUPS.get(command.name, {}).items():
+        lines += [f"{head}:", *(_option(left.pop(name)) for name in names.split()), ""]
+    lines += ["options:", *map(_option, left.values())]
+    if command.name in EXAMPLES:
+        lines += ["", "examples:", *(f"  {example}" for example in EXAMPLES[command.name])]
     return "\n".join(lines) + "\n"
+
+
+def _option(option: Option) -> str:
+    short = f"-{option.short}, " if option.short else "    "
+    head = f"  {short}--{option.name}" + (f" {option.metavar}" if option.metavar else "")
+    return f"{head:<34}{'' if len(head) < 34 else ' '}{option.help}"
+
+
+def topic(name: str) -> str:
+    """Return the page of a topic; empty where there is none of that name."""
+    return "".join(f"{line}\n" for line in TOPICS.get(name, ()))

@@ -10,6 +10,7 @@ from pybuild.arguments.build import request_from
 from pybuild.commandline.parser import Parsed
 from pybuild.commandline.resultfiles import check_result_files, write_results
 from pybuild.progress.display import make_display
+from pybuild.progress.screen import result_line
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import Builder
@@ -35,6 +36,8 @@ def main(parsed: Parsed, builder: Builder) -> int:
 
             sys.stderr.write(report_text(reports[-1]))
     write_results(parsed, result.image_id, result.metadata)
+    if kind in ("auto", "plain", "tty") and result.image_id and (result.names or result.image):
+        sys.stderr.write(result_line(result.names, result.image_id))
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")
     return 0

@@ -90,7 +90,7 @@ def _run(parsed: Parsed, verb: str, work: Work) -> int:
     use_authfile(parsed)
     logins = logins_of(parsed, reference)
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
-    display = make_display("quiet" if parsed.flag("quiet") else kind)
+    display = make_display("quiet" if parsed.flag("quiet") else kind, verb.capitalize())
 
     async def run() -> str:
         settings = replace(load_settings(parsed.one("config"), parsed.one("root")), logins=logins)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
+from pybuild.progress.screen import is_dumb
 from pybuild.progress.terminalguard import direct
 
 KINDS = ("auto", "tty", "plain", "quiet", "none", "rawjson")
@@ -32,8 +33,11 @@ class Silent:
         pass
 
 
-def make_display(kind: str) -> Display:
+def make_display(kind: str, doing: str = "Building") -> Display:
     """Return the view called *kind*; ``auto`` is tty when standard error is a terminal [PRG-1].
+
+    Args:
+        doing: the word above the steps on a terminal.
 
     Raises:
         UsageError: no view of that name.
@@ -42,12 +46,12 @@ def make_display(kind: str) -> Display:
     if kind not in KINDS:
         raise UsageError(f'unknown progress "{kind}": one of {", ".join(KINDS)}')
     if kind == "auto":
-        kind = "tty" if stream.isatty() else "plain"
+        kind = "tty" if stream.isatty() and not is_dumb() else "plain"
     match kind:
         case "tty":
             from pybuild.progress.tty import TtyDisplay
 
-            return TtyDisplay(direct(stream) or stream)
+            return TtyDisplay(direct(stream) or stream, doing=doing)
         case "plain":
             from pybuild.progress.plain import PlainDisplay
 

@@ -9,6 +9,9 @@ from typing import TextIO
 
 from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError, unwrap
 from pybuild.model.excerpt import excerpt
+from pybuild.model.printable import without_controls
+from pybuild.progress.screen import RED, may_colour, painted
+from pybuild.progress.terminalguard import direct
 
 _LINE_END = re.compile("\r\n|\r|\n")
 _CONTINUED = "| "
@@ -35,8 +38,26 @@ def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
         out.write(_where_it_broke(error))
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
-    out.write(text(error))
+    terminal = direct(out)
+    if terminal is not None and may_colour():
+        terminal.write(_coloured(text(error)))
+    else:
+        out.write(text(error))
     return error.exit_code
+
+
+def _coloured(shown: str) -> str:
+    """Return the text of an error with its first word and the failed step's header in colour.
+
+    Its lines are cleaned here: they go past the guard of the terminal.
+    """
+    lines = without_controls(shown).split("\n")
+    for number, line in enumerate(lines):
+        if line.startswith("error: "):
+            lines[number] = painted("error:", RED) + line.removeprefix("error:")
+        elif line.startswith(" > "):
+            lines[number] = painted(line, RED)
+    return "\n".join(lines)
 
 
 def _without_directory() -> str:
@@ -55,7 +76,8 @@ def text(error: PybuildError) -> str:
     """
     lines: list[str] = []
     if isinstance(error, StepError) and error.log_tail:
-        lines += ["------", *(_CONTINUED + line for line in error.log_tail), "------"]
+        header = [f" > {error.step}:"] if error.step else []
+        lines += ["------", *header, *(_CONTINUED + line for line in error.log_tail), "------"]
     prefix = "error: internal: " if isinstance(error, InternalError) else "error: "
     lines.append(prefix + error.message)
     lines += [f"hint: {hint}" for hint in error.hints]

@@ -9,10 +9,12 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-BLUE, RED, GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+BLUE, RED, YELLOW, GREY, _RESET = "\x1b[34m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+_ROLES = {"run": BLUE, "error": RED, "cancel": YELLOW, "warning": YELLOW}
+"""The colours that ``$BUILDKIT_COLORS`` can change, by the names that it has for them."""
 
 
 def numbered(number: int, text: str) -> str:
@@ -27,8 +29,43 @@ def step_row(label: str, timer: str, columns: int) -> str:
 
 
 def painted(text: str, colour: str) -> str:
-    """Return *text* in a colour, unless the user wants none."""
-    return f"{colour}{text}{_RESET}" if colour and "NO_COLOR" not in os.environ else text
+    """Return *text* in a colour, or in the user's in its place, unless the user wants none."""
+    if not colour or not may_colour():
+        return text
+    if "BUILDKIT_COLORS" in os.environ and colour != GREY:
+        from pybuild.progress.colours import chosen
+
+        colour = chosen(os.environ["BUILDKIT_COLORS"], _ROLES, colour)
+    return f"{colour}{text}{_RESET}"
+
+
+def may_colour() -> bool:
+    """Whether a terminal may be sent colours: ``NO_COLOR``, ``FORCE_COLOR`` and ``TERM`` say so."""
+    environ = os.environ
+    if environ.get("FORCE_COLOR", "0") not in ("", "0", "false"):
+        return True
+    return "NO_COLOR" not in environ and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal knows no cursor, so that nothing can be drawn over."""
+    return os.environ.get("TERM") == "dumb"
+
+
+def result_line(names: Iterable[str], image_id: str) -> str:
+    """Return the last line of a build that made an image: its names, or how it is kept, and its ID."""
+    shown = ", ".join(_familiar(name) for name in names)
+    short = image_id.partition(":")[2][:12]
+    if shown:
+        return f"image {shown} ({short})\n"
+    return f"untagged: kept as {short}, until its next build (name it with -t NAME)\n"
+
+
+def _familiar(name: str) -> str:
+    for prefix in ("docker.io/library/", "docker.io/"):
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name
 
 
 def clean(text: str) -> str:

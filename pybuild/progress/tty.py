@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -25,9 +26,10 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.progress.plain import LineCutter, warning_lines
-from pybuild.progress.screen import BLUE, GREY, RED, clean, fit, painted, size_of, step_row
+from pybuild.progress.screen import BLUE, GREY, RED, YELLOW, clean, fit, painted, size_of, step_row
 
 _FRAME_S = 0.1
+_DIGEST = re.compile("sha256:([0-9a-f]{12})[0-9a-f]{52}")
 _LOG_LINES, _MOST_LOG_LINES = 6, 50
 
 
@@ -52,8 +54,14 @@ class TtyDisplay:
     """
 
     def __init__(
-        self, out: TextIO, clock: Callable[[], float] = time.time, *, animate: bool = True
+        self,
+        out: TextIO,
+        clock: Callable[[], float] = time.time,
+        *,
+        animate: bool = True,
+        doing: str = "Building",
     ) -> None:
+        self._doing = doing
         self._out = out
         self._clock = clock
         self._begun = clock()
@@ -128,9 +136,10 @@ class TtyDisplay:
         finished = self._stop.is_set()
         failed = any(row.error for row in shown)
         word = " FINISHED" if finished and not failed else " ERROR" if finished else ""
-        head = f"[+] Building {now - self._begun:.1f}s ({done}/{len(self._rows)}){word}"
+        head = f"[+] {self._doing} {now - self._begun:.1f}s ({done}/{len(self._rows)}){word}"
         blocks = [(row.ended is None, self._row_lines(row, now, columns)) for row in shown]
         if height is not None:
+            blocks = _within(blocks, height - 1)
             room = height - 1 - sum(len(lines) for running, lines in blocks if running)
             kept: list[list[str]] = []
             for running, lines in reversed(blocks):
@@ -148,9 +157,9 @@ class TtyDisplay:
         timer = f"{max(0.0, (step.ended or now) - step.started):.1f}s"  # clocks are set back
         mark = "CACHED " if step.cached else "ERROR " if step.error and not step.cancelled else ""
         mark = "CANCELED " if step.cancelled else mark
-        colour = (
-            RED if step.error and not step.cancelled else BLUE if step.ended is not None else ""
-        )
+        colour = BLUE if step.ended is not None else ""
+        if step.error:
+            colour = YELLOW if step.cancelled else RED
         lines = [painted(step_row(f"{mark}{step.name}", timer, columns), colour)]
         if step.ended is None:
             for transfer in list(step.transfers.values())[-4:]:
@@ -159,11 +168,27 @@ class TtyDisplay:
                     amount = (
                         f" {human_bytes(transfer.current)}" if transfer.current or total else ""
                     )
-                    text = f" => => {clean(transfer.id)}{amount}{total}"
-                    lines.append(fit(text, columns - 1))
+                    id = clean(transfer.id)
+                    if len(id) + len(amount + total) + 7 >= columns:
+                        id = _DIGEST.sub(lambda found: found[1], id)
+                    lines.append(fit(f" => => {id}{amount}{total}", columns - 1))
             for line in list(step.log)[-self._log_lines :]:
                 lines.append(painted(fit(f" => => # {clean(line)}", columns - 1), GREY))
         return lines
+
+
+def _within(blocks: list[tuple[bool, list[str]]], height: int) -> list[tuple[bool, list[str]]]:
+    """Shorten what running steps say, the longest first, so that each of them is seen."""
+    running = [lines for is_running, lines in blocks if is_running]
+    most = max(map(len, running), default=1)
+    while most > 1 and sum(min(len(lines), most) for lines in running) > height:
+        most -= 1
+    return [
+        (is_running, [lines[0], *lines[1:][-(most - 1) :]] if most > 1 else lines[:1])
+        if is_running and len(lines) > most
+        else (is_running, lines)
+        for is_running, lines in blocks
+    ]
 
 
 def _log_window() -> int:

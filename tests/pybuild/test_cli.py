@@ -26,6 +26,11 @@ def test_version_and_help_succeed() -> None:
     assert "registries, and images in them:" in pybuild("--help").stdout
     assert "pybuild image prune" in pybuild("image", "--help").stdout == pybuild("image").stdout
     assert "--build-arg" in pybuild("build", "--help").stdout
+    assert "pybuild build --no-cache-filter" in pybuild("help", "caching").stdout
+    assert "--filter" in pybuild("help", "image", "prune").stdout
+    assert (
+        'no help about "weather": a command, or one of caching' in pybuild("help", "weather").stderr
+    )
 
 
 @pytest.mark.parametrize(
