@@ -142,7 +142,7 @@ class Settings:
         cache_max: the ceiling of the store, as written; empty: none.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
         logins: at registries, by host, that win over those of docker's and podman's files.
-        registry_server: the table as written; `pybuild.arguments.servesettings` knows its keys.
+        registry_server: the table as written; `pybuild.engine.servesettings` knows its keys.
     """
 
     root: str

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pybuild.arguments.servesettings import Serving, read_serving
+from pybuild.engine.servesettings import Serving, read_serving
 from pybuild.cache.disk.ownership import warning_of_key
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.arguments.servesettings import Serving, read_keeping, read_serving
+from pybuild.engine.servesettings import Serving, read_keeping, read_serving
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.commandline.parser import parse
 from pybuild.commandline.registries import COMMANDS
