@@ -52,9 +52,10 @@ every = "10m"
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.repositories.repositories import is_name
-from pybuild.commandline.parser import Parsed
 from pybuild.engine.table import Table
 from pybuild.model.amounts import parse_size
 from pybuild.model.dataclass import dataclass
@@ -63,6 +64,15 @@ from pybuild.model.reference import Reference
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Rule
 from pybuild.registry.server.routes import Permission
 from pybuild.registry.server.settings import ClientLimits, RegistrySettings, UpstreamSettings
+
+
+class Flags(Protocol):
+    """The options of a command line, as `pybuild.commandline.parser` reads them."""
+
+    def flag(self, name: str, default: bool = False) -> bool: ...
+    def one(self, name: str, default: str = "") -> str: ...
+    def many(self, name: str) -> list[str]: ...
+
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
 _KEYS = (
@@ -90,7 +100,7 @@ def read_keeping(table: Table) -> Keeping:
     )
 
 
-def read_serving(table: Table, flags: Parsed) -> Serving:
+def read_serving(table: Table, flags: Flags) -> Serving:
     """Return the settings of *table* and *flags* together; flags win.
 
     Raises:

@@ -8,9 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from pybuild.cache.disk.atomic import make_parents
+from pybuild.cache.disk.custody import take
+from pybuild.cache.disk.ownership import doubt
+from pybuild.executor.workers.launch import default_pythonpath
 from pybuild.executor.zygote import hierarchies, isolation, procstatus
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault
@@ -36,6 +41,41 @@ class Check:
     state: CheckState
     found: str
     fix: str = ""
+
+
+def try_in_store(root: str) -> tuple[Check, Mapping[str, str]]:
+    """Return the state of the store at *root*, and the findings of `try_all` there, or elsewhere if that cannot be."""
+    made = not os.path.isdir(root)
+    store, place = _place_in_store(root)
+    if not place:
+        with tempfile.TemporaryDirectory(prefix="pybuild-doctor-") as folder:
+            return store, try_all(folder, default_pythonpath())
+    try:
+        return store, try_all(place, default_pythonpath())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if made and not os.listdir(root):
+            os.rmdir(root)
+
+
+def _place_in_store(root: str) -> tuple[Check, str]:
+    """Make a directory in the store; empty with the reason if that cannot be."""
+    try:
+        refusal = take(root, lambda message: None)
+        if refusal is not None:
+            why, hints = refusal
+            return Check("store", CheckState.MISSING, f"{root} {why}", "; ".join(hints)), ""
+        make_parents(os.path.join(root, "x"))
+        place = tempfile.mkdtemp(prefix="doctor-", dir=root)
+        danger = doubt(root)
+    except OSError as error:
+        text = f"{root}: {error.strerror}"
+        return Check("store", CheckState.MISSING, text, "choose another directory with --root"), ""
+    if danger:
+        return Check(
+            "store", CheckState.LIMITED, f"{root}: {danger.text}", "take that right away"
+        ), place
+    return Check("store", CheckState.OK, root), place
 
 
 def try_all(directory: str, pythonpath: Sequence[str]) -> dict[str, str]:

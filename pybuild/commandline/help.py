@@ -41,8 +41,8 @@ def usage(command: Command) -> str:
         names = {verb: command.verbs[verb] for verb in sorted(command.verbs)}
         lines += ["verbs:", *(f"  {verb:<12}pybuild {name}" for verb, name in names.items()), ""]
     left = {option.name: option for option in command.options}
-    for head, names in GROUPS.get(command.name, {}).items():
-        lines += [f"{head}:", *(_option(left.pop(name)) for name in names.split()), ""]
+    for title, options in GROUPS.get(command.name, {}).items():
+        lines += [f"{title}:", *(_option(left.pop(name)) for name in options.split()), ""]
     lines += ["options:", *map(_option, left.values())]
     if command.name in EXAMPLES:
         lines += ["", "examples:", *(f"  {example}" for example in EXAMPLES[command.name])]

@@ -95,10 +95,11 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
             shown = "--" + name
             value = inline if equals else None
             if option is None:
-                from pybuild.commandline.refusals import refused
+                from pybuild.commandline.refusals import way_out
 
-                why = refused(name, by_name)
-                raise why or BadOption(f"unknown flag: {shown}{_nearest(name, by_name)}")
+                if hint := way_out(name, by_name):
+                    raise refusal(f"--{name} is not done by pybuild", hint)
+                raise BadOption(f"unknown flag: {shown}{_nearest(name, by_name)}")
         else:
             option = by_short.get(word[1])
             shown = word[:2]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pybuild.commandline.parser import BadOption, refusal
-
 _BUILD = {
     "build-id": "builds have ids of their own: pybuild explain --list",
     "cap-add": "write RUN --security=insecure, and build with --allow security.insecure",
@@ -32,12 +30,11 @@ _RUN = {
 }
 
 
-def refused(name: str, known: Collection[str]) -> BadOption | None:
-    """Return the refusal of an option that others have; None where nobody is known to have it.
+def way_out(name: str, known: Collection[str]) -> str:
+    """Return what to do instead of an option that others have; empty where nobody is known to have it.
 
     Args:
         known: the options of the command, by which it is told.
     """
     table = _BUILD if "build-arg" in known else _RUN if "entrypoint" in known else {}
-    hint = table.get(name)
-    return refusal(f"--{name} is not done by pybuild", hint) if hint else None
+    return table.get(name, "")

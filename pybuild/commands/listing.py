@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -55,8 +54,3 @@ def show_list(
     else:
         lines = [rendered(form, row) for row in rows]
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a JSON object a line, for programs."""
-    sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))

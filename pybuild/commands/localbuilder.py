@@ -102,10 +102,10 @@ class LocalBuilder:
         return disk.f_blocks * disk.f_frsize
 
     def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
-        from pybuild.engine.servesettings import read_keeping
         from pybuild.cache.repositories.collect import unlink_at_once
         from pybuild.cache.space.prune import prune
         from pybuild.commands.localstore import with_store
+        from pybuild.engine.servesettings import read_keeping
 
         keeping = read_keeping(self._settings.registry_server)
 

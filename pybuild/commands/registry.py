@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pybuild.engine.servesettings import Serving, read_serving
 from pybuild.cache.disk.ownership import warning_of_key
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
@@ -18,6 +17,7 @@ from pybuild.commands.images import open_store
 from pybuild.commands.listing import table
 from pybuild.engine.host import SystemClock
 from pybuild.engine.paths import certificate_directories
+from pybuild.engine.servesettings import Serving, read_serving
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.amounts import human_bytes

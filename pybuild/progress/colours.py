@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 _NAMED = {
-    name: f"\x1b[{code}m"
-    for code, name in enumerate(
-        ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"), 30
-    )
+    prefix + name: f"\x1b[{code}m"
+    for prefix, first in (("", 30), ("light-", 90))
+    for code, name in enumerate(_NAMES, first)
 }
-_NAMED |= {f"light-{name}": code.replace("[3", "[9") for name, code in _NAMED.items()}
 
 
 def chosen(text: str, roles: Mapping[str, str], colour: str) -> str:

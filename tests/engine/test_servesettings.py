@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pybuild.engine.servesettings import Serving, read_keeping, read_serving
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.commandline.parser import parse
 from pybuild.commandline.registries import COMMANDS
+from pybuild.engine.servesettings import Serving, read_keeping, read_serving
 from pybuild.engine.table import Table
 from pybuild.model.errors import UsageError
 from pybuild.registry.server.access import ALL, MEMBERS, Rule

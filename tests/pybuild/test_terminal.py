@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from io import StringIO
+from typing import TextIO, cast
 
 import pytest
 
@@ -136,7 +137,7 @@ FAILED = StepError(
 
 def test_an_error_on_a_terminal_is_seen() -> None:
     out = Terminal()
-    report(FAILED, TerminalGuard(out))  # pyright: ignore[reportArgumentType]
+    report(FAILED, cast("TextIO", TerminalGuard(out)))
     shown = out.getvalue()
     assert shown.startswith(
         f"------\n{RED} > [2/3] RUN make:\x1b[0m\n| one\n| two\n------\n{RED}error:\x1b[0m it failed\n"
