@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pybuild.executor.devices import find_devices
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ExecOp, NetworkMode, SecurityMode, Vertex, walk
 
@@ -27,6 +26,10 @@ def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
                     spans=vertex.meta.spans,
                     hints=[f"grant it with --allow {name}"],
                 )
+        if not vertex.op.devices:
+            continue
+        from pybuild.executor.devices import find_devices
+
         try:
             find_devices(vertex.op.devices, allowed)
         except PybuildError as error:

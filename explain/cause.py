@@ -6,11 +6,10 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pybuild.executor.trees.local import hidden_by, line_of
 from pybuild.explain.difference import Difference, FindListing, differences
-from pybuild.explain.nearest import Neighbours
 from pybuild.explain.report import Miss, Reason
 from pybuild.frontend.syntax.ast import Arg, Dockerfile, Env
 from pybuild.model.dataclass import dataclass
@@ -20,6 +19,7 @@ from pybuild.model.named import KnownInputs, Listing
 from pybuild.model.patterns import PatternMatcher
 
 if TYPE_CHECKING:
+    from pybuild.explain.nearest import Neighbours
     from pybuild.model.ops import Vertex
     from pybuild.model.snapshot import LocalTree
     from pybuild.solver.messages import Run
@@ -56,20 +56,26 @@ class Explainer:
         find: FindListing,
         around: Surroundings,
     ) -> None:
-        self._known = Neighbours(known, names)
+        self._known, self._names = known, names
         self._find = find
         self._around = around
         self._setters = _setters(around.dockerfile)
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        from pybuild.explain.nearest import Neighbours  # not for steps that are to run
+
+        return Neighbours(self._known, self._names)
 
     def explain(self, vertex: Vertex, run: Run) -> Miss:
         """Return why *vertex* had to run."""
         if run.fresh:
             return Miss(reason=Reason.IGNORED)
         parts = dict(run.named_inputs.parts)
-        same = self._known.same(run.key)
+        same = self._neighbours.same(run.key)
         if same is not None:
             return Miss(reason=Reason.EVICTED, nearest=same.name, place=same.place)
-        nearest = self._known.nearest(vertex.meta.name, parts)
+        nearest = self._neighbours.nearest(vertex.meta.name, parts)
         if nearest is None:
             return Miss(reason=Reason.NEW)
 
@@ -145,6 +151,8 @@ def _names(instruction: Arg | Env) -> list[str]:
 
 
 def _now_ignored(one: Difference, around: Surroundings) -> Difference:
+    from pybuild.executor.trees.local import hidden_by
+
     for tree in around.trees.values():
         pattern = hidden_by(tree, one.path)
         if pattern is not None:
@@ -154,6 +162,8 @@ def _now_ignored(one: Difference, around: Surroundings) -> Difference:
 
 
 def _ignore_line(pattern: str, files: Mapping[str, bytes | None]) -> str:
+    from pybuild.executor.trees.local import line_of
+
     for path, data in files.items():
         if path.endswith(".dockerignore") and data is not None:
             line = line_of(data, pattern)

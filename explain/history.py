@@ -12,7 +12,6 @@ from pybuild.cache.records.inputs import Inputs
 from pybuild.cache.store import Store
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
-from pybuild.explain.nearest import like
 from pybuild.explain.report import BuildReport, from_json, to_json
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -65,6 +64,8 @@ def _keep(
     known: Iterable[KnownInputs] = ()
     listings: dict[str, Listing] = {}
     if account.is_puzzling:
+        from pybuild.explain.nearest import like
+
         imported: list[KnownInputs] = []
         accepts = like(account.missed_names)
         for cache in imports:

@@ -12,7 +12,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.exporter.annotations import Place
-from pybuild.exporter.atomicfile import place_of, refuse_planted
 from pybuild.exporter.output import check_tagless, output_names
 from pybuild.model.errors import EnvironmentFault, UsageError
 
@@ -71,6 +70,8 @@ def check_places(outputs: Sequence[Output]) -> None:
 
 def check_file(dest: str) -> None:
     """Look whether a file can be written whole; raises as `check_places`."""
+    from pybuild.exporter.atomicfile import place_of
+
     path, is_replaceable = place_of(dest)
     if is_replaceable:
         _try(os.path.dirname(path), f"output {dest}")
@@ -100,6 +101,8 @@ def check_directory(dest: str, what: str, *, is_layout: bool) -> None:
         what: goes there, for the error.
         is_layout: the directory has to be an OCI layout if there is anything in it.
     """
+    from pybuild.exporter.atomicfile import refuse_planted
+
     # What is written into a tree follows no links; a layout's directories are named by paths.
     refuse_planted(dest, *(("blobs/sha256/x", "blobs/sha512/x") if is_layout else ()))
     path = os.path.abspath(dest)

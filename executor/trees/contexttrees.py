@@ -222,7 +222,8 @@ class ContextTrees:
 
     async def close(self) -> None:
         """Keep what was learnt about files for the next build."""
-        await asyncio.to_thread(self._digester.save)
+        if self._made is not None:
+            await asyncio.to_thread(self._made.save)
 
 
 def _picks(selection: Selection) -> Selection:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 
-from pybuild.exporter.atomicfile import write_whole
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +31,11 @@ def check_result_files(parsed: Parsed) -> None:
 
 def write_results(parsed: Parsed, image_id: str | None, metadata: Mapping[str, Any]) -> None:
     """Write ``--iidfile`` and ``--metadata-file``."""
-    iidfile = parsed.one("iidfile")
-    if iidfile and image_id:
-        write_whole(iidfile, image_id)
-    path = parsed.one("metadata-file")
-    if path:
-        write_whole(path, json.dumps(metadata, indent=2) + "\n")
+    iidfile, path = parsed.one("iidfile"), parsed.one("metadata-file")
+    if iidfile or path:
+        from pybuild.exporter.atomicfile import write_whole
+
+        if iidfile and image_id:
+            write_whole(iidfile, image_id)
+        if path:
+            write_whole(path, json.dumps(metadata, indent=2) + "\n")
