@@ -57,9 +57,12 @@ async def _connect(builder: BuilderRecord) -> Channel:
     except TimeoutError as error:
         raise EnvironmentFault(f"cannot connect to {builder.shown}: no answer") from error
     except ssl.SSLCertVerificationError as error:
+        from pybuild.net.http1.faults import mend_of_certificate
+
         reason = error.verify_message or str(error)
+        hint = mend_of_certificate(error, "it") or "give its authority with --tlscacert"
         raise EnvironmentFault(
-            f"cannot connect to {builder.shown}: certificate of the server: {reason}"
+            f"cannot connect to {builder.shown}: certificate of the server: {reason}", hints=[hint]
         ) from error
     except PermissionError as error:
         raise EnvironmentFault(

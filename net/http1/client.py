@@ -12,8 +12,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
-from pybuild.net.http1.faults import ConnectionLost, HttpFault, HungUp, fault_of
+from pybuild.net.http1.faults import ConnectionLost, HttpFault, HungUp, fault_of, proxy_refusal
 from pybuild.net.http1.pool import Pool, Route
+from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tls import make_context
 from pybuild.net.http1.tlsfiles import Tls
 
@@ -171,7 +172,7 @@ class Wire:
         headers: Mapping[str, str],
         *,
         tls: Tls = _SYSTEM,
-        proxy: str | None = None,
+        proxy: Proxy | None = None,
         socket: str = "",
         body: AsyncIterator[bytes] | None = None,
         length: int | None = 0,
@@ -209,7 +210,7 @@ class Wire:
         head = _head(method, url, sent, proxy)
         secure = url.scheme == "https"
         host = (url.raw_host or "", url.port or 0)
-        route = Route(*host, tls if secure else None, proxy or "", socket)
+        route = Route(*host, tls if secure else None, proxy, socket)
         try:
             try:
                 async with alarm:
@@ -222,6 +223,9 @@ class Wire:
             if type(fault) is ConnectionLost and self._may_want_certificate(url, tls, error, fault):
                 fault = HungUp(fault.message, authority=url.raw_authority)
             raise fault from error
+        if answer.status == 407 and proxy is not None:
+            connection.close()
+            raise proxy_refusal(answer.status, proxy, url)
         self._answered.add(url.authority)
 
         def give_back(connection: Connection) -> None:
@@ -251,7 +255,7 @@ class Wire:
         return context
 
 
-def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) -> bytes:
+def _head(method: str, url: URL, headers: Mapping[str, str], proxy: Proxy | None) -> bytes:
     """Write what comes before a body.
 
     Raises:
@@ -268,7 +272,7 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: str | None) 
     target = url.raw_path_qs or "/"
     if proxy and url.scheme == "http":
         target = f"http://{place}{target}"
-        lines += proxy_lines(URL(proxy))
+        lines += proxy_lines(URL(proxy.url))
     if any(ord(char) <= 32 or ord(char) >= 127 for char in target):
         raise HttpFault("not a URL")
     if any(char in line for line in lines for char in "\r\n\0"):

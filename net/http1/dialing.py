@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pybuild.model.trust import trusting
-from pybuild.net.http1.connection import Connection
-from pybuild.net.http1.faults import PLAIN_REASONS, HttpFault
+from pybuild.net.http1.answer import Answer, BadAnswer
+from pybuild.net.http1.connection import Connection, Cut
+from pybuild.net.http1.faults import PLAIN_REASONS, proxy_fault, proxy_refusal, proxy_url
+from pybuild.net.http1.proxies import Proxy
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -24,12 +26,8 @@ _END_S = 1.0
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, "Connection Attempt Delay"
 
 
-class ProxyRefused(HttpFault):
-    """A proxy does not connect us."""
-
-
 async def dial(
-    url: URL, context: ssl.SSLContext | None, proxy: URL | None, path: str = ""
+    url: URL, context: ssl.SSLContext | None, proxy: Proxy | None, path: str = ""
 ) -> Connection:
     """Connect to the server of *url*.
 
@@ -39,26 +37,29 @@ async def dial(
         path: of the socket of this machine that the server listens at, whatever *url* says.
 
     Raises:
-        OSError, ssl.SSLError among them: no connection. ProxyRefused.
+        OSError, ssl.SSLError among them: no connection.
+        HttpFault: the proxy cannot be reached, or does not connect us.
     """
     loop = asyncio.get_running_loop()
     if path:
         _, near = await loop.create_unix_connection(Connection, path)
         return near
-    next_hop = proxy or url
-    dialled = await _dialled(next_hop.raw_host or "", next_hop.port or 0)
+    if proxy is None:
+        return await _connected(url, context)
+    via = proxy_url(proxy)
     try:
-        first = context if proxy is None else _to_proxy(proxy)
-        name = next_hop.raw_host if first else None
-        work = loop.create_connection(Connection, sock=dialled, ssl=first, server_hostname=name)
-        _, connection = await _ended_by(work, lambda: dialled.shutdown(socket.SHUT_RDWR))
-    except BaseException:
-        dialled.close()
-        raise
-    if proxy is None or context is None:
+        connection = await _connected(via, trusting() if via.scheme == "https" else None)
+    except OSError as error:
+        raise proxy_fault(error, proxy, url) from error
+    if context is None:
         return connection
     try:
-        await _open_tunnel(connection, url, proxy)
+        try:
+            answer = await _open_tunnel(connection, url, via)
+        except (OSError, Cut, BadAnswer) as error:
+            raise proxy_fault(error, proxy, url) from error
+        if answer.status != 200:
+            raise proxy_refusal(answer.status, proxy, url)
         tls = loop.start_tls(
             connection.transport, connection, context, server_hostname=url.raw_host
         )
@@ -68,6 +69,20 @@ async def dial(
         connection.moved(transport)
     except BaseException:
         connection.close()
+        raise
+    return connection
+
+
+async def _connected(url: URL, context: ssl.SSLContext | None) -> Connection:
+    """Connect to the host of *url* itself, with TLS if there is a *context*."""
+    dialled = await _dialled(url.raw_host or "", url.port or 0)
+    try:
+        name = url.raw_host if context else None
+        loop = asyncio.get_running_loop()
+        work = loop.create_connection(Connection, sock=dialled, ssl=context, server_hostname=name)
+        _, connection = await _ended_by(work, lambda: dialled.shutdown(socket.SHUT_RDWR))
+    except BaseException:
+        dialled.close()
         raise
     return connection
 
@@ -118,16 +133,10 @@ async def _dialled(host: str, port: int) -> socket.socket:
     return dialled
 
 
-def _to_proxy(proxy: URL) -> ssl.SSLContext | None:
-    return trusting() if proxy.scheme == "https" else None
-
-
-async def _open_tunnel(connection: Connection, url: URL, proxy: URL) -> None:
+async def _open_tunnel(connection: Connection, url: URL, proxy: URL) -> Answer:
     place = f"{bracketed(url.raw_host or '')}:{url.port}"
     lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}", *proxy_lines(proxy), "", ""]
-    answer = await connection.ask("CONNECT", "\r\n".join(lines).encode("ascii"), None)
-    if answer.status != 200:
-        raise ProxyRefused(f"proxy answers {answer.status}")
+    return await connection.ask("CONNECT", "\r\n".join(lines).encode("ascii"), None)
 
 
 def proxy_lines(proxy: URL) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pybuild.model.errors import EnvironmentFault
 from pybuild.net.http1.answer import BadAnswer
 from pybuild.net.http1.connection import Cut
+from pybuild.net.http1.proxies import Proxy
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -41,7 +42,7 @@ class HttpFault(EnvironmentFault):
 
 
 class Untrusted(HttpFault):
-    """The server's certificate comes from nobody that we trust, or is for another name."""
+    """The server's certificate comes from nobody that we trust."""
 
 
 class BadRedirect(HttpFault):
@@ -79,6 +80,10 @@ class PlainAnswer(NotTls):
     """The server answers a TLS handshake in plain HTTP."""
 
 
+class ProxyLost(ConnectionLost):
+    """The proxy on the way cannot be reached, or does not speak as one."""
+
+
 class HungUp(ConnectionLost):
     """A cut where TLS 1.3 has servers cut that want a certificate of ours, and were given none."""
 
@@ -109,11 +114,7 @@ def undialled(error: OSError, url: URL | None) -> HttpFault:
     secure = url.scheme == "https"
     match error:
         case ssl.SSLCertVerificationError():
-            reason = error.verify_message or str(error)
-            return Untrusted(
-                f"certificate verify failed: {printable(reason)}{where}",
-                authority=url.raw_authority,
-            )
+            return _distrust(error, where, url)
         case ssl.SSLError():
             reason = error.reason or str(error)
             if reason in PLAIN_REASONS:
@@ -132,6 +133,94 @@ def undialled(error: OSError, url: URL | None) -> HttpFault:
             if secure and (hung_up or url.explicit_port is None):
                 return NotTls(f"{reason}{where}", unsent=True)
             return ConnectionLost(f"{reason}{where}", unsent=True, tries=_DIALS)
+
+
+def _distrust(error: ssl.SSLCertVerificationError, where: str, url: URL) -> HttpFault:
+    """Sort certificates that are refused: another authority would mend but some of them."""
+    reason = error.verify_message or str(error)
+    message = f"certificate verify failed: {printable(reason)}{where}"
+    hint = mend_of_certificate(error, url.raw_host or "")
+    if hint:
+        return HttpFault(message, hints=[hint], authority=url.raw_authority)
+    return Untrusted(message, authority=url.raw_authority)
+
+
+def mend_of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
+    """Return what would mend a certificate that is refused; "" where it is another authority."""
+    match getattr(error, "verify_code", 0):
+        case 9:
+            return "it is not valid yet: set this machine's clock if that is wrong"
+        case 10:
+            return "have it renewed, or set this machine's clock if that is wrong"
+        case 62 | 64:  # another name, another address
+            return f"use a name that is in the certificate, or have one made for {host}"
+        case _:
+            return ""
+
+
+def proxy_url(proxy: Proxy) -> URL:
+    """Return the URL of *proxy*.
+
+    Raises:
+        HttpFault: it is none, or of a kind that is not spoken here.
+    """
+    from yarl import URL
+
+    try:
+        url = URL(proxy.url)
+    except ValueError:
+        url = None
+    if url is None or url.scheme not in ("http", "https") or not url.raw_host:
+        raise HttpFault(
+            f"proxy {printable(shown_url(proxy.url))} of {proxy.variable}: not a URL of http:// or https://",
+            hints=[f"set {proxy.variable} to http://HOST:PORT, or unset it"],
+        )
+    return url
+
+
+def proxy_fault(error: Exception, proxy: Proxy, url: URL) -> HttpFault:
+    """Return the fault of a proxy on the way to *url* that is out of order."""
+    hint = _without(proxy, url)
+    match error:
+        case ssl.SSLCertVerificationError():
+            return HttpFault(
+                _via(proxy, url, f"certificate verify failed: {error.verify_message or error}"),
+                hints=[hint],
+            )
+        case ssl.SSLError() if (reason := error.reason or str(error)) in PLAIN_REASONS:
+            text = "it does not speak TLS"
+            hint = f"write http:// in {proxy.variable}"
+            return HttpFault(_via(proxy, url, text), hints=[hint])
+        case ssl.SSLError():
+            text = f"TLS: {reason.lower().replace('_', ' ')}"
+        case socket.gaierror():
+            text = "no such host"
+        case TimeoutError():
+            text = "no answer"
+        case BadAnswer():
+            text = "its answer cannot be read"
+        case OSError():
+            text = _os_reason(error, "cannot connect")
+        case _:
+            text = "connection cut"
+    return ProxyLost(_via(proxy, url, text), unsent=True, tries=_DIALS, hints=[hint])
+
+
+def proxy_refusal(status: int, proxy: Proxy, url: URL) -> HttpFault:
+    """Return the fault of a proxy that does not connect us to *url*."""
+    hint = _without(proxy, url)
+    if status == 407:
+        hint = f"write user and password in {proxy.variable}: http://USER:PASSWORD@HOST:PORT"
+    return HttpFault(_via(proxy, url, f"answers {status}"), hints=[hint])
+
+
+def _via(proxy: Proxy, url: URL, text: str) -> str:
+    place = shown_url(proxy.url).partition("://")[2].rstrip("/")
+    return f"proxy {printable(place)} of {proxy.variable}: {printable(text)} ({printable(url.authority)})"
+
+
+def _without(proxy: Proxy, url: URL) -> str:
+    return f"mend or unset {proxy.variable}, or name {url.raw_host} in no_proxy to go without"
 
 
 def _os_reason(error: OSError, otherwise: str) -> str:

@@ -11,7 +11,8 @@ from pybuild.model.dataclass import dataclass
 from pybuild.net.http1.answer import Answer
 from pybuild.net.http1.connection import Body, Connection, Cut
 from pybuild.net.http1.dialing import dial
-from pybuild.net.http1.faults import undialled
+from pybuild.net.http1.faults import proxy_fault, undialled
+from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tlsfiles import Tls
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ class Route:
 
     Attributes:
         tls: None: in the clear.
-        proxy: the URL of a proxy on the way; empty for none.
+        proxy: on the way; None for none.
         socket: the path of a socket of this machine, in place of host and port; empty for none.
     """
 
     host: str
     port: int
     tls: Tls | None
-    proxy: str = ""
+    proxy: Proxy | None = None
     socket: str = ""
 
 
@@ -106,14 +107,13 @@ class Pool:
         return None
 
     async def _dial(self, url: URL, route: Route) -> Connection:
-        from yarl import URL
-
         context = self._context(route.tls) if route.tls is not None else None
         try:
             async with asyncio.timeout(self._connect_s):
-                proxy = URL(route.proxy) if route.proxy else None
-                return await dial(url, context, proxy, route.socket)
-        except TimeoutError:
+                return await dial(url, context, route.proxy, route.socket)
+        except TimeoutError as error:
+            if route.proxy is not None:
+                raise proxy_fault(error, route.proxy, url) from error
             raise
         except OSError as error:
             raise undialled(error, None if route.socket else url) from error

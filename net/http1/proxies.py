@@ -5,15 +5,30 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from pybuild.model.dataclass import dataclass
 
-def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> str | None:
-    """Return the proxy's URL for a request to *host*, or None to go straight.
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    Attributes:
+        variable: of the environment, which names it.
+    """
+
+    url: str
+    variable: str
+
+
+def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy for a request to *host*, or None to go straight.
 
     As Go's programs have it: lower-case names win over upper-case ones, ``NO_PROXY`` holds host
     suffixes, addresses, networks and ``*``, and loopback never goes through a proxy.
     """
-    name = f"{scheme}_proxy"
-    proxy = environ.get(name) or environ.get(name.upper())
+    lower = f"{scheme}_proxy"
+    variable = lower if environ.get(lower) else lower.upper()
+    proxy = environ.get(variable)
     if not proxy:
         return None
     host = host.lower()
@@ -26,7 +41,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str]) -> 
     for entry in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(","):
         if _exempts(entry.strip().lower(), host, port, address):
             return None
-    return proxy if "://" in proxy else "http://" + proxy
+    return Proxy(proxy if "://" in proxy else "http://" + proxy, variable)
 
 
 def _exempts(

@@ -19,7 +19,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.net.http1.client import Origin, Response, Wire, origin_of
 from pybuild.net.http1.faults import ConnectionLost, HttpFault, NotTls, printable
 from pybuild.net.http1.patience import Patience
-from pybuild.net.http1.proxies import proxy_for
+from pybuild.net.http1.proxies import Proxy, proxy_for
 from pybuild.net.http1.redirects import follow, joined
 from pybuild.net.http1.retries import HttpLimits, Retries
 from pybuild.net.http1.tlsfiles import Tls
@@ -301,7 +301,7 @@ class Transport:
         # A certificate of ours is a login, too.
         return endpoint.tls if at_home else replace(endpoint.tls, keypairs=())
 
-    def _proxy(self, url: URL) -> str | None:
+    def _proxy(self, url: URL) -> Proxy | None:
         return proxy_for(url.scheme, url.host or "", url.port or 0, self._environ)
 
     async def fetch_token(

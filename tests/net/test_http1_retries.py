@@ -13,7 +13,7 @@ from pybuild.net.http1.answer import Answer
 from pybuild.net.http1.client import Response, origin_of
 from pybuild.net.http1.faults import BadRedirect, ConnectionLost, HttpFault, NotTls
 from pybuild.net.http1.patience import Patience
-from pybuild.net.http1.proxies import proxy_for
+from pybuild.net.http1.proxies import Proxy, proxy_for
 from pybuild.net.http1.redirects import follow, joined, onward
 from pybuild.net.http1.retries import HttpLimits, Retries
 
@@ -359,14 +359,14 @@ def test_who_is_asked_without_the_proxy(
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         environ = {"https_proxy": "p.example:1", name: exempt}
-        expected = None if is_straight else "http://p.example:1"
+        expected = None if is_straight else Proxy("http://p.example:1", "https_proxy")
         assert proxy_for("https", host, port, environ) == expected
 
 
 def test_the_proxy_is_that_of_the_scheme() -> None:
     environ = {"HTTP_PROXY": "a:1", "https_proxy": "socks5://b:2", "HTTPS_PROXY": "c:3"}
-    assert proxy_for("http", "h.example", 80, environ) == "http://a:1"
-    assert proxy_for("https", "h.example", 443, environ) == "socks5://b:2"
+    assert proxy_for("http", "h.example", 80, environ) == Proxy("http://a:1", "HTTP_PROXY")
+    assert proxy_for("https", "h.example", 443, environ) == Proxy("socks5://b:2", "https_proxy")
     mixed = {"https_proxy": "", "HTTPS_PROXY": "c:3", "no_proxy": "", "NO_PROXY": "h.example"}
     assert proxy_for("https", "h.example", 443, mixed) is None
-    assert proxy_for("https", "i.example", 443, mixed) == "http://c:3"
+    assert proxy_for("https", "i.example", 443, mixed) == Proxy("http://c:3", "HTTPS_PROXY")

@@ -12,6 +12,7 @@ import pytest
 
 from pybuild.net.http1.connection import Connection
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
+from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tlsfiles import Tls
 from tests.needs import need
 from tests.net.http1sites import EMPTY, Run, get, listening, wire
@@ -266,7 +267,13 @@ def test_plain_requests_name_the_whole_url_to_a_proxy(run: Run) -> None:
 
     async def body() -> None:
         async with listening(serve) as host, wire() as w:
-            (await get(w, "http://example.com/v2/?x=y", proxy=f"http://me:pw@{host}")).close()
+            (
+                await get(
+                    w,
+                    "http://example.com/v2/?x=y",
+                    proxy=Proxy(f"http://me:pw@{host}", "http_proxy"),
+                )
+            ).close()
         assert heads[0].startswith(b"GET http://example.com/v2/?x=y HTTP/1.1\r\nHost: example.com")
         assert b"\r\nProxy-Authorization: Basic bWU6cHc=\r\n" in heads[0]
 
@@ -299,7 +306,7 @@ def test_tls_goes_through_a_tunnel(run: Run, tmp_path: Path) -> None:
         async with listening(serve) as proxy, wire() as w:
             for _ in range(2):
                 url = f"https://{secure.host}/v2/"
-                response = await get(w, url, tls=tls, proxy=f"http://{proxy}")
+                response = await get(w, url, tls=tls, proxy=Proxy(f"http://{proxy}", "https_proxy"))
                 assert (response.status, await response.read(100)) == (200, b"{}")
                 response.close()
 
@@ -316,8 +323,15 @@ def test_a_proxy_that_refuses_is_named_by_its_status(run: Run) -> None:
 
     async def body() -> None:
         async with listening(serve) as host, wire() as w:
-            with pytest.raises(HttpFault, match="proxy answers 407"):
-                await get(w, "https://example.com/v2/", proxy=f"http://{host}")
+            proxy = Proxy(f"http://{host}", "https_proxy")
+            with pytest.raises(HttpFault) as caught:
+                await get(w, "https://example.com/v2/", proxy=proxy)
+            assert caught.value.message == (
+                f"proxy {host} of https_proxy: answers 407 (example.com:443)"
+            )
+            assert caught.value.hints == (
+                "write user and password in https_proxy: http://USER:PASSWORD@HOST:PORT",
+            )
         assert heads[0].startswith(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n")
 
     run(body())

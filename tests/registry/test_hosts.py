@@ -126,4 +126,5 @@ def test_proxy_is_chosen_as_go_programs_do(
     environ: dict[str, str], host: str, proxy: str | None
 ) -> None:
     """[REG-13]"""
-    assert proxy_for("https", host, 443, environ) == proxy
+    chosen = proxy_for("https", host, 443, environ)
+    assert (chosen and chosen.url) == proxy
