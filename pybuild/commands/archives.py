@@ -126,11 +126,14 @@ def import_(parsed: Parsed) -> int:
     tags = tuple(parse_reference(name) for name in names)
     changes = [_checked_change(change) for change in parsed.many("change")]
     with tempfile.TemporaryDirectory(prefix="pybuild-import-") as context:
+        path = os.path.join(context, _ROOTFS)
         if "://" in source:
             add = ["ADD", "--unpack=true", source, "/"]
+            _fetch(parsed, source, context)
         else:
-            _take(source, os.path.join(context, _ROOTFS))
             add = ["ADD", _ROOTFS, "/"]
+            _take(source, path)
+        _check_archive(path, source)
         lines = ["FROM scratch", " ".join(add), *changes]
         request = BuildRequest(
             context=context,
@@ -179,6 +182,43 @@ def _checked_change(change: str) -> str:
     if word not in _CHANGES or "\n" in change:
         raise UsageError(f'invalid change "{change}": one of {", ".join(_CHANGES)}')
     return change
+
+
+def _fetch(parsed: Parsed, url: str, directory: str) -> None:
+    """Bring what *url* holds to a file in *directory*; a build after that finds it in the cache."""
+    from pybuild.builds.request import BuildRequest
+    from pybuild.exporter.output import Output
+
+    lines = f"FROM scratch\nADD --unpack=false {url} /{_ROOTFS}\n"
+    output = Output(type="local", dest=directory)
+    request = BuildRequest(context=directory, dockerfile_text=lines.encode(), outputs=(output,))
+    _build(parsed, request)
+
+
+def _check_archive(path: str, source: str) -> None:
+    """See that ADD will unpack the file: what it takes for none is simply copied.
+
+    Raises:
+        UserError: it is no archive, or holds nothing.
+    """
+    from pybuild.executor.files.archives import open_archive
+    from pybuild.executor.zygote.faults import Fault
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        is_archive = open_archive(fd) is not None
+    except Fault as error:
+        raise EnvironmentFault(error.message, hints=error.hints) from error
+    finally:
+        os.close(fd)
+    if not is_archive:
+        shown = "standard input" if source == "-" else source
+        raise UserError(
+            f"{shown} is no tar archive with files in it",
+            hints=[
+                "import takes a tar of a file tree, plain or compressed by gzip, bzip2, xz or zstd"
+            ],
+        )
 
 
 def _take(source: str, path: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness import Pybuild, write
+from tests.webservers import site as web_site
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -25,6 +26,12 @@ def app(pybuild: Pybuild, base: str, tmp_path: Path) -> str:
     pybuild("build", "-t", "app:1", write(tmp_path / "ctx", Dockerfile=text, f="f"))
     pybuild("tag", "app:1", "host.example/other/app:2")
     return "app:1"
+
+
+def export(run: Pybuild, name: str, directory: Path) -> bytes:
+    path = directory / "exported.tar"
+    run("export", "-o", path, name)
+    return path.read_bytes()
 
 
 def facts(run: Pybuild, name: str) -> dict[str, Any]:
@@ -116,6 +123,42 @@ def test_a_tree_out_and_in_again(pybuild: Pybuild, app: str, tmp_path: Path) -> 
     assert layers == shown["manifest"]["layers"]
     for change in ("RUN true", "COPY a b", "", "CMD x\nRUN y"):
         assert "invalid change" in pybuild("import", "-c", change, tree, code=2).err
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "zeros", "cut gzip"])
+@pytest.mark.parametrize("place", ["file", "input", "url"])
+def test_what_is_no_tree_makes_no_image(
+    pybuild: Pybuild, tmp_path: Path, kind: str, place: str
+) -> None:
+    """ADD copies what it does not unpack; an image of such a file was made."""
+    data = {"text": b"<html>\n", "empty": b"", "zeros": bytes(10240), "cut gzip": b"\x1f\x8b\x08"}
+    file = tmp_path / "rubbish"
+    file.write_bytes(data[kind])
+    if place == "file":
+        shown, done = str(file), pybuild("import", file, "x", code=1)
+    elif place == "input":
+        shown = "standard input"
+        done = pybuild("import", "-", "x", stdin=data[kind], code=1)
+    else:
+        with web_site() as site:
+            site.files["/rubbish"] = data[kind]
+            shown = f"{site.url}/rubbish"
+            done = pybuild("import", shown, "x", code=1)
+    assert done.err.splitlines()[-2:] == [
+        f"error: {shown} is no tar archive with files in it",
+        "hint: import takes a tar of a file tree, plain or compressed by gzip, bzip2, xz or zstd",
+    ]
+    assert pybuild("inspect", "x", code=None).code != 0
+
+
+def test_a_tree_comes_from_a_url(pybuild: Pybuild, tmp_path: Path) -> None:
+    write(tmp_path / "tree", a="one\n")
+    subprocess.run(["tar", "czf", tmp_path / "t.gz", "-C", tmp_path / "tree", "."], check=True)
+    with web_site() as site:
+        site.files["/t.gz"] = (tmp_path / "t.gz").read_bytes()
+        pybuild("import", f"{site.url}/t.gz", "fetched")
+    with tarfile.open(fileobj=io.BytesIO(export(pybuild, "fetched", tmp_path))) as tar:
+        assert [member.name for member in tar if member.isfile()] == ["a"]
 
 
 def test_a_hostile_tree_stays_inside(pybuild: Pybuild, tmp_path: Path) -> None:
