@@ -67,7 +67,9 @@ def _main(argv: Sequence[str] | None) -> int:
             from pybuild.commands.daemon import buildkitd
 
             return buildkitd(words)
-        return _dispatch(words)
+        status = _dispatch(words)
+        _deliver()
+        return status
     except BadOption as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
         return 2
@@ -92,14 +94,34 @@ def _main(argv: Sequence[str] | None) -> int:
             return ExitCode.ENVIRONMENT
 
 
+def _deliver() -> None:
+    """See that what was written to standard output, an ID perhaps, is out.
+
+    Raises:
+        EnvironmentFault: it is not, and is given up.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        import errno
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        from pybuild.model.errors import EnvironmentFault
+
+        reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or "").lower()
+        raise EnvironmentFault(f"cannot write to standard output: {reason}") from error
+
+
 def _open_closed_streams() -> None:
-    """Give ``pybuild … >&-`` a null device there.
+    """Give ``pybuild … >&-`` a null device there; what is written to standard output still fails.
 
     Otherwise the next file that is opened, such as the store's lock, would become standard output.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            opened = os.open(os.devnull, os.O_RDWR)
+            opened = os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             if opened != number:
                 os.dup2(opened, number)
                 os.close(opened)

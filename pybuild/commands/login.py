@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
-from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.errors import Cancelled, EnvironmentFault, UsageError
 from pybuild.model.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _check(parsed: Parsed, host: str, credential: Credential) -> None:
     """Show *credential* at the registry's door.
 
     Raises:
-        UserError: it is not accepted. EnvironmentFault: the registry cannot be asked.
+        EnvironmentFault: it is not accepted, or the registry cannot be asked.
     """
     from pybuild.commands.registryclient import with_client
     from pybuild.net.http1.faults import HttpFault
@@ -64,8 +64,9 @@ def _check(parsed: Parsed, host: str, credential: Credential) -> None:
     except HttpFault as error:
         if error.status not in (401, 403):
             raise
-        raise UserError(
-            f"{host} does not accept user name and password of {credential.username}"
+        raise EnvironmentFault(
+            f"{host} does not accept user name and password of {credential.username}",
+            hints=["some registries take a token in the password's place, which may run out"],
         ) from error
 
 

@@ -42,7 +42,7 @@ def test_a_login_is_tried_kept_used_and_forgotten(
     guarded: RegistryProcess, pybuild: Pybuild, tmp_path: Path, env: dict[str, str]
 ) -> None:
     words = ["login", "-u", USER, "--password-stdin", f"http://{guarded.host}/v2/"]
-    refused = pybuild(*words, stdin=b"wrong-one\n", env=env, code=1)
+    refused = pybuild(*words, stdin=b"wrong-one\n", env=env, code=3)
     assert f"{guarded.host} does not accept user name and password of {USER}" in refused.err
     assert "wrong-one" not in refused.err
     assert not (tmp_path / "docker").exists()
