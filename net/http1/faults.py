@@ -187,11 +187,12 @@ def proxy_fault(error: Exception, proxy: Proxy, url: URL) -> HttpFault:
                 _via(proxy, url, f"certificate verify failed: {error.verify_message or error}"),
                 hints=[hint],
             )
-        case ssl.SSLError() if (reason := error.reason or str(error)) in PLAIN_REASONS:
+        case ssl.SSLError() if error.reason in PLAIN_REASONS:
             text = "it does not speak TLS"
             hint = f"write http:// in {proxy.variable}"
             return HttpFault(_via(proxy, url, text), hints=[hint])
         case ssl.SSLError():
+            reason = error.reason or str(error)
             text = f"TLS: {reason.lower().replace('_', ' ')}"
         case socket.gaierror():
             text = "no such host"
