@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import uvloop
-
 from pybuild.builds.contexts import BuildInputs
 from pybuild.builds.remotecontexts import load_from_elsewhere
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import open_sources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.engine import Engine
+from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import Settings
 from pybuild.frontend.lowering.interface import ImageRequest, Pull, ResolvedImage
 from pybuild.model.errors import PybuildError
@@ -26,7 +25,7 @@ Answers = dict[ImageRequest, ResolvedImage | PybuildError]
 
 def resolve_all(requests: Iterable[ImageRequest], settings: Settings, *, pull: Pull) -> Answers:
     """Return each image's config, or why it cannot be had."""
-    return uvloop.run(_resolve_all(requests, settings, pull))
+    return run_interruptible(_resolve_all(requests, settings, pull))
 
 
 async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pull: Pull) -> Answers:
@@ -45,7 +44,7 @@ async def _resolve_all(requests: Iterable[ImageRequest], settings: Settings, pul
 
 def load_remote(request: BuildRequest, stdin: StandardInput, settings: Settings) -> BuildInputs:
     """Return the inputs of a build of a context from elsewhere."""
-    return uvloop.run(_load_remote(request, stdin, settings))
+    return run_interruptible(_load_remote(request, stdin, settings))
 
 
 async def _load_remote(

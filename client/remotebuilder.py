@@ -5,14 +5,10 @@ Imported only when there is one to be used.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import uvloop
+from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.builds.builder import BuilderFacts
 from pybuild.builds.request import BuildRequest
@@ -26,10 +22,11 @@ from pybuild.client.builders import BuilderRecord
 from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
 from pybuild.client.explain import reports
+from pybuild.engine.interruptible import run_interruptible
 from pybuild.explain.report import BuildReport
 from pybuild.exporter.output import Output
 from pybuild.frontend.question import FileAnswer, Question
-from pybuild.model.errors import Cancelled, PybuildError, UsageError
+from pybuild.model.errors import PybuildError, UsageError
 from pybuild.model.events import Emit
 from pybuild.net.grpc.channel import Channel
 
@@ -80,7 +77,7 @@ class RemoteBuilder:
     ) -> BuildResult:
         if request.load is not None:
             return self._load(replace(request, load=None), request.load, emit, explained)
-        return _run(self._build(request, emit, explained))
+        return run_interruptible(self._build(request, emit, explained))
 
     async def _build(
         self,
@@ -124,12 +121,12 @@ class RemoteBuilder:
             try:
                 layout = Output(type="oci", dest=folder, attrs={**load.attrs, "tar": "false"})
                 request = replace(request, outputs=(*request.outputs, layout))
-                result = _run(self._build(request, emit, explained))
+                result = run_interruptible(self._build(request, emit, explained))
                 take(store, folder, result)
                 if result.image is not None:
                     image = replace(result.image, annotations={})
                     where = (store, SystemClock(), os.environ)
-                    _run(load_if_running(*where, image, result.names, emit))
+                    run_interruptible(load_if_running(*where, image, result.names, emit))
             finally:
                 store.discard(folder)
         return result
@@ -140,26 +137,26 @@ class RemoteBuilder:
                 metadata, offered = await ask(channel, request, question)
             return answer_of(question, metadata, offered.filenames)
 
-        return _run(work())
+        return run_interruptible(work())
 
     def reports(self, *, everything: bool) -> list[BuildReport]:
         async def work() -> list[BuildReport]:
             async with connected(self._record) as channel:
                 return await reports(channel, everything=everything)
 
-        return _run(work())
+        return run_interruptible(work())
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
-        return _run(disk.usage(self._record, filters))
+        return run_interruptible(disk.usage(self._record, filters))
 
     def disk_bytes(self) -> int:
         raise UsageError("a share of a disk is the build server's to know", hints=["write 10GB"])
 
     def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
-        return _run(disk.prune(self._record, policy, freed))
+        return run_interruptible(disk.prune(self._record, policy, freed))
 
     def facts(self) -> BuilderFacts:
-        return _run(disk.facts(self._record))
+        return run_interruptible(disk.facts(self._record))
 
 
 async def _explain_failed(
@@ -173,22 +170,3 @@ async def _explain_failed(
             explained(report)
     except PybuildError:
         pass
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run *work* with an event loop of its own; SIGTERM ends it as Ctrl-C does.
-
-    Raises:
-        Cancelled: it was ended so.
-    """
-
-    async def stoppable() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        try:
-            return await work
-        except asyncio.CancelledError:
-            raise Cancelled("context canceled") from None
-
-    return uvloop.run(stoppable())

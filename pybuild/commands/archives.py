@@ -157,16 +157,15 @@ def _source(store: Store, name: str) -> tuple[str, dict[str, str]]:
 
 def _build(parsed: Parsed, request: BuildRequest) -> str:
     """Run a build on the store that the options name; return the image's ID."""
-    import uvloop
-
     from pybuild.api import run_request
+    from pybuild.engine.interruptible import run_interruptible
     from pybuild.engine.settings import load_settings
     from pybuild.progress.display import make_display
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     display = make_display(parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto")))
     try:
-        result = uvloop.run(run_request(request, settings, display.show))
+        result = run_interruptible(run_request(request, settings, display.show))
     finally:
         display.close()
     return str(result.image_id or "")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import uvloop
 
 from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
@@ -19,9 +16,9 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
+from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import Settings
 from pybuild.explain.report import BuildReport
-from pybuild.model.errors import Cancelled
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ def build_here(
     # The event loop starts the next step while threads store the last one's result; with the usual
     # 5 ms it would wait for its turn longer than most of what it does takes.
     sys.setswitchinterval(_SWITCH_S)
-    return uvloop.run(_build(parsed, settings, ahead, request, emit, explained))
+    return run_interruptible(_build(parsed, settings, ahead, request, emit, explained))
 
 
 async def _build(
@@ -66,25 +63,19 @@ async def _build(
             shown.append(event)
         emit(event)
 
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     if request.load is not None and not any(one.type == "image" for one in request.outputs):
         request = replace(request, outputs=(*request.outputs, request.load))
-    try:
-        async with Engine(settings, ahead=ahead) as engine:
-            if not settings.durable:
-                engine.store.flush_after_us()
-            prepared = await prepare(engine, request, show)
-            signed = await sign(parsed, prepared)
-            result = await build_prepared(engine, prepared, show, explained=explained)
-            if signed is not None:
-                await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
-            if request.load is not None and result.image is not None:
-                from pybuild.exporter.docker.load import load_if_running
+    async with Engine(settings, ahead=ahead) as engine:
+        if not settings.durable:
+            engine.store.flush_after_us()
+        prepared = await prepare(engine, request, show)
+        signed = await sign(parsed, prepared)
+        result = await build_prepared(engine, prepared, show, explained=explained)
+        if signed is not None:
+            await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
+        if request.load is not None and result.image is not None:
+            from pybuild.exporter.docker.load import load_if_running
 
-                where = (engine.store, engine.clock, os.environ)
-                await load_if_running(*where, result.image, result.names, emit)
-            return result
-    except asyncio.CancelledError:
-        raise Cancelled("context canceled") from None
+            where = (engine.store, engine.clock, os.environ)
+            await load_if_running(*where, result.image, result.names, emit)
+        return result

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import uvloop
-
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
+from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 
 T = TypeVar("T")
@@ -30,7 +29,7 @@ def with_engine(
         async with Engine(settings, to_read=to_read) as engine:
             return await work(engine)
 
-    return uvloop.run(run())
+    return run_interruptible(run())
 
 
 def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = False) -> T:

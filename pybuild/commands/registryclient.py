@@ -23,7 +23,7 @@ def with_client(
     credentials: Credentials | None = None,
 ) -> T:
     """Run *work* in an event loop of its own, with a client that is closed after it."""
-    import uvloop
+    from pybuild.engine.interruptible import run_interruptible
 
     settings = load_settings(parsed.one("config"), parsed.one("root"))
 
@@ -37,4 +37,4 @@ def with_client(
         async with client:
             return await work(client)
 
-    return uvloop.run(run())
+    return run_interruptible(run())

@@ -81,7 +81,7 @@ def _tags_of(engine: Engine, repository: Reference) -> list[Reference]:
 
 
 def _run(parsed: Parsed, verb: str, work: Work) -> int:
-    import uvloop
+    from pybuild.engine.interruptible import run_interruptible
 
     try:
         reference = Reference.parse(parsed.positionals[0])
@@ -104,7 +104,7 @@ def _run(parsed: Parsed, verb: str, work: Work) -> int:
             raise Cancelled("context canceled") from None
 
     try:
-        name = uvloop.run(run())
+        name = run_interruptible(run())
     finally:
         display.close()
     sys.stdout.write(f"{name}\n")

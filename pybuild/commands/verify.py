@@ -20,7 +20,7 @@ from pybuild.progress.display import make_display
 
 def main(parsed: Parsed) -> int:
     """Build twice and compare; 0 if the images are one, 1 if they are not."""
-    import uvloop
+    from pybuild.engine.interruptible import run_interruptible
 
     form = parsed.one("format", "text")
     if form not in ("text", "json"):
@@ -44,7 +44,7 @@ def main(parsed: Parsed) -> int:
         return show
 
     try:
-        verdict = uvloop.run(verify(settings, request, listener))
+        verdict = run_interruptible(verify(settings, request, listener))
     finally:
         for close in closers:
             close()
