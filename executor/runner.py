@@ -395,6 +395,8 @@ class BuildRunner:
                 trusts=self._authorities is not None,
                 step=vertex.meta.name,
             )
+            if loss := execop.loss_warning(op, ended):
+                emit(BuildWarning(message=loss, spans=vertex.meta.spans))
             results = await outputs.commit(kept_mounts(op), ended)
             if number in results:
                 lent.done(self._store.deltas.path(results[number].deltas[-1]))

@@ -15,6 +15,7 @@ from pybuild.executor.steps.kepttrees import Lent
 from pybuild.executor.steps.spec import StepExit, StepLimits, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp, Mount, NetworkMode
+from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
@@ -289,10 +290,7 @@ def check_exit(
     last = tail.lines()
     how = f"exit code: {ended.status}"
     if any("exec format error" in line.lower() for line in last[-3:]):
-        hints.append(
-            f"programs for {op.platform} need an emulator here: install qemu-user-static and "
-            "binfmt-support (pybuild doctor shows which are registered)"
-        )
+        hints.append(_format_hint(op))
     elif ended.oom_killed:
         how += " (out of memory)"
         hints.append(_memory_hint(op, ended))
@@ -321,6 +319,33 @@ def _certificate_hint(last: Sequence[str], *, trusts: bool) -> str:
     from pybuild.executor.authorities import hint  # for steps that failed alone
 
     return hint(last, trusts_more=trusts)
+
+
+def loss_warning(op: ExecOp, ended: StepExit) -> str:
+    """Return the warning about a step that succeeded although a process of it was killed; "" if none was.
+
+    The status of ``a | b`` is that of b alone.
+    """
+    if ended.oom_killed:
+        return (
+            "a process of this step was killed for want of memory, yet the step succeeded, and its "
+            f"result is kept: {_memory_hint(op, ended)}"
+        )
+    return ""
+
+
+def _format_hint(op: ExecOp) -> str:
+    from pybuild.executor.runnable import runnable  # for steps that failed alone
+
+    if op.platform in runnable(Platform.make("linux", os.uname().machine)):
+        return (
+            "the file is a program for another platform, or a script whose first line is not like "
+            "#!/bin/sh"
+        )
+    return (
+        f"programs for {op.platform} need an emulator here: install qemu-user-static and "
+        "binfmt-support (pybuild doctor shows which are registered)"
+    )
 
 
 def _memory_hint(op: ExecOp, ended: StepExit) -> str:

@@ -26,6 +26,18 @@ else:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TIOCSCTTY = 0x540E  # termios has it, but importing that costs more than this line
+_MACHINES = {  # as ELF numbers them
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64le",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
@@ -188,6 +200,23 @@ def say_ready(channel: RawSocket, listener: int, trees: list[int]) -> None:
     channel.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
 
 
+def _misfit(path: str) -> str:
+    """Return why the kernel knows no way to run the file, as far as its first bytes say; "" otherwise."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(20)
+    except OSError:
+        return ""
+    if not head:
+        return ": the file is empty"
+    if head.startswith(b"\x7fELF"):
+        is_big = head[5:6] == b"\x02"
+        number = int.from_bytes(head[18:20], "big" if is_big else "little")
+        machine = _MACHINES.get(number, f"machine {number}")
+        return f": a program for {machine}, and this is {os.uname().machine}"
+    return "" if head.startswith(b"#!") else ": no program, and no script with a first line #!"
+
+
 def execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
     """Replace this process by the program, or end as a shell would and say why on stderr."""
     name = args[0] if args else ""
@@ -208,6 +237,8 @@ def execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
         except (OSError, ValueError) as error:
             status = _NOT_EXECUTABLE
             text = str(getattr(error, "strerror", None) or error).lower()
+            if getattr(error, "errno", 0) == errno.ENOEXEC:
+                text += _misfit(candidate)
             break
     os.write(2, f'exec: "{name}": {text}\n'.encode("utf-8", "surrogateescape"))
     os._exit(status)

@@ -7,13 +7,14 @@ entitlements in ``tests/executor/test_runner.py``, failing steps in ``tests/exec
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pybuild.executor.steps.execop import Tail, check_exit
+from pybuild.executor.steps.execop import Tail, check_exit, loss_warning
 from pybuild.executor.steps.spec import StepExit
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import ExecOp
@@ -227,6 +228,27 @@ def test_programs_for_another_machine_get_a_hint() -> None:
             "programs for linux/arm64 need an emulator here: install qemu-user-static and "
             "binfmt-support (pybuild doctor shows which are registered)"
         ),
+    )
+
+
+def test_programs_that_this_machine_would_run_are_no_matter_of_emulators() -> None:
+    tail = Tail()
+    tail.add(b'exec: "/run": exec format error: no program, and no script with a first line #!\n')
+    native = Platform.make("linux", os.uname().machine)
+    op = ExecOp(args=("/run",), env=(), cwd="/", mounts=(), platform=native)
+    with pytest.raises(StepError) as caught:
+        check_exit(op, StepExit(status=126), tail, ())
+    assert caught.value.hints == (
+        "the file is a program for another platform, or a script whose first line is not like #!/bin/sh",
+    )
+
+
+def test_a_process_that_is_killed_inside_a_pipe_is_a_warning() -> None:
+    op = ExecOp(args=("/run",), env=(), cwd="/", mounts=(), platform=LINUX_AMD64)
+    assert loss_warning(op, StepExit(status=0)) == ""
+    assert loss_warning(op, StepExit(status=0, oom_killed=True, peak_memory_bytes=1 << 25)) == (
+        "a process of this step was killed for want of memory, yet the step succeeded, and its result "
+        "is kept: the kernel killed it because memory ran out: give the machine more; it had 32 MiB"
     )
 
 

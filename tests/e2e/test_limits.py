@@ -41,6 +41,19 @@ def test_memory_is_limited_and_the_error_says_so(
         assert "at the limit of 32 MiB (--memory)" in done.err
 
 
+def test_memory_that_runs_out_inside_a_pipe_is_told(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """The status of a pipe is that of its last command: the step was DONE, without a word."""
+    step = "RUN (x=0123456789abcdef; while :; do x=$x$x; done) | cat"
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n{step}\n")
+    done = pybuild("build", "-m", "32m", "--memory-swap=32m", context)
+    assert (
+        "a process of this step was killed for want of memory, yet the step succeeded" in done.err
+    )
+    assert "at the limit of 32 MiB (--memory)" in done.err
+
+
 def test_processes_are_limited_and_the_error_says_so(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:

@@ -75,6 +75,30 @@ def test_a_script_of_another_machine_says_what_it_is(box: RungBox) -> None:
     assert "exec format error" in done.err.lower()
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"echo hello\n", "no program, and no script with a first line #!"),
+        (b"", "the file is empty"),
+        (
+            b"\x7fELF\x02\x02\x01" + bytes(9) + b"\x00\x02\x00\x16" + bytes(200),
+            f"a program for s390x, and this is {os.uname().machine}",
+        ),
+    ],
+)
+def test_a_file_that_the_kernel_cannot_run_is_looked_at(
+    box: RungBox, content: bytes, reason: str
+) -> None:
+    layer = box.lower()
+    (layer / "bin").mkdir()
+    (layer / "bin/odd").write_bytes(content)
+    (layer / "bin/odd").chmod(0o755)
+    done = box.run("/bin/odd")
+    assert done.status != 0
+    if "exec: " in done.err:  # our own words, not a runtime's
+        assert f'exec: "/bin/odd": exec format error: {reason}' in done.err
+
+
 # --- output ---------------------------------------------------------------------------------------
 
 
