@@ -101,6 +101,12 @@ def _trace(environ: Mapping[str, str]) -> Metadata:
     return metadata
 
 
+def _compatibility(request: BuildRequest) -> int:
+    """Return how images are made, which BuildKit is told once for all outputs; 0: as it likes."""
+    versions = {output.attrs.get("compatibility-version", "0") for output in request.outputs}
+    return max(map(int, versions), default=0)
+
+
 def solve_request(
     request: BuildRequest, attrs: Mapping[str, str], exports: Exports
 ) -> pb.SolveRequest:
@@ -112,6 +118,7 @@ def solve_request(
         Entitlements=sorted(request.allow - {MAY_DELETE}),
         Exporters=exports.exporters,
         Cache=pb.CacheOptions(),
+        CompatibilityVersion=_compatibility(request),
     )
     if request.policies:
         (policy,) = write_policies(request.policies)

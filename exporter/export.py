@@ -231,7 +231,8 @@ async def make_image(
         UsageError: a compression that there is not, or attestations or annotations in Docker's types.
     """
     notes = output.annotations()
-    oci_types = output.oci_types
+    attested = any(one.attestations for one in built)
+    oci_types = output.oci_types or (output.follows_attestations and attested)
     rewrite = output.flag("rewrite-timestamp")
     epochs = [output.epoch(one.lowered.epoch) for one in built]
     if rewrite and None in epochs:
@@ -262,7 +263,7 @@ async def make_image(
     if not is_index:
         return Made(images[0].manifest, images[0].config.digest, date)
     children = [image.manifest for image in images]
-    if any(one.attestations for one in built):
+    if attested:
         if not oci_types:
             raise UsageError(
                 'cannot export attestations with "oci-mediatypes=false"',
@@ -320,7 +321,7 @@ async def _attestations(
             one.lowered.platform,
             names,
             one.attestations,
-            as_artifact=output.flag("oci-artifact", True),
+            as_artifact=output.flag("oci-artifact", not output.is_older),
         )
         if attached is not None:
             step.did(f"exporting attestation manifest {attached.digest}")

@@ -16,7 +16,8 @@ OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly
 
 
 _LAYERS = frozenset(
-    ("compression", "compression-level", "force-compression", "name", "name-canonical")
+    ("compatibility-version", "compression", "compression-level", "force-compression")
+    + ("name", "name-canonical")
     + ("attestation-inline", "oci-artifact", "oci-mediatypes")
     + ("rewrite-timestamp", "source-date-epoch")
 )
@@ -44,6 +45,8 @@ _FLAGS = frozenset(
     + ("platform-split", "push", "push-by-digest", "registry.insecure", "rewrite-timestamp")
     + ("store", "tar", "unpack")
 )
+# What BuildKit calls the ways in which its releases make images; 10 differs in the modes of files from git.
+_COMPATIBLE = (20, 30)
 # What BuildKit has besides [OUT-1]; naming the default is no harm.
 _UNSUPPORTED = frozenset(("prefer-nondist-layers",))
 
@@ -87,6 +90,7 @@ class Output:
             names = ", ".join(_COMPRESSIONS)
             raise UsageError(f'output compression "{self.compression}": one of {names}')
         self.level()
+        self._check_compatibility()
         if self.annotations().items and not self.oci_types:
             raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
         if self.compression in ("estargz", "zstd") and not self.oci_types:
@@ -104,7 +108,27 @@ class Output:
     @property
     def oci_types(self) -> bool:
         """Whether manifests and configs have OCI's media types; annotations do not go without."""
+        needed = bool(self.annotations().items) or self.compression in ("estargz", "zstd")
+        if self.follows_attestations:
+            return needed
         return self.flag("oci-mediatypes", self.type != "docker" or bool(self.annotations().items))
+
+    @property
+    def follows_attestations(self) -> bool:
+        """Whether, as before BuildKit 0.32, only attestations make the media types of an image OCI's."""
+        return self.is_kept and self.is_older and "oci-mediatypes" not in self.attrs
+
+    @property
+    def is_older(self) -> bool:
+        """Whether the image is to be what BuildKit 0.15 to 0.31 make of it [OUT-10]."""
+        return self.attrs.get("compatibility-version") == "20"
+
+    def _check_compatibility(self) -> None:
+        text = self.attrs.get("compatibility-version")
+        if text is not None and text not in map(str, _COMPATIBLE):
+            raise UsageError(
+                f"unsupported compatibility-version {text} (supported: {', '.join(map(str, _COMPATIBLE))})"
+            )
 
     @property
     def pushes(self) -> bool:

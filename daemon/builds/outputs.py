@@ -36,6 +36,7 @@ else:
     treesend = WorkerModule("pybuild.daemon.session.treesend")
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
+_IMAGES = ("image", "oci", "docker")
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
     ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "attestation-prefix")
@@ -60,6 +61,8 @@ def outputs_of(request: pb.SolveRequest) -> list[Output]:
             raise UserError(f'exporter "{kind}" could not be found')
         if epoch is not None and is_number:
             attrs.setdefault("source-date-epoch", epoch)
+        if request.CompatibilityVersion and kind in _IMAGES:
+            attrs.setdefault("compatibility-version", str(request.CompatibilityVersion))
         outputs.append(_output(kind, attrs))
     check_names(outputs, ())
     return outputs

@@ -35,7 +35,7 @@ from pybuild.client.ssh import ssh
 from pybuild.client.upload import METHOD as PULL
 from pybuild.client.upload import upload
 from pybuild.commandline.parser import Parsed
-from pybuild.exporter.output import Output
+from pybuild.exporter.output import Output, parse_output
 from pybuild.image.archive import write_oci_layout
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
@@ -80,6 +80,12 @@ def test_a_request_without_outputs_or_policies_names_none() -> None:
     message = solve_request(request, {}, plan(request))
     assert not message.HasField("SourcePolicy") and message.ExporterDeprecated == ""
     assert len(message.Exporters) == len(message.Entitlements) == 0
+
+
+def test_the_version_of_images_is_said_once_for_all_outputs() -> None:
+    outputs = (Output(type="cacheonly"), parse_output("type=oci,dest=x,compatibility-version=20"))
+    request = BuildRequest(context=".", outputs=outputs)
+    assert solve_request(request, {}, plan(request)).CompatibilityVersion == 20
 
 
 def test_a_session_says_what_it_offers() -> None:

@@ -203,3 +203,27 @@ def test_what_goes_by_digest_has_no_tag() -> None:
     check_tagless(_names("a", "b:latest"))
     with pytest.raises(UsageError, match="^can't push tagged ref .*b:1 by digest$"):
         check_tagless(_names("a", "b:1"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_oci"),
+    [
+        ("type=image", True),
+        ("type=image,compatibility-version=30", True),
+        ("type=image,compatibility-version=20", False),
+        ("type=registry,compatibility-version=20", False),
+        ("type=image,compatibility-version=20,oci-mediatypes=true", True),
+        ("type=image,compatibility-version=20,compression=zstd", True),
+        ("type=image,compatibility-version=20,annotation.a=b", True),
+        ("type=oci,compatibility-version=20", True),
+        ("type=docker,compatibility-version=20", False),
+    ],
+)
+def test_images_have_the_media_types_of_a_version_of_buildkit(spec: str, is_oci: bool) -> None:
+    assert parse_output(spec).oci_types is is_oci
+
+
+@pytest.mark.parametrize("version", ["10", "31", "x", ""])
+def test_versions_of_images_that_are_not_made_are_refused(version: str) -> None:
+    with pytest.raises(UsageError, match=f"unsupported compatibility-version {version}"):
+        parse_output(f"type=image,compatibility-version={version}")
