@@ -1,7 +1,7 @@
 """The build checks as BuildKit's clients know them: the words and addresses that they compare.
 
 Part of the protocol, like the messages of errors: tools and BuildKit's own tests match on them. Our
-own reasons stand in the rules themselves and in ``docs/lint/``.
+own reasons stand in the rules themselves and in ``frontend/lint/pages/``.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Rule:
 
     @property
     def url(self) -> str:
-        """The page that explains the rule, relative to the root of the repository."""
-        return f"docs/lint/{self.name}.md"
+        """The way to the page that explains the rule, which every install has."""
+        return f"pybuild lint --explain {self.name}"
 
 
 # The name of the build arg that replaces the directive.

@@ -259,6 +259,7 @@ COMMANDS: tuple[Command, ...] = (
         "Show what is worth mending in a Dockerfile, and mend it.",
         "pybuild.commands.lint:main",
         (
+            Option("explain", "print the page of a build check: reason, bad and good", "RULE"),
             Option("fix", "mend what can be mended without a decision"),
             Option("build-arg", "set a build-time variable", "K[=V]", repeat=True),
             Option("format", "output format: text or json", "FORMAT", values=("text", "json")),

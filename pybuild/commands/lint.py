@@ -29,6 +29,11 @@ from pybuild.model.errors import ExitCode, UsageError
 
 def main(parsed: Parsed) -> int:
     """Show the findings and their mends, or make them; fails while there is something left."""
+    if rule := parsed.one("explain"):
+        from pybuild.frontend.lint.rulepages import page
+
+        sys.stdout.write(page(rule))
+        return ExitCode.OK
     form = parsed.one("format", "text")
     if form not in ("text", "json"):
         raise UsageError(f'invalid format "{form}": text or json')

@@ -35,7 +35,9 @@ def test_rules_that_we_have_are_told_in_our_words_and_others_in_theirs() -> None
     given = document(warnings=[warning("StageNameCasing"), warning("OfTomorrow")])
     answer = answer_of(Question.CHECK, given, {"Dockerfile": "sub/Built"})
     assert not answer.is_clean and answer.error is None
-    assert "WARNING: StageNameCasing - docs/lint/StageNameCasing.md\nmend it" in answer.text
+    assert (
+        "WARNING: StageNameCasing - pybuild lint --explain StageNameCasing\nmend it" in answer.text
+    )
     assert "WARNING: OfTomorrow - https://example.com/rule\nmend it\nsub/Built:1" in answer.text
     ours, theirs = json.loads(answer.json)["warnings"]
     assert ours["description"] != "theirs" == theirs["description"]

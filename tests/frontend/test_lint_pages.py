@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cli import main
 from pybuild.frontend.check import Checked, FileCheck
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.frontend.lint.mends import mend
+from pybuild.frontend.lint.rulepages import page
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
     LowerOptions,
@@ -20,7 +22,7 @@ from pybuild.frontend.lowering.interface import (
 from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.frontend.lowering import image, resolve
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "lint"
+FOLDER = Path(__file__).resolve().parents[2] / "frontend/lint/pages"
 
 
 @dataclass(frozen=True)
@@ -112,5 +114,20 @@ def test_there_is_a_page_for_each_rule_and_a_list_of_them() -> None:
     assert [(name, link, out.strip(), fix) for name, link, out, fix in rows] == [
         (name, link, out, fix) for name, link, out, fix in expected
     ]
-    for rule in RULES.values():
-        assert (FOLDER.parents[1] / rule.url).is_file()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_page_is_in_the_package(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (FOLDER / f"{rule}.md").read_text(encoding="utf-8")
+    assert page(rule) == page(rule.lower()) == text
+    assert main(RULES[rule].url.split()[1:]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_rule_that_there_is_not_has_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "--explain", "StageNameCaseing"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == (
+        'error: there is no build check "StageNameCaseing" (did you mean StageNameCasing?)'
+    )
+    assert second.startswith("hint: there are StageNameCasing, FromAsCasing, ")

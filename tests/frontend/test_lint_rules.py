@@ -271,7 +271,10 @@ def test_base_image_for_another_platform() -> None:  # LNT-22
 
 def test_warnings_tell_their_rule_its_page_and_the_reason() -> None:
     (warning,) = build("FROM a AS Base\n").warnings
-    assert (warning.rule, warning.url) == ("StageNameCasing", "docs/lint/StageNameCasing.md")
+    assert (warning.rule, warning.url) == (
+        "StageNameCasing",
+        "pybuild lint --explain StageNameCasing",
+    )
     assert warning.detail == (RULES["StageNameCasing"].description,)
 
 

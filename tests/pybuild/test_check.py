@@ -26,14 +26,14 @@ TWO = "FROM scratch AS Base\nENV k v\nFROM scratch\nCOPY $x /\n"
 TWO_SHOWN = """\
 Check complete, 3 warnings have been found!
 
-WARNING: StageNameCasing - docs/lint/StageNameCasing.md
+WARNING: StageNameCasing - pybuild lint --explain StageNameCasing
 Stage name 'Base' should be lowercase
 Dockerfile:1
    1 | >>> FROM scratch AS Base
    2 |     ENV k v
    3 |     FROM scratch
 
-WARNING: LegacyKeyValueFormat - docs/lint/LegacyKeyValueFormat.md
+WARNING: LegacyKeyValueFormat - pybuild lint --explain LegacyKeyValueFormat
 "ENV key=value" should be used instead of legacy "ENV key value" format
 Dockerfile:2
    1 |     FROM scratch AS Base
@@ -41,7 +41,7 @@ Dockerfile:2
    3 |     FROM scratch
    4 |     COPY $x /
 
-WARNING: UndefinedVar - docs/lint/UndefinedVar.md
+WARNING: UndefinedVar - pybuild lint --explain UndefinedVar
 Usage of undefined variable '$x'
 Dockerfile:4
    2 |     ENV k v
@@ -106,7 +106,7 @@ def test_check_as_json(context: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert description
     assert first == {
         "ruleName": "StageNameCasing",
-        "url": "docs/lint/StageNameCasing.md",
+        "url": "pybuild lint --explain StageNameCasing",
         "detail": "Stage name 'Base' should be lowercase",
         "location": {"ranges": [{"start": {"line": 1}, "end": {"line": 1}}]},
     }

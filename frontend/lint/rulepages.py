@@ -1,0 +1,25 @@
+"""The pages of the build checks: the output, the reason, an example that is found and one that is not."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from pybuild.frontend.lint.catalogue import RULES
+from pybuild.frontend.suggest import did_you_mean
+from pybuild.model.errors import UsageError
+
+
+def page(rule: str) -> str:
+    """Return the page of *rule*, in whatever case it is written.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    names = {name.lower(): name for name in RULES}
+    name = names.get(rule.lower())
+    if name is None:
+        near = did_you_mean(rule, RULES, ignore_case=True)
+        raise UsageError(
+            f'there is no build check "{rule}"{near}', hints=[f"there are {', '.join(RULES)}"]
+        )
+    return (files(__package__) / "pages" / f"{name}.md").read_text(encoding="utf-8")
