@@ -146,7 +146,7 @@ def _distrust(error: ssl.SSLCertVerificationError, where: str, url: URL) -> Http
 
 
 def mend_of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
-    """Return what would mend a certificate that is refused; "" where it is another authority."""
+    """Return the mend for a certificate that is refused; "" where it is another authority."""
     match getattr(error, "verify_code", 0):
         case 9:
             return "it is not valid yet: set this machine's clock if that is wrong"
