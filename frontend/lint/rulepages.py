@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 
 from pybuild.frontend.lint.catalogue import RULES
-from pybuild.frontend.suggest import did_you_mean
 from pybuild.model.errors import UsageError
+from pybuild.model.suggest import did_you_mean
 
 
 def page(rule: str) -> str:
