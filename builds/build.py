@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
+from pybuild.builds.lowering import warnings_of
 from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
@@ -177,7 +178,7 @@ async def _build(
         and not isinstance(vertex.op, LocalSource)
         and vertex.digest not in sources.loaded
     )
-    warnings = prepared.lowered[0].warnings
+    warnings = tuple(warnings_of(prepared.lowered))
     return BuildResult(
         image=image.made.descriptor if image.made else None,
         image_id=image.made.image_id if image.made else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import note_image
 from pybuild.builds.verdicts import Decide, InThread, decided_of, in_place, nobody_decides
 from pybuild.engine.progress import internal_step
+from pybuild.frontend.lint.stages import INVALID_BASE_IMAGE_PLATFORM
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
@@ -88,6 +89,17 @@ class Lookup:
                 return await self.image(request)
             except PybuildError as error:
                 raise error.hinting(*hints).with_spans(spans) from error.__cause__
+
+
+def warnings_of(lowered: Sequence[Lowered]) -> list[BuildWarning]:
+    """Return the findings of the checks: those of one platform, and what concerns others alone.
+
+    A base image for the first platform makes images of that, whatever the others are called.
+    """
+    first, *others = lowered
+    rule = INVALID_BASE_IMAGE_PLATFORM.name
+    odd = [warning for one in others for warning in one.warnings if warning.rule == rule]
+    return [*first.warnings, *(warning for warning in odd if warning not in first.warnings)]
 
 
 class Lowering:

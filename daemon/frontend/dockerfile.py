@@ -10,7 +10,7 @@ from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
 from pybuild.builds.attestations import Scanner
 from pybuild.builds.definition import lower_options
-from pybuild.builds.lowering import Lowering
+from pybuild.builds.lowering import Lowering, warnings_of
 from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Teller
@@ -83,7 +83,7 @@ async def _answer(
     scans = await _scans(scope, attrs, lowered)
     targets = [one.result for one in lowered] + [scan.vertex for scan in scans]
     scope.trees.will_use(await scope.in_thread(partial(used_paths, *targets)))
-    for warning in lowered[0].warnings:
+    for warning in warnings_of(lowered):
         warn(warning)
     answer = _result(scope, attrs, platforms, lowered)
     ids = [key for key, _ in answer.result.platforms()]

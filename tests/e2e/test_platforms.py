@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.engine.host import native_platform
 from tests.e2e.test_epoch import layout
 from tests.harness import Pybuild, write
 
@@ -147,3 +148,17 @@ def test_a_directory_may_hold_the_result_alone(
     assert 'output mode "move": expected copy or delete' in (
         pybuild("build", "-o", wrong, context, code=2).err
     )
+
+
+def test_a_base_of_another_platform_is_told_for_each_platform(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """Only the first of several platforms was looked at, and images of the others were mislabelled in silence."""
+    here = str(native_platform())
+    other = "linux/s390x"
+    context = write(tmp_path / "ctx", Dockerfile=f"FROM {base}\nLABEL a=b\n")
+    said = f'Base image {base} was pulled with platform "{here}", expected "{other}"'
+    for platforms in (f"{here},{other}", f"{other},{here}", other):
+        done = pybuild("build", "--platform", platforms, context)
+        assert done.err.count(said) == 1
+    assert said not in pybuild("build", context).err
