@@ -41,6 +41,7 @@ class PlainDisplay:
         self._numbers: dict[Digest, int] = {}
         self._started: dict[Digest, float] = {}
         self._cutters: dict[Digest, LineCutter] = {}
+        self._bars: dict[Digest, float] = {}
         self._current: Digest | None = None
         self._warnings: list[BuildWarning] = []
 
@@ -64,6 +65,7 @@ class PlainDisplay:
             case VertexLog():
                 cutter = self._cutters.setdefault(event.vertex, LineCutter())
                 self._log(event.vertex, event.time, cutter.feed(event.data))
+                self._bar(event.vertex, event.time, cutter.take_bar())
             case VertexProgress():
                 if event.done:
                     amount = f" {_amount(event)}" if event.current or event.total else ""
@@ -97,6 +99,12 @@ class PlainDisplay:
         since = self._since(vertex, time)
         for line in lines:
             self._said(vertex, f"{since:.3f} ", line)
+
+    def _bar(self, vertex: Digest, time: float, bar: str) -> None:
+        """Show the state of a progress bar, at most each second: as lines they would be thousands."""
+        if bar and not 0 <= time - self._bars.get(vertex, -_BAR_S) < _BAR_S:
+            self._bars[vertex] = time
+            self._log(vertex, time, [bar])
 
     def _since(self, vertex: Digest, time: float) -> float:
         """Return how long a vertex runs, in seconds; none if the clock was set back meanwhile."""
@@ -140,6 +148,14 @@ def warning_lines(warnings: Sequence[BuildWarning]) -> list[str]:
     return lines
 
 
+_BAR_CHARS = 1 << 12
+_BAR_S = 1.0
+
+
+def _last_part(text: str) -> str:
+    return next((part for part in reversed(text[-_BAR_CHARS:].split("\r")) if part), "")
+
+
 class LineCutter:
     """Feed bytes, take whole lines; characters split between two pieces are put together again."""
 
@@ -154,6 +170,20 @@ class LineCutter:
             whole.append(self._rest)
             self._rest = ""
         return [line.removesuffix("\r") for line in whole]
+
+    @property
+    def unfinished(self) -> str:
+        """The state of the last line, which has no end yet: a progress bar begins it anew by ``\\r``."""
+        return _last_part(self._rest)
+
+    def take_bar(self) -> str:
+        """Return the last state of a progress bar that another one has taken the place of, and forget all such."""
+        text = self._rest.removesuffix("\r")  # which may be half of a line's end
+        past, begun, _ = text.rpartition("\r")
+        if not begun:
+            return ""
+        self._rest = self._rest[len(past) + 1 :]
+        return _last_part(past)
 
     def finish(self) -> list[str]:
         """Return the last, unfinished line, if any."""

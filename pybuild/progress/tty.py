@@ -172,7 +172,8 @@ class TtyDisplay:
                     if len(id) + len(amount + total) + 7 >= columns:
                         id = _DIGEST.sub(lambda found: found[1], id)
                     lines.append(fit(f" => => {id}{amount}{total}", columns - 1))
-            for line in list(step.log)[-self._log_lines :]:
+            bar = step.cutter.unfinished
+            for line in [*step.log, *([bar] if bar else [])][-self._log_lines :]:
                 lines.append(painted(fit(f" => => # {clean(line)}", columns - 1), GREY))
         return lines
 

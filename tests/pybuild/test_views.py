@@ -153,6 +153,27 @@ def test_lines_are_put_together_from_pieces() -> None:
     assert cutter.finish() == ["e"]
 
 
+def test_a_progress_bar_is_shown_while_it_grows() -> None:
+    """Carriage returns, before or after each state, without a line end until the last."""
+    started = VertexStarted(vertex=A, time=1.0)
+    pieces = [log(A, 2.0 + n / 4, b"\r%d%%" % n) for n in range(9)]
+    assert plain(ADDED, started, *pieces, log(A, 9.0, b"\r100%\n")).splitlines()[1:] == [
+        "#1 1.250 0%",
+        "#1 2.250 4%",
+        "#1 8.000 8%",
+        "#1 8.000 100%",
+    ]
+    after = [log(A, 2.0 + n / 4, b"%d%%\r" % n) for n in range(9)]
+    assert plain(ADDED, started, *after, log(A, 9.0, b"\n")).splitlines()[1:] == [
+        "#1 1.250 0%",
+        "#1 2.250 4%",
+        "#1 8.000 8%",
+    ]
+    for events in (pieces, after):
+        display = tty(0.0, ADDED, started, *events)
+        assert [line for line in display.frame(80, 20) if " => => # 8%" in line]
+
+
 def test_a_line_without_end_is_cut_above_one_mebibyte() -> None:
     cutter = LineCutter()
     assert cutter.feed(b"x" * (1 << 20)) == []
