@@ -22,4 +22,4 @@ def page(rule: str) -> str:
         raise UsageError(
             f'there is no build check "{rule}"{near}', hints=[f"there are {', '.join(RULES)}"]
         )
-    return (files(__package__) / "pages" / f"{name}.md").read_text(encoding="utf-8")
+    return (files("pybuild.frontend.lint") / "pages" / f"{name}.md").read_text(encoding="utf-8")
