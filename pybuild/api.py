@@ -11,129 +11,177 @@ print(result.image_id)
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import tarfile
+import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
+from pybuild.arguments.build import with_annotations
 from pybuild.arguments.ssh import parse_agents
+from pybuild.arguments.values import parse_allowed
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
+from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, parse_output
+from pybuild.frontend.lowering.interface import Pull
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
+from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 
 __all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "run_request"]
 
 OnEvent = Callable[[Event], None]
+ContextFiles = Mapping[str, bytes | str]
+Context = str | os.PathLike[str] | ContextFiles | bytes
 T = TypeVar("T")
 
 
-def build(
-    context: str | os.PathLike[str] = ".",
-    *,
-    dockerfile: str | os.PathLike[str] | bytes | None = None,
-    target: str = "",
-    build_args: Mapping[str, str] | None = None,
-    build_contexts: Mapping[str, str] | None = None,
-    platforms: Sequence[str] = (),
-    tags: Sequence[str] = (),
-    outputs: Sequence[str | Output] = (),
-    no_cache: bool = False,
-    pull: bool = False,
-    labels: Mapping[str, str] | None = None,
-    steps: StepSettings | None = None,
-    secrets: Mapping[str, bytes] | None = None,
-    ssh: Sequence[str] = (),
-    root: str | os.PathLike[str] = "",
-    on_event: OnEvent | None = None,
-) -> BuildResult:
+class BuildOptions(TypedDict, total=False):
+    """The options of a build, as the command line has them.
+
+    Attributes:
+        dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
+        build_contexts: by name: a source as ``--build-context`` takes it, or files as *context* has them.
+        outputs: as ``--output`` takes them; default: the image stays in the local store.
+        pull: ask registries for base images: True, False, ``"newer"`` or ``"never"``.
+        secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
+        ssh: agents and keys, as ``--ssh`` takes them.
+        annotations, attest, cache_from, cache_to, allow: as the options of these names take them.
+        on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
+    """
+
+    dockerfile: str | os.PathLike[str] | bytes | None
+    target: str
+    build_args: Mapping[str, str] | None
+    build_contexts: Mapping[str, str | ContextFiles] | None
+    platforms: Sequence[str]
+    tags: Sequence[str]
+    outputs: Sequence[str | Output]
+    annotations: Sequence[str]
+    attest: Sequence[str]
+    cache_from: Sequence[str]
+    cache_to: Sequence[str]
+    no_cache: bool
+    no_cache_filter: Sequence[str]
+    pull: Pull
+    labels: Mapping[str, str] | None
+    steps: StepSettings | None
+    secrets: Mapping[str, bytes] | None
+    ssh: Sequence[str]
+    allow: Sequence[str]
+    fail_on_miss: bool
+    git_modes: bool
+    ignore_from_git: bool
+    root: str | os.PathLike[str]
+    on_event: OnEvent | None
+
+
+def build(context: Context = ".", **options: Unpack[BuildOptions]) -> BuildResult:
     """Build *context* and return when its outputs are written.
 
     Args:
-        context: a directory, a git repository, or the URL of an archive or a Dockerfile.
-        dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
-        outputs: as ``--output`` takes them; default: the image stays in the local store.
-        steps: the settings of every RUN: network, hosts, limits …
-        secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
-        ssh: agents and keys, as ``--ssh`` takes them.
-        root: directory of the store; default as the command line's.
-        on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
+        context: a directory, a git repository, or the URL of an archive or a Dockerfile; files by
+            their paths, as bytes or text; or a tar archive as bytes.
+        options: see `BuildOptions`.
 
     Raises:
-        UserError: the Dockerfile, the context or an argument is wrong; `StepError` is one.
+        UserError: the Dockerfile, the context or an argument is wrong; `StepError` is one. *line* is
+            that of the Dockerfile; *step* and *log* of a `StepError` are its name and last output.
         EnvironmentFault: the machine, the network or a registry failed.
 
     Inside a running event loop, use `build_async`.
     """
-    return _run(
-        build_async(
-            context,
-            dockerfile=dockerfile,
-            target=target,
-            build_args=build_args,
-            build_contexts=build_contexts,
-            platforms=platforms,
-            tags=tags,
-            outputs=outputs,
-            no_cache=no_cache,
-            pull=pull,
-            labels=labels,
-            steps=steps,
-            secrets=secrets,
-            ssh=ssh,
-            root=root,
-            on_event=on_event,
-        )
-    )
+    return _run(build_async(context, **options))
 
 
-async def build_async(
-    context: str | os.PathLike[str] = ".",
-    *,
-    dockerfile: str | os.PathLike[str] | bytes | None = None,
-    target: str = "",
-    build_args: Mapping[str, str] | None = None,
-    build_contexts: Mapping[str, str] | None = None,
-    platforms: Sequence[str] = (),
-    tags: Sequence[str] = (),
-    outputs: Sequence[str | Output] = (),
-    no_cache: bool = False,
-    pull: bool = False,
-    labels: Mapping[str, str] | None = None,
-    steps: StepSettings | None = None,
-    secrets: Mapping[str, bytes] | None = None,
-    ssh: Sequence[str] = (),
-    root: str | os.PathLike[str] = "",
-    on_event: OnEvent | None = None,
-) -> BuildResult:
+async def build_async(context: Context = ".", **options: Unpack[BuildOptions]) -> BuildResult:
     """The same as `build`, to be awaited; cancelling the task stops the build cleanly."""
+    with tempfile.TemporaryDirectory(prefix="pybuild-context-") as scratch:
+        request = _request(context, options, scratch)
+        settings = load_settings(root=os.fspath(options.get("root", "")))
+        return await run_request(request, settings, options.get("on_event"))
+
+
+def _request(context: Context, options: BuildOptions, scratch: str) -> BuildRequest:
+    dockerfile = options.get("dockerfile")
     text = dockerfile if isinstance(dockerfile, bytes) else None
     path = "" if dockerfile is None or isinstance(dockerfile, bytes) else os.fspath(dockerfile)
-    request = BuildRequest(
-        context=os.fspath(context),
+    contexts = {
+        name: _source(f"named-{number}", value, scratch)
+        for number, (name, value) in enumerate((options.get("build_contexts") or {}).items())
+    }
+    outputs = [
+        o if isinstance(o, Output) else parse_output(o)
+        for o in _several("outputs", options.get("outputs", ()))
+    ]
+    platforms = _several("platforms", options.get("platforms", ()))
+    attest = _several("attest", options.get("attest", ()))
+    return BuildRequest(
+        context=_source("context", context, scratch),
         dockerfile=path,
         dockerfile_text=text,
-        target=target,
-        build_args=dict(build_args or {}),
-        named_contexts=dict(build_contexts or {}),
-        platforms=tuple(_parsed(Platform.parse, text) for text in _several("platforms", platforms)),
-        tags=tuple(_parsed(Reference.parse, text) for text in _several("tags", tags)),
+        target=options.get("target", ""),
+        build_args=dict(options.get("build_args") or {}),
+        named_contexts=contexts,
+        platforms=tuple(_parsed(Platform.parse, text) for text in platforms),
+        tags=tuple(_parsed(Reference.parse, t) for t in _several("tags", options.get("tags", ()))),
         outputs=tuple(
-            o if isinstance(o, Output) else parse_output(o) for o in _several("outputs", outputs)
+            with_annotations(outputs, list(_several("annotations", options.get("annotations", ()))))
         ),
-        no_cache=no_cache,
-        pull=pull,
-        labels=dict(labels or {}),
-        steps=steps or StepSettings(),
-        secrets={name: _secret(name, value) for name, value in (secrets or {}).items()},
-        ssh=parse_agents(_several("ssh", ssh)),
+        attestations=from_flags(attest, "", "") if attest else None,
+        cache_from=tuple(
+            map(parse_cache_from, _several("cache_from", options.get("cache_from", ())))
+        ),
+        cache_to=tuple(map(parse_cache_to, _several("cache_to", options.get("cache_to", ())))),
+        no_cache=options.get("no_cache", False),
+        no_cache_filter=frozenset(
+            name.lower() for name in _several("no_cache_filter", options.get("no_cache_filter", ()))
+        ),
+        pull=options.get("pull", False),
+        labels=dict(options.get("labels") or {}),
+        steps=options.get("steps") or StepSettings(),
+        secrets={n: _secret(n, value) for n, value in (options.get("secrets") or {}).items()},
+        ssh=parse_agents(_several("ssh", options.get("ssh", ()))),
+        allow=parse_allowed(_several("allow", options.get("allow", ()))),
+        fail_on_miss=options.get("fail_on_miss", False),
+        git_modes=options.get("git_modes", False),
+        ignore_from_git=options.get("ignore_from_git", False),
     )
-    return await run_request(request, load_settings(root=os.fspath(root)), on_event)
+
+
+def _source(name: str, given: Context, scratch: str) -> str:
+    """Return the source of a context, written below *scratch* where it was given as files.
+
+    Raises:
+        UsageError: a path that leads out of it, or no archive.
+    """
+    if not isinstance(given, Mapping | bytes):
+        return os.fspath(given)
+    folder = os.path.join(scratch, name)
+    os.mkdir(folder)
+    if isinstance(given, bytes):
+        try:
+            with tarfile.open(fileobj=io.BytesIO(given)) as archive:
+                archive.extractall(folder, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise UsageError(f"{name}: no archive that can be unpacked: {error}") from error
+        return folder
+    for path, data in given.items():
+        inside = os.path.normpath(path)
+        if os.path.isabs(inside) or inside.startswith("..") or inside == ".":
+            raise UsageError(f'{name}: "{path}" is no path inside of a context')
+        target = os.path.join(folder, inside)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+    return folder
 
 
 async def run_request(

@@ -48,7 +48,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
     if parsed.flag("push"):
         outputs = _with_push(outputs)
     loads = [Output(type="image")] if parsed.flag("load") else []
-    outputs = _with_annotations([*outputs, *loads], parsed.many("annotation"))
+    outputs = with_annotations([*outputs, *loads], parsed.many("annotation"))
     load = outputs.pop() if loads else None
     wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
     if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
@@ -194,7 +194,7 @@ def _with_push(outputs: list[Output]) -> list[Output]:
     return [*outputs, Output(type="registry")]
 
 
-def _with_annotations(outputs: list[Output], flags: list[str]) -> list[Output]:
+def with_annotations(outputs: list[Output], flags: list[str]) -> list[Output]:
     """``--annotation`` is about every output that is an image [BLD-17].
 
     Raises:

@@ -31,10 +31,6 @@ _RUN = {
 
 
 def way_out(name: str, known: Collection[str]) -> str:
-    """Return what to do instead of an option that others have; empty where nobody is known to have it.
-
-    Args:
-        known: the options of the command, by which it is told.
-    """
+    """Return the way out for an option of others; *known* are those of the command, which tell it."""
     table = _BUILD if "build-arg" in known else _RUN if "entrypoint" in known else {}
     return table.get(name, "")
