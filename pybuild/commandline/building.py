@@ -110,6 +110,7 @@ _BUILDING: tuple[Option, ...] = (
         "KIND",
         values=("keep", "git"),
     ),
+    Option("no-background", "wait for the disk: no process of ours outlives the build"),
     Option("no-cache", "do not use stored results", attribute="no-cache"),
     Option(
         "no-cache-filter",

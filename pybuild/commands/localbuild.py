@@ -66,7 +66,7 @@ async def _build(
     if request.load is not None and not any(one.type == "image" for one in request.outputs):
         request = replace(request, outputs=(*request.outputs, request.load))
     async with Engine(settings, ahead=ahead) as engine:
-        if not settings.durable:
+        if not settings.durable and not parsed.flag("no-background"):
             engine.store.flush_after_us()
         prepared = await prepare(engine, request, show)
         signed = await sign(parsed, prepared)
