@@ -57,7 +57,7 @@ def test_missing_mount_source_is_a_user_error(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
         mount = Mount(target="/x", input=1, selector="/nope", readonly=True)
-        with pytest.raises(UserError, match="not found"):
+        with pytest.raises(UserError, match='"nope" is not in the context'):
             await s.shell("true", base, mount, more=[s.local({"a": ""})])
         with pytest.raises(UserError, match="/nope"):
             await s.shell("true", base, mount, more=[base])
