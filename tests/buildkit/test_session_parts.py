@@ -14,9 +14,9 @@ from pybuild.buildkit.pb.filesync import BytesMessage
 from pybuild.buildkit.session.bytesmessage import unwrap, wrap
 from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.pieces import PIECE_BYTES, pieces
-from pybuild.buildkit.session.threads import finish_in
 from pybuild.model.errors import Cancelled, EnvironmentFault, UserError
 from pybuild.net.grpc.status import Code, RpcError
+from pybuild.net.tasks import finish_in
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 1 << 21])

@@ -1,4 +1,4 @@
-"""Two clients of a build server: each attack of `tenant_attacks` fails, however they share."""
+"""Two clients of a build server: each of `attacks` fails, however they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.security.tenant_attacks import ATTACKS
+from tests.security import image_attacks, server_attacks, step_attacks  # noqa: F401  they add theirs
+from tests.security.attacks import ATTACKS
 from tests.security.tenants import Stage, stage
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
