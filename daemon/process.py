@@ -22,9 +22,8 @@ from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.tls import server_context
 from pybuild.engine.engine import Engine
-from pybuild.engine.settings import Settings
+from pybuild.engine.settings import Daemon, Settings
 from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
@@ -53,7 +52,7 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
     Raises:
         UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
     """
-    _log_to_stderr()
+    log_to_stderr()
     daemon = settings.daemon
     addresses = list(addresses or daemon.addresses or [default_address(settings.root)])
     context = server_context(daemon) if daemon.cert else None
@@ -196,10 +195,31 @@ class _InLog(logging.Formatter):
         return in_log(super().format(record))
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Write our log to standard error, if nobody else takes it."""
     logger = logging.getLogger("pybuild")
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(_InLog())
         logger.addHandler(handler)
         logger.propagate = False
+
+
+def server_context(daemon: Daemon) -> ssl.SSLContext:
+    """Return the server's side; clients need a certificate where an authority is given.
+
+    Raises:
+        UsageError: a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.load_cert_chain(daemon.cert, daemon.key or None)
+        if daemon.ca:
+            context.load_verify_locations(daemon.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, (daemon.cert, daemon.key, daemon.ca)))
+        raise UsageError(f"cannot use the certificates {files}: {error}") from error
+    return context

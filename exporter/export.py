@@ -198,8 +198,8 @@ async def _write_archive(
     """Write the image as one file."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from pybuild.buildkit.session.threads import finish_in
     from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
+    from pybuild.net.tasks import finish_in
 
     write = write_oci_archive if output.type == "oci" else write_docker_archive
     image = NamedImage(made.dated, [str(name) for name in names])

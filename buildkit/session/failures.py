@@ -16,8 +16,6 @@ def failed(doing: str, error: RpcError) -> PybuildError:
     """
     if error.code in _GONE:
         return Cancelled(f"{doing}: the client has gone: {error.message}")
-    if error.code is Code.UNIMPLEMENTED:
-        return UserError(f"{doing}: {error.message}")
     if error.code in (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INTERNAL):
         return EnvironmentFault(f"{doing}: {error.message}")
     return UserError(f"{doing}: {error.message}")

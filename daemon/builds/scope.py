@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -19,19 +19,29 @@ from pybuild.builds.sources import BuildSources
 from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
-from pybuild.daemon.builds.marking import marked
 from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.trees import ClientTrees, FindSession
 from pybuild.daemon.session.auth import SessionCredentials
 from pybuild.daemon.session.secrets import SessionSecrets
 from pybuild.daemon.session.ssh import DEFAULT, SessionAgents
-from pybuild.daemon.session.upload import pull
+from pybuild.daemon.session.upload import adopt
 from pybuild.executor.steps.execop import Secrets
-from pybuild.executor.workers.bounded import bounded
+from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Emit
-from pybuild.model.ops import ExecOp, GitSource, HttpSource, LocalSource, MountType, Vertex, walk
+from pybuild.model.ops import (
+    ExecOp,
+    GitSource,
+    HttpSource,
+    LocalSource,
+    Mount,
+    MountType,
+    Op,
+    SecurityMode,
+    Vertex,
+    walk,
+)
 from pybuild.model.snapshot import Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
@@ -44,6 +54,7 @@ if TYPE_CHECKING:
     from pybuild.model.policy import Policies
     from pybuild.remotecache.session import CacheSession
     from pybuild.solver.solution import Solution
+
 
 T = TypeVar("T")
 
@@ -203,27 +214,13 @@ class Scope:
         """Take the client's upload *id*, once, as a file that is here already."""
         task = self._uploads.get((id, filename))
         if task is None:
-            task = asyncio.create_task(self._adopt_upload(id, filename))
+            if self.session is None:
+                raise UserError("no session to upload from")
+            task = asyncio.create_task(
+                adopt(self.session, self.store, self.sources.http, id, filename)
+            )
             self._uploads[id, filename] = task
         return await asyncio.shield(task)
-
-    async def _adopt_upload(self, id: str, filename: str) -> HttpSource:
-        if self.session is None:
-            raise UserError("no session to upload from")
-        digest, size = sha256(), 0
-        path = self.store.scratch("upload")
-        try:
-            async with bounded(self.store.budget, path):
-                with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
-                    async for piece in pull(self.session, id):
-                        digest.update(piece)
-                        size += len(piece)
-                        file.write(piece)
-            return await self.sources.http.adopt(
-                path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
-            )
-        finally:
-            self.store.discard(path)
 
     async def snapshot(self, vertex: Vertex) -> Snapshot:
         """Return the tree of *vertex*; a client's directory is copied into the store for that."""
@@ -272,3 +269,44 @@ def _known_files(targets: Sequence[Vertex]) -> list[tuple[HttpSource, tuple[Span
         for vertex in walk(*targets)
         if isinstance(vertex.op, HttpSource) and vertex.op.checksum is not None
     ]
+
+
+_UNKEYED = (MountType.SECRET, MountType.SSH, MountType.CACHE)
+
+
+def marked(vertex: Vertex, owner: str) -> Vertex:
+    """Return the definition *vertex* as it is for *owner*; the same one where nothing is special."""
+    known: dict[str, Vertex] = {}
+    for one in walk(vertex):
+        op = _marked(one.op, owner)
+        inputs = tuple(known[source.digest] for source in one.inputs)
+        is_same = op is one.op and all(
+            new is old for new, old in zip(inputs, one.inputs, strict=True)
+        )
+        known[one.digest] = one if is_same else Vertex(op, inputs, one.meta)
+    return known[vertex.digest]
+
+
+def _marked(op: Op, owner: str) -> Op:
+    match op:
+        case GitSource(origin=""):
+            return replace(op, origin=without_credentials(op.remote))
+        case ExecOp(owner="") if _takes_what_no_key_tells(op):
+            mounts = tuple(_mount(mount, owner) for mount in op.mounts)
+            return replace(op, owner=owner, mounts=mounts)
+        case _:
+            return op
+
+
+def _takes_what_no_key_tells(op: ExecOp) -> bool:
+    return (
+        any(mount.type in _UNKEYED for mount in op.mounts)
+        or bool(op.proxy_env or op.settings.add_hosts)
+        or op.security is SecurityMode.INSECURE
+    )
+
+
+def _mount(mount: Mount, owner: str) -> Mount:
+    if mount.type is not MountType.CACHE:
+        return mount
+    return replace(mount, cache_id=f"{owner}/{mount.cache_id or mount.target}")

@@ -10,7 +10,6 @@ from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.apicaps import APICap
 from pybuild.builds.lookups import noting
 from pybuild.daemon.builds.build import Build
-from pybuild.daemon.control.caps import FRONTEND_CAPS, SERVER_CAPS
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.parsing import parse
@@ -152,3 +151,39 @@ class BridgeService:
         request = parse(pb.ResolveSourceMetaRequest(), data)
         with noting(build.ledger.lookups):
             return (await resolve_source_meta(build.scope, request)).SerializeToString()
+
+
+FRONTEND_CAPS = (
+    "solve.base",
+    "solve.inlinereturn",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "readfile",
+    "return",
+    "returnmap",
+    "readdir",
+    "statfile",
+    "importcaches",
+    "proto.refarray",
+    "reference.output",
+    "reference.attestations",
+    "frontend.inputs",
+    "gateway.solve.metadata",
+    "gateway.solve.evaluate",
+    "gateway.evaluate",
+    "gateway.evaluate.progress",
+    "gateway.warnings",
+    "frontend.caps",
+    "source.metaresolver",
+)
+"""Of the gateway service."""
+
+SERVER_CAPS = (
+    "exporter.image.attestations",
+    "exporter.multiple",
+    "gc.freespacefilter",
+    "history.filter",
+    "source.policy.session",
+)
+"""Of the server beyond definitions, told together with theirs; the first makes clients ask for
+provenance."""

@@ -7,22 +7,25 @@ import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.builds.fetchedcontexts import FetchedContext, Fetching
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.trees import NoDirectory
 from pybuild.daemon.frontend.attrs import INPUT, LOCAL, Attrs, with_slashes
-from pybuild.daemon.frontend.remote import below, load_context
 from pybuild.daemon.frontend.results import CONFIG
+from pybuild.daemon.session.upload import HOST
 from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, without_credentials
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lowering.contexts import VertexContext
+from pybuild.frontend.lowering.paths import clean
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.ops import Vertex
+from pybuild.model.ops import Copy, FileOp, ScratchSource, Vertex, VertexMeta
 
 _IGNORE = ".dockerignore"
 
@@ -169,3 +172,31 @@ def _patterns(data: bytes) -> tuple[str, ...]:
         return parse_ignore(data)
     except PybuildError as error:
         raise UserError(f"failed parsing {_IGNORE}: {error.message}") from error
+
+
+async def load_context(scope: Scope, attrs: Attrs, fetching: Fetching) -> FetchedContext:
+    """Fetch ``attrs.context``.
+
+    Raises:
+        UserError: there is no such thing. EnvironmentFault: it is out of reach.
+    """
+    url = attrs.context
+    if urlsplit(url).hostname == HOST:
+        op = await scope.adopt_upload(urlsplit(url).path.strip("/"), CONTEXT_FILE)
+        name = "[internal] load build context from the client"
+        return await fetching.file(Vertex(op, meta=VertexMeta(name=name)))
+    if parse_git_url(url, is_context=True) is not None:
+        return await fetching.git(url, attrs.build_args)
+    if is_http(url):
+        return await fetching.http(url)
+    raise UserError(f"invalid context {without_credentials(url)}")
+
+
+def below(context: Vertex, folder: str) -> Vertex:
+    """Return a directory of *context* as a context of its own (``contextsubdir``)."""
+    copy = Copy(input=1, source=clean(folder), dest="/")
+    return Vertex(
+        FileOp(actions=(copy,)),
+        (Vertex(ScratchSource()), context),
+        VertexMeta(name=f"[internal] take {folder} of the build context"),
+    )

@@ -21,7 +21,6 @@ from pybuild.daemon.frontend.lowered import gateway_config
 from pybuild.daemon.frontend.offered import sbom_of
 from pybuild.daemon.frontend.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
 from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
-from pybuild.daemon.frontend.usedpaths import used_paths
 from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
@@ -30,7 +29,7 @@ from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass
 from pybuild.model.events import BuildWarning
-from pybuild.model.ops import LocalSource, OciLayoutSource, Vertex, walk
+from pybuild.model.ops import Copy, ExecOp, FileOp, LocalSource, OciLayoutSource, Vertex, walk
 from pybuild.model.platform import Platform
 
 
@@ -156,3 +155,27 @@ def _write(scope: Scope, result: Vertex) -> LlbDefinition:
         files=scope.files,
     )
     return write(result, options)
+
+
+def used_paths(*targets: Vertex) -> dict[str, tuple[str, ...]]:
+    """Return, by local source, the paths that copies and mounts name, sorted, wildcards included.
+
+    An empty tuple is all of it.
+    """
+    by_source: dict[str, set[str]] = {}
+    for vertex in walk(*targets):
+        match vertex.op:
+            case FileOp(actions=actions):
+                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
+            case ExecOp(mounts=mounts):
+                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
+            case _:
+                paths = []
+        for index, path in paths:
+            source = vertex.inputs[index].op
+            if isinstance(source, LocalSource):
+                by_source.setdefault(source.name, set()).add(path.strip("/"))
+    for target in targets:  # a directory that is the result itself
+        if isinstance(target.op, LocalSource):
+            by_source.setdefault(target.op.name, set()).add("")
+    return {name: () if "" in paths else tuple(sorted(paths)) for name, paths in by_source.items()}

@@ -16,7 +16,6 @@ from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed, Receiver, sho
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.inflow import Inflow
-from pybuild.buildkit.session.threads import finish_in
 from pybuild.cache.disk.trees import Stopped
 from pybuild.cache.store import Store
 from pybuild.daemon.session.copies import Copies, CopyOrigin, KeptCopy, forget
@@ -28,6 +27,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import RpcError
+from pybuild.net.tasks import finish_in
 
 T = TypeVar("T")
 

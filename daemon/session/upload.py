@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.session.bytesmessage import unwrap
 from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
+from pybuild.executor.workers.bounded import bounded
 from pybuild.model.errors import UserError
+from pybuild.model.ops import HttpSource
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import RpcError
+
+if TYPE_CHECKING:
+    from pybuild.cache.store import Store
+    from pybuild.executor.sources.http import HttpFiles
 
 METHOD = "/moby.upload.v1.Upload/Pull"
 HOST = "buildkit-session"
@@ -34,3 +42,27 @@ async def pull(session: Session, path: str) -> AsyncGenerator[bytes]:
         raise failed(doing, error) from error
     except MalformedPacket as error:
         raise UserError(f"{doing}: {error}") from error
+
+
+async def adopt(
+    session: Session, store: Store, files: HttpFiles, id: str, filename: str
+) -> HttpSource:
+    """Take the client's upload *id* into the store, as a file that is here already.
+
+    Raises:
+        UserError: the client refuses. EnvironmentFault: it is larger than the store may be.
+    """
+    digest, size = sha256(), 0
+    path = store.scratch("upload")
+    try:
+        async with bounded(store.budget, path):
+            with open(path, "xb") as file:  # noqa: ASYNC230  the page cache takes it
+                async for piece in pull(session, id):
+                    digest.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+        return await files.adopt(
+            path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
+        )
+    finally:
+        store.discard(path)

@@ -7,6 +7,7 @@ more than once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,6 @@ from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lowering.contexts import NamedContexts, VertexContext
 from pybuild.frontend.lowering.epoch import global_scope, settle_epoch
 from pybuild.frontend.lowering.evaluate import Evaluator, base_config, vertex_config
-from pybuild.frontend.lowering.frontendimage import check_frontend
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
@@ -24,7 +24,6 @@ from pybuild.frontend.lowering.interface import (
     NeedImages,
     ResolvedImage,
 )
-from pybuild.frontend.lowering.scans import scanned_trees
 from pybuild.frontend.lowering.stages import StageGraph, StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import ast
@@ -34,7 +33,9 @@ from pybuild.frontend.words.environment import (
 )
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.ops import LocalSource, walk
+from pybuild.model.ops import LocalSource, Vertex, walk
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
 from pybuild.model.span import Span
 
 Images = Mapping[ImageRequest, ResolvedImage]
@@ -231,3 +232,75 @@ def _declared(dockerfile: ast.Dockerfile, graph: StageGraph) -> Iterable[str]:
     for instruction in instructions:
         if isinstance(instruction, ast.Arg):
             yield from (item.name for item in instruction.items)
+
+
+_CONTEXT, _STAGE = "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+
+
+def scanned_trees(
+    target: StageNode, states: Mapping[StageNode, StageState], scope: BuildScope
+) -> dict[str, Vertex]:
+    """Return the stages that ask for it, by name, and the build context, as ``context``.
+
+    Only what the target needs is in *states*, so nothing is built for a scan alone. The two ARGs
+    count in the stage that declares them, or everywhere where they stand before the first FROM.
+    """
+    trees: dict[str, Vertex] = {}
+    if _asks(target, states[target], scope, _CONTEXT):
+        trees["context"] = scope.local("context")
+    for node, state in states.items():
+        if node is not target and node.index >= 0 and _asks(node, state, scope, _STAGE):
+            trees[node.label] = state.vertex
+    return trees
+
+
+def _asks(node: StageNode, state: StageState, scope: BuildScope, name: str) -> bool:
+    """Return whether the variable says yes, or names the stage."""
+    values = [value for key, value in state.args if key == name and value is not None]
+    value = values[-1] if values else scope.globals.get(name, "")
+    if value in _TRUE:
+        return True
+    return value not in _FALSE and bool(node.name) and node.name in value.split(",")
+
+
+_OURS = frozenset(("docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"))
+_BUILT_IN = "dockerfile.v0"
+_LINE = re.compile(r"\s*(?:#|//)\s*syntax\s*=", re.IGNORECASE)
+
+
+def check_frontend(
+    dockerfile: ast.Dockerfile,
+    build_args: Mapping[str, str],
+    contexts: NamedContexts,
+    platform: Platform,
+) -> None:
+    """Accept Docker's own frontend image, whose language is built in.
+
+    Raises:
+        UserError: the file, or the build arg that overrides it, asks for another one.
+    """
+    override = build_args.get("BUILDKIT_SYNTAX")
+    words = (override or dockerfile.directives.syntax or "").split()
+    if not words or words[0] == _BUILT_IN:
+        return
+    name = words[0]
+    spans = () if override else _spans(dockerfile)
+    try:
+        known = Reference.parse(name).repository in _OURS
+    except ValueError as error:
+        raise UserError(f"invalid frontend: {error}", spans=spans) from error
+    if not known or contexts.find(name.partition("@")[0], platform) is not None:
+        raise UserError(
+            f"frontend {name} cannot be run: only the language of docker/dockerfile is built in",
+            spans=spans,
+            hints=("remove the syntax directive to read the file as an ordinary Dockerfile",),
+        )
+
+
+def _spans(dockerfile: ast.Dockerfile) -> tuple[Span, ...]:
+    for number, line in enumerate(dockerfile.lines[:20], 1):
+        if _LINE.match(line):
+            return (Span(dockerfile.filename, number, number),)
+    return ()

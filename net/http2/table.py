@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pybuild.net.http2.allowance import Allowance
 from pybuild.net.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from pybuild.net.http2.events import Event, Reset
 from pybuild.net.http2.frames import FrameType, frame, window_update
@@ -149,3 +148,34 @@ class StreamTable:
     def _goodbye(self, code: ErrorCode, debug: bytes) -> bytes:
         last = self._newest_theirs.to_bytes(4, "big")
         return frame(FrameType.GOAWAY, 0, 0, last + int(code).to_bytes(4, "big") + debug)
+
+
+class Allowance:
+    """A bucket of *capacity* points that refills by *per_s* each second."""
+
+    __slots__ = ("_capacity", "_clock", "_left", "_per_s", "_then")
+
+    def __init__(self, capacity: int, per_s: float, clock: Callable[[], float]) -> None:
+        self._capacity = float(capacity)
+        self._per_s = per_s
+        self._clock = clock
+        self._left = float(capacity)
+        self._then = clock()
+
+    def spend(self, points: int, why: str) -> None:
+        """Take *points*.
+
+        Raises:
+            ConnectionFault: there are not so many, also not with those of the time that passed.
+        """
+        self._left -= points
+        if self._left < 0:
+            now = self._clock()
+            self._left = min(self._capacity, self._left + (now - self._then) * self._per_s)
+            self._then = now
+            if self._left < 0:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many {why}")
+
+    def earn(self, points: int) -> None:
+        """Give some back, for a frame that was of use."""
+        self._left = min(self._capacity, self._left + points)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.reference import Reference
 from pybuild.net.http1.client import Response
 from pybuild.net.http1.faults import ConnectionLost
-from pybuild.net.http1.threads import finished_in_thread
+from pybuild.net.tasks import finish_in
 from pybuild.registry.client import manifests
 from pybuild.registry.client.blobsink import BlobSink, Progress
 from pybuild.registry.client.challenge import pull_scope
@@ -42,12 +43,12 @@ async def into_sink(
     with sink.writer(descriptor.digest, descriptor.size) as writer:
 
         async def take(data: bytes) -> None:
-            await finished_in_thread(writer.write, data)
+            await finish_in(None, partial(writer.write, data))
 
         await stream(transport, endpoint, reference, descriptor, take, progress)
         try:
             # The writer has hashed what it wrote; a second hash here would cost as much again.
-            await finished_in_thread(writer.commit)
+            await finish_in(None, writer.commit)
         except EnvironmentFault as error:
             raise ContentFault(f"{_action(reference)}: {error.message}") from error
 

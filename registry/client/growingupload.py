@@ -14,12 +14,13 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import InternalError
 from pybuild.net.http1.faults import HttpFault
-from pybuild.net.http1.threads import finished_in_thread
+from pybuild.net.tasks import finish_in
 from pybuild.registry.client.blobsink import Progress
 from pybuild.registry.client.repositoryupload import Uploading
 from pybuild.registry.client.samestore import STORE
@@ -74,7 +75,7 @@ class GrowingFile:
         while not self._is_stopped:
             self._changed.clear()
             known = self._whole.result() if self._whole.done() else None
-            data = await finished_in_thread(self._read_at, offset)
+            data = await finish_in(None, partial(self._read_at, offset))
             if self._is_stopped:
                 return
             if data:

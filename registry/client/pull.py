@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import INDEX_TYPES, Descriptor
@@ -16,7 +17,6 @@ from pybuild.registry.client import manifests
 from pybuild.registry.client.blobsink import BlobSink, Progress
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import ContentFault
-from pybuild.registry.client.platforms import candidates
 
 _MOST_NESTED = 4
 _MOST_SILENT = 8
@@ -169,3 +169,20 @@ async def pull_layers(
     await gather(
         [client.pull_blob(image.reference, layer, blobs, progress) for layer in layers.values()]
     )
+
+
+def candidates(entries: Sequence[Descriptor], platform: Platform) -> list[Descriptor]:
+    """The entries that may run on *platform*, best first, then those that say no platform.
+
+    Attestations (``unknown/unknown``) are no images. Equal ranks keep the index's order.
+    """
+    ranked: list[tuple[int, int, Descriptor]] = []
+    silent: list[Descriptor] = []
+    for position, entry in enumerate(entries):
+        if entry.platform is None or not entry.platform.os:
+            silent.append(entry)
+        elif entry.platform.os != "unknown":
+            rank = platform.rank(entry.platform)
+            if rank is not None:
+                ranked.append((rank, position, entry))
+    return [entry for _, _, entry in sorted(ranked, key=lambda item: item[:2])] + silent

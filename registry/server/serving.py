@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import resource
 import signal
 import ssl
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
-from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.cache.repositories.collect import free_unheld, unlink
+from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 from pybuild.net.doorway import Admission, Doorway, listen_tcp
 from pybuild.registry.server.app import Registry
-from pybuild.registry.server.collection import collect_forever
 from pybuild.registry.server.connections import Answer, PatientServer
 from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.guard import Guard
@@ -182,3 +185,36 @@ async def until_stopped() -> None:
 def _shown(name: tuple[object, ...]) -> str:
     host = str(name[0])
     return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
+
+
+async def collect_forever(hosting: Hosting) -> None:
+    """Collect every now and then; a failure is told and tried again the next time."""
+    every = hosting.settings.collect_every_s
+    while every:
+        await asyncio.sleep(every)
+        try:
+            await asyncio.shield(asyncio.to_thread(collect, hosting))
+        except (PybuildError, OSError) as error:
+            sys.stderr.write(f"warning: cannot collect what nothing needs: {error}\n")
+
+
+def collect(hosting: Hosting) -> bool:
+    """Collect once; False if another process on the same store is at it."""
+    store, settings, counted = hosting.store, hosting.settings, hosting.metrics.collected
+    path = os.path.join(store.root, "locks", "registry-collection")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        unlinked = unlink(store, settings.keeping)
+        counted["manifests",] += unlinked.manifests
+        counted["links",] += unlinked.blobs
+        counted["uploads",] += hosting.spool.sweep(settings.limits.upload_kept_s)
+        freed = free_unheld(store, settings.keeping.blobs)
+        counted["blobs",] += freed.blobs
+        counted["bytes",] += freed.size
+        return True
+    finally:
+        os.close(fd)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pybuild.cache.space.ceiling import keep_below
 from pybuild.cache.store import Store
 from pybuild.client.filesync import file_sync
-from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.session.filesync import LocalRequest
+from pybuild.daemon.session.upload import adopt
 from pybuild.model.errors import EnvironmentFault
 from tests.daemon.peers import open_store
 from tests.daemon.test_session_filesync import CONTEXT, rig
@@ -59,12 +58,11 @@ def test_an_upload(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
             sent += 1
             yield PIECE
 
-    monkeypatch.setattr("pybuild.daemon.builds.scope.pull", pull)
-    scope: Any = SimpleNamespace(session=object(), store=store)
+    monkeypatch.setattr("pybuild.daemon.session.upload.pull", pull)
 
     async def run() -> None:
         with pytest.raises(EnvironmentFault, match=r"ceiling of 25\.17MB"):
-            await Scope._adopt_upload(scope, "id", "file")  # pyright: ignore[reportPrivateUsage]
+            await adopt(cast(Any, None), store, cast(Any, None), "id", "file")
 
     asyncio.run(run())
     assert sent < 10_000

@@ -17,7 +17,7 @@ from pybuild.buildkit.pb.times import seconds_of, timestamp
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.control.history import History
 from pybuild.daemon.frontend.attrs import UnsupportedCap, read_attrs, with_slashes
-from pybuild.daemon.frontend.usedpaths import used_paths
+from pybuild.daemon.frontend.dockerfile import used_paths
 from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.model.digest import Digest

@@ -15,13 +15,13 @@ from pybuild.builds.verdicts import in_place
 from pybuild.daemon.builds.producers import Producers
 from pybuild.daemon.frontend.attrs import Attrs, UnsupportedCap, default_platform, read_attrs
 from pybuild.daemon.frontend.definition import ReadDockerfile
+from pybuild.daemon.frontend.dockerfile import used_paths
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.offered import read_offered, sbom_of
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.results import Result, platforms_document, read_result
 from pybuild.daemon.frontend.subrequests import UnknownRequest, answer_subrequest, check_request
-from pybuild.daemon.frontend.usedpaths import used_paths
 from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.attestation import About

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pybuild.daemon.builds.marking import marked
+from pybuild.daemon.builds.scope import marked
 from pybuild.model.ops import (
     ExecOp,
     GitSource,

@@ -52,6 +52,9 @@ def test_outputs_are_those_of_the_exporters_or_of_the_one_that_old_clients_name(
     old = pb.SolveRequest(ExporterDeprecated="oci", ExporterAttrsDeprecated={"name": "b"})
     assert outputs_of(old) == [Output(type="oci", attrs={"name": "b"})]
     assert outputs_of(pb.SolveRequest()) == []
+    exporters = [pb.Exporter(Type="oci"), pb.Exporter(Type="tar")]
+    older = pb.SolveRequest(Exporters=exporters, CompatibilityVersion=20)
+    assert [one.attrs for one in outputs_of(older)] == [{"compatibility-version": "20"}, {}]
     with pytest.raises(UserError, match='exporter "registry" could not be found'):
         exporter("registry")
 

@@ -15,8 +15,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control import tenant as tenants
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.process import default_address, unix_socket
-from pybuild.daemon.tls import server_context
+from pybuild.daemon.process import default_address, server_context, unix_socket
 from pybuild.engine.settings import Daemon
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.net.grpc.status import Code, RpcError

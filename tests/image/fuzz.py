@@ -28,7 +28,7 @@ from pybuild.model.errors import PybuildError
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.registry.client import manifests
 from pybuild.registry.client.faults import error_codes, status_text
-from pybuild.registry.client.platforms import candidates
+from pybuild.registry.client.pull import candidates
 from tests.fuzz.tally import Tally
 from tests.image.fuzz_inputs import document, layer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.net.http2.allowance import Allowance
 from pybuild.net.http2.errors import ConnectionFault
+from pybuild.net.http2.table import Allowance
 from tests.net.wire import Clock
 
 

@@ -16,7 +16,7 @@ from pybuild.model.platform import Platform
 from pybuild.registry.client.challenge import Challenge, Scopes, parse_challenges, push_scope
 from pybuild.registry.client.faults import ContentFault
 from pybuild.registry.client.manifests import media_type_of, verify
-from pybuild.registry.client.platforms import candidates
+from pybuild.registry.client.pull import candidates
 from tests import watchdog
 
 CHALLENGES: list[tuple[str, list[tuple[str, dict[str, str]]]]] = [

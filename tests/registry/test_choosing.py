@@ -17,8 +17,7 @@ from pybuild.model.reference import Reference
 from pybuild.registry.client.blobsink import BlobSink
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import ContentFault
-from pybuild.registry.client.platforms import candidates
-from pybuild.registry.client.pull import ResolvedManifest, pull_image, resolve_image
+from pybuild.registry.client.pull import ResolvedManifest, candidates, pull_image, resolve_image
 from tests.registry.fakes import DirectoryBlobs
 
 ARM64, ARMV6 = Platform.parse("linux/arm64"), Platform.parse("linux/arm/v6")

@@ -419,7 +419,7 @@ def test_no_text_of_a_client_begins_a_line_of_a_servers_log() -> None:
     logger = logging.getLogger("pybuild")
     known, logger.handlers = logger.handlers, []
     try:
-        process._log_to_stderr()  # pyright: ignore[reportPrivateUsage]
+        process.log_to_stderr()
         (handler,) = logger.handlers
         text = "ref\nerror: forged\r\x1b]52;c;QQ==\x07"
         record = logging.LogRecord("pybuild.x", logging.WARNING, "", 0, "build %s", (text,), None)

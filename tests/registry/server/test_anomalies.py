@@ -20,11 +20,11 @@ from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.registry.server import pushedmanifest
-from pybuild.registry.server.collection import collect
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.ranges import chunk_of
 from pybuild.registry.server.refusal import Refusal
 from pybuild.registry.server.routes import understand
+from pybuild.registry.server.serving import collect
 from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pybuild.cache.repositories.collect import Keeping
 from pybuild.cache.store import Store
-from pybuild.registry.server.collection import collect
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.metrics import Metrics
+from pybuild.registry.server.serving import collect
 from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import run
 from tests.registry.fakes import WallClock

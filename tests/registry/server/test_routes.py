@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.registry.server.paging import page
+from pybuild.registry.server.discovery import page
 from pybuild.registry.server.ranges import Chunk, chunk_of, reached
 from pybuild.registry.server.refusal import Refusal, RefusalCode
 from pybuild.registry.server.routes import Permission, RouteKind, understand

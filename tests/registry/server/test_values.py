@@ -12,8 +12,8 @@ from aiohttp import web
 
 from pybuild.registry.server.access import ALL, MEMBERS, Access, Caller, Rule
 from pybuild.registry.server.body import PIECE_BYTES, pieces, whole
+from pybuild.registry.server.discovery import MOST, page
 from pybuild.registry.server.metrics import Metrics, Times
-from pybuild.registry.server.paging import MOST, page
 from pybuild.registry.server.ranges import Chunk, chunk_of
 from pybuild.registry.server.refusal import (
     Refusal,
