@@ -8,10 +8,11 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.security import image_attacks, server_attacks, step_attacks  # noqa: F401  they add theirs
+from tests.security import image_attacks, server_attacks, step_attacks
 from tests.security.attacks import ATTACKS
 from tests.security.tenants import Stage, stage
 
+KINDS = (image_attacks, step_attacks, server_attacks)  # each adds to the attacks on import
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 STAGES = [
     ("own", "socket", "builtin"),
