@@ -25,8 +25,8 @@ from pybuild.client.builders import BuilderRecord
 from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
 from pybuild.client.events import StatusReader, spans_of
+from pybuild.client.explain import reports
 from pybuild.client.failures import failure
-from pybuild.client.remotebuilder import reports
 from pybuild.frontend.question import Question
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, StepError, UsageError, UserError

@@ -23,7 +23,7 @@ from pybuild.client.builders import BuilderRecord
 from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
 from pybuild.client.disk import facts, prune, usage
-from pybuild.client.remotebuilder import reports
+from pybuild.client.explain import reports
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
