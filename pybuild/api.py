@@ -11,9 +11,7 @@ print(result.image_id)
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import tarfile
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -21,6 +19,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from pybuild.arguments.build import with_annotations
 from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_allowed
+from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
@@ -38,8 +37,6 @@ from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 __all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "run_request"]
 
 OnEvent = Callable[[Event], None]
-ContextFiles = Mapping[str, bytes | str]
-Context = str | os.PathLike[str] | ContextFiles | bytes
 T = TypeVar("T")
 
 
@@ -60,7 +57,7 @@ class BuildOptions(TypedDict, total=False):
     dockerfile: str | os.PathLike[str] | bytes | None
     target: str
     build_args: Mapping[str, str] | None
-    build_contexts: Mapping[str, str | ContextFiles] | None
+    build_contexts: Mapping[str, GivenContext] | None
     platforms: Sequence[str]
     tags: Sequence[str]
     outputs: Sequence[str | Output]
@@ -83,7 +80,7 @@ class BuildOptions(TypedDict, total=False):
     on_event: OnEvent | None
 
 
-def build(context: Context = ".", **options: Unpack[BuildOptions]) -> BuildResult:
+def build(context: GivenContext = ".", **options: Unpack[BuildOptions]) -> BuildResult:
     """Build *context* and return when its outputs are written.
 
     Args:
@@ -101,7 +98,7 @@ def build(context: Context = ".", **options: Unpack[BuildOptions]) -> BuildResul
     return _run(build_async(context, **options))
 
 
-async def build_async(context: Context = ".", **options: Unpack[BuildOptions]) -> BuildResult:
+async def build_async(context: GivenContext = ".", **options: Unpack[BuildOptions]) -> BuildResult:
     """The same as `build`, to be awaited; cancelling the task stops the build cleanly."""
     with tempfile.TemporaryDirectory(prefix="pybuild-context-") as scratch:
         request = _request(context, options, scratch)
@@ -109,12 +106,12 @@ async def build_async(context: Context = ".", **options: Unpack[BuildOptions]) -
         return await run_request(request, settings, options.get("on_event"))
 
 
-def _request(context: Context, options: BuildOptions, scratch: str) -> BuildRequest:
+def _request(context: GivenContext, options: BuildOptions, scratch: str) -> BuildRequest:
     dockerfile = options.get("dockerfile")
     text = dockerfile if isinstance(dockerfile, bytes) else None
     path = "" if dockerfile is None or isinstance(dockerfile, bytes) else os.fspath(dockerfile)
     contexts = {
-        name: _source(f"named-{number}", value, scratch)
+        name: source_of(f"named-{number}", value, scratch)
         for number, (name, value) in enumerate((options.get("build_contexts") or {}).items())
     }
     outputs = [
@@ -124,7 +121,7 @@ def _request(context: Context, options: BuildOptions, scratch: str) -> BuildRequ
     platforms = _several("platforms", options.get("platforms", ()))
     attest = _several("attest", options.get("attest", ()))
     return BuildRequest(
-        context=_source("context", context, scratch),
+        context=source_of("context", context, scratch),
         dockerfile=path,
         dockerfile_text=text,
         target=options.get("target", ""),
@@ -154,34 +151,6 @@ def _request(context: Context, options: BuildOptions, scratch: str) -> BuildRequ
         git_modes=options.get("git_modes", False),
         ignore_from_git=options.get("ignore_from_git", False),
     )
-
-
-def _source(name: str, given: Context, scratch: str) -> str:
-    """Return the source of a context, written below *scratch* where it was given as files.
-
-    Raises:
-        UsageError: a path that leads out of it, or no archive.
-    """
-    if not isinstance(given, Mapping | bytes):
-        return os.fspath(given)
-    folder = os.path.join(scratch, name)
-    os.mkdir(folder)
-    if isinstance(given, bytes):
-        try:
-            with tarfile.open(fileobj=io.BytesIO(given)) as archive:
-                archive.extractall(folder, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise UsageError(f"{name}: no archive that can be unpacked: {error}") from error
-        return folder
-    for path, data in given.items():
-        inside = os.path.normpath(path)
-        if os.path.isabs(inside) or inside.startswith("..") or inside == ".":
-            raise UsageError(f'{name}: "{path}" is no path inside of a context')
-        target = os.path.join(folder, inside)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-    return folder
 
 
 async def run_request(
