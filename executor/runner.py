@@ -21,7 +21,7 @@ from pybuild.executor.steps.cachemounts import CacheMounts, Seed
 from pybuild.executor.steps.kepttrees import KeptTrees
 from pybuild.executor.steps.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.steps.rung import Rung
-from pybuild.executor.steps.spec import DeviceEdits, StepMount
+from pybuild.executor.steps.spec import DeviceEdits, StepExit, StepMount
 from pybuild.executor.trees.contentdigests import ContentDigests
 from pybuild.executor.trees.contextcopies import ContextCopies
 from pybuild.executor.trees.contexttrees import ContextTrees, GivenTrees, LocalTrees, TellProgress
@@ -385,8 +385,7 @@ class BuildRunner:
             try:
                 ended = await self._workers.run_step(step, on_output)
             except UserError as error:  # such as a user that the image does not have
-                message = f"{execop.failed(op)}: {error.message}"
-                raise UserError(message, spans=error.spans, hints=error.hints) from error
+                raise error.copy_with(peer=f"{execop.failed(op)}: {error.message}") from error
             execop.check_exit(
                 op,
                 ended,
@@ -394,6 +393,7 @@ class BuildRunner:
                 vertex.meta.spans,
                 trusts=self._authorities is not None,
                 step=vertex.meta.name,
+                reason=partial(self._reason, op, ended, (active.fs, *reversed(lowers))),
             )
             if loss := execop.loss_warning(op, ended):
                 emit(BuildWarning(message=loss, spans=vertex.meta.spans))
@@ -401,6 +401,15 @@ class BuildRunner:
             if number in results:
                 lent.done(self._store.deltas.path(results[number].deltas[-1]))
             return results
+
+    def _reason(
+        self, op: ExecOp, ended: StepExit, layers: Sequence[str], last: Sequence[str]
+    ) -> tuple[str, str]:
+        from pybuild.executor.steps.exits import StepFiles, reason_of  # for failed steps alone
+
+        ids = [mount.id for mount in op.mounts if mount.type is MountType.SECRET]
+        missing = [id for id in ids if self._secrets.get(id) is None]
+        return reason_of(op, ended, last, StepFiles(layers), missing, self._store.root)
 
     def _common_of_steps(self) -> str:
         if not self._common:

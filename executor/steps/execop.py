@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -274,18 +273,22 @@ def check_exit(
     *,
     trusts: bool = False,
     step: str = "",
+    reason: Callable[[Sequence[str]], tuple[str, str]] | None = None,
 ) -> None:
     """Raise for a status that is not valid [RUN-3].
 
     Args:
         trusts: the step trusted authorities that its image does not have.
         step: its name.
+        reason: finds the cause and the way out by the end of the output (`steps.exits`).
 
     Raises:
         StepError: with the last lines of output.
     """
     if ended.status in op.valid_exit_codes:
         return
+    from pybuild.executor.steps.exits import command_of
+
     hints: list[str] = []
     last = tail.lines()
     how = f"exit code: {ended.status}"
@@ -299,14 +302,16 @@ def check_exit(
         limit = op.settings.resources.pids
         few = f"pids={limit} allows" if limit else "a step may have"
         hints.append(f"it wanted more processes at once than {few} (--resource pids=N)")
-    elif ended.status == 127:
-        hints.append("status 127 means: command not found")
     elif way_out := _certificate_hint(last, trusts=trusts):
+        how += " (a certificate is not trusted)"
         hints.append(way_out)
-    elif ended.status > 128:
-        hints.append(f"it was ended by {_signal_name(ended.status - 128)}")
+    elif reason is not None:
+        cause, hint = reason(last)
+        how += f" ({cause})" if cause else ""
+        hints.append(hint)
     raise StepError(
-        f"{failed(op)}: {how}",
+        f"{how}: {command_of(op)}",
+        peer=f"{failed(op)}: exit code: {ended.status}",
         status=ended.status,
         log_tail=last,
         step=step,
@@ -361,10 +366,3 @@ def failed(op: ExecOp) -> str:
     """How an error about a step begins [RUN-3]; the command in quotes, on one line."""
     shown = json.dumps(" ".join(op.args), ensure_ascii=False)
     return f"process {shown} did not complete successfully"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"

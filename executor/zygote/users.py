@@ -45,7 +45,11 @@ def resolve(root_fd: int, spec: str) -> StepUser:
             break
     else:
         if given_id is None:
-            raise Fault(USER, f"unable to find user {user}: no matching entries in passwd file")
+            raise Fault(
+                USER,
+                f"unable to find user {user}: no matching entries in passwd file",
+                (f"make it before USER: RUN adduser {user}, or write a number",),
+            )
     extra: list[int] = []
     if group:
         gid = _group_id(groups, group)

@@ -242,7 +242,8 @@ def _mode(text: str) -> int | str | None:
     if all(_SYMBOLIC.match(part) for part in text.split(",")):
         return text
     raise UserError(
-        f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777",
+        hints=("write --chmod=755, or --chmod=u+x",),
     )
 
 
@@ -264,7 +265,9 @@ def _remotes(
         if git is None and not is_http(name):
             continue
         if keyword == "COPY":
-            raise UserError(f"source can't be a {'URL' if git is None else 'git ref'} for COPY")
+            kind = "URL" if git is None else "git ref"
+            hint = f"ADD fetches it: ADD {name} {at.dest}"
+            raise UserError(f"source can't be a {kind} for COPY", hints=(hint,))
         remotes[name] = remote_source(at, name, git, checksum, policies)
     if checksum and keyword == "ADD":
         if len(at.sources) != 1:

@@ -251,7 +251,8 @@ def absolute_target(spec: MountSpec, cwd: str) -> str:
     """Return the mount's place; a relative target starts at the working directory [MNT-2]."""
     target = paths.join(cwd, spec.target)
     if target == "/":
-        raise UserError(f'invalid mount target "{target}"')
+        hint = "say where it is mounted: target=/path"
+        raise UserError(f'invalid mount target "{target}"', hints=(hint,))
     return target
 
 

@@ -49,7 +49,8 @@ def parse_port(text: str) -> PortSpec:
         _check_address(address)
     numbers = _range(port)
     if numbers is None:
-        raise UserError(f"invalid containerPort: {port}")
+        hint = "a port is a number: EXPOSE 80, or 53/udp"
+        raise UserError(f"invalid containerPort: {port}", hints=(hint,))
     hosts = _range(host) if host else range(0)
     if hosts is None:
         raise UserError(f"invalid hostPort: {host}")

@@ -153,7 +153,9 @@ class StageGraph:
         start = stage.start
         base = self._expand(start.base)
         if not base:
-            raise UserError(f"base name ({start.base}) should not be blank")
+            raise UserError(
+                f"base name ({start.base}) should not be blank", hints=(_valued(start.base),)
+            )
         platform = _platform(start.platform, self._scope, self._escape, self._default_platform)
         node = StageNode(
             base_name=base,
@@ -169,11 +171,11 @@ class StageGraph:
         if context is not None:
             node.origin, node.replaced = context, True
         else:
-            node.origin = self._by_name.get(base) or self._outside(base, platform)
+            node.origin = self._by_name.get(base) or self._outside(base, platform, start.base)
         return node
 
     def _outside(
-        self, name: str, platform: Platform | None
+        self, name: str, platform: Platform | None, written: str = ""
     ) -> ScratchBase | NamedContext | RegistryImage:
         """Return the image or context called *name* when no stage is [FROM-3, FROM-6]."""
         if name == "scratch":
@@ -184,7 +186,7 @@ class StageGraph:
         try:
             reference = Reference.parse(name)
         except ValueError as error:
-            hints: tuple[str, ...] = ()
+            hints = _meant(name, written)
             if name.lower() in self._by_name:  # FROM Base after FROM x AS Base [FROM-4]
                 hints = (f"stage names are lower case; did you mean {name.lower()}?",)
             raise UserError(f'failed to parse stage name "{name}": {error}', hints=hints) from error
@@ -213,7 +215,9 @@ class StageGraph:
         """Return the node that a COPY or a mount calls *name* [CP-30, FROM-7]."""
         if by_index and _INTEGER.match(name):
             if not 0 <= int(name) < len(self.stages):
-                raise UserError(f"invalid stage index {int(name)}")
+                last = len(self.stages) - 1
+                hint = f"stages are counted from 0 to {last}; a name says more: --from=NAME"
+                raise UserError(f"invalid stage index {int(name)}", hints=(hint,))
             return self.stages[int(name)]
         if by_index and expand(name, {}, escape=self._escape) != name:
             raise UserError(
@@ -275,7 +279,9 @@ class StageGraph:
         if node is None:
             labels = [stage.name for stage in self.stages if stage.name]
             guess = did_you_mean(name.lower(), labels)
-            raise UserError(f'target stage "{name}" could not be found{guess}')
+            known = f"the file has {', '.join(labels)}" if labels else "give it one: FROM … AS NAME"
+            hints = () if guess else (known,)
+            raise UserError(f'target stage "{name}" could not be found{guess}', hints=hints)
         return node
 
     def nearest_stage(self, request: ImageRequest) -> str | None:
@@ -343,6 +349,28 @@ def _judged(
     return context
 
 
+def _valued(word: str) -> str:
+    """Return a hint about variables of a FROM without a value."""
+    name = word.strip("${}") or "NAME"
+    return f"FROM knows ARGs before the first FROM alone: ARG {name}=image, or --build-arg {name}="
+
+
+def _meant(name: str, written: str) -> tuple[str, ...]:
+    """Return a hint about *name*, which is no reference of an image."""
+    if name != written and (name.endswith(":") or "$" in written):
+        variable = re.search(r"\$\{?(\w+)", written)
+        return (_valued(variable[1] if variable else ""),)
+    if "://" in name:
+        return (f"write it without {name.partition('://')[0]}://",)
+    if name.lower() != name:
+        return (f"write it in lower case: {name.lower()}",)
+    if "@" in name:
+        return ("a digest is sha256: and 64 digits; pybuild imagetools inspect NAME shows it",)
+    if name.startswith((".", "/")):
+        return (f"for an archive: pybuild load -i {name}, and FROM the name that it prints",)
+    return ()
+
+
 def _cycle(path: list[StageNode], start: StageNode) -> UserError:
     members = path[path.index(start) :]
     spans = [
@@ -351,7 +379,9 @@ def _cycle(path: list[StageNode], start: StageNode) -> UserError:
         for step in node.steps
         if following in step.sources
     ]
-    return UserError(f"circular dependency detected on stage: {start.label}", spans=spans)
+    hint = "a stage can copy from others alone; what it has itself goes with RUN cp"
+    message = f"circular dependency detected on stage: {start.label}"
+    return UserError(message, spans=spans, hints=(hint,))
 
 
 def _platform(
@@ -368,4 +398,6 @@ def _platform(
     try:
         return Platform.parse(value, default)
     except ValueError as error:
-        raise UserError(f"failed to parse platform {text}: {error}{guess}") from error
+        hints = ("such as linux/amd64, linux/arm64 or linux/arm/v7",)
+        message = f"failed to parse platform {text}: {error}{guess}"
+        raise UserError(message, hints=hints) from error

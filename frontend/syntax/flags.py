@@ -63,7 +63,10 @@ def check_flags(words: Iterable[str], instruction: str, escape: str) -> tuple[Fl
         name = shown[2:]
         kind = known.get(name)
         if kind is None:
-            raise UserError(f"unknown flag: {shown}{did_you_mean(name, known)}")
+            guess = did_you_mean(name, known)
+            flags_known = ", ".join(f"--{flag}" for flag in sorted(known)) or "none"
+            hints = () if guess else (f"{instruction} has {flags_known}",)
+            raise UserError(f"unknown flag: {shown}{guess}", hints=hints)
         if kind is not ValueKind.LIST and any(flag.name == name for flag in flags):
             raise UserError(f"duplicate flag specified: {shown}")
         if kind is not ValueKind.BOOL and not has_value:

@@ -153,7 +153,8 @@ def reject_as_trigger(name: str) -> None:
     if name == "ONBUILD":
         raise UserError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if name in ("FROM", "MAINTAINER"):
-        raise UserError(f"{name} isn't allowed as an ONBUILD trigger")
+        hint = f"write {name} without ONBUILD"
+        raise UserError(f"{name} isn't allowed as an ONBUILD trigger", hints=(hint,))
 
 
 @lru_cache(maxsize=2)
@@ -426,7 +427,9 @@ def _healthcheck(line: Line, common: _Common) -> ast.Healthcheck:
             raise UserError("HEALTHCHECK NONE takes no arguments")
         return ast.Healthcheck(**common, test=None)
     if kind.upper() != "CMD":
-        raise UserError(f"Unknown type {quote(kind.upper())} in HEALTHCHECK (try CMD)")
+        hint = f"write HEALTHCHECK CMD {line.rest}"
+        message = f"Unknown type {quote(kind.upper())} in HEALTHCHECK (try CMD)"
+        raise UserError(message, hints=(hint,))
     command = _command(line, args, ())
     if not args or not command.args:
         raise UserError("Missing command after HEALTHCHECK CMD")

@@ -62,6 +62,11 @@ class LineReader:
         self._at = skip
 
     @property
+    def lines(self) -> Lines:
+        """The physical lines of the whole file."""
+        return self._lines
+
+    @property
     def line_number(self) -> int:
         """The number of the last line read, 1-based; 0 before the first."""
         return self._at

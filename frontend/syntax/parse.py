@@ -56,7 +56,8 @@ def parse_dockerfile(
     """
     draft = Draft() if draft is None else draft
     if not text:
-        raise UserError("the Dockerfile cannot be empty")
+        hint = "write FROM image into it, or name another file with -f"
+        raise UserError("the Dockerfile cannot be empty", hints=(hint,))
     if len(text) > MAX_BYTES:
         raise UserError(f"the Dockerfile is larger than {MAX_BYTES} bytes")
     if text.count(b"\n") > MAX_LINES:
@@ -82,10 +83,15 @@ def parse_dockerfile(
         elif isinstance(item, ast.Arg):
             global_args.append(item)
         else:
-            raise UserError("no build stage in current context", spans=(item.span,))
+            hint = "begin with a base image: FROM image"
+            raise UserError("no build stage in current context", spans=(item.span,), hints=(hint,))
     if is_empty:
         last = max(1, len(lines))
-        raise UserError("file with no instructions", spans=(Span(filename, last, last),))
+        raise UserError(
+            "file with no instructions",
+            spans=(Span(filename, last, last),),
+            hints=("begin with a base image: FROM image",),
+        )
     if not stages:
         raise UserError(
             "dockerfile contains no stages to build",
@@ -176,8 +182,22 @@ class _Parser:
                 line.comments,
             )
         except (SyntaxFault, UserError) as error:
-            last = self._reader.line_number
-            raise located(error, self._filename, first, last) from None
+            raise self._located(error, first) from None
+
+    def _located(self, error: SyntaxFault | UserError, first: int) -> UserError:
+        """Return *error* with its line, and what people meant."""
+        from pybuild.frontend.syntax.advice import advice, is_utf16
+
+        lines, last = list(self._reader.lines), self._reader.line_number
+        if is_utf16(lines):
+            return UserError(
+                "the Dockerfile is UTF-16, where UTF-8 is needed",
+                spans=(Span(self._filename, 1, 1),),
+                hints=(f"iconv -f UTF-16 -t UTF-8 {self._filename} > new, and take that",),
+            )
+        found = located(error, self._filename, first, last)
+        at = found.spans[0]
+        return found.hinting(*advice(error.message, lines, at.first_line, at.last_line))
 
     def _with_bodies(self, logical: LogicalLine) -> tuple[Line, Span]:
         from pybuild.frontend.syntax.instructions import read_line

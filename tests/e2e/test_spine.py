@@ -146,7 +146,7 @@ def test_a_peer_reads_our_archive(pybuild: Pybuild, base: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("dockerfile", "code", "message"),
     [
-        ("FROM base\nRUN echo oops; exit 3\n", 1, "did not complete successfully: exit code: 3"),
+        ("FROM base\nRUN echo oops; exit 3\n", 1, "exit code: 3: echo oops; exit 3"),
         ("FROM base\nRNU true\n", 1, "unknown instruction: RNU (did you mean RUN?)"),
         ("FROM base\nCOPY --form=x a b\n", 1, "unknown flag: --form (did you mean from?)"),
         ("FROM base\nCOPY nope /\n", 1, '"nope" is not in the context'),

@@ -66,9 +66,10 @@ def test_failing_step_is_a_step_error_with_its_last_lines(site: Run) -> None:
         with pytest.raises(StepError) as caught:
             await s.shell("for i in 1 2 3; do echo line $i; done; echo bad >&2; exit 3", base)
         error = caught.value
-        assert error.message == (
-            'process "/bin/sh -c for i in 1 2 3; do echo line $i; done; echo bad >&2; exit 3" '
-            "did not complete successfully: exit code: 3"
+        command = "for i in 1 2 3; do echo line $i; done; echo bad >&2; exit 3"
+        assert error.message == f"exit code: 3: {command}"
+        assert error.peer == (
+            f'process "/bin/sh -c {command}" did not complete successfully: exit code: 3'
         )
         assert error.status == 3
         assert sorted(error.log_tail) == ["bad", "line 1", "line 2", "line 3"]
