@@ -145,7 +145,43 @@ def check_directory(path: str) -> None:
     """
     if not os.path.isdir(path):
         problem = "not a directory" if os.path.exists(path) else "no such directory"
-        raise UserError(f'unable to prepare context: path "{path}": {problem}')
+        raise UserError(
+            f'unable to prepare context: path "{path}": {problem}', hints=(_nearby(path),)
+        )
+
+
+def _nearby(path: str) -> str:
+    """Return a hint about a context that is no directory."""
+    if os.path.isfile(path):
+        return f"the context is a directory, the file goes with -f: -f {path} ."
+    from pybuild.model.suggest import nearest
+
+    above, name = os.path.split(os.path.normpath(path))
+    try:
+        near = nearest(name, os.listdir(above or "."))
+    except OSError:
+        near = None
+    return f"did you mean {os.path.join(above, near)}?" if near else "paths begin in this directory"
+
+
+def _others(path: str, context: str | None) -> str:
+    """Return a hint about Dockerfiles near one that is not there."""
+    places = [os.path.dirname(path), *([context] if context else [])]
+    found: list[str] = []
+    for place in dict.fromkeys(os.path.abspath(place) for place in places):
+        try:
+            names = sorted(os.listdir(place))
+        except OSError:
+            continue
+        for name in names:
+            inner = os.path.join(place, name, "Dockerfile")
+            if "dockerfile" in name.lower() or name == "Containerfile":
+                found.append(os.path.join(place, name))
+            elif os.path.isfile(inner):
+                found.append(inner)
+    if found:
+        return f"name it with -f: {', '.join(os.path.relpath(one) for one in found[:3])}"
+    return "name another file with -f, or write one: it begins with FROM image"
 
 
 def _dockerfile_path(context: str, given: str, files: Files) -> str:
@@ -174,7 +210,7 @@ def read_dockerfile(path: str, context: str | None, files: Files) -> bytes:
     if data is None:
         raise UserError(
             f"{failed}: open {os.path.basename(path)}: no such file or directory",
-            hints=["name another file with -f"],
+            hints=[_others(path, context)],
         )
     files[path] = data
     return data

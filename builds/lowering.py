@@ -88,7 +88,14 @@ class Lookup:
             try:
                 return await self.image(request)
             except PybuildError as error:
-                raise error.hinting(*hints).with_spans(spans) from error.__cause__
+                if hints:  # a stage was meant: what registries say matters less
+                    name = request.reference.familiar.removesuffix(":latest")
+                    error = error.copy_with(
+                        message=f"{name} is no stage above, and no image: {error.message}",
+                        hints=(*hints, *error.hints)[:2],
+                        peer=error.peer or error.message,
+                    )
+                raise error.with_spans(spans) from error.__cause__
 
 
 def warnings_of(lowered: Sequence[Lowered]) -> list[BuildWarning]:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.resolutions import Resolutions
@@ -164,7 +165,14 @@ class ImageSourceResolver:
                 text = f"the store has {reference.familiar}, but {lacks}: {error.message}"
                 hint = f"build, load or pull {reference.familiar} again"
                 raise error.saying(text).hinting(hint) from error.__cause__
-            raise
+            from pybuild.engine.unknownimages import worded
+
+            def stored() -> list[str]:
+                images = [] if self.is_guest else self._store.images.list()
+                return [name for names, _ in images for name in names]
+
+            tags = partial(self._client().tags, reference)
+            raise await worded(error, reference, stored, tags) from error.__cause__
 
     def _lacks(self, name: str) -> str:
         """Return the document of an image of the store that is gone or was damaged, if one is."""

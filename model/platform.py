@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pybuild.model.dataclass import dataclass
+from pybuild.model.suggest import did_you_mean
 
 _ARCH_ALIASES = {
     "x86_64": ("amd64", ""),
@@ -94,7 +95,8 @@ class Platform:
         if platform.os not in KNOWN_OSES:
             raise ValueError(f'platform "{text}": unknown operating system "{parts[0]}"')
         if platform.os == "linux" and platform.arch not in KNOWN_ARCHES:
-            raise ValueError(f'platform "{text}": unknown architecture "{parts[1]}"')
+            guess = did_you_mean(parts[1], KNOWN_ARCHES)
+            raise ValueError(f'platform "{text}": unknown architecture "{parts[1]}"{guess}')
         return platform
 
     @classmethod

@@ -159,9 +159,16 @@ def _dispatch(words: list[str]) -> int:
     shape, least, most = command.arguments
     count = len(parsed.positionals)
     if count < least or (0 <= most < count):
-        raise BadOption(
+        wrong = BadOption(
             f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments'
         )
+        if command.name == "build":
+            wrong.hint = (
+                "name the directory to build: pybuild build . (the dot is this one)"
+                if not count
+                else f"one is too many: {' '.join(parsed.positionals)}"
+            )
+        raise wrong
     return _run(command, parsed)
 
 

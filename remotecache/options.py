@@ -123,7 +123,8 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
                 f"cache exporter {kind} is not supported yet",
                 hints=["use type=registry, type=local, type=s3 or type=inline"],
             )
-        raise UsageError(f'unknown cache exporter: "{kind}"')
+        hint = "use type=registry, type=local, type=s3 or type=inline"
+        raise UsageError(f'unknown cache exporter: "{kind}"', hints=[hint])
     if strict:
         _check(f"cache-to type={kind}", attrs, _TO[kind])
     oci_types = _flag(attrs, "oci-mediatypes", True)

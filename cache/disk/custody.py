@@ -75,7 +75,7 @@ def take(root: str, warn: Warn, *, to_read: bool = False) -> Refusal | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        return "is not a directory", ()
+        return "is not a directory", (_WAY_OUT,)
     except PermissionError:
         return _not_ours(root, os.stat(root).st_uid)
     try:

@@ -180,6 +180,7 @@ class Downloader:
             if status in (401, 403):
                 host = urlsplit(shown).hostname
                 hints = (f"pass credentials with --secret id=HTTP_AUTH_TOKEN_{host},…",)
+            hints = hints or ("nothing is there: see the URL in a browser",)
             raise UserError(f"cannot fetch {shown}: invalid response status {status}", hints=hints)
         digest, size = await self._write(response, path, shown, on_progress)
         return Fetched(

@@ -288,7 +288,8 @@ class StageGraph:
         """Return the stage that the name of an image is perhaps a misspelling of [IN-6]."""
         if len(self._by_name) > _MOST_GUESSED:
             return None
-        return nearest(request.reference.familiar.removesuffix(":latest"), self._by_name)
+        name = request.reference.familiar.removesuffix(":latest")
+        return name if name in self._by_name else nearest(name, self._by_name)
 
     def reachable(self, target: StageNode) -> list[StageNode]:
         """Return the nodes that *target* needs and itself: images and contexts first, then by file order."""

@@ -218,4 +218,6 @@ def _reference(text: str) -> Reference:
     try:
         return Reference.parse(text)
     except ValueError as error:
-        raise UsageError(f'invalid tag "{text}": {error}') from error
+        lower = text.lower()
+        hint = f"write -t {lower}" if lower != text else "write -t NAME:TAG, as in -t team/app:1.2"
+        raise UsageError(f'invalid tag "{text}": {error}', hints=[hint]) from error

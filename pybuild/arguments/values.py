@@ -95,7 +95,8 @@ def parse_secret(text: str) -> Secret:
     source = os.path.abspath(os.path.expanduser(path or name))
     if not os.path.isfile(source):
         what = "no regular file" if os.path.exists(source) else "no such file"
-        raise UsageError(f'secret "{name}": {source}: {what}')
+        hint = "src= is a path that begins in this directory; env=NAME takes a variable"
+        raise UsageError(f'secret "{name}": {source}: {what}', hints=[hint])
     if os.path.getsize(source) > _SECRET_BYTES:
         raise UsageError(f'secret "{name}": {source}: larger than 500 KiB')
 

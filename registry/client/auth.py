@@ -90,9 +90,9 @@ class Authenticator:
     def hints(self, registry: str) -> list[str]:
         """The ways out of a refusal by *registry*, as hints."""
         user = self._shown.get(registry)
-        way = f"log in to {registry}"
+        way = f"log in: pybuild login {registry}"
         if user:
-            way += f" again, or as somebody else: it does not accept what {user} sent"
+            way += f", again or as somebody else: it does not accept what {user} sent"
         return [way, *self.problems]
 
     def user(self, registry: str) -> str:

@@ -63,7 +63,7 @@ def test_a_login_is_tried_kept_used_and_forgotten(
     )
     assert pybuild("logout", guarded.host, env=env).out == f"Not logged in to {guarded.host}\n"
     done = pybuild("tags", f"{guarded.host}/team/app", env=env, code=3)
-    assert f"hint: log in to {guarded.host}" in done.err
+    assert f"hint: log in: pybuild login {guarded.host}" in done.err
 
 
 def test_who_sits_at_a_terminal_is_asked_and_not_shown(

@@ -79,10 +79,10 @@ def test_a_refused_login_is_one_clear_error_with_the_way_out(
     guarded: RegistryProcess, tmp_path: Path, who: str
 ) -> None:
     if who == "nobody":
-        env, hint = nobody(tmp_path / "login"), f"hint: log in to {guarded.host}\n"
+        env, hint = nobody(tmp_path / "login"), f"hint: log in: pybuild login {guarded.host}\n"
     else:
         env = login(tmp_path / "login", guarded.host, USER, "typo-of-ann")
-        hint = f"hint: log in to {guarded.host} again, or as somebody else: it does not accept"
+        hint = f"hint: log in: pybuild login {guarded.host}, again or as somebody else: it does not accept"
     pybuild = Pybuild(tmp_path / "store")
     name = f"{guarded.host}/private/refused:1"
     context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY a /\n", a="a\n")

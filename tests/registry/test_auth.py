@@ -69,8 +69,10 @@ def test_refused_push_names_request_and_hints_at_login(
                 await push_image(c, blobs, image, [reference])
             assert caught.value.message.startswith(f"push {reference}: HEAD /v2/private/app/blobs/")
             assert caught.value.message.endswith(": 401 UNAUTHORIZED")
-            again = " again, or as somebody else: it does not accept what alice sent"
-            assert caught.value.hints == (f"log in to {guarded.host}{again if login else ''}",)
+            again = ", again or as somebody else: it does not accept what alice sent"
+            assert caught.value.hints == (
+                f"log in: pybuild login {guarded.host}{again if login else ''}",
+            )
             assert "wrong" not in caught.value.message
 
     run(work())
@@ -171,7 +173,7 @@ def test_anonymous_token_pulls_and_does_not_push(
                 extra = make_image(blobs, b"more")
                 with pytest.raises(HttpFault, match="401 UNAUTHORIZED") as caught:
                     await push_image(c, blobs, extra, [reference])
-                assert caught.value.hints == (f"log in to {registry.host}",)
+                assert caught.value.hints == (f"log in: pybuild login {registry.host}",)
 
     run(work())
     assert other_blobs.has(image.digest)

@@ -107,12 +107,12 @@ def test_a_password_that_was_refused_is_not_sent_again() -> None:
 
 def test_a_way_out_of_a_refusal_names_whose_password_was_sent() -> None:
     site = Site(LOGIN)
-    assert site.auth.hints("r.example") == ["log in to r.example"]
+    assert site.auth.hints("r.example") == ["log in: pybuild login r.example"]
     site.answer("Basic realm=x")
     assert site.auth.hints("r.example") == [
-        "log in to r.example again, or as somebody else: it does not accept what mona sent"
+        "log in: pybuild login r.example, again or as somebody else: it does not accept what mona sent"
     ]
-    assert site.auth.hints("other.example") == ["log in to other.example"]
+    assert site.auth.hints("other.example") == ["log in: pybuild login other.example"]
 
 
 def test_a_password_that_ended_is_renewed_if_there_is_another() -> None:
