@@ -80,7 +80,7 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> Generator[Answer]:
 
 def _first_two(text: str) -> list[str]:
     """Return the first two lines of the error, or else of the warnings."""
-    lines = text.rstrip("\n").split("\n")
+    lines = [line for line in text.rstrip("\n").split("\n") if not line.startswith("untagged: ")]
     for begins in (_ERROR, _WARNING):
         for number, line in enumerate(lines):
             if begins.match(line):
