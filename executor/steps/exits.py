@@ -71,8 +71,9 @@ class StepFiles:
 
 def command_of(op: ExecOp) -> str:
     """Return the step's command as people wrote it, on one line."""
-    is_shell = len(op.args) > 2 and op.args[-2] in ("-c", "-ec", "-exc")
-    text = op.args[-1] if is_shell else " ".join(op.args)
+    before, text = (list(op.args[-2:]) + ["", ""])[:2]
+    if len(op.args) < 3 or before not in ("-c", "-ec", "-exc"):
+        text = " ".join(op.args)
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > 1:
         return f"{len(lines)} lines that begin with {lines[0].strip()[:_MOST_CHARS]}"
