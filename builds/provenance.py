@@ -11,7 +11,7 @@ from pybuild.builds.lookups import Lookups
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
-from pybuild.exporter.attest.sources import Image, Sources, sources_of
+from pybuild.exporter.attest.sources import UsedImage, UsedSources, sources_of
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -160,7 +160,7 @@ def _definition(origins: Origins, result: Vertex, lookups: Lookups) -> Described
     return describe(result, origins.files, origin, queries)
 
 
-async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
+async def _sources_of(lookups: Lookups, pins: _Pins) -> UsedSources:
     sources = await sources_of(lookups.vertices, pins)
     sources.locals |= lookups.files.keys()
     return sources
@@ -168,11 +168,11 @@ async def _sources_of(lookups: Lookups, pins: _Pins) -> Sources:
 
 def _for_platform(
     lookups: Iterable[tuple[ImageRequest, Digest]], outcome: Outcome, key: str
-) -> list[Image]:
+) -> list[UsedImage]:
     """Leave out images that were looked up for the other platforms of the outcome."""
     own = dict(outcome.platforms).get(key)
     known = [
-        (request, Image(request.reference, request.platform, digest, bool(request.layout)))
+        (request, UsedImage(request.reference, request.platform, digest, bool(request.layout)))
         for request, digest in dict.fromkeys(lookups)
     ]
     if own is None or len(outcome.platforms) < 2:

@@ -19,7 +19,7 @@ _ATTRIBUTE = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([^\]]*)\])?\.(.+)\Z", r
 _PLACE = re.compile(r"([a-z-]+)(?:\[([^\]]*)\])?\Z")
 
 
-class Place(StrEnum):
+class AnnotationPlace(StrEnum):
     """The document that carries an annotation."""
 
     MANIFEST = "manifest"
@@ -32,7 +32,7 @@ class Place(StrEnum):
 class Annotation:
     """One of them; without *platform* it is for all."""
 
-    place: Place
+    place: AnnotationPlace
     platform: Platform | None
     key: str
     value: str
@@ -44,7 +44,7 @@ class Annotations:
 
     items: tuple[Annotation, ...] = ()
 
-    def of(self, place: Place, platform: Platform | None = None) -> dict[str, str]:
+    def of(self, place: AnnotationPlace, platform: Platform | None = None) -> dict[str, str]:
         """Return those of *place*; one for *platform* wins over one for all."""
         chosen = {a.key: a.value for a in self.items if a.place is place and a.platform is None}
         if platform is not None:
@@ -81,7 +81,9 @@ def from_attributes(attrs: Mapping[str, str]) -> Annotations:
                 f'output attribute "{name}": expected annotation[-TYPE][[PLATFORM]].KEY'
             )
         place, platform, key = match.groups()
-        annotations.append(_annotation(place or Place.MANIFEST, platform, key, value, name))
+        annotations.append(
+            _annotation(place or AnnotationPlace.MANIFEST, platform, key, value, name)
+        )
     return Annotations(tuple(annotations))
 
 
@@ -97,7 +99,7 @@ def attributes_of(flags: Sequence[str]) -> dict[str, str]:
         places, colon, key = head.rpartition(":")
         if not (equals and key) or (colon and not places):
             raise UsageError(f'invalid annotation "{flag}": expected [TYPE:]KEY=VALUE')
-        for place in places.split(",") if colon else [Place.MANIFEST]:
+        for place in places.split(",") if colon else [AnnotationPlace.MANIFEST]:
             match = _PLACE.match(place)
             if match is None:
                 raise UsageError(f'invalid annotation "{flag}": "{place}" is no type')
@@ -108,16 +110,16 @@ def attributes_of(flags: Sequence[str]) -> dict[str, str]:
 
 
 def _annotation(place: str, platform: str | None, key: str, value: str, shown: str) -> Annotation:
-    if place not in set(Place):
+    if place not in set(AnnotationPlace):
         from difflib import get_close_matches
 
-        near = get_close_matches(place, list(Place), n=1)
-        hint = f" (did you mean {near[0]}?)" if near else f": one of {', '.join(Place)}"
+        near = get_close_matches(place, list(AnnotationPlace), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else f": one of {', '.join(AnnotationPlace)}"
         raise UsageError(f'annotation "{shown}": unknown type "{place}"{hint}')
-    where = Place(place)
+    where = AnnotationPlace(place)
     if platform is None:
         return Annotation(where, None, key, value)
-    if where in (Place.INDEX, Place.INDEX_DESCRIPTOR):
+    if where in (AnnotationPlace.INDEX, AnnotationPlace.INDEX_DESCRIPTOR):
         raise UsageError(f'annotation "{shown}": an index is not of one platform')
     try:
         return Annotation(where, Platform.parse(platform), key, value)

@@ -68,13 +68,13 @@ class Exported:
         made: its image, if it has made one.
     """
 
-    made: Made | None = None
+    made: MadeImage | None = None
     names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadeImage:
     """An image, or an index of several; its blobs are in the store.
 
     Attributes:

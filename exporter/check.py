@@ -11,7 +11,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from pybuild.exporter.annotations import Place
+from pybuild.exporter.annotations import AnnotationPlace
 from pybuild.exporter.output import check_tagless, output_names
 from pybuild.model.errors import EnvironmentFault, UsageError
 
@@ -38,7 +38,9 @@ def check_outputs(outputs: Sequence[Output], tags: Sequence[Reference], *, is_in
     for output in outputs:
         if output.is_image:
             notes = output.annotations()
-            if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
+            if not is_index and (
+                notes.of(AnnotationPlace.INDEX) or notes.of(AnnotationPlace.INDEX_DESCRIPTOR)
+            ):
                 raise UsageError(
                     "index annotations not supported for single platform export",
                     hints=[

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.repair import mended
 from pybuild.executor.workers.job import WorkerModule, job
-from pybuild.exporter.annotations import Annotations, Place
-from pybuild.exporter.built import Built, Exported, Made
+from pybuild.exporter.annotations import AnnotationPlace, Annotations
+from pybuild.exporter.built import Built, Exported, MadeImage
 from pybuild.exporter.earlypush import PushAhead
-from pybuild.exporter.imagemaker import Image, ImageMaker
+from pybuild.exporter.imagemaker import FinishedImage, ImageMaker
 from pybuild.exporter.output import Output, check_tagless, output_names
 from pybuild.image.manifest import build_index
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
@@ -193,7 +193,7 @@ async def _image(
 
 
 async def _write_archive(
-    engine: Engine, output: Output, made: Made, names: Sequence[Reference], fd: int
+    engine: Engine, output: Output, made: MadeImage, names: Sequence[Reference], fd: int
 ) -> None:
     """Write the image as one file."""
     from concurrent.futures import ThreadPoolExecutor
@@ -220,7 +220,7 @@ async def make_image(
     step: InternalStep,
     names: Sequence[Reference] = (),
     ahead: PushAhead | None = None,
-) -> Made:
+) -> MadeImage:
     """Make the image that *output* describes; an index for several platforms or attestations.
 
     Args:
@@ -261,7 +261,7 @@ async def make_image(
     is_index = built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])
     _check_places(notes, built, is_index, step)
     if not is_index:
-        return Made(images[0].manifest, images[0].config.digest, date)
+        return MadeImage(images[0].manifest, images[0].config.digest, date)
     children = [image.manifest for image in images]
     if attested:
         if not oci_types:
@@ -271,12 +271,12 @@ async def make_image(
             )
         children += await _attestations(engine, output, built, images, names, step)
     media_type = OCI_INDEX if oci_types else DOCKER_INDEX
-    data = build_index(children, media_type, annotations=notes.of(Place.INDEX))
+    data = build_index(children, media_type, annotations=notes.of(AnnotationPlace.INDEX))
     digest = await asyncio.to_thread(engine.store.blobs.put, data)
     step.did(f"exporting manifest list {digest}")
     image_id = images[0].config.digest if len(images) == 1 else digest
-    index = Descriptor(media_type, digest, len(data), notes.of(Place.INDEX_DESCRIPTOR))
-    return Made(index, image_id, date)
+    index = Descriptor(media_type, digest, len(data), notes.of(AnnotationPlace.INDEX_DESCRIPTOR))
+    return MadeImage(index, image_id, date)
 
 
 def _check_places(
@@ -287,7 +287,9 @@ def _check_places(
     Raises:
         UsageError: one of the index [OUT-14].
     """
-    if not is_index and (notes.of(Place.INDEX) or notes.of(Place.INDEX_DESCRIPTOR)):
+    if not is_index and (
+        notes.of(AnnotationPlace.INDEX) or notes.of(AnnotationPlace.INDEX_DESCRIPTOR)
+    ):
         raise UsageError(
             "index annotations not supported for single platform export",
             hints=["annotate the manifest", "several platforms or attestations make an index"],
@@ -306,7 +308,7 @@ async def _attestations(
     engine: Engine,
     output: Output,
     built: Sequence[Built],
-    images: Sequence[Image],
+    images: Sequence[FinishedImage],
     names: Sequence[Reference],
     step: InternalStep,
 ) -> list[Descriptor]:
@@ -332,7 +334,7 @@ async def _attestations(
 async def keep_image(
     engine: Engine,
     output: Output,
-    made: Made,
+    made: MadeImage,
     names: Sequence[Reference],
     step: InternalStep,
     origin: Origin | None,

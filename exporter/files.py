@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pybuild.engine.progress import InternalStep
     from pybuild.executor.files import export
     from pybuild.executor.files.values import ExportTree
-    from pybuild.exporter.built import Made
+    from pybuild.exporter.built import MadeImage
     from pybuild.exporter.output import Output
     from pybuild.exporter.sink import Work
     from pybuild.model.reference import Reference
@@ -68,7 +68,7 @@ class LocalSink:
     async def image(
         self,
         output: Output,
-        made: Made,
+        made: MadeImage,
         names: Sequence[Reference],
         archive: Work,
         step: InternalStep,
@@ -86,7 +86,7 @@ class LocalSink:
             await asyncio.to_thread(write_oci_layout, *where, opened=make_output)
 
     async def _load(
-        self, output: Output, made: Made, names: Sequence[Reference], step: InternalStep
+        self, output: Output, made: MadeImage, names: Sequence[Reference], step: InternalStep
     ) -> None:
         """Give the image to a Docker engine [OUT-4]."""
         from pybuild.exporter.docker.address import address_of

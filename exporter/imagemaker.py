@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.records.layers import keep_layer, layer_facts
-from pybuild.exporter.annotations import Annotations, Place
+from pybuild.exporter.annotations import AnnotationPlace, Annotations
 from pybuild.exporter.layermaker import LayerMaker, made_at
 from pybuild.image.config import INLINE_CACHE, NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
@@ -33,7 +33,7 @@ REWRITTEN = "buildkit/rewritten-timestamp"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class FinishedImage:
     """One platform's finished image; its blobs are in the store."""
 
     manifest: Descriptor
@@ -66,7 +66,7 @@ class ImageMaker:
         self._oci_types = oci_types
         self._layers = LayerMaker(engine, compression, level, force=force, ahead=ahead)
 
-    async def make(self) -> Image:
+    async def make(self) -> FinishedImage:
         """Write the missing blobs and return the image."""
         lowered, deltas = self._built.lowered, self._built.snapshot.deltas
         base = lowered.base_layer_count
@@ -95,12 +95,12 @@ class ImageMaker:
             config_descriptor,
             [layer for _, layer in layers],
             media_type,
-            annotations=notes.of(Place.MANIFEST, platform),
+            annotations=notes.of(AnnotationPlace.MANIFEST, platform),
         )
         digest = await asyncio.to_thread(self._store.blobs.put, data)
-        beside = notes.of(Place.MANIFEST_DESCRIPTOR, platform)
+        beside = notes.of(AnnotationPlace.MANIFEST_DESCRIPTOR, platform)
         manifest = Descriptor(media_type, digest, len(data), beside, platform)
-        return Image(manifest, config_descriptor)
+        return FinishedImage(manifest, config_descriptor)
 
     def _inline(self, diff_ids: Sequence[Digest]) -> dict[str, str]:
         """Return the cache that the config carries, as its field [CCH-1]."""

@@ -10,7 +10,7 @@ from pybuild.frontend.words.environment import parse_epoch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
-from pybuild.model.text import split_csv
+from pybuild.model.text import split_csv, switch
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 
@@ -195,12 +195,7 @@ class Output:
         return compression_level(self.attrs, "output")
 
     def flag(self, name: str, default: bool = False) -> bool:
-        text = self.attrs.get(name)
-        if text is None:
-            return default
-        if text.lower() not in {"true", "false", "1", "0"}:
-            raise UsageError(f'output attribute {name}="{text}": expected true or false')
-        return text.lower() in {"true", "1"}
+        return switch(self.attrs, name, default, "output")
 
 
 def parse_output(text: str) -> Output:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pybuild.engine.progress import InternalStep
     from pybuild.executor.files.values import ExportTree
-    from pybuild.exporter.built import Made
+    from pybuild.exporter.built import MadeImage
     from pybuild.exporter.output import Output
     from pybuild.model.reference import Reference
 
@@ -40,7 +40,7 @@ class Sink(Protocol):
     async def image(
         self,
         output: Output,
-        made: Made,
+        made: MadeImage,
         names: Sequence[Reference],
         archive: Work,
         step: InternalStep,

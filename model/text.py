@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def split_csv(text: str) -> list[str]:
@@ -24,3 +24,19 @@ def join_csv(fields: Iterable[str]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="").writerow(list(fields))
     return out.getvalue()
+
+
+def switch(attrs: Mapping[str, str], name: str, default: bool, subject: str) -> bool:
+    """Return the value of an attribute of *subject* that is true or false.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = attrs.get(name)
+    if text is None:
+        return default
+    if text.lower() not in {"true", "false", "1", "0"}:
+        from pybuild.model.errors import UsageError
+
+        raise UsageError(f'{subject} attribute {name}="{text}": expected true or false')
+    return text.lower() in {"true", "1"}

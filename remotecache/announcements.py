@@ -19,7 +19,7 @@ _TITLE = "carrying to the cache"
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class Announcement:
     """A vertex that is done, and not announced yet.
 
     Attributes:
@@ -43,18 +43,21 @@ class Announcements:
     def __init__(self, clock: Clock, carried: Callable[[Digest], int | None]) -> None:
         self._clock = clock
         self._carried = carried
-        self._held: list[Held] = []
+        self._held: list[Announcement] = []
 
     def hold(self, vertex: Vertex, event: Event, emit: Emit) -> None:
         """Take an event that is to be announced; the `Announce` of a build that is carried."""
-        self._held.append(Held(vertex, event, emit))
+        self._held.append(Announcement(vertex, event, emit))
 
-    def unseen(self) -> list[Held]:
+    def unseen(self) -> list[Announcement]:
         """Return the vertices that are not looked up yet; only a look begun after this shows them."""
         return [held for held in self._held if held.key is None]
 
     def sort(
-        self, looked_for: Iterable[Held], known: Iterable[Known], carried: Collection[Digest]
+        self,
+        looked_for: Iterable[Announcement],
+        known: Iterable[Known],
+        carried: Collection[Digest],
     ) -> None:
         """Note the vertices whose keys are *carried*, and announce the rest."""
         for held in looked_for:
@@ -80,11 +83,11 @@ class Announcements:
         for held in list(self._held):
             self._announce(held)
 
-    def _announce(self, held: Held) -> None:
+    def _announce(self, held: Announcement) -> None:
         self._held.remove(held)
         held.emit(held.event)
 
-    def _tell(self, held: Held, size: int, *, done: bool) -> None:
+    def _tell(self, held: Announcement, size: int, *, done: bool) -> None:
         event = VertexProgress(
             vertex=held.vertex.digest,
             id=_TITLE,

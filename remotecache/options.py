@@ -12,6 +12,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.model.text import switch
 from pybuild.remotecache.places.s3options import SOURCE, TARGET, S3Place, s3_place
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
@@ -127,8 +128,8 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         raise UsageError(f'unknown cache exporter: "{kind}"', hints=[hint])
     if strict:
         _check(f"cache-to type={kind}", attrs, _TO[kind])
-    oci_types = _flag(attrs, "oci-mediatypes", True)
-    image_manifest = _flag(attrs, "image-manifest", oci_types)
+    oci_types = switch(attrs, "oci-mediatypes", True, "cache")
+    image_manifest = switch(attrs, "image-manifest", oci_types, "cache")
     if image_manifest and not oci_types:
         raise UsageError(
             "invalid configuration for remote cache, OCI mediatypes are required for"
@@ -155,9 +156,9 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         oci_types=oci_types,
         compression=compression,
         level=_level(attrs),
-        force_compression=_flag(attrs, "force-compression", False),
-        ignore_error=_flag(attrs, "ignore-error", False),
-        merge=_flag(attrs, "merge", mode == "max"),
+        force_compression=switch(attrs, "force-compression", False, "cache"),
+        ignore_error=switch(attrs, "ignore-error", False, "cache"),
+        merge=switch(attrs, "merge", mode == "max", "cache"),
         retention=_retention(attrs),
         attrs=dict(attrs),
     )
@@ -260,15 +261,6 @@ def _reference(attrs: Mapping[str, str], role: str) -> Reference:
     if role == "exporter" and reference.digest is not None:
         raise UsageError(f'registry cache exporter: "{text}": a name to push to has no digest')
     return reference
-
-
-def _flag(attrs: Mapping[str, str], name: str, default: bool) -> bool:
-    text = attrs.get(name)
-    if text is None:
-        return default
-    if text.lower() not in {"true", "false", "1", "0"}:
-        raise UsageError(f'cache attribute {name}="{text}": expected true or false')
-    return text.lower() in {"true", "1"}
 
 
 def _retention(attrs: Mapping[str, str]) -> Retention:

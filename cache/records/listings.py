@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_MAX_BYTES = 64 << 20
-_MAX_LISTING_BYTES = 4 << 20
+MAX_BYTES = 64 << 20
+MAX_LISTING_BYTES = 4 << 20
 _MAX_INFLATED = 256 << 20
 _BUSY_S = 5
 # After so many faults a process does without.
@@ -59,7 +59,7 @@ class Listings:
         def add(cache: Any) -> None:
             if str(content) not in cache:
                 value = _packed(listing)
-                if len(value) <= _MAX_LISTING_BYTES:
+                if len(value) <= MAX_LISTING_BYTES:
                     self._disk.gate("sqlite")
                     cache.add(str(content), value)
 
@@ -98,7 +98,7 @@ class Listings:
                 if not os.path.isdir(self._folder):
                     with suppress(FileExistsError):
                         self._disk.mkdir(self._folder)
-                self._cache = open_cache(self._folder, _BUSY_S, _MAX_BYTES)
+                self._cache = open_cache(self._folder, _BUSY_S, MAX_BYTES)
             return self._cache
 
 

@@ -38,7 +38,7 @@ from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance
-from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.attest.sources import UsedSources
 from pybuild.exporter.built import Built
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
@@ -380,7 +380,7 @@ class Build:
             Solve(request=frontend_request, results=_by_id(references), lookups=lookups)
         )
         if not self.request.Frontend:  # the client may hand in again what it gets
-            document = frontend_request.document(Sources())
+            document = frontend_request.document(UsedSources())
             for reference in references:
                 definition = await scope.in_thread(reference.definition)
                 if definition is not None:

@@ -18,7 +18,7 @@ from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
 from pybuild.executor.workers.job import WorkerModule, job
-from pybuild.exporter.built import Exported, Made
+from pybuild.exporter.built import Exported, MadeImage
 from pybuild.exporter.check import check_names
 from pybuild.exporter.output import Output
 from pybuild.exporter.pipe import Piped
@@ -96,7 +96,7 @@ class SessionSink:
     async def image(
         self,
         output: Output,
-        made: Made,
+        made: MadeImage,
         names: Sequence[Reference],
         archive: Work,
         step: InternalStep,
@@ -187,7 +187,7 @@ def _depth(blob: Descriptor) -> int:
     return 1 if blob.media_type in MANIFEST_TYPES else 0
 
 
-def _facts(made: Made, metadata: Mapping[str, Any]) -> dict[str, str]:
+def _facts(made: MadeImage, metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the facts of an image in the protocol's words."""
     facts = {key: str(value) for key, value in metadata.items()}
     document = json.dumps(made.dated.to_json(), separators=(",", ":")).encode()

@@ -154,11 +154,11 @@ class Mounts:
         while self._works:
             overlay.remove_work(self._works.pop())
 
-    def ledger(self, lowers: Sequence[str]) -> ownership.Ledger | None:
+    def ledger(self, lowers: Sequence[str]) -> ownership.OwnershipNotes | None:
         """Return the notes about the files of a tree; None where nothing needs notes."""
         if not (isolation.in_zygote() and isolation.uses_userxattr()):
             return None
-        return ownership.Ledger(lowers, notes_owners=isolation.records())
+        return ownership.OwnershipNotes(lowers, notes_owners=isolation.records())
 
     def overlay(
         self, lowers: Sequence[str], upper: str | None = None, work: str | None = None

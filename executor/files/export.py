@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pybuild.executor.zygote.copied.views import view
-from pybuild.image.layer.ownership import Ledger
+from pybuild.image.layer.ownership import OwnershipNotes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def _refuse_overlap(trees: Sequence[ExportTree]) -> None:
                 )
 
 
-def _ledger(tree: ExportTree) -> Ledger | None:
+def _ledger(tree: ExportTree) -> OwnershipNotes | None:
     """Return the notes about a tree's files; only in a user namespace may there be any."""
-    return Ledger(tree.lowers) if tree.userxattr else None
+    return OwnershipNotes(tree.lowers) if tree.userxattr else None
 
 
 def _mount(tree: ExportTree) -> str:

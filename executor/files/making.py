@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.owners import Ids
     from pybuild.executor.files.tree import Tree, TreePlace
-    from pybuild.image.layer.ownership import Ledger
+    from pybuild.image.layer.ownership import OwnershipNotes
 
 
 class Maker:
@@ -78,7 +78,9 @@ class Maker:
                     )
 
 
-def give(path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: Ledger | None) -> None:
+def give(
+    path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: OwnershipNotes | None
+) -> None:
     """Change the owner of *fd*, or of *name* in it; with a ledger, note it.
 
     Raises:
@@ -101,7 +103,7 @@ def give(path: str, fd: int, owner: Ids, name: str | None = None, *, ledger: Led
         ) from error
 
 
-def make_node(fd: int, name: str, mode: int, device: int, *, ledger: Ledger | None) -> None:
+def make_node(fd: int, name: str, mode: int, device: int, *, ledger: OwnershipNotes | None) -> None:
     """Make a device or FIFO; with a ledger, a device is a file that stands for one."""
     if ledger is not None and (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):
         ownership.make_node(fd, name, mode, device)

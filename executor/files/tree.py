@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from pybuild.image.layer.ownership import Ledger
+    from pybuild.image.layer.ownership import OwnershipNotes
     from pybuild.model.patterns import PatternMatcher
 
 MAX_LINKS = 255
@@ -130,7 +130,7 @@ class Tree:
         exclude: Sequence[str] = (),
         *,
         is_local: bool = False,
-        ledger: Ledger | None = None,
+        ledger: OwnershipNotes | None = None,
         git_modes: bool = False,
     ) -> None:
         """Take over *fd*."""
@@ -155,7 +155,7 @@ class Tree:
         exclude: Sequence[str] = (),
         *,
         is_local: bool = False,
-        ledger: Ledger | None = None,
+        ledger: OwnershipNotes | None = None,
         git_modes: bool = False,
     ) -> Tree:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

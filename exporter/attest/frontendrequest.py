@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.attest.sources import UsedSources
 from pybuild.frontend.giturl import parse_git_url
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
@@ -34,7 +34,7 @@ class FrontendRequest:
     def __bool__(self) -> bool:
         return bool(self.frontend or self.args or self.inputs)
 
-    def document(self, sources: Sources) -> dict[str, Any]:
+    def document(self, sources: UsedSources) -> dict[str, Any]:
         """Return ``configSource`` and ``request`` of it."""
         args = filter_args(self.args)
         config = _config_source(args, sources)
@@ -61,7 +61,7 @@ def filter_args(given: Mapping[str, str]) -> dict[str, str]:
     return args
 
 
-def _config_source(args: dict[str, str], sources: Sources) -> dict[str, Any]:
+def _config_source(args: dict[str, str], sources: UsedSources) -> dict[str, Any]:
     """Take the Dockerfile's origin out of *args*."""
     config: dict[str, Any] = {}
     key = args.get("contextkey") or ("input:context" if "input:context" in args else _CONTEXT)

@@ -9,7 +9,7 @@ from typing import Any
 from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.exporter.attest.frontendrequest import scrubbed, take_vcs
 from pybuild.exporter.attest.options import V02, Provenance
-from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.attest.sources import UsedSources
 from pybuild.image.config import format_time
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
@@ -39,7 +39,7 @@ class Facts:
     """
 
     document: dict[str, Any]
-    sources: Sources
+    sources: UsedSources
     definition: DescribedSteps | None = None
     layers: Mapping[str, Any] = field(default_factory=dict[str, Any])
     platform: Platform
@@ -161,7 +161,7 @@ def _v02(full: dict[str, Any]) -> dict[str, Any]:
     return predicate_v02
 
 
-def _incomplete(sources: Sources) -> UserError:
+def _incomplete(sources: UsedSources) -> UserError:
     names = ", ".join(sorted(sources.locals)) or "an upload"
     return UserError(
         f"provenance materials are incomplete: {names} of the client cannot be recorded",

@@ -27,7 +27,7 @@ from pybuild.model.secrets import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class UsedImage:
     """An image by its requested name, and its manifest; *local*: of a layout."""
 
     reference: Reference
@@ -53,7 +53,7 @@ class Pins(Protocol):
 
 
 @dataclass(slots=True)
-class Sources:
+class UsedSources:
     """The sources of one result.
 
     Attributes:
@@ -63,7 +63,7 @@ class Sources:
         incomplete: a source was used that has no place here, such as a client's upload.
     """
 
-    images: list[Image] = field(default_factory=list[Image])
+    images: list[UsedImage] = field(default_factory=list[UsedImage])
     git: dict[str, str] = field(default_factory=dict[str, str])
     http: dict[str, str] = field(default_factory=dict[str, str])
     locals: set[str] = field(default_factory=set[str])
@@ -77,7 +77,7 @@ class Sources:
         """Whether `materials` names everything: directories of the client have no name."""
         return not (self.incomplete or self.locals)
 
-    def merge(self, other: Sources) -> None:
+    def merge(self, other: UsedSources) -> None:
         """Add the sources of *other*."""
         for image in other.images:
             if image not in self.images:
@@ -105,7 +105,7 @@ class Sources:
             materials.append({"uri": url, "digest": {"sha256": sha256}})
         return materials
 
-    def _named(self) -> Iterable[Image]:
+    def _named(self) -> Iterable[UsedImage]:
         """Leave out images known by digest alone where the same is there by the name it came by."""
         requested = {
             (image.reference.repository, image.reference.tag or "latest", image.platform)
@@ -144,21 +144,21 @@ def _material(uri: str, digest: Digest) -> dict[str, Any]:
 
 
 async def sources_of(
-    targets: Iterable[Vertex], pins: Pins, images: Iterable[Image] = ()
-) -> Sources:
+    targets: Iterable[Vertex], pins: Pins, images: Iterable[UsedImage] = ()
+) -> UsedSources:
     """Return the sources that the graphs below *targets* use.
 
     Args:
         images: those that a frontend has resolved, under the names that it used.
     """
-    sources = Sources(images=list(dict.fromkeys(images)))
+    sources = UsedSources(images=list(dict.fromkeys(images)))
     known = {(image.reference.repository, image.digest) for image in sources.images}
     layouts = {image.digest for image in sources.images if image.local}
     for vertex in walk(*targets):
         match vertex.op:
             case ImageSource(digest=digest, reference=reference, platform=platform):
                 if (reference.repository, digest) not in known:
-                    sources.images.append(Image(reference, platform, digest))
+                    sources.images.append(UsedImage(reference, platform, digest))
             case OciLayoutSource(digest=digest):
                 sources.incomplete |= digest not in layouts
             case LocalSource() as op:
@@ -179,7 +179,7 @@ async def sources_of(
     return sources
 
 
-def _given(op: ExecOp, sources: Sources) -> None:
+def _given(op: ExecOp, sources: UsedSources) -> None:
     kinds: Mapping[MountType, dict[str, bool]] = {
         MountType.SECRET: sources.secrets,
         MountType.SSH: sources.ssh,

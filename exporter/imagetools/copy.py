@@ -10,7 +10,7 @@ from dataclasses import field
 from functools import partial
 
 from pybuild.cache.store import Store
-from pybuild.exporter.imagetools.place import Place, Progress
+from pybuild.exporter.imagetools.place import ImagePlace, Progress
 from pybuild.image.manifest import MAX_DEPTH, Manifest, is_foreign, parse_manifest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
@@ -32,7 +32,7 @@ class Plan:
     )
 
 
-async def survey(source: Place, root: Descriptor, data: bytes) -> Plan:
+async def survey(source: ImagePlace, root: Descriptor, data: bytes) -> Plan:
     """Return the parts of *root*; its layers are not looked at.
 
     Raises:
@@ -44,7 +44,7 @@ async def survey(source: Place, root: Descriptor, data: bytes) -> Plan:
 
 
 async def _survey(
-    source: Place, descriptor: Descriptor, data: bytes, plan: Plan, depth: int
+    source: ImagePlace, descriptor: Descriptor, data: bytes, plan: Plan, depth: int
 ) -> None:
     if depth == 0:
         raise EnvironmentFault(f"{source.name}: indexes are nested more than {MAX_DEPTH} deep")
@@ -64,8 +64,8 @@ async def _survey(
 
 
 async def copy_image(
-    source: Place,
-    targets: Sequence[Place],
+    source: ImagePlace,
+    targets: Sequence[ImagePlace],
     store: Store,
     progress: Progress,
     *,
@@ -96,7 +96,7 @@ async def copy_image(
 
 
 async def _copy_referrers(
-    source: Place, targets: Sequence[Place], store: Store, progress: Progress, plan: Plan
+    source: ImagePlace, targets: Sequence[ImagePlace], store: Store, progress: Progress, plan: Plan
 ) -> None:
     """Have all that refers to the documents of *plan* at *targets*; each after its subject."""
     known = set(plan.documents)
@@ -118,7 +118,7 @@ async def _copy_referrers(
 
 
 async def copy_parts(
-    source: Place, target: Place, plan: Plan, store: Store, progress: Progress
+    source: ImagePlace, target: ImagePlace, plan: Plan, store: Store, progress: Progress
 ) -> None:
     """Have all of *plan* but the last document at *target*, named by digests only."""
     near = [source.repository] if source.repository else []
@@ -133,7 +133,7 @@ async def copy_parts(
 
 
 async def _only(
-    source: Place, root: Descriptor, data: bytes, platform: Platform
+    source: ImagePlace, root: Descriptor, data: bytes, platform: Platform
 ) -> tuple[Descriptor, bytes]:
     document = parse_manifest(data, root.media_type)
     if isinstance(document, Manifest):

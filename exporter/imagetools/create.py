@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild.exporter.annotations import Annotations, Place
+from pybuild.exporter.annotations import AnnotationPlace, Annotations
 from pybuild.exporter.imagetools.copy import Plan, survey
-from pybuild.exporter.imagetools.place import Place as ImagePlace
+from pybuild.exporter.imagetools.place import ImagePlace
 from pybuild.image.attestation import REFERENCE_DIGEST
 from pybuild.image.manifest import Index, Manifest, build_index, parse_config, parse_manifest
 from pybuild.model.dataclass import dataclass
@@ -33,7 +33,7 @@ class IndexPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CreatedIndex:
     """The index, or the one document that is copied as it is, and its parts."""
 
     descriptor: Descriptor
@@ -68,7 +68,7 @@ async def make(
     *,
     platforms: Sequence[Platform] = (),
     prefer_index: bool = True,
-) -> Made:
+) -> CreatedIndex:
     """Join *sources* in their order; an entry for a platform replaces an earlier one for it.
 
     Args:
@@ -80,7 +80,7 @@ async def make(
         UsageError: an annotation that would change an image. UserError: nothing is left.
     """
     for item in notes.items:
-        if item.place is Place.MANIFEST:
+        if item.place is AnnotationPlace.MANIFEST:
             raise UsageError(
                 f"annotation {item.key}: an image that exists cannot be changed",
                 hints=["annotate the index, or the manifest-descriptor"],
@@ -90,18 +90,18 @@ async def make(
         root, data, parts = surveyed[0]
         if root.media_type in INDEX_TYPES or not prefer_index:
             plain = replace(root, annotations={})
-            return Made(plain, data, tuple(parts))
+            return CreatedIndex(plain, data, tuple(parts))
     parts = _chosen(_joined([part for _, _, parts in surveyed for part in parts]), platforms)
     if not parts:
         raise UserError("no image for these platforms")
     entries = [_annotated(part.entry, notes) for part in parts]
     only_docker = all("docker" in entry.media_type for entry in entries) and not notes.items
     media_type = DOCKER_INDEX if only_docker else OCI_INDEX
-    data = build_index(entries, media_type, annotations=notes.of(Place.INDEX))
+    data = build_index(entries, media_type, annotations=notes.of(AnnotationPlace.INDEX))
     descriptor = Descriptor(
-        media_type, Digest.of(data), len(data), notes.of(Place.INDEX_DESCRIPTOR)
+        media_type, Digest.of(data), len(data), notes.of(AnnotationPlace.INDEX_DESCRIPTOR)
     )
-    return Made(descriptor, data, tuple(parts))
+    return CreatedIndex(descriptor, data, tuple(parts))
 
 
 def _joined(parts: Sequence[IndexPart]) -> list[IndexPart]:
@@ -139,5 +139,5 @@ def _is_about(entry: Descriptor) -> str:
 def _annotated(entry: Descriptor, notes: Annotations) -> Descriptor:
     if entry.media_type not in MANIFEST_TYPES or _is_about(entry):
         return entry
-    more = notes.of(Place.MANIFEST_DESCRIPTOR, entry.platform)
+    more = notes.of(AnnotationPlace.MANIFEST_DESCRIPTOR, entry.platform)
     return replace(entry, annotations={**entry.annotations, **more}) if more else entry

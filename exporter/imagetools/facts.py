@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pybuild.exporter.imagetools.place import Place
+from pybuild.exporter.imagetools.place import ImagePlace
 from pybuild.image.attestation import PREDICATE_TYPE, REFERENCE_DIGEST, SPDX
 from pybuild.image.manifest import Index, Manifest, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
@@ -14,7 +14,7 @@ from pybuild.model.errors import EnvironmentFault
 _PROVENANCE = "https://slsa.dev/provenance/"
 
 
-async def facts(place: Place) -> dict[str, Any]:
+async def facts(place: ImagePlace) -> dict[str, Any]:
     """Return ``name``, ``manifest``, ``image``, ``provenance`` and ``sbom``.
 
     The last three are those of the only image, or objects of them by platform.
@@ -53,7 +53,7 @@ def _lone(values: dict[str, Any]) -> Any:
 
 
 async def _attested(
-    place: Place, manifest: Manifest, platform: str, attested: dict[str, dict[str, Any]]
+    place: ImagePlace, manifest: Manifest, platform: str, attested: dict[str, dict[str, Any]]
 ) -> None:
     for layer in manifest.layers:
         kind = layer.annotations.get(PREDICATE_TYPE, "")
@@ -63,7 +63,7 @@ async def _attested(
             attested["sbom"].setdefault(platform, {})["SPDX"] = await _predicate(place, layer)
 
 
-async def _predicate(place: Place, layer: Descriptor) -> Any:
+async def _predicate(place: ImagePlace, layer: Descriptor) -> Any:
     try:
         statement = json.loads(await place.document(layer))
         return statement["predicate"]

@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 Fetch = Callable[[], Awaitable[None]]
 
 
-class Place(Protocol):
+class ImagePlace(Protocol):
     """One image's place. *name* is how people call it; *repository* is ``host/path``, or empty."""
 
     @property
@@ -76,7 +76,7 @@ class Place(Protocol):
         ...
 
 
-def place_of(text: str, client: Client) -> Place:
+def place_of(text: str, client: Client) -> ImagePlace:
     """Read ``NAME`` or ``oci-layout://DIR[:TAG][@DIGEST]``.
 
     Raises:

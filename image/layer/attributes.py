@@ -27,7 +27,7 @@ class Attributes:
     def __init__(self, *, userxattr: bool, record_owners: bool) -> None:
         self._own = overlayfs.namespace(userxattr)
         self._in_userns = userxattr
-        self._ledger = ownership.Ledger(notes_owners=record_owners) if userxattr else None
+        self._ledger = ownership.OwnershipNotes(notes_owners=record_owners) if userxattr else None
 
     def finish(self, root_dir: str) -> None:
         """Write down what the files of the delta cannot carry."""

@@ -24,7 +24,7 @@ _ZSTD_WINDOW = 1 << 27
 _ZSTD_FEED = 2048
 
 
-class Digested:
+class DigestedFile:
     """A file that is written to, with the digest and size of what was."""
 
     def __init__(self, out: BinaryIO) -> None:

@@ -16,7 +16,7 @@ import os
 import time
 
 from pybuild.image.layer import tarformat
-from pybuild.image.layer.compression import Digested
+from pybuild.image.layer.compression import DigestedFile
 from pybuild.image.layer.faults import refuse
 from pybuild.image.layer.gzipblocks import gzip_member
 from pybuild.image.layer.orders import LayerBlob
@@ -73,7 +73,7 @@ class _Packer:
     """One blob in the making."""
 
     def __init__(self, out: BinaryIO, level: int | None, progress: Callable[[int], None]) -> None:
-        self._out = Digested(out)
+        self._out = DigestedFile(out)
         self._level = level
         self._progress = progress
         self._inner = hashlib.sha256()

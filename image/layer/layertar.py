@@ -51,7 +51,7 @@ def write_layer(
     """
     walk = _Walk(out, overlayfs.namespace(userxattr), delta=True, clamp=clamp_mtime)
     if userxattr:
-        walk.ledger = ownership.Ledger([root_dir])
+        walk.ledger = ownership.OwnershipNotes([root_dir])
     walk.run(root_dir)
     walk.end()
 
@@ -61,7 +61,7 @@ def write_trees(
     out: Chunker,
     *,
     userxattr: bool,
-    ledgers: dict[str, ownership.Ledger] | None = None,
+    ledgers: dict[str, ownership.OwnershipNotes] | None = None,
 ) -> None:
     """Write a plain tar of finished trees: no whiteouts, no markers.
 
@@ -75,7 +75,7 @@ def write_trees(
     walk = _Walk(out, overlayfs.namespace(userxattr), delta=False)
     for prefix, root_dir, mtime in roots:
         if userxattr:
-            walk.ledger = (ledgers or {}).get(prefix) or ownership.Ledger()
+            walk.ledger = (ledgers or {}).get(prefix) or ownership.OwnershipNotes()
         walk.run(root_dir, os.fsencode(prefix), mtime)
     walk.end()
 
@@ -137,7 +137,7 @@ class _Walk:
         self._clamp = clamp
         self._mtime: int | None = None
         self._delta = delta
-        self.ledger: ownership.Ledger | None = None
+        self.ledger: ownership.OwnershipNotes | None = None
         """The notes about the tree; only in a user namespace may there be any."""
         self._noted = False  # whether deletions may be files with a note
         self._links: dict[tuple[int, int], bytes] = {}

@@ -180,7 +180,7 @@ def amended(
     return os.stat_result(fields, more)
 
 
-class Ledger:
+class OwnershipNotes:
     """The notes about the files of some deltas, as one view of them.
 
     Attributes:

@@ -12,7 +12,7 @@ import stat
 from pybuild.image.layer import confined
 from pybuild.image.layer.faults import MOST_PATH_BYTES, reject, shown, too_deep
 from pybuild.image.layer.layertar import write_trees
-from pybuild.image.layer.ownership import Ledger
+from pybuild.image.layer.ownership import OwnershipNotes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def trees_tar(
     out: Chunker,
     *,
     userxattr: bool = False,
-    ledgers: dict[str, Ledger] | None = None,
+    ledgers: dict[str, OwnershipNotes] | None = None,
 ) -> None:
     """Write a plain, sorted tar of trees, owners as in the image [OUT-6].
 
@@ -70,7 +70,7 @@ def copy_tree(
     dest_dir: str,
     *,
     epoch: int | None = None,
-    ledger: Ledger | None = None,
+    ledger: OwnershipNotes | None = None,
     replaces: bool = False,
 ) -> None:
     """Copy a tree into the directory *dest_dir*, made if it is missing [OUT-16].
@@ -115,7 +115,7 @@ def _keep_only(fd: int, names: Iterable[bytes]) -> None:
 
 
 class _Copy:
-    def __init__(self, epoch: int | None, ledger: Ledger | None, replaces: bool) -> None:
+    def __init__(self, epoch: int | None, ledger: OwnershipNotes | None, replaces: bool) -> None:
         self._ledger = ledger
         self._replaces = replaces
         self._fixed = None if epoch is None else epoch * 1_000_000_000

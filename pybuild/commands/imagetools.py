@@ -16,9 +16,9 @@ from pybuild.commands.registryclient import with_client
 from pybuild.exporter.annotations import attributes_of, from_attributes
 from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.imagetools.copy import copy_image, copy_parts, survey
-from pybuild.exporter.imagetools.create import Made, make
+from pybuild.exporter.imagetools.create import CreatedIndex, make
 from pybuild.exporter.imagetools.facts import facts
-from pybuild.exporter.imagetools.place import Place, place_of
+from pybuild.exporter.imagetools.place import ImagePlace, place_of
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
@@ -75,12 +75,12 @@ def _plain(value: object) -> str:
     return str(value) if isinstance(value, str | int) else json.dumps(value, indent=2)
 
 
-async def _looked(text: str, client: Client) -> tuple[Place, Descriptor, bytes]:
+async def _looked(text: str, client: Client) -> tuple[ImagePlace, Descriptor, bytes]:
     place = place_of(text, client)
     return (place, *await place.root())
 
 
-def _shown(place: Place, root: Descriptor, data: bytes) -> str:
+def _shown(place: ImagePlace, root: Descriptor, data: bytes) -> str:
     lines = [
         f"Name:      {place.name}",
         f"MediaType: {root.media_type}",
@@ -104,7 +104,7 @@ def _shown(place: Place, root: Descriptor, data: bytes) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, list[Referrer]]]:
+async def _referring(text: str, client: Client) -> tuple[ImagePlace, dict[Digest, list[Referrer]]]:
     """The referrers of an image or of a part of it, by subject."""
     place = place_of(text, client)
     plan = await survey(place, *await place.root())
@@ -115,7 +115,7 @@ async def _referring(text: str, client: Client) -> tuple[Place, dict[Digest, lis
     }
 
 
-def _shown_referrers(listed: tuple[Place, dict[Digest, list[Referrer]]], form: str) -> str:
+def _shown_referrers(listed: tuple[ImagePlace, dict[Digest, list[Referrer]]], form: str) -> str:
     place, by_subject = listed
     if form == "json":
         body = {
@@ -153,7 +153,7 @@ def _create(parsed: Parsed, words: list[str]) -> int:
     if not texts:
         raise UsageError("no sources specified")
 
-    async def work(client: Client) -> Made:
+    async def work(client: Client) -> CreatedIndex:
         sources = [place_of(text, client) for text in texts]
         made = await make(sources, notes, platforms=platforms, prefer_index=prefer_index)
         if not is_dry:
@@ -172,7 +172,7 @@ def _create(parsed: Parsed, words: list[str]) -> int:
     return 0
 
 
-async def _put(made: Made, target: Place, store: Store) -> None:
+async def _put(made: CreatedIndex, target: ImagePlace, store: Store) -> None:
     for part in made.parts:
         await copy_parts(part.source, target, part.plan, store, _no_progress)
         for descriptor, data in list(part.plan.documents.values())[-1:]:
@@ -258,7 +258,7 @@ def _from_files(files: list[str], names: list[str]) -> list[str]:
     return sources
 
 
-def _write_metadata(file: str, made: Made, names: list[str]) -> None:
+def _write_metadata(file: str, made: CreatedIndex, names: list[str]) -> None:
     if file:
         body = {
             "containerimage.descriptor": made.descriptor.to_json(),

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
+from pybuild.model.text import switch
 
 SOURCE = frozenset(
     ("bucket", "region", "name", "prefix", "manifests_prefix", "blobs_prefix", "endpoint_url")
@@ -73,7 +74,8 @@ def s3_place(attrs: Mapping[str, str], role: str) -> S3Place:
         manifests_prefix=attrs.get("manifests_prefix", "manifests/"),
         blobs_prefix=attrs.get("blobs_prefix", "blobs/"),
         endpoint_url=endpoint,
-        path_style=_flag(attrs, "use_path_style"),
+        path_style=bool(attrs.get("use_path_style"))
+        and switch(attrs, "use_path_style", False, "cache"),
         access_key_id=key,
         secret_access_key=secret,
         session_token=attrs.get("session_token", ""),
@@ -115,13 +117,6 @@ def attrs_of_url(url: str) -> dict[str, str]:
     if "endpoint_url" in attrs:
         attrs.setdefault("use_path_style", "true")
     return attrs
-
-
-def _flag(attrs: Mapping[str, str], name: str) -> bool:
-    text = attrs.get(name, "").lower()
-    if text not in {"", "true", "false", "1", "0"}:
-        raise UsageError(f'cache attribute {name}="{text}": expected true or false')
-    return text in {"true", "1"}
 
 
 def _number(attrs: Mapping[str, str], name: str, default: int) -> int:

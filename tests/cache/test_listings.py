@@ -59,7 +59,7 @@ def test_another_process_reads_it(root: Path, clock: FakeClock) -> None:
 
 
 def test_those_stored_first_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES", 400_000)
+    monkeypatch.setattr(module, "MAX_BYTES", 400_000)
     digests = [Digest.of(b"%d" % n) for n in range(20)]
     for n, digest in enumerate(digests):
         store.listings.add(digest, noise(1000, n))
@@ -72,7 +72,7 @@ def test_those_stored_first_go_first(store: Store, monkeypatch: pytest.MonkeyPat
 def test_a_list_that_would_fill_it_is_not_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_LISTING_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_LISTING_BYTES", 1000)
     store.listings.add(CONTENT, noise(1000))
     assert store.listings.get(CONTENT) is None
 
@@ -126,7 +126,7 @@ def test_a_planted_pickle_in_a_file_is_not_read(store: Store, root: Path, tmp_pa
 def test_a_planted_file_name_is_neither_read_nor_deleted(
     store: Store, root: Path, tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MAX_BYTES", 100_000)
+    monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     secret = tmp_path / "secret"
     secret.write_text("{}")
     store.listings.add(CONTENT, LISTING)

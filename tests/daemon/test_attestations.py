@@ -17,7 +17,7 @@ from pybuild.daemon.frontend.results import Result, read_result
 from pybuild.exporter.attest.attestation import About
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.machine import read_machine
-from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.attest.sources import UsedSources
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import FileOp, Mkfile, ScratchSource, Vertex
 from pybuild.model.snapshot import Snapshot
@@ -59,11 +59,11 @@ def test_an_attestation_without_a_tree_or_a_path_is_refused() -> None:
 def test_a_definition_is_known_by_who_made_it_while_that_build_runs() -> None:
     producers = Producers()
     definition, other = write(_vertex("/a")), write(_vertex("/b"))
-    document = FrontendRequest(frontend="f", args={"target": "t"}).document(Sources())
+    document = FrontendRequest(frontend="f", args={"target": "t"}).document(UsedSources())
     rooted: dict[str, Any] = {**document, "request": {**document["request"], "root": document}}
     producers.add(definition, "one", rooted)
     assert producers.of_inputs({"in": definition, "else": other}) == {"in": document}
-    producers.add(definition, "two", FrontendRequest(frontend="g").document(Sources()))
+    producers.add(definition, "two", FrontendRequest(frontend="g").document(UsedSources()))
     assert producers.find(definition) is None, "it can be of either"
     producers.forget("two")
     assert producers.find(definition) == document

@@ -20,7 +20,7 @@ from pybuild.daemon.builds.trees import ClientTrees, NoDirectory
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
-from pybuild.exporter.built import Made
+from pybuild.exporter.built import MadeImage
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
@@ -184,7 +184,7 @@ async def no_archive(_out: object) -> None:
 
 def test_an_image_goes_to_a_store_of_the_client_once(tmp_path: Path) -> None:
     async def work(session: Session, store: Store) -> None:
-        made = Made(descriptor=image(store), image_id=ABSENT)
+        made = MadeImage(descriptor=image(store), image_id=ABSENT)
         for _ in range(2):
             shown = Shown()
             await sink(session, store).image(OUTPUT, made, (), cast(Any, no_archive), shown.step)
@@ -198,7 +198,7 @@ def test_an_image_goes_to_a_store_of_the_client_once(tmp_path: Path) -> None:
 
 def test_a_client_without_a_store_is_told(tmp_path: Path) -> None:
     async def work(session: Session, store: Store) -> None:
-        made = Made(descriptor=image(store), image_id=ABSENT)
+        made = MadeImage(descriptor=image(store), image_id=ABSENT)
         with pytest.raises(UserError, match="exporter oci with tar=false: the client offers no"):
             await sink(session, store).image(OUTPUT, made, (), cast(Any, no_archive), Shown().step)
 

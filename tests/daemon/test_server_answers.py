@@ -26,7 +26,7 @@ from pybuild.daemon.control.workers import PROTOCOL_VERSION, platform_message, v
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
 from pybuild.daemon.session.verdicts import SourceRefused
-from pybuild.exporter.built import Exported, Made
+from pybuild.exporter.built import Exported, MadeImage
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
 from pybuild.model.errors import UsageError, UserError
@@ -95,7 +95,7 @@ def test_the_time_of_a_build_is_that_of_its_images(
 def test_an_answer_has_the_facts_of_its_images() -> None:
     assert response_of([]) == response_of([Exported()]) == {}
     descriptor = Descriptor(OCI_MANIFEST, V, 5)
-    made = Made(descriptor=descriptor, image_id=W)
+    made = MadeImage(descriptor=descriptor, image_id=W)
     facts = response_of([Exported(made=made, metadata={"image.name": "a", "n": 3}), Exported()])
     document = json.loads(base64.b64decode(facts.pop("containerimage.descriptor")))
     assert document == {"mediaType": OCI_MANIFEST, "digest": V, "size": 5}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.exporter.annotations import Place, attributes_of, from_attributes
+from pybuild.exporter.annotations import AnnotationPlace, attributes_of, from_attributes
 from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 
@@ -21,16 +21,16 @@ def test_flags_and_attributes_say_the_same() -> None:
         "annotation-manifest[linux/arm64].a": "5",
     }
     notes = from_attributes(attrs)
-    assert notes.of(Place.MANIFEST, AMD64) == {"a": "1"}
-    assert notes.of(Place.MANIFEST, ARM64) == {"a": "5"}
-    assert notes.of(Place.INDEX) == {"b": "2:3=4"}
-    assert notes.of(Place.MANIFEST_DESCRIPTOR, AMD64) == {"b": "2:3=4"}
+    assert notes.of(AnnotationPlace.MANIFEST, AMD64) == {"a": "1"}
+    assert notes.of(AnnotationPlace.MANIFEST, ARM64) == {"a": "5"}
+    assert notes.of(AnnotationPlace.INDEX) == {"b": "2:3=4"}
+    assert notes.of(AnnotationPlace.MANIFEST_DESCRIPTOR, AMD64) == {"b": "2:3=4"}
     assert [a.value for a in notes.for_others([AMD64])] == ["5"]
 
 
 def test_an_attribute_without_a_place_is_the_manifest_s() -> None:
     notes = from_attributes({"annotation.org.x/Key": "v", "name": "app"})
-    assert notes.of(Place.MANIFEST, AMD64) == {"org.x/Key": "v"}
+    assert notes.of(AnnotationPlace.MANIFEST, AMD64) == {"org.x/Key": "v"}
 
 
 @pytest.mark.parametrize(

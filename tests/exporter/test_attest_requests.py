@@ -26,7 +26,7 @@ from pybuild.exporter.attest.options import (
     from_flags,
     options_of,
 )
-from pybuild.exporter.attest.sources import Image, Sources
+from pybuild.exporter.attest.sources import UsedImage, UsedSources
 from pybuild.exporter.attest.vcs import version_control
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
@@ -36,15 +36,15 @@ from pybuild.model.reference import Reference
 COMMIT = "c0" * 20
 
 
-def image(name: str, text: bytes = b"m", *, local: bool = False) -> Image:
-    return Image(Reference.parse(name), LINUX_AMD64, Digest.of(text), local)
+def image(name: str, text: bytes = b"m", *, local: bool = False) -> UsedImage:
+    return UsedImage(Reference.parse(name), LINUX_AMD64, Digest.of(text), local)
 
 
 # --- sources --------------------------------------------------------------------------------------
 
 
 def test_sources_add_up() -> None:
-    one = Sources(
+    one = UsedSources(
         images=[image("a"), image("b")],
         git={"g": "1"},
         http={"h": "1"},
@@ -52,7 +52,7 @@ def test_sources_add_up() -> None:
         secrets={"both": True, "mine": True},
         ssh={"s": False},
     )
-    other = Sources(
+    other = UsedSources(
         images=[image("b"), image("c")],
         git={"g2": "2"},
         http={"h2": "2"},
@@ -67,33 +67,33 @@ def test_sources_add_up() -> None:
     assert one.secrets == {"both": False, "mine": True, "yours": False, "soft": True}
     assert one.ssh == {"s": False}
     assert (one.network, one.incomplete) == (False, False)
-    one.merge(Sources(network=True))
-    one.merge(Sources(incomplete=True))
-    one.merge(Sources())
+    one.merge(UsedSources(network=True))
+    one.merge(UsedSources(incomplete=True))
+    one.merge(UsedSources())
     assert (one.network, one.incomplete) == (True, True)
 
 
 def test_sources_are_complete_without_directories_and_uploads() -> None:
-    assert Sources().complete
-    assert not Sources(locals={"context"}).complete
-    assert not Sources(incomplete=True).complete
+    assert UsedSources().complete
+    assert not UsedSources(locals={"context"}).complete
+    assert not UsedSources(incomplete=True).complete
 
 
 def test_an_image_by_digest_is_left_out_where_it_is_there_by_name() -> None:
     digest = Digest.of(b"m")
     named, pinned = image("a:1"), image(f"a:1@{digest}")
     other = image(f"b:1@{digest}")
-    uris = [m["uri"] for m in Sources(images=[pinned, named, other]).materials()]
+    uris = [m["uri"] for m in UsedSources(images=[pinned, named, other]).materials()]
     assert uris == [
         "pkg:docker/a@1?platform=linux%2Famd64",
         f"pkg:docker/b@1?digest={digest}&platform=linux%2Famd64",
     ]
-    [layout] = Sources(images=[image("a:1", local=True)]).materials()
+    [layout] = UsedSources(images=[image("a:1", local=True)]).materials()
     assert layout["uri"].startswith("pkg:oci/a")
 
 
 def test_the_digest_of_a_repository_or_file_is_found_by_its_url() -> None:
-    sources = Sources(
+    sources = UsedSources(
         images=[image("a")], git={"g": COMMIT, "long": "c0" * 32}, http={"h": "5a" * 32}
     )
     assert sources.find("g") == {"sha1": COMMIT}
@@ -105,8 +105,10 @@ def test_the_digest_of_a_repository_or_file_is_found_by_its_url() -> None:
 
 
 def test_parameters_of_a_request() -> None:
-    assert Sources().parameters() == {}
-    sources = Sources(locals={"b", "a"}, secrets={"z": True, "y": False}, ssh={"default": False})
+    assert UsedSources().parameters() == {}
+    sources = UsedSources(
+        locals={"b", "a"}, secrets={"z": True, "y": False}, ssh={"default": False}
+    )
     assert sources.parameters() == {
         "secrets": [{"id": "y"}, {"id": "z", "optional": True}],
         "ssh": [{"id": "default"}],
@@ -169,7 +171,7 @@ def test_credentials_are_masked_in_contexts_alone() -> None:
 )
 def test_where_the_dockerfile_comes_from(context: str, git: str, config: dict[str, Any]) -> None:
     request = FrontendRequest(args={"context": context, "a": "b"})
-    document = request.document(Sources(git={git: COMMIT}))
+    document = request.document(UsedSources(git={git: COMMIT}))
     if git.endswith("#v1") and context.endswith("#v2"):
         config = {"uri": context}
     assert document == {"configSource": config, "request": {"args": {"a": "b"}}}
@@ -177,17 +179,17 @@ def test_where_the_dockerfile_comes_from(context: str, git: str, config: dict[st
 
 def test_the_context_may_be_another_attribute() -> None:
     args = {"contextkey": "own", "own": "https://h.example/x", "filename": "D"}
-    document = FrontendRequest(args=args).document(Sources())
+    document = FrontendRequest(args=args).document(UsedSources())
     assert document["configSource"] == {"uri": "https://h.example/x", "path": "D"}
     args = {"input:context": "x", "context": "https://h.example/y"}
-    document = FrontendRequest(args=args).document(Sources())
+    document = FrontendRequest(args=args).document(UsedSources())
     assert document["configSource"] == {"uri": "x"}
     assert document["request"] == {"args": {"context": "https://h.example/y"}}
 
 
 def test_inputs_of_a_request_are_sorted() -> None:
     inputs: dict[str, dict[str, Any]] = {"b": {"request": {}}, "a": {"request": {"frontend": "f"}}}
-    document = FrontendRequest(frontend="g", inputs=inputs).document(Sources())
+    document = FrontendRequest(frontend="g", inputs=inputs).document(UsedSources())
     assert document["request"] == {"frontend": "g", "inputs": inputs}
     assert list(document["request"]["inputs"]) == ["a", "b"]
 

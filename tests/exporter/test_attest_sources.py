@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pybuild.exporter.attest.sources import Image, Sources, sources_of
+from pybuild.exporter.attest.sources import UsedImage, UsedSources, sources_of
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     Copy,
@@ -42,7 +42,7 @@ class Pins:
         return f"client-{op.name}"
 
 
-def found(vertex: Vertex, *images: Image) -> Sources:
+def found(vertex: Vertex, *images: UsedImage) -> UsedSources:
     return asyncio.run(sources_of([vertex], Pins(), images))
 
 
@@ -84,7 +84,7 @@ def test_images_git_and_files_are_materials_without_credentials() -> None:
 
 
 def test_an_image_has_the_name_that_it_was_asked_for_by() -> None:
-    asked = Image(Reference.parse("busybox:1"), LINUX_AMD64, MANIFEST)
+    asked = UsedImage(Reference.parse("busybox:1"), LINUX_AMD64, MANIFEST)
     sources = found(image(f"busybox:1@{MANIFEST}"), asked)
     assert [m["uri"] for m in sources.materials()] == [
         "pkg:docker/busybox@1?platform=linux%2Famd64"

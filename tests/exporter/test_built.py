@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from pybuild.exporter.atomicfile import is_stream, place_of, whole_file, write_whole
-from pybuild.exporter.built import CREATED, Built, Made
+from pybuild.exporter.built import CREATED, Built, MadeImage
 from pybuild.exporter.export import is_delivered
 from pybuild.exporter.files import LocalSink
 from pybuild.exporter.output import Output, parse_output
@@ -26,7 +26,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 
 DESCRIPTOR = Descriptor(OCI_MANIFEST, Digest.of(b"m"), 1, {"a": "b"})
-MADE = Made(DESCRIPTOR, Digest.of(b"config"))
+MADE = MadeImage(DESCRIPTOR, Digest.of(b"config"))
 
 
 def _built(key: str = "", result: Any = None) -> Built:

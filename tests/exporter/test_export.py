@@ -17,7 +17,7 @@ from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.records.layers import keep_layer
 from pybuild.cache.store import Store
 from pybuild.engine.progress import InternalStep
-from pybuild.exporter.built import Built, Exported, Made
+from pybuild.exporter.built import Built, Exported, MadeImage
 from pybuild.exporter.export import export_all, keep_image, make_image, push, succeeding
 from pybuild.exporter.imagemaker import REWRITTEN
 from pybuild.exporter.mountsources import known_places, note_pushed
@@ -69,10 +69,10 @@ class Site:
         keep_layer(self.store.records, delta, known)
         return layer
 
-    def make(self, output: Output, *built: Built) -> Made:
+    def make(self, output: Output, *built: Built) -> MadeImage:
         return asyncio.run(make_image(self.engine, output, built, self.step))
 
-    def keep(self, output: Output, made: Made, *names: str) -> None:
+    def keep(self, output: Output, made: MadeImage, *names: str) -> None:
         references = [Reference.parse(name) for name in names]
         asyncio.run(keep_image(self.engine, output, made, references, self.step, None))
 
@@ -80,7 +80,7 @@ class Site:
         body: dict[str, Any] = json.loads(self.store.blobs.read(descriptor.digest))
         return body
 
-    def config(self, made: Made) -> dict[str, Any]:
+    def config(self, made: MadeImage) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(self.store.blobs.read(made.image_id))
         return body
 

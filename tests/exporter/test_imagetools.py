@@ -14,7 +14,7 @@ import pytest
 from pybuild.cache.store import Store
 from pybuild.exporter.annotations import Annotations, attributes_of, from_attributes
 from pybuild.exporter.imagetools.copy import copy_image, survey
-from pybuild.exporter.imagetools.create import Made, make
+from pybuild.exporter.imagetools.create import CreatedIndex, make
 from pybuild.exporter.imagetools.facts import facts
 from pybuild.exporter.imagetools.place import (
     Fetch,
@@ -131,16 +131,16 @@ class Memory:
         return self.top
 
 
-def made(*sources: Memory, notes: Annotations | None = None, **more: Any) -> Made:
+def made(*sources: Memory, notes: Annotations | None = None, **more: Any) -> CreatedIndex:
     return asyncio.run(make(sources, notes or Annotations(), **more))
 
 
-def entries(result: Made) -> list[dict[str, Any]]:
+def entries(result: CreatedIndex) -> list[dict[str, Any]]:
     manifests: list[dict[str, Any]] = json.loads(result.data)["manifests"]
     return manifests
 
 
-def digests(result: Made) -> list[str]:
+def digests(result: CreatedIndex) -> list[str]:
     return [entry["digest"] for entry in entries(result)]
 
 

@@ -11,7 +11,7 @@ from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, filter_args, with_root
 from pybuild.exporter.attest.options import V02, Provenance
 from pybuild.exporter.attest.predicate import Facts, predicate
-from pybuild.exporter.attest.sources import Sources
+from pybuild.exporter.attest.sources import UsedSources
 from pybuild.model.errors import UserError
 from pybuild.model.platform import LINUX_AMD64
 
@@ -31,7 +31,7 @@ STEPS: list[dict[str, Any]] = [{"id": "step0", "op": {"Op": {}}}]
 
 
 def facts(args: dict[str, str] | None = None, **more: Any) -> Facts:
-    sources = more.pop("sources", Sources(locals={"context"}, secrets={"token": False}))
+    sources = more.pop("sources", UsedSources(locals={"context"}, secrets={"token": False}))
     asked = FrontendRequest(frontend="dockerfile.v0", args=ARGS if args is None else args)
     given: dict[str, Any] = {
         "document": asked.document(sources),
@@ -110,7 +110,7 @@ def test_min_is_complete_where_there_was_nothing_to_leave_out() -> None:
 
 
 def test_min_leaves_out_values_of_inputs_and_of_the_first_request_too() -> None:
-    sources = Sources()
+    sources = UsedSources()
     inner = FrontendRequest(frontend="f", args={"build-arg:A": "1", "target": "t"}).document(
         sources
     )
@@ -126,7 +126,7 @@ def test_min_leaves_out_values_of_inputs_and_of_the_first_request_too() -> None:
 
 def test_a_repository_is_the_source_of_the_dockerfile_and_hermetic_without_network() -> None:
     url = "https://u:p@h.example/r.git#v1:src"
-    sources = Sources(git={"https://xxxxx:xxxxx@h.example/r.git#v1": COMMIT})
+    sources = UsedSources(git={"https://xxxxx:xxxxx@h.example/r.git#v1": COMMIT})
     found = predicate(facts({"context": url}, sources=sources), Provenance())
     build = found["buildDefinition"]
     assert build["externalParameters"]["configSource"] == {
@@ -166,10 +166,10 @@ def test_version_0_2_says_the_same_in_its_own_words() -> None:
 
 
 def test_a_first_request_is_told_only_where_it_was_another() -> None:
-    own = FrontendRequest(frontend="f", args={"target": "t"}).document(Sources())
+    own = FrontendRequest(frontend="f", args={"target": "t"}).document(UsedSources())
     assert with_root(own, own) is own
-    assert with_root(own, FrontendRequest(args={"attest:sbom": ""}).document(Sources())) is own
-    root = FrontendRequest(args={"a": "b"}).document(Sources())
+    assert with_root(own, FrontendRequest(args={"attest:sbom": ""}).document(UsedSources())) is own
+    root = FrontendRequest(args={"a": "b"}).document(UsedSources())
     assert with_root(own, root)["request"]["root"] == root
 
 

@@ -35,7 +35,7 @@ def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> No
     (delta / "l").symlink_to("f")
     fd = os.open(delta, os.O_RDONLY)
     try:
-        ledger = ownership.Ledger()
+        ledger = ownership.OwnershipNotes()
         ledger.give(fd, "f", 33, 44)
         ledger.give(fd, "l", 5, 6)
         ownership.make_node(fd, "n", stat.S_IFBLK | 0o600, os.makedev(8, 17))

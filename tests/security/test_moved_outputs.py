@@ -104,7 +104,7 @@ def test_a_directory_moved_away_leads_nothing_elsewhere(
     def move() -> None:
         os.rename(out / "a/b", machine.public / "b")
 
-    once(monkeypatch, treecopy._Copy, "_file", move)  # pyright: ignore[reportPrivateUsage]
+    once(monkeypatch, os, "open", move)
     with pytest.raises(UserError) as caught:
         treecopy.copy_tree(str(tree), str(out), replaces=replaces)
     assert "moved away" in caught.value.message

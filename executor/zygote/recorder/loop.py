@@ -72,7 +72,7 @@ def record(link: _socket.socket) -> None:
     order: RecorderOrder = unpacked(wire.receive_one(link))
     link.close()
     uppers = [_Upper(path) for path in order.uppers]
-    below = ownership.Ledger(order.lowers)
+    below = ownership.OwnershipNotes(order.lowers)
     change_root(root)
     syscalls.capset(_CAPS, _CAPS, 0)
     owners = Owners(below)
@@ -130,7 +130,7 @@ class _Upper:
         self._beside = os.open(os.path.dirname(path), flags)
         self._name = os.path.basename(path)
 
-    def settle(self, owners: Owners, below: ownership.Ledger, root: int) -> None:
+    def settle(self, owners: Owners, below: ownership.OwnershipNotes, root: int) -> None:
         """Write the list of the new delta: who owns the links and FIFOs that the step left."""
         owners_by_path: dict[bytes, ownership.Ids] = {}
         os.fchdir(self._fd)
@@ -148,7 +148,9 @@ class _Upper:
         ownership.write_list(self._name, owners_by_path)
 
 
-def _seen(owners: Owners, below: ownership.Ledger, root: int, path: bytes) -> ownership.Ids | None:
+def _seen(
+    owners: Owners, below: ownership.OwnershipNotes, root: int, path: bytes
+) -> ownership.Ids | None:
     """Return the owner of a link that was copied up: in the step's tree it has its old number."""
     if not below.owners:
         return None

@@ -17,7 +17,7 @@ from pybuild.image.layer import ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.image.layer.ownership import Ids, Ledger
+    from pybuild.image.layer.ownership import Ids, OwnershipNotes
 
 STATX_BYTES = 256
 _AT_EMPTY_PATH = 0x1000
@@ -31,7 +31,7 @@ _fchownat = _libc.fchownat
 class Owners:
     """Reads and writes owners through O_PATH descriptors."""
 
-    def __init__(self, below: Ledger) -> None:
+    def __init__(self, below: OwnershipNotes) -> None:
         self._below = below.owners
         self._noted: dict[tuple[int, int, bytes], Ids] = {}
         self._pinned: list[int] = []
