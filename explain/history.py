@@ -69,9 +69,9 @@ def _keep(
         imported: list[KnownInputs] = []
         accepts = like(account.missed_names)
         for cache in imports:
-            there = cache.known(accepts)
-            imported += there.known
-            listings |= there.listings
+            carried = cache.known(accepts)
+            imported += carried.known
+            listings |= carried.listings
         # One by one: what this build itself has made may be most of them, and is passed over.
         known = chain(inputs.all(), imported)
 

@@ -92,13 +92,13 @@ def _as_seen_from(now: Listing, was: Listing) -> Listing:
     old, new = _root(was), _root(now)
     if old == new:
         return was
-    there = dict(now)
+    files = dict(now)
     moved = {_moved(path, old, new): look for path, look in was}
-    if len(moved.keys() & there.keys()) <= len(dict(was).keys() & there.keys()):
+    if len(moved.keys() & files.keys()) <= len(dict(was).keys() & files.keys()):
         return was
     # The root of a tree is in no list.
     moved.pop("", None)
-    if not old and there.get(new) == "directory":
+    if not old and files.get(new) == "directory":
         moved[new] = "directory"
     return tuple(sorted(moved.items()))
 

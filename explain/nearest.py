@@ -97,14 +97,14 @@ class Neighbours:
 
     def nearest(self, name: str, parts: Mapping[str, Any]) -> KnownInputs | None:
         """Return the nearest result to a vertex of this name with these *parts*; None: nothing is near."""
-        mine, parent = StepName.parse(name), _parent(parts)
+        own_name, parent = StepName.parse(name), _parent(parts)
         good: dict[int, tuple[float, _Row]] = {}
-        for group in _groups(mine, parts):
+        for group in _groups(own_name, parts):
             for row in self._groups.get(group, ())[:_CANDIDATES]:
                 if row.number in good:
                     continue
                 same_parent = parent == _parent(row.known.parts)
-                far = likeness(mine, row.name, self._texts, same_parent=same_parent)
+                far = likeness(own_name, row.name, self._texts, same_parent=same_parent)
                 if far is not None:
                     good[row.number] = far, row
         # Comparing costs more than looking at names; the best by name are enough.
@@ -115,7 +115,7 @@ class Neighbours:
             return None
         nearest = min(
             (row for _, row in best[:_CANDIDATES]),
-            key=lambda row: (_distance(mine, row, parts), -row.known.first),
+            key=lambda row: (_distance(own_name, row, parts), -row.known.first),
         )
         return nearest.known
 
@@ -135,34 +135,34 @@ def _groups(name: StepName, parts: Mapping[str, Any]) -> list[_Group]:
 
 
 def likeness(
-    mine: StepName, other: StepName, taken: Collection[str], *, same_parent: bool
+    own_name: StepName, other: StepName, taken: Collection[str], *, same_parent: bool
 ) -> float | None:
     """Return the distance of two names; None where one is no version of the other.
 
     Args:
-        taken: the texts of the build's own steps; that *mine* is among them does not matter.
+        taken: the texts of the build's own steps; that *own_name* is among them does not matter.
     """
-    if mine.text == other.text:
-        return 0.0 if mine.stage == other.stage else 0.5
-    if other.text in taken or mine.verb != other.verb:
+    if own_name.text == other.text:
+        return 0.0 if own_name.stage == other.stage else 0.5
+    if other.text in taken or own_name.verb != other.verb:
         return None
-    in_place = (mine.stage, mine.place) == (other.stage, other.place)
+    in_place = (own_name.stage, own_name.place) == (other.stage, other.place)
     if not in_place and not same_parent:
         return None
-    if in_place and mine.total == other.total:
+    if in_place and own_name.total == other.total:
         return 1.0
     from difflib import SequenceMatcher
 
-    ratio = SequenceMatcher(None, mine.text[:400], other.text[:400], autojunk=False).ratio()
+    ratio = SequenceMatcher(None, own_name.text[:400], other.text[:400], autojunk=False).ratio()
     return 2.0 if ratio >= _SIMILAR else None
 
 
-def _distance(mine: StepName, row: _Row, parts: Mapping[str, Any]) -> float:
+def _distance(own_name: StepName, row: _Row, parts: Mapping[str, Any]) -> float:
     changes = differences(row.known.parts, parts, lambda _: None)
     other = row.name
     cost = sum(_COSTS.get(difference.field, 1.0) for difference in changes)
-    cost += 0.5 * (mine.stage != other.stage) + 0.25 * (mine.place != other.place)
-    return cost + (0.0 if mine.text == other.text else 2.0)
+    cost += 0.5 * (own_name.stage != other.stage) + 0.25 * (own_name.place != other.place)
+    return cost + (0.0 if own_name.text == other.text else 2.0)
 
 
 def _kind(parts: Mapping[str, Any]) -> str:

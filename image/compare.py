@@ -145,10 +145,10 @@ def _tars(was: IO[bytes], now: IO[bytes], step: str, platform: str) -> Iterator[
         for name in sorted({*before, *after}):
             old, new = before.get(name), after.get(name)
             if old is None or new is None:
-                kept, gone = ("yes", None) if new is None else (None, "yes")
+                was_there, is_there = ("yes", None) if new is None else (None, "yes")
                 what = "only in the first" if new is None else "only in the second"
                 yield ImageDifference(
-                    what=what, step=step, path=name, was=kept, now=gone, platform=platform
+                    what=what, step=step, path=name, was=was_there, now=is_there, platform=platform
                 )
                 continue
             for what, one, other in _headers(old, new):

@@ -194,14 +194,14 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest | Index:
         raise EnvironmentFault(f"manifest has the schema version {version!r}, expected 2")
     if own is not None and not isinstance(own, str):
         raise EnvironmentFault("manifest has a media type that is no text")
-    said = media_type if media_type in INDEX_TYPES | MANIFEST_TYPES else ""
-    if own and said and own != said:
-        raise EnvironmentFault(f"manifest says it is {own}, but was announced as {said}")
+    announced = media_type if media_type in INDEX_TYPES | MANIFEST_TYPES else ""
+    if own and announced and own != announced:
+        raise EnvironmentFault(f"manifest says it is {own}, but was announced as {announced}")
     has_layers, has_manifests = "layers" in body, "manifests" in body
     # One document that reads as both has two meanings (CVE-2021-41190).
     if has_layers == has_manifests or (has_manifests and "config" in body):
         raise EnvironmentFault("manifest must have either layers or manifests")
-    kind = own or said or (OCI_INDEX if has_manifests else OCI_MANIFEST)
+    kind = own or announced or (OCI_INDEX if has_manifests else OCI_MANIFEST)
     if kind not in (INDEX_TYPES if has_manifests else MANIFEST_TYPES):
         raise EnvironmentFault(f"unsupported manifest type {kind!r}")
     try:

@@ -27,10 +27,10 @@ def unpacked_size(path: str, layer: Descriptor) -> int | None:
             if head.startswith(_GZIP):
                 if _SEVERAL_MEMBERS not in layer.annotations:
                     file.seek(-4, os.SEEK_END)
-                    said = int.from_bytes(file.read(4), "little")
+                    recorded = int.from_bytes(file.read(4), "little")
                     # It counts modulo 4 GiB, and of the last member only: then it is too small.
-                    if size > _PIECE and said * 1.01 > size:
-                        return said
+                    if size > _PIECE and recorded * 1.01 > size:
+                        return recorded
                     file.seek(0)
                 return _counted_gzip(file.read)
             if head == _ZSTD:

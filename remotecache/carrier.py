@@ -81,8 +81,8 @@ class Carrier:
                 await self._flush(one, results, emit, interrupted=interrupted)
             except (PybuildError, OSError, TimeoutError, ExceptionGroup) as error:
                 text = _text(error) or "there was no time"
-                said = in_doubt(f"the cache was not exported: {text}", one.writer.cache_to.meant)
-                emit(BuildWarning(message=said))
+                message = in_doubt(f"the cache was not exported: {text}", one.writer.cache_to.meant)
+                emit(BuildWarning(message=message))
 
     async def _flush(
         self, one: _Round, results: list[StepResult], emit: Emit, *, interrupted: bool

@@ -52,10 +52,10 @@ async def import_caches(
                 text = text or f"no answer in {PATIENCE_S:.0f} s"
                 step.say(f"not imported: {text}")
                 if not (cache_from.may_be_empty and isinstance(cause, UserError)):
-                    said = in_doubt(
+                    message = in_doubt(
                         f"cannot import the cache from {name}: {text}", cache_from.meant
                     )
-                    emit(BuildWarning(message=said))
+                    emit(BuildWarning(message=message))
                 return None
             step.say(f"{len(contents.results)} results in {len(contents.layers)} layers")
             return ImportedCache(engine.store, name, contents, source.place)

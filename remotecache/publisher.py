@@ -46,27 +46,27 @@ class Publisher:
         self._cache_to = cache_to
         self._target = target
         self._merges = cache_to.merge and target.shared is not None
-        self._there = CacheContents()
+        self._published = CacheContents()
         self._named: Descriptor | None = None
         self.has_written = False
         self._took_s = 0.0
 
-    async def publish(self, mine: CacheContents, step: InternalStep) -> Descriptor:
-        """Name *mine*, whose layers are there, beside the results that others have named.
+    async def publish(self, own_contents: CacheContents, step: InternalStep) -> Descriptor:
+        """Name *own_contents*, whose layers are there, beside the results that others have named.
 
         Raises:
             PybuildError: it cannot be.
         """
         for attempt in range(_TRIES):
             await self._look()
-            made = await self._write(mine, step)
+            made = await self._write(own_contents, step)
             if made is not None:
                 return made
             await asyncio.sleep(random.uniform(0, min(_MOST_WAIT_S, 0.05 * 2**attempt)))
         raise EnvironmentFault("others write to this cache all the time", hints=["use more tags"])
 
-    async def confirm(self, mine: CacheContents, step: InternalStep) -> None:
-        """See that *mine* stays named where two writers can miss each other; once, at the end.
+    async def confirm(self, own_contents: CacheContents, step: InternalStep) -> None:
+        """See that *own_contents* stays named where two writers can miss each other; once, at the end.
 
         A writer that looked before we wrote, and writes after it, does so within a pause that is
         measured by the time of our own write.
@@ -79,7 +79,7 @@ class Publisher:
         for _ in range(_CONFIRMATIONS):
             before = self._named
             await asyncio.sleep(max(_LEAST_PAUSE_S, 2 * self._took_s) * random.uniform(1, 1.5))
-            if before == await self.publish(mine, step):
+            if before == await self.publish(own_contents, step):
                 return
 
     async def _look(self) -> None:
@@ -93,23 +93,23 @@ class Publisher:
             return
         named = await self._target.named()
         if named is None:
-            self._there = CacheContents()
+            self._published = CacheContents()
         elif self._named is None or named.digest != self._named.digest:
             try:
-                self._there = await read_cache(source, self._memo, named)
+                self._published = await read_cache(source, self._memo, named)
             except PybuildError as error:
                 if is_passing(error):
                     raise
-                self._there = CacheContents()
+                self._published = CacheContents()
         self._named = named
 
-    async def _write(self, mine: CacheContents, step: InternalStep) -> Descriptor | None:
+    async def _write(self, own_contents: CacheContents, step: InternalStep) -> Descriptor | None:
         """Write the documents to be named; None if somebody else has written since we looked."""
-        contents = mine
+        contents = own_contents
         if self._cache_to.merge:
             now = self._engine.clock.now()
             kept = self._cache_to.retention
-            contents = await asyncio.to_thread(merged, mine, self._there, kept, now)
+            contents = await asyncio.to_thread(merged, own_contents, self._published, kept, now)
         data = await asyncio.to_thread(write_config, contents)
         config, data = await self._stored(CACHE_CONFIG, data)
         made, kind = config, "cache config"
@@ -132,11 +132,11 @@ class Publisher:
                 return None
         except PybuildError as error:
             # A registry that has lost a layer takes no document that names it: do without others'.
-            if not self._there.results or getattr(error, "status", 0) not in range(400, 500):
+            if not self._published.results or getattr(error, "status", 0) not in range(400, 500):
                 raise
-            self._there = CacheContents()
-            return await self._write(mine, step)
-        self._named, self._there, self.has_written = made, contents, True
+            self._published = CacheContents()
+            return await self._write(own_contents, step)
+        self._named, self._published, self.has_written = made, contents, True
         return made
 
     async def _stored(self, media_type: str, data: bytes) -> tuple[Descriptor, bytes]:

@@ -133,12 +133,12 @@ class CacheWriter:
         if not self.cache_to.merge or not self._publisher.has_written:
             return
         try:
-            gone = await self.target.collect(self.cache_to.retention.max_age_s)
+            deleted = await self.target.collect(self.cache_to.retention.max_age_s)
         except (PybuildError, OSError) as error:
             self._step.say(f"nothing old was deleted: {error}")
         else:
-            if gone:
-                self._step.say(f"deleted {gone} old objects")
+            if deleted:
+                self._step.say(f"deleted {deleted} old objects")
 
     async def close(self) -> None:
         """Stop all work."""

@@ -149,7 +149,7 @@ def remove(store: Store, names: Sequence[str]) -> tuple[list[str], int]:
     Raises:
         EnvironmentFault: the leases cannot be read, or one cannot be removed.
     """
-    gone: list[str] = []
+    removed: list[str] = []
     waiting: list[str] = []
     with store.leases.collecting():
         held = store.leases.held()
@@ -160,9 +160,9 @@ def remove(store: Store, names: Sequence[str]) -> tuple[list[str], int]:
             with faults(f"cannot remove {path}", store.root):
                 taken = store.tmp.take_away(path)
             if taken is not None:
-                gone.append(name)
+                removed.append(name)
                 waiting.append(taken)
-    return gone, sum(store.tmp.delete(path) for path in waiting)
+    return removed, sum(store.tmp.delete(path) for path in waiting)
 
 
 def limit(store: Store, limits: Mapping[str, MountLimit]) -> list[str]:

@@ -135,8 +135,8 @@ class Images:
         names: Names = []
 
         def change(entries: Entries) -> Entries:
-            gone = [entry for entry in entries if entry.get("digest") == digest]
-            names[:] = sorted(name for entry in gone if (name := name_of(entry)) is not None)
+            removed = [entry for entry in entries if entry.get("digest") == digest]
+            names[:] = sorted(name for entry in removed if (name := name_of(entry)) is not None)
             return [entry for entry in entries if entry.get("digest") != digest]
 
         self._change(change, None)
@@ -356,8 +356,8 @@ def _bounded(after: Entries, before: Entries) -> Entries:
             f"more than {MOST_NAMES:,} names of images", hints=("remove some that nobody needs",)
         )
     older = [entry for entry in nameless if entry in before]
-    gone = older[: max(0, len(nameless) - MOST_NAMELESS)]
-    return [entry for entry in after if entry not in gone] if gone else after
+    surplus = older[: max(0, len(nameless) - MOST_NAMELESS)]
+    return [entry for entry in after if entry not in surplus] if surplus else after
 
 
 def _signature(path: str) -> object:

@@ -120,7 +120,7 @@ def bury(path: str, folder: int | None = None) -> bool:
 
 def same_file(fd: int, path: str, folder: int | None = None) -> bool:
     try:
-        there = os.stat(path, dir_fd=folder, follow_symlinks=False)
+        status = os.stat(path, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return os.path.samestat(there, os.fstat(fd))
+    return os.path.samestat(status, os.fstat(fd))

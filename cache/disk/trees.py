@@ -147,9 +147,9 @@ def _open_directory(parent: int, name: str) -> int:
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(name, os.O_PATH | flags, dir_fd=parent)
     try:
-        there = f"/proc/self/fd/{handle}"
+        handle_path = f"/proc/self/fd/{handle}"
         if os.fstat(handle).st_mode & 0o700 != 0o700:
-            os.chmod(there, 0o700)
-        return os.open(there, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.chmod(handle_path, 0o700)
+        return os.open(handle_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     finally:
         os.close(handle)

@@ -191,8 +191,8 @@ class Records:
                 from urllib.parse import quote
 
                 where = f"file:{quote(self._database)}?immutable=1"
-                with closing(sqlite3.connect(where, uri=True)) as there:
-                    return [] if not _form(there) else there.execute(query, values).fetchall()
+                with closing(sqlite3.connect(where, uri=True)) as reading:
+                    return [] if not _form(reading) else reading.execute(query, values).fetchall()
             if not _form(connection):
                 return []  # another process makes it at this moment
             raise

@@ -115,9 +115,9 @@ class ImportedCache:
 
     def forget(self, deltas: Iterable[str]) -> None:
         """Offer no results with these deltas; a link among them: none at all."""
-        gone = set(deltas)
-        self._gone |= gone
-        if is_link(gone):
+        missing = set(deltas)
+        self._gone |= missing
+        if is_link(missing):
             self._has_links = False
 
     def _link(self, key: Digest) -> tuple[str] | None:

@@ -152,21 +152,21 @@ def _pass(store: Store, repository: Repository, keeping: Keeping, done: Unlinked
     with store.repositories.exclusively():
         content = _read(store, repository)
         kept = needed(content, keeping, now)
-        gone = sorted(content.entries.keys() - kept)
+        unneeded = sorted(content.entries.keys() - kept)
         spare = spare_blobs(content, kept, keeping, now)
         # Children of what goes were pushed for its sake.
-        for digest in gone:
+        for digest in unneeded:
             for role, child in content.children.get(digest, ()):
                 if role == "manifests" and child in content.entries:
                     repository.release(child)
-        for digest in gone:
+        for digest in unneeded:
             done.manifests += repository.drop(digest)
     for digest in spare:
         # Somebody who was told meanwhile that it is here pushes on.
         with store.leases.collecting():
             if repository.blob_used(digest) == content.used[digest]:
                 done.blobs += repository.unlink_blob(digest)
-    return bool(gone)
+    return bool(unneeded)
 
 
 def _read(store: Store, repository: Repository) -> Content:

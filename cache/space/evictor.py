@@ -96,8 +96,8 @@ class Evictor:
         def choose(records: Sequence[UsageRecord]) -> list[UsageRecord]:
             # Called again until it picks nothing. What came meanwhile is not to be made up for.
             self.last_seen = list(records)
-            there = {(record.kind, record.id) for record in records}
-            left = size - sum(taken for name, taken in chosen.items() if name not in there)
+            present = {(record.kind, record.id) for record in records}
+            left = size - sum(taken for name, taken in chosen.items() if name not in present)
             now: list[UsageRecord] = []
             for record in self._order(records):
                 if left <= 0:

@@ -127,14 +127,14 @@ class Holdings:
     def _tmp(self) -> tuple[dict[str, Stated], int]:
         """Return the statements of others, and the size of entries that no statement covers."""
         tmp = self._store.tmp
-        mine = tmp.owner()
-        stated: dict[str, Stated | None] = {mine: None}
+        own_name = tmp.owner()
+        stated: dict[str, Stated | None] = {own_name: None}
         unstated = 0
         for name in sorted(os.listdir(tmp.path)):
             owner = name.partition(".")[0]
             if owner not in stated:
                 stated[owner] = self._stated(owner)
-            if owner != mine and stated[owner] is None:
+            if owner != own_name and stated[owner] is None:
                 unstated += self._sometimes(os.path.join(tmp.path, name))
         return {owner: one for owner, one in stated.items() if one is not None}, unstated
 

@@ -161,8 +161,8 @@ def _prune(
             with store.leases.collecting():
                 marked = mark(store)
                 plan = choose(usage(store, marked))[:_BATCH]
-                gone: set[Name] = set()
-                _remove_all(store, marked, plan, gone, pruned, progress)
+                removed: set[Name] = set()
+                _remove_all(store, marked, plan, removed, pruned, progress)
             _delete(store, pruned)
             done = True
         if not done:
@@ -226,7 +226,7 @@ def _sweep(
     progress: Callable[[UsageRecord], None],
 ) -> bool:
     """Remove *plan* as long as *marked* holds; tell whether it held to the end."""
-    gone: set[Name] = set()
+    removed: set[Name] = set()
     for start in range(0, len(plan), _BATCH):
         with store.leases.collecting():
             if state_of(store) != marked.state:
@@ -235,7 +235,7 @@ def _sweep(
             if held - marked.leased:
                 return False
             batch = plan[start : start + _BATCH]
-            _remove_all(store, marked, batch, gone, pruned, progress)
+            _remove_all(store, marked, batch, removed, pruned, progress)
         _delete(store, pruned)
     return True
 
@@ -250,36 +250,36 @@ def _remove_all(
     store: Store,
     marked: Mark,
     batch: Sequence[UsageRecord],
-    gone: set[Name],
+    removed: set[Name],
     pruned: Pruned,
     progress: Callable[[UsageRecord], None],
 ) -> None:
     """Remove what a batch is about, images without names first, all by one change of the index."""
-    images = {name for record in batch for name in record.records if name[0] == IMAGE} - gone
+    images = {name for record in batch for name in record.records if name[0] == IMAGE} - removed
     if images:
         drop_images(store, marked, {digest for _, digest in images})
-        gone |= images
+        removed |= images
     for record in batch:
-        _remove(store, record, gone, pruned, progress)
+        _remove(store, record, removed, pruned, progress)
 
 
 def _remove(
     store: Store,
     record: UsageRecord,
-    gone: set[Name],
+    removed: set[Name],
     pruned: Pruned,
     progress: Callable[[UsageRecord], None],
 ) -> None:
     """Remove one thing, records first; the caller holds the collection lock.
 
     It is out of the way then, and deleted when the lock is given up.
-    *gone*: records deleted since the mark, so that none is deleted once per delta it names.
+    *removed*: records deleted since the mark, so that none is deleted once per delta it names.
     """
     taken: str | None = None
     for name in record.records:
-        if name not in gone:
+        if name not in removed:
             store.records.delete(*name)
-            gone.add(name)
+            removed.add(name)
     if record.kind == "delta":
         taken = store.deltas.take_away(record.id)
     elif record.kind == "blob":

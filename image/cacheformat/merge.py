@@ -45,7 +45,7 @@ def merged(
     """
     known = {result.key: result for result in there.results}
     own = {result.key: _joined(result, known.get(result.key), now) for result in mine.results}
-    said = {alias for result in own.values() for alias in result.aliases}
+    own_aliases = {alias for result in own.values() for alias in result.aliases}
     layers = {**there.layers, **mine.layers}
     kept = _Kept(layers, retention.max_bytes, own.values())
     oldest = now - retention.max_age_s
@@ -55,7 +55,7 @@ def merged(
         if result.key not in own
     ]
     for result in sorted(others, key=lambda one: (-one.used, one.key)):
-        aliases = tuple(alias for alias in result.aliases if alias not in said)
+        aliases = tuple(alias for alias in result.aliases if alias not in own_aliases)
         if result.used >= oldest and (result.layers or aliases):
             kept.offer(replace(result, aliases=aliases))
     results = tuple(sorted(kept.results, key=lambda one: one.key))

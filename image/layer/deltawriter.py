@@ -213,26 +213,30 @@ class Delta:
         if not name or name.startswith(overlayfs.WHITEOUT_PREFIX):
             raise refuse(f"hard link {shown(path)} has the bad target {shown(member.link)}")
         # The descriptor in `fd` may be replaced by walking to the target.
-        here = os.dup(fd)
+        link_dir = os.dup(fd)
         try:
-            there, real = self._enter(directory)
+            target_dir, real = self._enter(directory)
             target = real + b"/" + name if real else name
             if target == path:
                 raise refuse(f"hard link {shown(path)} points to itself")
-            self._need_target(there, target, name, path)
-            there = os.dup(there)
+            self._need_target(target_dir, target, name, path)
+            target_dir = os.dup(target_dir)
             try:
                 self._retry(
-                    here,
+                    link_dir,
                     base,
                     lambda: os.link(
-                        name, base, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False
+                        name,
+                        base,
+                        src_dir_fd=target_dir,
+                        dst_dir_fd=link_dir,
+                        follow_symlinks=False,
                     ),
                 )
             finally:
-                os.close(there)
+                os.close(target_dir)
         finally:
-            os.close(here)
+            os.close(link_dir)
 
     def _need_target(self, fd: int, target: bytes, name: bytes, path: bytes) -> None:
         """See that a hard link's target is in the delta, copied up if it lies below [IMG-15]."""

@@ -197,7 +197,7 @@ class _Walk:
     def _list(self, fd: int, prefix: bytes, opaque: bool) -> list[tuple[bytes, bool]]:
         """Write the directory's markers; return the rest, last first: names, whether it is a file."""
         rest: list[tuple[bytes, bool]] = []
-        gone: list[bytes] = []
+        deleted: list[bytes] = []
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name.encode("utf-8", "surrogateescape")
@@ -211,12 +211,12 @@ class _Walk:
                         )
                     # The type comes with the listing; only what may be a deletion costs a stat.
                     if (not is_file or self._noted) and self._is_gone(fd, name, entry):
-                        gone.append(name)
+                        deleted.append(name)
                         continue
                 rest.append((name, is_file))
         if opaque:
             self._out.write(tarformat.entry(prefix + overlayfs.OPAQUE_NAME, tarformat.REGULAR))
-        for name in sorted(gone):
+        for name in sorted(deleted):
             whiteout = prefix + overlayfs.WHITEOUT_PREFIX + name
             self._out.write(tarformat.entry(whiteout, tarformat.REGULAR))
         rest.sort(reverse=True)

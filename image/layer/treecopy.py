@@ -124,46 +124,46 @@ class _Copy:
     def run(self, source: int, target: int) -> None:
         """Walk both trees side by side, two descriptors each at any depth."""
         self._target = target
-        here, there = os.dup(source), os.dup(target)
-        levels = [(b"", _names(here), os.fstat(here), os.fstat(there))]
+        source_dir, target_dir = os.dup(source), os.dup(target)
+        levels = [(b"", _names(source_dir), os.fstat(source_dir), os.fstat(target_dir))]
         try:
             if self._replaces:
-                _keep_only(there, levels[0][1])
+                _keep_only(target_dir, levels[0][1])
             while levels:
                 prefix, names, status, _ = levels[-1]
                 if not names:
                     levels.pop()
                     if levels:
                         # Modes and times last: a read-only directory could not be filled.
-                        os.fchmod(there, _mode(status))
-                        self._stamp(there, status)
-                        here = _swap(here, b"..")
-                        there, left = -1, there
-                        there = self._climb(left, prefix, levels[-1][3])
+                        os.fchmod(target_dir, _mode(status))
+                        self._stamp(target_dir, status)
+                        source_dir = _swap(source_dir, b"..")
+                        target_dir, left = -1, target_dir
+                        target_dir = self._climb(left, prefix, levels[-1][3])
                     continue
                 name = names.pop()
                 path = prefix + name
-                status = os.stat(name, dir_fd=here, follow_symlinks=False)
+                status = os.stat(name, dir_fd=source_dir, follow_symlinks=False)
                 if self._ledger is not None:
-                    status = self._ledger.view(here, name, status)
+                    status = self._ledger.view(source_dir, name, status)
                 if not stat.S_ISDIR(status.st_mode):
-                    self._leaf(here, there, name, path, status)
+                    self._leaf(source_dir, target_dir, name, path, status)
                     continue
                 if len(path) > MOST_PATH_BYTES:
                     raise too_deep(path)
-                self._mkdir(there, name)
-                here, there = _swap(here, name), _swap(there, name)
-                levels.append((path + b"/", _names(here), status, os.fstat(there)))
+                self._mkdir(target_dir, name)
+                source_dir, target_dir = _swap(source_dir, name), _swap(target_dir, name)
+                levels.append((path + b"/", _names(source_dir), status, os.fstat(target_dir)))
                 if self._replaces:
-                    _keep_only(there, levels[-1][1])
+                    _keep_only(target_dir, levels[-1][1])
         finally:
-            os.close(here)
-            if there >= 0:
-                os.close(there)
+            os.close(source_dir)
+            if target_dir >= 0:
+                os.close(target_dir)
 
-    def _climb(self, there: int, path: bytes, above: os.stat_result) -> int:
+    def _climb(self, target_dir: int, path: bytes, above: os.stat_result) -> int:
         try:
-            return confined.climb(there, above)
+            return confined.climb(target_dir, above)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -172,71 +172,71 @@ class _Copy:
                 "write into a directory that nobody else changes",
             ) from error
 
-    def _mkdir(self, there: int, name: bytes) -> None:
+    def _mkdir(self, target_dir: int, name: bytes) -> None:
         try:
-            os.mkdir(name, 0o700, dir_fd=there)
+            os.mkdir(name, 0o700, dir_fd=target_dir)
         except FileExistsError:
-            if stat.S_ISDIR(os.stat(name, dir_fd=there, follow_symlinks=False).st_mode):
+            if stat.S_ISDIR(os.stat(name, dir_fd=target_dir, follow_symlinks=False).st_mode):
                 return
-            os.unlink(name, dir_fd=there)
-            os.mkdir(name, 0o700, dir_fd=there)
+            os.unlink(name, dir_fd=target_dir)
+            os.mkdir(name, 0o700, dir_fd=target_dir)
 
     def _leaf(
-        self, here: int, there: int, name: bytes, path: bytes, status: os.stat_result
+        self, source_dir: int, target_dir: int, name: bytes, path: bytes, status: os.stat_result
     ) -> None:
         mode = status.st_mode
         if stat.S_ISSOCK(mode):
             return
-        self._clear(there, name, path)
+        self._clear(target_dir, name, path)
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), path)
-            if first is not path and self._hard_link(first, there, name):
+            if first is not path and self._hard_link(first, target_dir, name):
                 return
         if stat.S_ISREG(mode):
-            self._file(here, there, name, status)
+            self._file(source_dir, target_dir, name, status)
             return
         if stat.S_ISLNK(mode):
-            os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+            os.symlink(os.readlink(name, dir_fd=source_dir), name, dir_fd=target_dir)
         elif stat.S_ISFIFO(mode):
-            os.mkfifo(name, _mode(status), dir_fd=there)
+            os.mkfifo(name, _mode(status), dir_fd=target_dir)
         else:
             try:
-                os.mknod(name, stat.S_IFMT(mode) | _mode(status), status.st_rdev, dir_fd=there)
+                os.mknod(name, stat.S_IFMT(mode) | _mode(status), status.st_rdev, dir_fd=target_dir)
             except PermissionError:
                 return
         stamp = self._time(status)
-        os.utime(name, ns=(stamp, stamp), dir_fd=there, follow_symlinks=False)
+        os.utime(name, ns=(stamp, stamp), dir_fd=target_dir, follow_symlinks=False)
 
-    def _clear(self, there: int, name: bytes, path: bytes) -> None:
+    def _clear(self, target_dir: int, name: bytes, path: bytes) -> None:
         try:
-            os.unlink(name, dir_fd=there)
+            os.unlink(name, dir_fd=target_dir)
         except FileNotFoundError:
             pass
         except (IsADirectoryError, PermissionError) as error:
             if self._replaces:
-                confined.remove(there, name)
+                confined.remove(target_dir, name)
                 return
             raise reject(
                 f"cannot write {shown(path)}: a directory is in the way",
                 "empty the destination first",
             ) from error
 
-    def _hard_link(self, first: bytes, there: int, name: bytes) -> bool:
+    def _hard_link(self, first: bytes, target_dir: int, name: bytes) -> bool:
         folder, _, base = first.rpartition(b"/")
         fd = confined.open_beneath(self._target, folder)
         try:
-            os.link(base, name, src_dir_fd=fd, dst_dir_fd=there, follow_symlinks=False)
+            os.link(base, name, src_dir_fd=fd, dst_dir_fd=target_dir, follow_symlinks=False)
         except FileNotFoundError:
             return False  # a device that could not be made
         finally:
             os.close(fd)
         return True
 
-    def _file(self, here: int, there: int, name: bytes, status: os.stat_result) -> None:
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    def _file(self, source_dir: int, target_dir: int, name: bytes, status: os.stat_result) -> None:
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source_dir)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            target = os.open(name, flags, 0o600, dir_fd=there)
+            target = os.open(name, flags, 0o600, dir_fd=target_dir)
             try:
                 _copy_bytes(source, target, status.st_size)
                 os.fchmod(target, _mode(status))

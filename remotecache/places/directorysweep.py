@@ -26,7 +26,7 @@ def sweep(path: str, before: float) -> int:
         reachable = set(_reachable(LayoutDirectory(path)))
     except (PybuildError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return 0
-    gone = 0
+    deleted = 0
     blobs = os.path.join(path, "blobs")
     for algorithm in os.listdir(blobs):
         fd = open_output(os.path.join(blobs, algorithm))
@@ -37,10 +37,10 @@ def sweep(path: str, before: float) -> int:
                         continue
                     if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < before:
                         os.unlink(entry.name, dir_fd=fd)
-                        gone += 1
+                        deleted += 1
         finally:
             os.close(fd)
-    return gone
+    return deleted
 
 
 def _reachable(layout: LayoutDirectory) -> Iterator[str]:

@@ -107,9 +107,9 @@ class RegistryCache:
         from pybuild.registry.client.faults import UnresolvedImage
 
         if self._deletes:
-            gone = Reference(self._reference.host, self._reference.path, digest=manifest)
+            reference = Reference(self._reference.host, self._reference.path, digest=manifest)
             try:
-                await self._client().delete(gone, refers=False)
+                await self._client().delete(reference, refers=False)
             except UnresolvedImage:
                 pass  # somebody else was here first
             except HttpFault:

@@ -152,16 +152,16 @@ class S3Cache:
                 data, _ = await self._bucket.get(one.key, MAX_BYTES)
                 named |= named_blobs(data)
         keys = {self._blob(digest) for digest in named}
-        gone = [one for one in blobs if one.key not in keys and one.modified < now - grace_s]
+        unneeded = [one for one in blobs if one.key not in keys and one.modified < now - grace_s]
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def delete(key: str) -> None:
             async with places:
                 await self._bucket.delete(key)
 
-        await asyncio.gather(*(delete(key) for key in [*stale, *(one.key for one in gone)]))
+        await asyncio.gather(*(delete(key) for key in [*stale, *(one.key for one in unneeded)]))
         await self._bucket.abort_uploads(self._blobs, now - grace_s)
-        return len(stale) + len(gone)
+        return len(stale) + len(unneeded)
 
     async def _lend(self, blob: Descriptor, step: InternalStep) -> None:
         """Copy a layer into the store."""
