@@ -105,7 +105,9 @@ def test_a_dockerfile_in_lower_case_will_do_and_the_other_was_looked_for(here: P
     with pytest.raises(UserError, match="open Dockerfile: no such file or directory$") as caught:
         (here / "c" / "dockerfile").unlink()
         _load("c")
-    assert caught.value.hints == ("name another file with -f",)
+    assert caught.value.hints == (
+        "name another file with -f, or write one: it begins with FROM image",
+    )
 
 
 def test_a_dockerfile_may_be_named_given_or_on_standard_input(here: Path) -> None:

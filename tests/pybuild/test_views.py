@@ -277,7 +277,7 @@ def test_tty_colours_what_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     ]  # fmt: skip
     events.append(VertexFailed(vertex=C, time=0.0, error="c", cancelled=True))
     events.append(log(A, 0.0, b"said\n"))
-    assert tty(0.0, *events).frame(30, None)[3].startswith("\x1b[34m => CANCELED x")
+    assert tty(0.0, *events).frame(30, None)[3].startswith("\x1b[33m => CANCELED x")
 
 
 def test_tty_shows_the_transfers_of_a_running_step() -> None:
