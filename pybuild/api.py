@@ -17,12 +17,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from pybuild.arguments.build import with_annotations
-from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_allowed
 from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
+from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, parse_output
 from pybuild.frontend.lowering.interface import Pull

@@ -110,7 +110,7 @@ def _agents(parsed: Parsed) -> tuple[SshAgent, ...]:
     """Read the values of ``--ssh``, which few builds have."""
     if "ssh" not in parsed.values:
         return ()
-    from pybuild.arguments.ssh import parse_agents
+    from pybuild.executor.sources.sshoptions import parse_agents
 
     return parse_agents(parsed.many("ssh"))
 
@@ -148,8 +148,8 @@ def _caches(parsed: Parsed) -> _Caches:
     """Read the targets and sources of the cache; that of ``--cache`` comes last [CCH]."""
     if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
         return {}
-    from pybuild.arguments.cacheurl import parse_cache
     from pybuild.remotecache.branches import cache_tags
+    from pybuild.remotecache.cacheurl import parse_cache
     from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 
     context = parsed.positionals[0]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.build import pull_of
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_contexts, parse_pairs, parse_secret
 from pybuild.builds.request import BuildRequest
 from pybuild.commandline.parser import Parsed
+from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.frontend.question import Question
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import ExitCode, UsageError

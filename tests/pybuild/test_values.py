@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.cacheurl import parse_cache
-from pybuild.arguments.ssh import parse_agents
 from pybuild.arguments.values import parse_allowed, parse_contexts, parse_pairs, parse_secret
+from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.model.errors import UsageError
+from pybuild.remotecache.cacheurl import parse_cache
 
 
 def test_pairs_take_what_they_lack_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.cacheurl import parse_cache
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
+from pybuild.remotecache.cacheurl import parse_cache
 from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 from pybuild.remotecache.places.s3options import with_credentials
 

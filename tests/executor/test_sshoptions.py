@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.ssh import parse_ssh
+from pybuild.executor.sources.sshoptions import parse_ssh
 from pybuild.model.errors import PybuildError, UsageError
 from tests.gitservers import make_key
 

@@ -1,4 +1,4 @@
-"""Reads ``--ssh``: which agents and keys a build may use [SEC-4]."""
+"""Reads the values of ``--ssh``: the agents and keys that a build may use [SEC-4]."""
 
 from __future__ import annotations
 
