@@ -34,7 +34,12 @@ class LayoutDirectory:
             header = parse_object(self._file("oci-layout", 4096), "oci-layout", 4096)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise UserError(f"{path} is no OCI layout directory: oci-layout: {reason}") from error
+            raise UserError(
+                f"{path} is no OCI layout directory: oci-layout: {reason}",
+                hints=[
+                    "it is one that skopeo copy … oci:DIR or build -o type=oci,tar=false,dest=DIR made"
+                ],
+            ) from error
         version = header.get("imageLayoutVersion")
         if version != "1.0.0":
             raise UserError(f"{path}: OCI layout version {version!r} is not supported")

@@ -9,7 +9,7 @@ import stat
 from pybuild.executor.files import modes
 from pybuild.executor.files.aside import Aside
 from pybuild.executor.files.content import copy_content, copy_xattrs
-from pybuild.executor.files.making import Maker, clear, give, make_node
+from pybuild.executor.files.making import IN_THE_WAY, Maker, clear, give, make_node
 from pybuild.executor.files.present import Look, is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
 from pybuild.executor.files.tree import GONE, OPEN_DIR
@@ -61,7 +61,9 @@ class Dir:
             except FileExistsError:
                 status = os.stat(self.name, dir_fd=above, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
-                    raise Fault(USER, f"cannot copy to non-directory: /{self.path}") from None
+                    raise Fault(
+                        USER, f"cannot copy to non-directory: /{self.path}", IN_THE_WAY
+                    ) from None
             self.target = os.open(self.name, OPEN_DIR, dir_fd=above)
         return self.target
 
@@ -134,7 +136,9 @@ class Copier:
                         self._maker.make(target.fd, target.name, target.path)
                         target.look()
                     if not target.is_dir:
-                        raise Fault(USER, f"cannot copy to non-directory: /{target.path}")
+                        raise Fault(
+                            USER, f"cannot copy to non-directory: /{target.path}", IN_THE_WAY
+                        )
                     self._contents(place, target)
                 elif target.is_dir:
                     with target.child(source.name) as inner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.files.making import Maker, give
+from pybuild.executor.files.making import IN_THE_WAY, Maker, give
 from pybuild.executor.files.selecting import select
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.layer import confined
@@ -27,14 +27,14 @@ def mkdir(
     try:
         place = tree.locate(path, make=maker.make if parents else None)
     except NotADirectoryError as error:
-        raise Fault(USER, f"mkdir {path}: not a directory: {error.filename}") from error
+        raise Fault(USER, f"mkdir {path}: not a directory: {error.filename}", IN_THE_WAY) from error
     except FileNotFoundError as error:
         raise Fault(USER, f"mkdir {path}: {error.filename} does not exist") from error
     with place:
         if place.status is None:
             maker.make(place.fd, place.name, place.path)
         elif not place.is_dir:
-            raise Fault(USER, f"mkdir {path}: not a directory: /{place.path}")
+            raise Fault(USER, f"mkdir {path}: not a directory: /{place.path}", IN_THE_WAY)
     maker.finish()
 
 

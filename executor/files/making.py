@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pybuild.executor.files.tree import Tree, TreePlace
     from pybuild.image.layer.ownership import OwnershipNotes
 
+IN_THE_WAY = ("a file has that name already: remove it first, or choose another path",)
+
 
 class Maker:
     """Makes directories in a tree, and remembers them so that their times can be set at the end."""
@@ -47,7 +49,7 @@ class Maker:
             return self.tree.locate(path, make=self.make)
         except NotADirectoryError as error:
             where = error.filename if isinstance(error.filename, str) else "/" + path
-            raise Fault(USER, f"cannot copy to non-directory: {where}") from error
+            raise Fault(USER, f"cannot copy to non-directory: {where}", IN_THE_WAY) from error
 
     def directory(self, path: str) -> TreePlace:
         """Return the directory *path*, made with its parents where it is missing."""
@@ -57,7 +59,7 @@ class Maker:
                 self.make(place.fd, place.name, place.path)
                 place.look()
             elif not place.is_dir:
-                raise Fault(USER, f"cannot copy to non-directory: /{place.path}")
+                raise Fault(USER, f"cannot copy to non-directory: /{place.path}", IN_THE_WAY)
         except BaseException:
             place.close()
             raise

@@ -254,7 +254,7 @@ def _compare(op: HttpSource, path: str, got: Fetched) -> None:
     if digest != expected:
         raise UserError(
             f"digest mismatch {digest}: {expected}: {shown_url(op.url)}",
-            hints=("the file has changed, or --checksum is wrong",),
+            hints=(f"if the file may have changed, write --checksum={digest}",),
         )
 
 

@@ -41,13 +41,17 @@ def hints_of(error: HttpFault) -> list[str]:
     """Return the settings of a registry that would change what went wrong below HTTP."""
     match error:
         case Untrusted():
-            return [f'give its authority as ca of registry."{error.authority}"']
+            return [f'trust its authority: ca = ["FILE"] {_where(error)}']
         case PlainAnswer():
-            return [f'set http = true for registry."{error.authority}"']
+            return [f"if it speaks plain HTTP: http = true {_where(error)}"]
         case HungUp():
             return [f"if {error.authority} wants a certificate of yours, keep it in certs.d"]
         case _:
             return []
+
+
+def _where(error: HttpFault) -> str:
+    return f'under [registry."{error.authority}"] in pybuild.toml (docs/configuration.md)'
 
 
 def error_codes(body: bytes) -> list[tuple[str, str]]:

@@ -121,7 +121,9 @@ def _offers(reference: Reference, root: Descriptor, data: bytes) -> list[str]:
         for entry in manifests.children(str(reference), data)
         if entry.platform is not None and entry.platform.os not in ("", "unknown")
     }
-    return [f"the image has {', '.join(sorted(known))}"] if known else []
+    if not known:
+        return []
+    return [f"the image has {', '.join(sorted(known))}: take one with --platform, or another image"]
 
 
 async def pull_image(

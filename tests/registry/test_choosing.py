@@ -123,7 +123,9 @@ def test_an_image_for_no_such_platform_says_which_it_has() -> None:
         "failed to resolve source metadata for r.example/a:1: "
         "no match for platform linux/amd64 in manifest: not found"
     )
-    assert caught.value.hints == ("the image has linux/arm/v7, linux/arm64",)
+    assert caught.value.hints == (
+        "the image has linux/arm/v7, linux/arm64: take one with --platform, or another image",
+    )
 
 
 def test_indexes_are_not_nested_without_end() -> None:

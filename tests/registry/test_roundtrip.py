@@ -141,7 +141,9 @@ def test_index_is_pushed_after_its_children_and_chosen_from_by_platform(
                 f"failed to resolve source metadata for {reference}: "
                 "no match for platform linux/s390x in manifest: not found"
             )
-            assert caught.value.hints == ("the image has linux/amd64, linux/arm64",)
+            assert caught.value.hints == (
+                "the image has linux/amd64, linux/arm64: take one with --platform, or another image",
+            )
 
     run(work())
     assert other_blobs.has(index.digest) and other_blobs.has(arm.digest)
