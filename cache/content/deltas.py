@@ -18,6 +18,7 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.content.patches import whole_of, with_wholes
 from pybuild.cache.content.syncer import DURABLE, Syncer, boot_id
 from pybuild.cache.disk.atomic import Disk, Warn, faults
+from pybuild.cache.disk.custody import file_system
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.jsontext import as_object, parse
@@ -242,11 +243,13 @@ class Deltas:
         """Let closing wait for no disk: *hand_over* gets the directory that is to be flushed.
 
         Args:
-            hand_over: default: a process of its own.
+            hand_over: default: a process of its own; nobody where the store lies in memory.
         """
-        from pybuild.cache.content.flusher import hand_over as to_a_process
-
-        self._syncer.hand_over = hand_over or to_a_process
+        if hand_over is None:
+            if file_system(self._folder) in ("tmpfs", "ramfs"):
+                return
+            from pybuild.cache.content.flusher import hand_over
+        self._syncer.hand_over = hand_over
 
     def close(self, *, others: bool = False) -> None:
         """Flush what is left, or have it flushed.

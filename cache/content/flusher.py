@@ -1,14 +1,18 @@
 """Flushing after the fact: a process that outlives a command, so that nobody waits for the disk.
 
 It gets an open directory of snapshots and nothing else of the store: whatever is
-done to the store meanwhile, it makes nothing there that was not.
+done to the store meanwhile, it makes nothing there that was not. While it lives, the directory is
+locked, so that others can wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+import time
+from contextlib import suppress
 
 from pybuild.model.package import parent_directories
 
@@ -29,13 +33,49 @@ def hand_over(folder: str) -> int:
     Raises:
         OSError: it cannot be started.
     """
-    files: list[tuple[Any, ...]] = [
-        (os.POSIX_SPAWN_OPEN, _FOLDER, folder, os.O_RDONLY | os.O_DIRECTORY, 0)
-    ]
-    files += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    places = [*parent_directories(), *filter(None, sys.path)]
-    words = [sys.executable, "-I", "-S", "-c", _CODE, *places]
-    return os.posix_spawn(sys.executable, words, os.environ, file_actions=files, setsid=True)
+    fd = _opened(folder)
+    try:
+        with suppress(OSError):  # a file system without locks: nobody can wait
+            fcntl.flock(
+                fd, fcntl.LOCK_SH
+            )  # before it runs; its copy of the descriptor has the lock
+        files: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, _FOLDER)]
+        files += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        places = [*parent_directories(), *filter(None, sys.path)]
+        words = [sys.executable, "-I", "-S", "-c", _CODE, *places]
+        return os.posix_spawn(sys.executable, words, os.environ, file_actions=files, setsid=True)
+    finally:
+        os.close(fd)
+
+
+def wait_for_others(folder: str, most_s: float) -> bool:
+    """Wait until no process flushes *folder*, so that its file system can be unmounted.
+
+    Returns:
+        False: one still does after that many seconds.
+    """
+    end = time.monotonic() + most_s
+    try:
+        fd = _opened(folder)
+    except FileNotFoundError:
+        return True
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                return True
+    finally:
+        os.close(fd)
+
+
+def _opened(folder: str) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def main(folder: int = _FOLDER) -> None:

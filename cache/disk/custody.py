@@ -153,7 +153,7 @@ def _contents(fd: int, was: int) -> Refusal | None:
 
 def _not_ours(root: str, uid: int) -> Refusal:
     what = f"is not writable for uid {os.geteuid()}; it belongs to {owner(uid)}"
-    kind = _file_system(root)
+    kind = file_system(root)
     if kind in _FOREIGN:
         return f"{what}, as its file system ({kind}) has it", (
             "put the store on a file system of this machine with PYBUILD_ROOT",
@@ -166,14 +166,14 @@ def _not_ours(root: str, uid: int) -> Refusal:
 
 
 def _wide(root: str, mode: int) -> Refusal:
-    kind = _file_system(root)
+    kind = file_system(root)
     return (
         f"can be changed by others (mode {mode:04o}), and its file system ({kind}) lets us not close it",
         ("put the store on a file system that keeps permissions with PYBUILD_ROOT",),
     )
 
 
-def _file_system(path: str) -> str:
+def file_system(path: str) -> str:
     """Return the kind of file system that holds *path*; empty if it cannot be told."""
     try:
         device = os.stat(path).st_dev

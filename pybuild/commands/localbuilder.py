@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pybuild.explain.report import BuildReport
     from pybuild.frontend.question import FileAnswer, Question
     from pybuild.model.events import Emit
+
+_FLUSH_S = 60.0  # that `prune` waits for the disk, so that a file system can be unmounted after it
 
 
 class LocalBuilder:
@@ -102,6 +105,7 @@ class LocalBuilder:
         return disk.f_blocks * disk.f_frsize
 
     def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
+        from pybuild.cache.content.flusher import wait_for_others
         from pybuild.cache.repositories.collect import unlink_at_once
         from pybuild.cache.space.prune import prune
         from pybuild.commands.localstore import with_store
@@ -113,7 +117,10 @@ class LocalBuilder:
             unlink_at_once(store, keeping)
             return prune(store, policy, freed).freed
 
-        return with_store(self._parsed, work)
+        total = with_store(self._parsed, work)
+        if not wait_for_others(os.path.join(self._settings.root, "snapshots"), _FLUSH_S):
+            sys.stderr.write("warning: what builds made is still being written to the disk\n")
+        return total
 
     def facts(self) -> BuilderFacts:
         from pybuild.builds.builder import BuilderFacts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pybuild.cache.content.flusher import hand_over
+from pybuild.cache.content import deltas, flusher
+from pybuild.cache.content.flusher import hand_over, wait_for_others
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.store import Store
 from pybuild.model.errors import EnvironmentFault
@@ -151,6 +153,45 @@ def test_a_process_of_its_own_flushes_what_is_left(
     assert (root / "snapshots" / left / "durable").exists()
     assert not (root / "snapshots" / another_boots / "durable").exists()
     assert os.listdir(root / "snapshots" / "stray") == []
+
+
+def test_whoever_prunes_can_wait_for_that_process(store: Store, root: Path) -> None:
+    left = make(store)
+    forget_durability(store, left)
+    folder = str(root / "snapshots")
+    assert wait_for_others(folder, 0)
+    pid = hand_over(folder)
+    assert wait_for_others(folder, 60)
+    assert (root / "snapshots" / left / "durable").exists()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_waiting_for_it_has_an_end(root: Path) -> None:
+    folder = root / "snapshots"
+    assert wait_for_others(str(folder), 0), "there is no store"
+    folder.mkdir(parents=True)
+    fd = os.open(folder, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert not wait_for_others(str(folder), 0.02)
+    os.close(fd)
+    assert wait_for_others(str(folder), 0)
+
+
+def test_no_process_flushes_what_lies_in_memory(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_memory(path: str) -> str:
+        return "tmpfs"
+
+    def begun(folder: str) -> None:
+        pytest.fail("a process was begun")
+
+    monkeypatch.setattr(deltas, "file_system", in_memory)
+    monkeypatch.setattr(flusher, "hand_over", begun)
+    with Store.open(root, clock) as store:
+        store.flush_after_us()
+        id = make(store)
+    assert (root / "snapshots" / id / "durable").exists()
 
 
 def test_closing_leaves_the_flush_to_who_was_told_so(root: Path, clock: FakeClock) -> None:

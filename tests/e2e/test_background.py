@@ -34,3 +34,10 @@ def test_nothing_outlives_a_build_that_is_to_leave_nothing(
     context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY Dockerfile /\n")
     pybuild("build", "--no-background", "-t", "a", context)
     assert holders(pybuild.store) == []
+
+
+def test_prune_waits_for_what_a_build_left_to_others(pybuild: Pybuild, tmp_path: Path) -> None:
+    context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY Dockerfile /\n")
+    pybuild("build", "-t", "a", context)
+    pybuild("prune", "-f")
+    assert holders(pybuild.store) == []
