@@ -37,6 +37,7 @@ from pybuild.model.ops import LocalSource, Vertex, walk
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
+from pybuild.model.suggest import nearest
 
 Images = Mapping[ImageRequest, ResolvedImage]
 
@@ -203,11 +204,12 @@ def _finish(
         image.run.setdefault("Labels", {}).update(options.labels)  # [LBL-1]
     if options.platform_explicit or image.platform is None:
         image.set_platform(options.target_platform)
-    unused = unused_build_args(
-        options.build_args, frozenset(_declared(dockerfile, graph)), scope.globals
-    )
+    declared = frozenset(_declared(dockerfile, graph))
+    unused = unused_build_args(options.build_args, declared, scope.globals)
     if unused:
-        scope.report.note(f"One or more build-args [{' '.join(unused)}] were not consumed")
+        near = sorted({name for arg in unused if len(arg) > 2 and (name := nearest(arg, declared))})
+        meant = f" (did you mean {', '.join(near)}?)" if near else ""
+        scope.report.note(f"One or more build-args [{' '.join(unused)}] were not consumed{meant}")
     scope.report.finish()
     sources = (vertex.op for vertex in walk(state.vertex))
     return Lowered(

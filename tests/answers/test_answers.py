@@ -101,7 +101,7 @@ def test_most_answers_name_cause_and_way_out() -> None:
     """The share of grade 3 never falls."""
     grades = [case.grade for book in _BOOKS for case in read(book)]
     assert len(grades) >= 101
-    assert grades.count(3) >= 128
+    assert grades.count(3) >= 129
 
 
 def test_names_are_given_once() -> None:

@@ -263,6 +263,13 @@ def test_default_that_is_not_used_is_not_expanded() -> None:  # E110
     assert caught.value.spans[0].first_line == 2
 
 
+def test_an_unused_build_arg_is_compared_with_those_that_there_are() -> None:
+    lowered = build("FROM a\nARG VERSION\n", build_args={"VERSON": "1", "OTHER": "2"})
+    assert [w.message for w in lowered.warnings] == [
+        "One or more build-args [OTHER VERSON] were not consumed (did you mean VERSION?)"
+    ]
+
+
 def test_build_arg_is_taken_verbatim() -> None:  # EV-13
     lowered = build("FROM a\nARG X\nRUN x\n", build_args={"X": "$PATH\\n"})
     assert env_of(execs(lowered)[0])["X"] == "$PATH\\n"
