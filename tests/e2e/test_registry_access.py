@@ -116,7 +116,7 @@ def test_an_unknown_image_is_the_users_mistake(guarded: RegistryProcess, tmp_pat
     context = write(tmp_path / "ctx", Dockerfile=f"FROM {guarded.host}/private/none:1\n")
     done = Pybuild(tmp_path / "store")("build", context, env=env, code=1)
     assert f"{guarded.host}/private/none:1" in errors(done.err)[0]
-    assert "not found" in errors(done.err)[0]
+    assert "neither the store nor" in errors(done.err)[0]
     assert ">>> FROM" in done.err
 
 

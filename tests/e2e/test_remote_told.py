@@ -93,8 +93,9 @@ def test_warnings_are_those_of_this_process(
     pybuild: Pybuild, remote: Remote, base: str, tmp_path: Path
 ) -> None:
     context = write(tmp_path / "c", Dockerfile=LINTED)
-    told = remote("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
-    here = pybuild("build", "--progress", "plain", context).err.partition(" warnings found:")[2]
+    words = ("build", "--progress", "plain", "-t", "app", context)
+    told = remote(*words).err.partition(" warnings found:")[2].partition("\nimage ")[0]
+    here = pybuild(*words).err.partition(" warnings found:")[2].partition("\nimage ")[0]
     assert told == here and "MaintainerDeprecated" in told
 
 

@@ -32,7 +32,7 @@ COPY_ALL = "FROM scratch\nCOPY . /c\n"
 COPY_EACH = (
     "FROM scratch\nCOPY d /c/d\nCOPY f* /c/\nCOPY --parents d/**/g /p/\nCOPY Dockerfile /x\n"
 )
-NOT_THERE = re.compile(r": not found|lstat |changes while it is read")
+NOT_THERE = re.compile(r": not found|is not in the context|lstat |changes while it is read")
 WARNED = re.compile(r'"/[^"]*" changes while it is read: the build has it')
 
 
