@@ -194,8 +194,8 @@ class Records:
                 with closing(sqlite3.connect(where, uri=True)) as reading:
                     return [] if not _form(reading) else reading.execute(query, values).fetchall()
             if not _form(connection):
-                return []  # another process makes it at this moment
-            raise
+                return []  # somebody makes it at this moment
+            return connection.execute(query, values).fetchall()  # made meanwhile, or damaged
 
     def _write(self, doing: str, statement: str, *values: str) -> bool:
         """Execute a statement that changes something; False where no database can be had."""

@@ -291,14 +291,14 @@ def check_exit(
 
     hints: list[str] = []
     last = tail.lines()
-    how = f"exit code: {ended.status}"
+    how = peer = f"exit code: {ended.status}"
     if any("exec format error" in line.lower() for line in last[-3:]):
         hints.append(_format_hint(op))
     elif ended.oom_killed:
-        how += " (out of memory)"
+        how = peer = f"{how} (out of memory)"
         hints.append(_memory_hint(op, ended))
     elif ended.out_of_processes:
-        how += " (out of processes)"
+        how = peer = f"{how} (out of processes)"
         limit = op.settings.resources.pids
         few = f"pids={limit} allows" if limit else "a step may have"
         hints.append(f"it wanted more processes at once than {few} (--resource pids=N)")
@@ -311,7 +311,7 @@ def check_exit(
         hints.append(hint)
     raise StepError(
         f"{how}: {command_of(op)}",
-        peer=f"{failed(op)}: exit code: {ended.status}",
+        peer=f"{failed(op)}: {peer}",
         status=ended.status,
         log_tail=last,
         step=step,

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 _BOOKS = sorted(BOOKS.glob("*.txt"))
 _ERROR = re.compile("error: ")
 _WARNING = re.compile(r"warning: | - ")
-_CHANGING = re.compile(r"(?<=sha256:)[1-9a-f][0-9a-f]{63}|(?<=checksum of ref )[0-9a-f]{19}\b")
+_CHANGING = re.compile(r"(?<=sha256:)(?!0{64})[0-9a-f]{64}|(?<=checksum of ref )[0-9a-f]{19}\b")
 _CONTEXT = "context"
 
 Answer = Callable[[Case], tuple[list[str], int]]

@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pybuild.cache.disk.atomic import Disk
-from pybuild.cache.records.database import MAX_VALUE_BYTES, RecordTooLarge
+from pybuild.cache.records.database import MAX_VALUE_BYTES, Records, RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.model.errors import EnvironmentFault
 from tests.clocks import FakeClock
@@ -351,3 +352,25 @@ def test_version_changes_with_others_writes(store: Store, root: Path, clock: Fak
     with Store.open(root, clock) as another:
         another.records.put("k", "x", {"others": 1})
     assert store.records.version() != before
+
+
+def test_many_who_use_new_records_at_once_lose_none(tmp_path: Path) -> None:
+    """A reader sees the file before its table, and then the table, between two questions."""
+    for number in range(20):
+        root = tmp_path / str(number)
+        (root / "locks").mkdir(parents=True)
+        warnings: list[str] = []
+        records = Records(str(root), Disk(), warnings.append)
+        gate = threading.Barrier(6)
+
+        def use(name: str, records: Records = records, gate: threading.Barrier = gate) -> object:
+            gate.wait()
+            before = records.get("k", name)
+            records.put("k", name, {"v": 1})
+            return before, records.get("k", name)
+
+        with ThreadPoolExecutor(6) as pool:
+            answers = list(pool.map(use, "abcdef"))
+        records.close()
+        assert answers == [(None, {"v": 1})] * 6
+        assert warnings == []

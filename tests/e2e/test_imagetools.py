@@ -216,7 +216,7 @@ def test_what_is_shown(pybuild: Pybuild, context: Path, registry: RegistryProces
     assert json.loads(shown("{{json .Manifest}}"))["digest"] == digest
     assert json.loads(shown('{{json (index .Image "linux/arm64")}}'))["architecture"] == "arm64"
     assert 'nothing is called "Nope"' in shown("{{.Nope}}", code=2)
-    assert "expected {{.Name}}" in shown("{{range .}}", code=2)
+    assert "it has no {{end}}" in shown("{{range .}}", code=2)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_a_proxy_that_is_down_is_named(
         place = f"127.0.0.1:{closed.getsockname()[1]}"
         env = {variable: f"http://me:secret@{place}"}
         done = pybuild("build", context, env=env, code=3)
-    first, *_, last = done.err[done.err.index("error: ") :].splitlines()
+    first, second, *_ = done.err[done.err.index("error: ") :].splitlines()
     assert f"proxy {place} of {variable}: connection refused (r.invalid:443)" in first
-    assert last == f"hint: mend or unset {variable}, or name r.invalid in no_proxy to go without"
+    assert second == f"hint: mend or unset {variable}, or name r.invalid in no_proxy to go without"
     assert "secret" not in done.err

@@ -204,8 +204,8 @@ def test_what_cannot_be_read_in_a_context_is_named(
     (context / "a").mkdir() if is_dir else (context / "a").write_text("x")
     (context / "a").chmod(0)
     said = blind(pybuild, "build", context)
-    assert re.search(r"error: cannot read .*\ba\b.*: permission denied\nDockerfile:2\n", said)
-    assert "hint: exclude it in .dockerignore, or make it readable" in said
+    assert re.search(r"error: cannot read .*\ba\b.*: permission denied\nhint: exclude it in ", said)
+    assert "hint: exclude it in .dockerignore, or make it readable\nDockerfile:2\n" in said
     (context / "Dockerfile").write_text("FROM base\nCOPY b /\n")
     pybuild("build", context)  # nobody asks for it now
 
@@ -329,5 +329,5 @@ def test_an_image_that_cannot_be_had_marks_the_line_that_asks_for_it(
         tmp_path / "ctx", Dockerfile="FROM scratch AS x\nFROM 127.0.0.1:9/y\nRUN true\n"
     )
     err = pybuild("build", context, code=3).err
-    assert "failed to resolve source metadata for 127.0.0.1:9/y:latest" in err
+    assert "error: 127.0.0.1:9/y:latest is not in the store, and 127.0.0.1:9 is out of" in err
     assert "   2 | >>> FROM 127.0.0.1:9/y" in err

@@ -117,7 +117,7 @@ def test_image_prune_asks_and_knows_its_filters(
     assert 'unknown filter "label=a"' in pybuild(
         "image", "prune", "-f", "--filter", "label=a", code=2
     ).err  # fmt: skip
-    assert 'unknown command "image rm"' in pybuild("image", "rm", code=2).err
+    assert 'unknown command "image no"' in pybuild("image", "no", code=2).err
     assert pybuild("image", "prune", "-f").out == "Total:\t0B\n"
     assert pybuild("image", "prune", "-af", "--filter", "until=1h").out == "Total:\t0B\n"
     out = pybuild("image", "prune", "-f", "--filter", "dangling=false").out

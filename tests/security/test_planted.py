@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -239,7 +240,8 @@ def test_no_command_of_root_touches_a_store_that_a_stranger_prepared(
         planting.put(root, place, planting.DIRECTORY_PLANTS["a link"], victim)
     planting.give_away(root)
     context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY Dockerfile /\n")
-    (context / "x.tar").write_bytes(bytes(10240))
+    with tarfile.open(context / "x.tar", "w") as tar:
+        tar.add(context / "Dockerfile", "Dockerfile")
     before = planting.state(victim), planting.state(root)
     done = Pybuild(root)(*words, cwd=context, code=None, timeout=60)
     assert done.code in (1, 3), done
