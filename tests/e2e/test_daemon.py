@@ -432,6 +432,11 @@ async def _build(context: Path, c: Client) -> None:
     await c.build(context)
 
 
+def finished(built: Built) -> set[str]:
+    """Return the names of the vertexes whose end the client was told."""
+    return {v.name for v in built.vertexes.values() if v.HasField("completed")}
+
+
 def test_killed_under_load_it_comes_back_with_what_was_finished(
     tmp_path: Path, pybuild: Pybuild
 ) -> None:
@@ -439,12 +444,15 @@ def test_killed_under_load_it_comes_back_with_what_was_finished(
         tmp_path / "c", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\nRUN sleep 20\n"
     )
     fine = write(tmp_path / "f", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\n")
+    step = "[2/3] RUN echo $RANDOM > /kept"
     with daemon(pybuild, tmp_path) as first:
 
         async def start() -> None:
             async with client(first.address) as c:
-                task = asyncio.create_task(c.build(context))
-                await _until(lambda: _running("sleep 20"))
+                built = Built()
+                task = asyncio.create_task(c.build(context, built=built))
+                # The client is told of the end once the result is written; the next step runs before that.
+                await _until(lambda: _running("sleep 20") and step in finished(built))
                 first.kill()
                 with pytest.raises((RpcError, TimeoutError)):
                     await asyncio.wait_for(task, 60)
