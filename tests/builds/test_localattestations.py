@@ -1,4 +1,4 @@
-"""What provenance says of a request here, and when a metadata file has any [ATT, BLD-30]."""
+"""Provenance of a request here, and the builds whose metadata file has some [ATT, BLD-30]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which builds get a memo: none whose inputs may change without a file of ours that shows it [KEY-11]."""
+"""Memos of builds: there is none where inputs may change without a file of ours that shows it [KEY-11]."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def signed(
     exclude: tuple[str, ...] = (),
     **asked: Any,
 ) -> list[dict[str, Any]] | None:
-    """Return what is signed of a build that has these results, with the directory as its context."""
+    """Return the signatures of a build that has these results, with the directory as its context."""
     prepared = SimpleNamespace(
         request=BuildRequest(context=str(root), **asked),
         lowered=[SimpleNamespace(result=result) for result in results],

@@ -1,4 +1,4 @@
-"""Which variables, values and URLs are taken for secrets, and how they are hidden."""
+"""Variables, values and URLs that are taken for secrets, and how they are hidden."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ async def equal_tags_stay_apart(stage: Stage, a: Tenant, b: Tenant) -> None:
 
 @attack
 async def name_of_the_servers_own_user(stage: Stage, a: Tenant, b: Tenant) -> None:
-    """What root has built on the same store is nobody's base but root's."""
+    """Images that root built on the same store are nobody's base but root's."""
     text = marker()
     context = stage.folder / marker("c")
     context.mkdir()

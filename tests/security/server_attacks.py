@@ -38,7 +38,7 @@ async def session_of_somebody_else(stage: Stage, a: Tenant, b: Tenant) -> None:
 
 @attack
 async def session_id_taken_first(stage: Stage, a: Tenant, b: Tenant) -> None:
-    """Whoever knows the id that another session will have does not stand in for it."""
+    """A client that knows the id which another session will have does not stand in for it."""
     id, text = marker("id"), marker()
     context = stage.folder / marker("c")
     context.mkdir()
