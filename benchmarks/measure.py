@@ -101,8 +101,7 @@ def _weighed(
     with Sampler(builder.daemons(), [*others, *workload.site.pids()]) as sampler:
         workload.run(builder)
     figures[builder.name].peak_bytes = sampler.peak_bytes
-    if workload.has_layers:
-        figures[builder.name].layer_bytes = workload.layer_bytes(builder)
+    figures[builder.name].layer_bytes = workload.layer_bytes(builder)
 
 
 def run(

@@ -13,7 +13,6 @@ class Push(Workload):
 
     name = "push"
     reach, dream = 0.35, 0.2
-    has_layers = True
 
     def prepare(self) -> None:
         self._context = self.site.context("push", "FROM scratch\nCOPY data/ /data/\n")
@@ -41,7 +40,6 @@ class OciTar(Workload):
 
     name = "ocitar"
     reach, dream = 0.5, 0.3
-    has_layers = True
 
     def prepare(self) -> None:
         count = self.scaled(120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 
 from benchmarks.builder import Builder, Job, Output
@@ -12,8 +13,9 @@ from benchmarks.workload import Workload
 class _Upload(Workload):
     reach = 1.0
 
+    @abstractmethod
     def fill(self, context: Path) -> None:
-        raise NotImplementedError
+        """Write what is to be sent."""
 
     def prepare(self) -> None:
         base = self.site.shell

@@ -210,7 +210,7 @@ class _Plain:
     threads = 0
 
     def pack(self, piece: Piece) -> bytes:
-        raise NotImplementedError
+        raise NotImplementedError  # without threads a piece is written as it is
 
     def note(self, data: memoryview) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class ByteSink(Protocol):
         ...
 
 
-class Flow:
+class Flow(ABC):
     """The messages of one call, both ways; server and client build their calls on it."""
 
     def __init__(self, link: GrpcLink, stream_id: int) -> None:
@@ -46,9 +47,9 @@ class Flow:
 
     # What the link reports.
 
+    @abstractmethod
     def on_headers(self, event: Headers) -> None:
         """Take a header section."""
-        raise NotImplementedError
 
     def on_data(self, event: Data) -> None:
         """Take a piece of the body."""
@@ -76,9 +77,9 @@ class Flow:
             else:
                 self._give_back_partial()
 
+    @abstractmethod
     def on_over(self, error: RpcError) -> None:
         """The stream has ended early, or the connection is lost."""
-        raise NotImplementedError
 
     def on_drained(self) -> None:
         """All that was sent has left the queue."""
@@ -86,9 +87,9 @@ class Flow:
             if not room.done():
                 room.set_result(None)
 
+    @abstractmethod
     def refuse(self, error: RpcError) -> None:
         """The peer sent what cannot be taken."""
-        raise NotImplementedError
 
     # For the calls.
 
