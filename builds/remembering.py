@@ -16,14 +16,11 @@ from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
-    Copy,
-    ExecOp,
-    FileOp,
     GitSource,
     HttpSource,
-    LocalSource,
     OciLayoutSource,
     Op,
+    local_reads,
     walk,
 )
 
@@ -84,19 +81,9 @@ def _may_move(op: Op) -> bool:
 def _prefixes(prepared: PreparedBuild) -> dict[str, set[str]]:
     """The parts of each local source that the definition can read at all."""
     prefixes: dict[str, set[str]] = {}
-    for vertex in walk(*(one.result for one in prepared.lowered)):
-        match vertex.op:
-            case FileOp(actions=actions):
-                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
-            case ExecOp(mounts=mounts):
-                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
-            case _:
-                continue
-        for index, path in paths:
-            source = vertex.inputs[index].op
-            if isinstance(source, LocalSource):
-                root = prepared.inputs.trees[source.name].path
-                prefixes.setdefault(source.name, set()).add(_prefix(root, path))
+    for source, path in local_reads(*(one.result for one in prepared.lowered)):
+        root = prepared.inputs.trees[source.name].path
+        prefixes.setdefault(source.name, set()).add(_prefix(root, path))
     return prefixes
 
 

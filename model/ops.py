@@ -422,6 +422,22 @@ def walk(*targets: Vertex) -> Iterator[Vertex]:
             stack.extend((v, False) for v in reversed(vertex.inputs))
 
 
+def local_reads(*targets: Vertex) -> Iterator[tuple[LocalSource, str]]:
+    """Yield each client's directory with a path that a copy or a mount names in it, wildcards included."""
+    for vertex in walk(*targets):
+        match vertex.op:
+            case FileOp(actions=actions):
+                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
+            case ExecOp(mounts=mounts):
+                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
+            case _:
+                continue
+        for index, path in paths:
+            source = vertex.inputs[index].op
+            if isinstance(source, LocalSource):
+                yield source, path
+
+
 def encode_op(op: Op) -> dict[str, Any]:
     """Return the part of *op* that counts as JSON-able data: type, then fields not at their default.
 

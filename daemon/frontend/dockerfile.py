@@ -29,7 +29,13 @@ from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass
 from pybuild.model.events import BuildWarning
-from pybuild.model.ops import Copy, ExecOp, FileOp, LocalSource, OciLayoutSource, Vertex, walk
+from pybuild.model.ops import (
+    LocalSource,
+    OciLayoutSource,
+    Vertex,
+    local_reads,
+    walk,
+)
 from pybuild.model.platform import Platform
 
 
@@ -163,18 +169,8 @@ def used_paths(*targets: Vertex) -> dict[str, tuple[str, ...]]:
     An empty tuple is all of it.
     """
     by_source: dict[str, set[str]] = {}
-    for vertex in walk(*targets):
-        match vertex.op:
-            case FileOp(actions=actions):
-                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
-            case ExecOp(mounts=mounts):
-                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
-            case _:
-                paths = []
-        for index, path in paths:
-            source = vertex.inputs[index].op
-            if isinstance(source, LocalSource):
-                by_source.setdefault(source.name, set()).add(path.strip("/"))
+    for source, path in local_reads(*targets):
+        by_source.setdefault(source.name, set()).add(path.strip("/"))
     for target in targets:  # a directory that is the result itself
         if isinstance(target.op, LocalSource):
             by_source.setdefault(target.op.name, set()).add("")
