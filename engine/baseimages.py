@@ -98,28 +98,29 @@ class ImageSourceResolver:
                     f"pybuild pull {reference.familiar} brings it; or build without --pull=never"
                 ],
             )
-        resolved: ResolvedManifest | None = None
         if manifest is None:
             try:
                 resolved = await self._ask(reference, platform)
             except PybuildError:
-                manifest, is_local = await self._known(reference, platform)
-                if pull != "newer" or manifest is None:
+                if pull == "newer":
+                    manifest, is_local = await self._known(reference, platform)
+                if manifest is None:
                     raise
-        if resolved is not None or manifest is None:
-            assert resolved is not None
-            if self.is_guest:
-                await self._prove(reference, resolved)
-            for data in (
-                resolved.config_bytes,
-                resolved.manifest_bytes,
-                *reversed(resolved.indexes),
-            ):
-                await asyncio.to_thread(self._store.blobs.put, data)
-            manifest = resolved.manifest
-            self.resolutions.put(reference, platform, manifest)
+            else:
+                manifest = await self._keep(reference, platform, resolved)
         self.used.append((request, manifest.digest, is_local))
         return self.describe(manifest, reference)
+
+    async def _keep(
+        self, reference: Reference, platform: Platform, resolved: ResolvedManifest
+    ) -> Descriptor:
+        """Store the documents of an answer of a registry; return its manifest."""
+        if self.is_guest:
+            await self._prove(reference, resolved)
+        for data in (resolved.config_bytes, resolved.manifest_bytes, *reversed(resolved.indexes)):
+            await asyncio.to_thread(self._store.blobs.put, data)
+        self.resolutions.put(reference, platform, resolved.manifest)
+        return resolved.manifest
 
     async def _known(
         self, reference: Reference, platform: Platform
