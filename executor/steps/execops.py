@@ -1,0 +1,309 @@
+"""The exec ops of one build: their mounts, the step in the sandbox, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pybuild.cache.content.leases import Lease
+from pybuild.cache.store import Store
+from pybuild.executor import network
+from pybuild.executor.inputs import VertexInputs, input_of
+from pybuild.executor.resolvers import Resolvers
+from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.steps import execop
+from pybuild.executor.steps.cachemounts import CacheMounts, Seed
+from pybuild.executor.steps.kepttrees import KeptTrees
+from pybuild.executor.steps.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
+from pybuild.executor.steps.rung import Rung
+from pybuild.executor.steps.spec import DeviceEdits, StepExit, StepMount
+from pybuild.executor.trees.contexttrees import ContextTrees
+from pybuild.executor.workers.workers import Workers
+from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
+from pybuild.model.events import BuildWarning, Emit, LogStream, VertexLog
+from pybuild.model.ops import ExecOp, Mount, MountType, NetworkMode, SecurityMode, Vertex
+from pybuild.model.snapshot import LocalTree, Result, Snapshot
+
+if TYPE_CHECKING:
+    from pybuild.executor.authorities import Authorities
+
+Ensure = Callable[[Snapshot, Emit], Awaitable[list[str]]]
+
+
+class ExecOps:
+    """Runs the exec ops of one build.
+
+    Args:
+        ensure: returns the directories of a snapshot's deltas, base first.
+        sources: has the agents that steps may use.
+        secrets, dns, allow, isolated_network, ca, cgroup: as `executor.runner.BuildRunner` has them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        lease: Lease,
+        rung: Rung,
+        contexts: ContextTrees,
+        inputs: VertexInputs,
+        ensure: Ensure,
+        sources: RemoteSources,
+        *,
+        secrets: execop.Secrets,
+        dns: network.DnsSettings | None,
+        allow: frozenset[str],
+        isolated_network: bool,
+        ca: Sequence[str],
+        cgroup: str,
+    ) -> None:
+        self._store = store
+        self._workers = workers
+        self._lease = lease
+        self._rung = rung
+        self._contexts = contexts
+        self._inputs = inputs
+        self._ensure = ensure
+        self._sources = sources
+        self._secrets = secrets
+        self._allow = allow
+        self._isolated = isolated_network
+        self._authorities: Authorities | None = None
+        if ca:
+            from pybuild.executor.authorities import Authorities
+
+            self._authorities = Authorities(ca)
+        self._cgroup = cgroup
+        self._caches = CacheMounts(store, workers, lease)
+        self._shared: dict[Digest, SharedStep] = {}
+        self._resolvers = Resolvers(dns, isolated_network)
+        self._trees = KeptTrees(store)
+        self._has_said_rung = False
+        self._common = ""
+
+    def close(self) -> None:
+        """Remove the directories that steps had in common."""
+        self._trees.close()
+        if self._common:
+            self._store.discard(self._common)
+
+    async def run(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> Snapshot:
+        """Return the tree that the step leaves in the mount that *op* is about; the same step runs once."""
+        self._check_allowed(op)
+        result = result_mount(op)
+        if len(kept_mounts(op)) == 1:
+            return (await self._step(vertex, op, inputs, emit))[result]
+        shared = self._shared.setdefault(step_key(vertex), SharedStep())
+        async with shared.lock:
+            if result not in shared.results:
+                shared.results |= await self._step(vertex, op, inputs, emit)
+                shared.contents = self._inputs.read_of(vertex)
+        self._inputs.note(vertex, shared.contents)
+        return shared.results[result]
+
+    async def _step(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> dict[int, Snapshot]:
+        """Run the step and return what is left in the mounts that are kept, by their number."""
+        number = next((n for n, mount in enumerate(op.mounts) if mount.target == "/"), -1)
+        root = op.mounts[number] if number >= 0 else None
+        base = Snapshot()
+        if root is not None and root.input is not None:
+            if root.selector != "/":
+                raise UserError(f'a root from "{root.selector}" of an input is not supported yet')
+            base = await self._inputs.snapshot(vertex, inputs, root.input, emit)
+        devices = DeviceEdits()
+        if op.devices:
+            from pybuild.executor.devices import find_devices
+
+            devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
+        async with AsyncExitStack() as stack:
+            outputs = Outputs(self._store, self._lease)
+            stack.callback(outputs.abort)
+            mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
+            default_env: Sequence[str] = ()
+            if self._authorities is not None:
+                mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
+                default_env = self._authorities.environment
+            resolv_conf = await self._resolvers.of(op.settings)
+            lowers = await self._ensure(base, emit)
+            active = await outputs.begin(number, base)
+            copied = await self._rung.works_on_copies()
+            lent = stack.enter_context(self._trees.lend(lowers, copied=copied))
+            step = execop.spec(
+                op,
+                lent,
+                lowers=lowers,
+                upper=active.fs,
+                work=active.work,
+                common=self._common_of_steps(),
+                store=self._store.root,
+                mounts=[*devices.mounts, *mounts],
+                default_env=default_env,
+                extra_env=[*devices.env, *env],
+                resolv_conf=resolv_conf,
+                isolated=self._isolated,
+                cgroup=self._cgroup,
+            )
+            tail = execop.Tail()
+
+            def log(stream: str, data: bytes) -> None:
+                emit(
+                    VertexLog(
+                        vertex=vertex.digest,
+                        time=self._store.clock.now(),
+                        stream=LogStream(stream),
+                        data=data,
+                    )
+                )
+
+            def on_output(stream: str, data: bytes) -> None:
+                tail.add(data)
+                log(stream, data)
+
+            if not self._has_said_rung:
+                self._has_said_rung = True
+                if line := await self._rung.line():
+                    log("stderr", line.encode())
+            try:
+                ended = await self._workers.run_step(step, on_output)
+            except UserError as error:  # such as a user that the image does not have
+                raise error.copy_with(peer=f"{execop.failed(op)}: {error.message}") from error
+            execop.check_exit(
+                op,
+                ended,
+                tail,
+                vertex.meta.spans,
+                trusts=self._authorities is not None,
+                step=vertex.meta.name,
+                reason=partial(self._reason, op, ended, (active.fs, *reversed(lowers))),
+            )
+            if loss := execop.loss_warning(op, ended):
+                emit(BuildWarning(message=loss, spans=vertex.meta.spans))
+            results = await outputs.commit(kept_mounts(op), ended)
+            if number in results:
+                lent.done(self._store.deltas.path(results[number].deltas[-1]))
+            return results
+
+    def _reason(
+        self, op: ExecOp, ended: StepExit, layers: Sequence[str], last: Sequence[str]
+    ) -> tuple[str, str]:
+        from pybuild.executor.steps.exits import StepFiles, reason_of  # for failed steps alone
+
+        ids = [mount.id for mount in op.mounts if mount.type is MountType.SECRET]
+        missing = [id for id in ids if self._secrets.get(id) is None]
+        return reason_of(op, ended, last, StepFiles(layers), missing, self._store.root)
+
+    def _common_of_steps(self) -> str:
+        if not self._common:
+            self._common = self._store.scratch("steps")
+            os.makedirs(self._common + "/root")
+        return self._common
+
+    def _check_allowed(self, op: ExecOp) -> None:
+        """Refuse what the request did not grant [RUN-5, RUN-6]."""
+        entitlements = {
+            "network.host": op.settings.network is NetworkMode.HOST,
+            "security.insecure": op.security is SecurityMode.INSECURE,
+        }
+        for name, is_wanted in entitlements.items():
+            if is_wanted and name not in self._allow:
+                raise UserError(
+                    f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
+                )
+
+    async def _mounts(
+        self,
+        vertex: Vertex,
+        op: ExecOp,
+        inputs: Sequence[Result],
+        emit: Emit,
+        stack: AsyncExitStack,
+        outputs: Outputs,
+    ) -> tuple[list[StepMount], list[str]]:
+        """Return the step's mounts but for the root, in order, and secret variables."""
+        mounts: list[StepMount] = []
+        env: list[str] = []
+        caches = await self._hold_caches(vertex, op, inputs, emit, stack)
+        kept = kept_mounts(op)
+        for number, mount in enumerate(op.mounts):
+            match mount.type:
+                case MountType.BIND if mount.target != "/" and number in kept:
+                    base = Snapshot()
+                    if mount.input is not None:
+                        base = await self._inputs.snapshot(vertex, inputs, mount.input, emit)
+                    lowers = await self._ensure(base, emit)
+                    active = await outputs.begin(number, base)
+                    mounts.append(
+                        execop.bind_mount(
+                            mount, lowers, mount.selector, upper=active.fs, work=active.work
+                        )
+                    )
+                case MountType.BIND if mount.target != "/":
+                    mounts.append(await self._bind(vertex, mount, inputs, emit))
+                case MountType.CACHE:
+                    mounts.append(execop.cache_mount(mount, caches.pop(0)))
+                case MountType.TMPFS:
+                    mounts.append(execop.tmpfs_mount(mount))
+                case MountType.SECRET:
+                    read = partial(execop.read_secret, mount, self._secrets)
+                    data = await execop.looked_up(self._secrets, read)
+                    if data is not None and mount.env:
+                        env.append(execop.secret_env(mount, data))
+                    if data is not None and mount.target:
+                        mounts.append(execop.secret_mount(mount, data))
+                case MountType.SSH:
+                    agent = self._sources.agents.get(mount.id)
+                    if agent is not None:
+                        mode = 0o600 if mount.mode is None else mount.mode
+                        path = await agent.path(mount.uid, mount.gid, mode)
+                        mounts.append(execop.ssh_mount(mount, path))
+                    elif mount.required:
+                        raise execop.no_agent(mount.id)
+                case _:
+                    pass
+        return mounts, env
+
+    async def _bind(
+        self, vertex: Vertex, mount: Mount, inputs: Sequence[Result], emit: Emit
+    ) -> StepMount:
+        if mount.input is None:
+            return execop.bind_mount(mount, (), mount.selector)
+        source = input_of(vertex, inputs, mount.input)
+        selector = mount.selector
+        if isinstance(source, LocalTree):
+            if lower := await self._contexts.lower(source):
+                return execop.bind_mount(mount, (lower,), selector or "/")
+            path = posixpath.normpath("/" + selector.lstrip("/"))
+            copy = await self._inputs.copy(vertex, mount.input, source, path, emit)
+            source, selector = copy.snapshot, copy.selector
+        return execop.bind_mount(mount, await self._ensure(source, emit), selector or "/")
+
+    async def _hold_caches(
+        self,
+        vertex: Vertex,
+        op: ExecOp,
+        inputs: Sequence[Result],
+        emit: Emit,
+        stack: AsyncExitStack,
+    ) -> list[str]:
+        mounts = [mount for mount in op.mounts if mount.type is MountType.CACHE]
+        if not mounts:
+            return []
+        seeds: list[Seed | None] = []
+        for mount in mounts:
+            if mount.input is None:
+                seeds.append(None)
+                continue
+            snapshot = await self._inputs.snapshot(vertex, inputs, mount.input, emit)
+            seeds.append(Seed(snapshot, partial(self._ensure, snapshot, emit)))
+        held = self._caches.hold(mounts, seeds, renew=vertex.meta.ignore_cache)
+        return await stack.enter_async_context(held)
