@@ -12,7 +12,14 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
-from pybuild.net.http1.faults import ConnectionLost, HttpFault, HungUp, fault_of, proxy_refusal
+from pybuild.net.http1.faults import (
+    ConnectionLost,
+    HttpFault,
+    HungUp,
+    fault_of,
+    proxy_refusal,
+    proxy_url,
+)
 from pybuild.net.http1.pool import Pool, Route
 from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tls import make_context
@@ -259,10 +266,9 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: Proxy | None
     """Write what comes before a body.
 
     Raises:
-        HttpFault: a URL or header that would become something else on the wire.
+        HttpFault: a URL or header that would become something else on the wire, or a proxy that
+            cannot be.
     """
-    from yarl import URL
-
     if not url.raw_host:
         raise HttpFault("not a URL")
     place = bracketed(url.raw_host)
@@ -272,7 +278,7 @@ def _head(method: str, url: URL, headers: Mapping[str, str], proxy: Proxy | None
     target = url.raw_path_qs or "/"
     if proxy and url.scheme == "http":
         target = f"http://{place}{target}"
-        lines += proxy_lines(URL(proxy.url))
+        lines += proxy_lines(proxy_url(proxy))
     if any(ord(char) <= 32 or ord(char) >= 127 for char in target):
         raise HttpFault("not a URL")
     if any(char in line for line in lines for char in "\r\n\0"):

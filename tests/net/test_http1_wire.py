@@ -280,6 +280,17 @@ def test_plain_requests_name_the_whole_url_to_a_proxy(run: Run) -> None:
     run(body())
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_cannot_be_is_refused_whatever_the_request(run: Run, scheme: str) -> None:
+    async def body() -> None:
+        async with wire() as w:
+            proxy = Proxy("http://[", f"{scheme}_proxy")
+            with pytest.raises(HttpFault, match=f"of {scheme}_proxy: not a URL of http:// or"):
+                await get(w, f"{scheme}://example.com/v2/", proxy=proxy)
+
+    run(body())
+
+
 @pytest.mark.registry
 def test_tls_goes_through_a_tunnel(run: Run, tmp_path: Path) -> None:
     need("docker-registry")
