@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from pybuild.remotecache.session import CacheSession
     from pybuild.solver.solution import Solution
 
-
 T = TypeVar("T")
 
 MAX_VERTICES = 20_000
@@ -275,7 +274,13 @@ _UNKEYED = (MountType.SECRET, MountType.SSH, MountType.CACHE)
 
 
 def marked(vertex: Vertex, owner: str) -> Vertex:
-    """Return the definition *vertex* as it is for *owner*; the same one where nothing is special."""
+    """Return the definition *vertex* as it is for *owner*; the same one where nothing is special.
+
+    A step's key does not tell its secrets, its agents, what its cache mounts hold, its proxies or
+    the addresses of its hosts. Where such a thing goes in, the owner does too, so that the result is
+    found by nobody else; its cache mounts are the owner's alone. A commit's key says nothing of the
+    remote, which alone can say whether somebody may read it; so that goes in as well.
+    """
     known: dict[str, Vertex] = {}
     for one in walk(vertex):
         op = _marked(one.op, owner)

@@ -151,7 +151,10 @@ class StreamTable:
 
 
 class Allowance:
-    """A bucket of *capacity* points that refills by *per_s* each second."""
+    """Holds a peer to a number of frames that cost us work and bring nothing.
+
+    A bucket of *capacity* points that refills by *per_s* each second.
+    """
 
     __slots__ = ("_capacity", "_clock", "_left", "_per_s", "_then")
 

@@ -199,7 +199,12 @@ async def collect_forever(hosting: Hosting) -> None:
 
 
 def collect(hosting: Hosting) -> bool:
-    """Collect once; False if another process on the same store is at it."""
+    """Free what nothing needs, once; False if another process on the same store is at it [GC-4].
+
+    Nothing that is being pushed is touched: uploads are locked files, a blob's link stays for the
+    time of a push after it was pushed or asked for, and a blob between its name and its link is
+    leased.
+    """
     store, settings, counted = hosting.store, hosting.settings, hosting.metrics.collected
     path = os.path.join(store.root, "locks", "registry-collection")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
