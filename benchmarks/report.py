@@ -75,14 +75,14 @@ def as_json(figures: All) -> dict[str, dict[str, dict[str, object]]]:
     return {
         workload: {
             name: {
-                "seconds": [round(value, 4) for value in figures.seconds],
-                "processor": [round(value, 3) for value in figures.processor],
-                "median": round(figures.median, 4),
-                "peak_bytes": figures.peak_bytes,
-                "layer_bytes": figures.layer_bytes,
-                "failed": figures.failed,
+                "seconds": [round(value, 4) for value in one.seconds],
+                "processor": [round(value, 3) for value in one.processor],
+                "median": round(one.median, 4),
+                "peak_bytes": one.peak_bytes,
+                "layer_bytes": one.layer_bytes,
+                "failed": one.failed,
             }
-            for name, figures in row.items()
+            for name, one in row.items()
         }
         for workload, row in figures.items()
     }
