@@ -19,6 +19,7 @@ from pybuild.model.ops import ExecOp, FileOp, Vertex, walk
 from pybuild.model.platform import LINUX_AMD64, Platform
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARM = Platform.parse("linux/arm64")
 
 
 def image(layers: int = 1, platform: Platform = LINUX_AMD64, **config: Any) -> dict[str, Any]:
