@@ -26,8 +26,8 @@ def hints_near(tree: Tree, path: str, where: str, root: str = "") -> tuple[str, 
     """
     parts = [part for part in path.split("/") if part]
     try:
-        if link := _broken_link(tree, parts):
-            return (link.format(where),)
+        if link := _broken_link(tree, parts, where):
+            return (link,)
         for first in range(1, len(parts)):
             rest = "/".join(parts[first:])
             if _is_there(tree, rest):
@@ -60,8 +60,8 @@ def _entries(tree: Tree, path: str) -> list[tuple[str, os.stat_result]]:
         os.close(fd)
 
 
-def _broken_link(tree: Tree, parts: list[str]) -> str:
-    """Return a hint about the first link on the way that leads nowhere, with a place for the tree."""
+def _broken_link(tree: Tree, parts: list[str], where: str) -> str:
+    """Return a hint about the first link on the way that leads nowhere."""
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
         try:
@@ -70,9 +70,7 @@ def _broken_link(tree: Tree, parts: list[str]) -> str:
                     return ""
                 if stat.S_ISLNK(place.status.st_mode) and not _is_there(tree, path):
                     target = os.readlink(place.name, dir_fd=place.fd)
-                    return (
-                        f"{path} is a link to {target}, which is not in {{}}: copy what it leads to"
-                    )
+                    return f"{path} is a link to {target}, which is not in {where}: copy what it leads to"
         except (FileNotFoundError, NotADirectoryError):
             return ""
     return ""

@@ -273,6 +273,15 @@ def test_error_for_a_missing_file_has_no_ignore_hint(tmp_path: Path) -> None:
     assert caught.value.hints == ("the context has a",)
 
 
+def test_error_for_a_broken_link_says_where_it_leads(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"a{b}": Link("{}/{c}")})
+    with pytest.raises(UserError) as caught:
+        digester(tmp_path, HandClock(root)).digest(LocalTree(str(root)), Selection(path="/a{b}/d"))
+    assert caught.value.hints == (
+        "a{b} is a link to {}/{c}, which is not in the context: copy what it leads to",
+    )
+
+
 def test_links_in_a_circle_are_the_user_s_error(tmp_path: Path) -> None:
     root = build(tmp_path / "ctx", {"a": Link("b"), "b": Link("a")})
     with pytest.raises(UserError, match="too many levels of symbolic links: /[ab]$"):
