@@ -243,13 +243,10 @@ class Deltas:
         """Let closing wait for no disk: *hand_over* gets the directory that is to be flushed.
 
         Args:
-            hand_over: default: a process of its own; nobody where the store lies in memory.
+            hand_over: default: a process of its own; nobody where the store lies in memory. OSError
+                leaves it to us.
         """
-        if hand_over is None:
-            if file_system(self._folder) in ("tmpfs", "ramfs"):
-                return
-            from pybuild.cache.content.flusher import hand_over
-        self._syncer.hand_over = hand_over
+        self._syncer.hand_over = hand_over or _hand_over
 
     def close(self, *, others: bool = False) -> None:
         """Flush what is left, or have it flushed.
@@ -276,3 +273,16 @@ class Deltas:
             os.close(self._disk.create(os.path.join(self._folder, id, DURABLE)))
         except (FileExistsError, FileNotFoundError):
             pass  # somebody else was faster, or removed it
+
+
+def _hand_over(folder: str) -> None:
+    """Have a process of its own flush *folder*.
+
+    Raises:
+        OSError: it cannot be started, or there is no disk to wait for.
+    """
+    if file_system(folder) in ("tmpfs", "ramfs"):
+        raise OSError(f"{folder} lies in memory")
+    from pybuild.cache.content.flusher import hand_over
+
+    hand_over(folder)
