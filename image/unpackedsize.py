@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 from pybuild.image.layer.compression import GZIP, UNCOMPRESSED, LayerSource, sniff
+from pybuild.image.layer.estargz import TOC_DIGEST
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import PybuildError
-from pybuild.model.missing import BlobMissing
 
-_SEVERAL_MEMBERS = "containerd.io/snapshot/stargz/toc.digest"
 _LARGE = 1 << 20
 
 
@@ -24,7 +23,7 @@ def unpacked_size(path: str, layer: Descriptor) -> int | None:
             size = os.fstat(file.fileno()).st_size
             if compression == UNCOMPRESSED:
                 return size if layer.media_type.endswith("tar") else None
-            if compression == GZIP and size > _LARGE and _SEVERAL_MEMBERS not in layer.annotations:
+            if compression == GZIP and size > _LARGE and TOC_DIGEST not in layer.annotations:
                 file.seek(-4, os.SEEK_END)
                 recorded = int.from_bytes(file.read(4), "little")
                 # It counts modulo 4 GiB, and of the last member only: then it is too small.
@@ -34,5 +33,5 @@ def unpacked_size(path: str, layer: Descriptor) -> int | None:
             source = LayerSource(file.read, digests_blob=False)
             source.drain()
             return source.size
-    except (OSError, PybuildError, BlobMissing, ImportError):
+    except (OSError, PybuildError, ImportError):
         return None

@@ -101,6 +101,9 @@ def test_layers_have_the_size_of_what_they_unpack_to(store: Store, tmp_path: Pat
     assert size(bytes(512), OCI_LAYER) == 512
     assert size(b"no archive") is None
     assert size(b"\x1f\x8b") is None
+    assert size(members[:-1], **{TOC: "x"}) is None
     zstandard = pytest.importorskip("zstandard")
     frames = [zstandard.compress(bytes(size)) for size in (100_000, 5)]
     assert size(b"".join(frames)) == 100_005
+    assert size(frames[0][:-1]) is None
+    assert size(frames[0] + b"no frame") is None
