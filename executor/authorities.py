@@ -11,7 +11,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from hashlib import sha1
 from struct import pack
 
@@ -174,9 +173,9 @@ def _write(place: str, files: Sequence[str]) -> None:
 
 def _of_host(*, required: bool) -> list[bytes]:
     """Return the authorities that programs of this machine trust."""
-    named = os.environ.get("SSL_CERT_FILE", "")
-    for path in (named, *_HOST_BUNDLES) if named else _HOST_BUNDLES:
-        with suppress(FileNotFoundError):
+    for path in filter(None, (os.environ.get("SSL_CERT_FILE"), *_HOST_BUNDLES)):
+        # One that somebody named has to be there.
+        if path not in _HOST_BUNDLES or os.path.exists(path):
             return _read(path)
     if required:
         raise UserError(
@@ -194,8 +193,6 @@ def _read(path: str) -> list[bytes]:
         with open(path, "rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
-        if path in _HOST_BUNDLES:
-            raise
         raise UserError(f"certificate authority {path}: no such file", hints=hints) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

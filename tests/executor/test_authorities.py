@@ -96,6 +96,14 @@ def test_a_directory_is_no_file_of_certificates(tmp_path: Path) -> None:
         written(tmp_path / "steps", tmp_path)
 
 
+def test_a_bundle_of_another_system_that_is_asked_for_is_named_too(tmp_path: Path) -> None:
+    path = "/etc/ssl/ca-bundle.pem"
+    if os.path.exists(path):
+        pytest.skip("this is such a system")
+    with pytest.raises(UserError, match=f"{path}: no such file"):
+        written(tmp_path / "steps", path)
+
+
 def test_a_java_store_is_sealed_over_its_entries() -> None:
     store = trust_store([b"one", b"two!"])
     body, seal = store[:-20], store[-20:]
