@@ -11,6 +11,12 @@ from pybuild.executor.steps import execop
 from pybuild.model.ops import NetworkMode, StepSettings
 
 
+class _Dns(NamedTuple):
+    nameservers: Sequence[str] = ()
+    search_domains: Sequence[str] = ()
+    options: Sequence[str] = ()
+
+
 class Resolvers:
     """The resolv.conf of one build's steps.
 
@@ -20,7 +26,9 @@ class Resolvers:
     """
 
     def __init__(self, dns: network.DnsSettings | None, isolated: bool) -> None:
-        self._dns = dns
+        self._dns = (
+            _Dns() if dns is None else _Dns(dns.nameservers, dns.search_domains, dns.options)
+        )
         self._isolated = isolated
         self._known: dict[Hashable, str] = {}
 
@@ -29,7 +37,7 @@ class Resolvers:
         dns = (settings.nameservers, settings.search_domains, settings.dns_options)
         key = (settings.network, *dns)
         if key not in self._known:
-            own = _Dns(*(given or ours for given, ours in zip(dns, _parts(self._dns), strict=True)))
+            own = _Dns(*(given or ours for given, ours in zip(dns, self._dns, strict=True)))
             self._known[key] = await asyncio.to_thread(self._text, settings.network, own)
         return self._known[key]
 
@@ -41,15 +49,3 @@ class Resolvers:
             return network.resolv_conf(server, host_network=True, dns=dns)
         host_network = execop.uses_host_network(mode)
         return network.step_resolv_conf(host_network=host_network, dns=dns)
-
-
-class _Dns(NamedTuple):
-    nameservers: Sequence[str]
-    search_domains: Sequence[str]
-    options: Sequence[str]
-
-
-def _parts(dns: network.DnsSettings | None) -> _Dns:
-    if dns is None:
-        return _Dns((), (), ())
-    return _Dns(dns.nameservers, dns.search_domains, dns.options)
