@@ -56,10 +56,9 @@ async def _others(
     tags: Callable[[], Awaitable[list[str]]],
 ) -> str:
     """Return a hint about images that there are."""
-    whole = str(reference)
-    repository = whole.partition("@")[0].rpartition(":")[0]
     names = sorted(stored())
-    here = [name.rpartition(":")[2] for name in names if name.rpartition(":")[0] == repository]
+    parts = [name.rpartition(":") for name in names]
+    here = [tag for repository, _, tag in parts if repository == reference.repository]
     try:
         there = await tags()
     except PybuildError:
@@ -71,7 +70,7 @@ async def _others(
     )
     if where:
         return f"of its tags {where}"
-    near = nearest(whole, names)
+    near = nearest(str(reference), names)
     if near is not None:
         return f"did you mean {near}?"
     return "see pybuild images for names here, pybuild search and pybuild tags for names there"
