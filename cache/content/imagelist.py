@@ -22,8 +22,9 @@ from pybuild.model.jsontext import as_object
 from pybuild.model.reference import Reference
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_FILTERS = ("dangling=true", "label=K[=V]", "reference=PATTERN", "before=IMAGE", "since=IMAGE") + (
-    "until=24h",
+_FILTERS = (
+    *("dangling=true", "label=K[=V]", "reference=PATTERN"),
+    *("before=IMAGE", "since=IMAGE", "until=24h"),
 )
 Filter = Callable[["ImageFacts"], bool]
 
@@ -168,7 +169,7 @@ def _named_filter(yes: bool) -> Filter:
 
 
 def _until_filter(last: float) -> Filter:
-    return lambda one: (_seconds(one) or 0.0) <= last
+    return lambda one: _seconds(one) <= last
 
 
 def _label_filter(value: str, has: bool) -> Filter:
@@ -180,12 +181,12 @@ def _age_filter(store: Store, name: str, before: bool) -> Filter:
     image = store.images.resolve(name)
     if image is None:
         raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
-    limit = _seconds(image_facts(store, "", image)) or 0.0
-    return lambda one: (_seconds(one) or 0.0) < limit if before else (_seconds(one) or 0.0) > limit
+    limit = _seconds(image_facts(store, "", image))
+    return lambda one: _seconds(one) < limit if before else _seconds(one) > limit
 
 
-def _seconds(one: ImageFacts) -> float | None:
-    return one.created.timestamp() if one.created else None
+def _seconds(one: ImageFacts) -> float:
+    return one.created.timestamp() if one.created else 0.0
 
 
 def _reference_filter(pattern: str) -> Filter:
