@@ -120,12 +120,7 @@ class _How:
         except UserError as error:
             clipped = word if len(word) <= _MAX_QUOTED else word[:_MAX_QUOTED] + "…"
             message = f"failed to process {quote(clipped)}: {error.message}"
-            hints = error.hints
-            if "missing '}'" in message:
-                hints = ("close it: ${NAME}",)
-            elif "looking for matching" in message:
-                hints = ("close the quote, or write \\ before one that is meant as it stands",)
-            raise UserError(message, spans=error.spans, hints=hints) from None
+            raise UserError(message, spans=error.spans, hints=error.hints) from None
 
     def _expanded(self, word: str, is_body: bool) -> list[_Piece]:
         from pybuild.frontend.words.expansion import parse_word  # lark: only when really needed

@@ -157,14 +157,20 @@ def _unclosed(modes: list[str], quote: str) -> UserError:
         if mode.endswith("pattern"):
             return UserError("syntax error: missing '/' in ${}")
         if mode == "head" or mode.endswith("brace"):
-            return UserError("syntax error: missing '}'")
-    return UserError(f"unexpected end of statement while looking for matching {quote}")
+            return _missing_brace()
+    hint = "close the quote, or write \\ before one that is meant as it stands"
+    message = f"unexpected end of statement while looking for matching {quote}"
+    return UserError(message, hints=(hint,))
+
+
+def _missing_brace() -> UserError:
+    return UserError("syntax error: missing '}'", hints=("close it: ${NAME}",))
 
 
 def _bad_brace(text: str, at: int) -> UserError:
     follows = text[at : at + 1]
     if not follows:
-        return UserError("syntax error: missing '}'")
+        return _missing_brace()
     if follows in "{}:+-/%":
         return UserError("syntax error: bad substitution")
     return UserError(f"unsupported modifier ({follows}) in substitution")
@@ -173,5 +179,5 @@ def _bad_brace(text: str, at: int) -> UserError:
 def _bad_modifier(text: str, at: int) -> UserError:
     modifier = text[at : at + 2] if text[at] == ":" else text[at]
     if modifier == ":":
-        return UserError("syntax error: missing '}'")
+        return _missing_brace()
     return UserError(f"unsupported modifier ({modifier}) in substitution")

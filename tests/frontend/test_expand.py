@@ -121,6 +121,20 @@ def test_complaints(env: dict[str, str], word: str, message: str) -> None:
     assert caught.value.message == f"failed to process {quote(word)}: {message}"
 
 
+@pytest.mark.parametrize(
+    ("word", "hints"),
+    [
+        ("${x", ("close it: ${NAME}",)),
+        ('"a', ("close the quote, or write \\ before one that is meant as it stands",)),
+        ("${x:?we are looking for matching socks}", ()),  # the user's own words
+    ],
+)
+def test_hints_are_about_the_fault(word: str, hints: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        expand(word, {})
+    assert caught.value.hints == hints
+
+
 def test_a_backtick_can_be_the_escape() -> None:
     """[DIR-4, EXP-13]: but inside patterns it is always the backslash."""
     env = {"x": "a*b"}
