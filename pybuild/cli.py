@@ -159,16 +159,17 @@ def _dispatch(words: list[str]) -> int:
     shape, least, most = command.arguments
     count = len(parsed.positionals)
     if count < least or (0 <= most < count):
-        wrong = BadOption(
-            f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments'
-        )
+        hint = BadOption.hint
         if command.name == "build":
-            wrong.hint = (
+            hint = (
                 "name the directory to build: pybuild build . (the dot is this one)"
                 if not count
                 else f"one is too many: {' '.join(parsed.positionals)}"
             )
-        raise wrong
+        raise BadOption(
+            f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments',
+            hint,
+        )
     return _run(command, parsed)
 
 

@@ -68,6 +68,10 @@ class BadOption(Exception):
 
     hint = "pybuild --help"
 
+    def __init__(self, message: str, hint: str = hint) -> None:
+        super().__init__(message)
+        self.hint = hint
+
 
 def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
     """Read *argv* by the table.
@@ -98,7 +102,7 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
                 from pybuild.commandline.refusals import way_out
 
                 if hint := way_out(name, by_name):
-                    raise refusal(f"--{name} is not done by pybuild", hint)
+                    raise BadOption(f"--{name} is not done by pybuild", hint)
                 raise BadOption(f"unknown flag: {shown}{_nearest(name, by_name)}")
         else:
             option = by_short.get(word[1])
@@ -128,13 +132,6 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
         else:
             parsed.values[option.name] = [value]
     return parsed
-
-
-def refusal(message: str, hint: str) -> BadOption:
-    """Return the refusal of words that are understood, with the way out."""
-    error = BadOption(message)
-    error.hint = hint
-    return error
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
