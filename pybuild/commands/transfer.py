@@ -16,7 +16,7 @@ from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
-from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.progress.display import make_display
 
@@ -94,14 +94,11 @@ def _run(parsed: Parsed, verb: str, work: Work) -> int:
 
     async def run() -> str:
         settings = replace(load_settings(parsed.one("config"), parsed.one("root")), logins=logins)
-        try:
-            async with (
-                Engine(settings) as engine,
-                internal_step(f"{verb} {reference}", display.show, engine.clock) as step,
-            ):
-                return await work(engine, reference, step)
-        except asyncio.CancelledError:
-            raise Cancelled("context canceled") from None
+        async with (
+            Engine(settings) as engine,
+            internal_step(f"{verb} {reference}", display.show, engine.clock) as step,
+        ):
+            return await work(engine, reference, step)
 
     try:
         name = run_interruptible(run())
