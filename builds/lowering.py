@@ -89,7 +89,7 @@ class Lookup:
                 return await self.image(request)
             except PybuildError as error:
                 if hints:  # a stage was meant: what registries say matters less
-                    name = request.reference.familiar.removesuffix(":latest")
+                    name = request.reference.shortest
                     error = error.copy_with(
                         message=f"{name} is no stage above, and no image: {error.message}",
                         hints=(*hints, *error.hints)[:2],

@@ -74,6 +74,11 @@ class Reference:
                 return text[len(prefix) :]
         return text
 
+    @property
+    def shortest(self) -> str:
+        """The familiar form without the tag that a name has by itself."""
+        return self.familiar.removesuffix(":latest")
+
     def with_digest(self, digest: Digest) -> Reference:
         return replace(self, digest=digest)
 

@@ -82,7 +82,9 @@ class NamedContexts:
             if name in _RESERVED or name != name.lower():
                 raise UsageError(f'invalid context name "{given}"')
             try:
-                key = _familiar(name) + (f"::{Platform.parse(platform)}" if platform else "")
+                key = Reference.parse(name).shortest
+                if platform:
+                    key += f"::{Platform.parse(platform)}"
             except ValueError as error:
                 raise UsageError(f'invalid context name "{given}": {error}') from error
             self._values[key] = (given, value)
@@ -118,14 +120,10 @@ class NamedContexts:
         if not self._values or name.lower() in _NEVER:
             return None
         try:
-            key = _familiar(name)
+            key = Reference.parse(name).shortest
         except ValueError:
             return None
         return self._values.get(f"{key}::{platform}") or self._values.get(key)
-
-
-def _familiar(name: str) -> str:
-    return Reference.parse(name).familiar.removesuffix(":latest")
 
 
 def _parse(name: str, value: str) -> NamedContext:

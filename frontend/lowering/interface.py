@@ -117,7 +117,7 @@ class NeedImages:
     def hints(self, request: ImageRequest) -> tuple[str, ...]:
         """Return the hints for an error that there is no such image."""
         guess = self.guesses.get(request)
-        if guess and guess == request.reference.familiar.removesuffix(":latest"):
+        if guess and guess == request.reference.shortest:
             return (f"the stage {guess} stands further down: move it above this line",)
         return (f"did you mean the stage {guess}?",) if guess else ()
 

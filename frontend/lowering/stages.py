@@ -288,7 +288,7 @@ class StageGraph:
         """Return the stage that the name of an image is perhaps a misspelling of [IN-6]."""
         if len(self._by_name) > _MOST_GUESSED:
             return None
-        name = request.reference.familiar.removesuffix(":latest")
+        name = request.reference.shortest
         return name if name in self._by_name else nearest(name, self._by_name)
 
     def reachable(self, target: StageNode) -> list[StageNode]:
