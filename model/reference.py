@@ -18,6 +18,11 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,
 DOCKER_HUB = "docker.io"
 
 
+def is_pinned(text: str) -> bool:
+    """Whether a name is written with a tag or a digest; else it means whatever tag is usual there."""
+    return ":" in text.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A full name such as ``docker.io/library/alpine:3.20@sha256:…``; tag or digest may be absent."""

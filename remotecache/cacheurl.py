@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pybuild.model.errors import UsageError
+from pybuild.model.reference import is_pinned
 from pybuild.remotecache.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to, doubting
 from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
@@ -47,7 +48,7 @@ def parse_cache(
     else:
         meant_path = f"./{text}" if os.path.isdir(text) else ""
         ref = text.removeprefix("registry://")
-        if ":" not in ref.rpartition("/")[2]:
+        if not is_pinned(ref):
             ref = f"{ref}:{PLACE}"
         kind, places = "registry", [{"ref": one} for one in with_branch(ref, tags)]
         sources = list(places)

@@ -27,7 +27,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.gotemplate import go_json, rendered
-from pybuild.model.reference import Reference
+from pybuild.model.reference import Reference, is_pinned
 
 
 def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
@@ -64,7 +64,7 @@ def images(parsed: Parsed) -> int:
         listed = [one for one in list_images(store) if chosen(one)]
         if parsed.positionals:
             reference = parse_reference(parsed.positionals[0])
-            has_tag = ":" in parsed.positionals[0].rpartition("/")[2]
+            has_tag = is_pinned(parsed.positionals[0])
             listed = [
                 one
                 for one in listed

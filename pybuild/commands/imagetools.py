@@ -23,7 +23,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.gotemplate import rendered
-from pybuild.model.reference import Reference
+from pybuild.model.reference import Reference, is_pinned
 from pybuild.net.http1.faults import printable
 from pybuild.net.tasks import gather
 from pybuild.registry.client.client import Client
@@ -215,7 +215,7 @@ def _remove(parsed: Parsed, words: list[str]) -> int:
             reference = Reference.parse(text)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if "@" not in text and ":" not in text.rpartition("/")[2]:
+        if not is_pinned(text):
             raise UsageError(f'"{text}": a tag or a digest is needed', hints=[f"{text}:latest?"])
         references.append(reference)
 

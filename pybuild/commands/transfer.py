@@ -17,7 +17,7 @@ from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.reference import Reference
+from pybuild.model.reference import Reference, is_pinned
 from pybuild.progress.display import make_display
 
 Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
@@ -54,7 +54,7 @@ def pull(parsed: Parsed) -> int:
 def push(parsed: Parsed) -> int:
     """Send an image of the store to the registry that its name names; with ``--all-tags`` each tag."""
     every = parsed.flag("all-tags")
-    if every and ":" in parsed.positionals[0].rpartition("/")[2]:
+    if every and is_pinned(parsed.positionals[0]):
         raise UsageError(
             "tag can't be used with --all-tags", hints=["name the repository without its tag"]
         )
