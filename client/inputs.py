@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import field
 
-from pybuild.builds.contextfiles import IGNORE_FILES, is_linked, read_named
+from pybuild.builds.contextfiles import IGNORE, IGNORE_FILES, is_linked, read_named
 from pybuild.builds.contextkinds import ContextKind, git_context, is_remote_name, kind_of
 from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory, default_dockerfile
 from pybuild.builds.request import BuildRequest
@@ -21,7 +21,6 @@ from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 
-_IGNORE = ".dockerignore"
 _LAYOUT = "oci-layout:"
 _UPLOAD = "http://buildkit-session/"
 
@@ -134,10 +133,10 @@ def _beside(
             f"failed to read dockerfile: open {name}: no such file or directory",
             hints=["name another file with -f"],
         )
-    ignore = path + _IGNORE
+    ignore = path + IGNORE
     own = read_named(ignore, within, "failed to read ignore file")
     more = b"" if within is None else _not_asked_for(within, own, ignores_from_git)
-    files = {name: data, name + _IGNORE: more or own}
+    files = {name: data, name + IGNORE: more or own}
     if more or is_linked(path, within) or is_linked(ignore, within):
         folder = _put(files, scratch)
     offered.directories["dockerfile"] = folder
@@ -152,7 +151,7 @@ def _beside(
 def _not_asked_for(context: str, own: bytes | None, from_git: bool) -> bytes:
     """Return the ignore file to send where servers would not find all of it; empty where they do."""
     failed = "failed to read ignore file"
-    text = own if own is not None else read_named(f"{context}/{_IGNORE}", context, failed)
+    text = own if own is not None else read_named(f"{context}/{IGNORE}", context, failed)
     is_other = text is None
     if text is None:
         text = read_named(os.path.join(context, IGNORE_FILES[1]), context, failed)
