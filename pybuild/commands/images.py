@@ -196,13 +196,15 @@ def history(parsed: Parsed) -> int:
             (entry, None if entry.get("empty_layer") else next(layers, None)) for entry in entries
         ]
         sizes = [unpacked_bytes(store, [layer]) if layer else 0 for _, layer in steps]
-    whole = parsed.flag("no-trunc")
+    quiet, whole = parsed.flag("quiet"), parsed.flag("no-trunc")
     rows: list[dict[str, Any]] = []
     exact: list[dict[str, Any]] = []
     for number, ((entry, layer), size) in enumerate(zip(steps, sizes, strict=True), 1):
         text, created = str(entry.get("created_by") or ""), str(entry.get("created") or "")
         comment = str(entry.get("comment") or "")
-        id = document.config.digest if number == len(steps) else None
+        id, short_id = "<missing>", "<missing>"
+        if number == len(steps):
+            id, short_id = str(document.config.digest), document.config.digest.short
         compressed = layer.size if layer else 0
         rows.append(
             {
@@ -211,18 +213,22 @@ def history(parsed: Parsed) -> int:
                 "CreatedAt": created,
                 "CreatedBy": text if whole else _shortened(text, 45),
                 "CreatedSince": age(moment(created)),
-                "ID": "<missing>" if id is None else str(id) if whole else id.short,
+                "ID": id if whole or quiet else short_id,
                 "Size": "N/A" if size is None else short_bytes(size),
             }
         )
-        shown_id = "<missing>" if id is None else str(id)
-        exact.append({"id": shown_id, "created": created, "created_by": text, "comment": comment})
-        exact[-1]["size"] = compressed
+        exact.append(
+            {
+                "id": id,
+                "created": created,
+                "created_by": text,
+                "comment": comment,
+                "size": compressed,
+            }
+        )
     rows.reverse()
     exact.reverse()
-    form = "{{.ID}}" if parsed.flag("quiet") else parsed.one("format")
-    if parsed.flag("quiet"):
-        rows = [{**row, "ID": ours["id"]} for row, ours in zip(rows, exact, strict=True)]
+    form = "{{.ID}}" if quiet else parsed.one("format")
     titles = {**_TITLES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
     show_list(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)
     return 0
