@@ -38,6 +38,11 @@ __all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "
 
 OnEvent = Callable[[Event], None]
 T = TypeVar("T")
+_LISTS = ("outputs", "platforms", "tags", "annotations", "attest", "cache_from", "cache_to") + (
+    "no_cache_filter",
+    "ssh",
+    "allow",
+)
 
 
 class BuildOptions(TypedDict, total=False):
@@ -107,6 +112,7 @@ async def build_async(context: GivenContext = ".", **options: Unpack[BuildOption
 
 
 def _request(context: GivenContext, options: BuildOptions, scratch: str) -> BuildRequest:
+    _refuse_lone_strings(options)
     dockerfile = options.get("dockerfile")
     text = dockerfile if isinstance(dockerfile, bytes) else None
     path = "" if dockerfile is None or isinstance(dockerfile, bytes) else os.fspath(dockerfile)
@@ -114,12 +120,8 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         name: source_of(f"named-{number}", value, scratch)
         for number, (name, value) in enumerate((options.get("build_contexts") or {}).items())
     }
-    outputs = [
-        o if isinstance(o, Output) else parse_output(o)
-        for o in _several("outputs", options.get("outputs", ()))
-    ]
-    platforms = _several("platforms", options.get("platforms", ()))
-    attest = _several("attest", options.get("attest", ()))
+    outputs = [o if isinstance(o, Output) else parse_output(o) for o in options.get("outputs", ())]
+    attest = options.get("attest", ())
     return BuildRequest(
         context=source_of("context", context, scratch),
         dockerfile=path,
@@ -127,26 +129,20 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         target=options.get("target", ""),
         build_args=dict(options.get("build_args") or {}),
         named_contexts=contexts,
-        platforms=tuple(_parsed(Platform.parse, text) for text in platforms),
-        tags=tuple(_parsed(Reference.parse, t) for t in _several("tags", options.get("tags", ()))),
-        outputs=tuple(
-            with_annotations(outputs, list(_several("annotations", options.get("annotations", ()))))
-        ),
+        platforms=tuple(_parsed(Platform.parse, text) for text in options.get("platforms", ())),
+        tags=tuple(_parsed(Reference.parse, t) for t in options.get("tags", ())),
+        outputs=tuple(with_annotations(outputs, list(options.get("annotations", ())))),
         attestations=from_flags(attest, "", "") if attest else None,
-        cache_from=tuple(
-            map(parse_cache_from, _several("cache_from", options.get("cache_from", ())))
-        ),
-        cache_to=tuple(map(parse_cache_to, _several("cache_to", options.get("cache_to", ())))),
+        cache_from=tuple(map(parse_cache_from, options.get("cache_from", ()))),
+        cache_to=tuple(map(parse_cache_to, options.get("cache_to", ()))),
         no_cache=options.get("no_cache", False),
-        no_cache_filter=frozenset(
-            name.lower() for name in _several("no_cache_filter", options.get("no_cache_filter", ()))
-        ),
+        no_cache_filter=frozenset(name.lower() for name in options.get("no_cache_filter", ())),
         pull=options.get("pull", False),
         labels=dict(options.get("labels") or {}),
         steps=options.get("steps") or StepSettings(),
         secrets={n: _secret(n, value) for n, value in (options.get("secrets") or {}).items()},
-        ssh=parse_agents(_several("ssh", options.get("ssh", ()))),
-        allow=parse_allowed(_several("allow", options.get("allow", ()))),
+        ssh=parse_agents(options.get("ssh", ())),
+        allow=parse_allowed(options.get("allow", ())),
         fail_on_miss=options.get("fail_on_miss", False),
         git_modes=options.get("git_modes", False),
         ignore_from_git=options.get("ignore_from_git", False),
@@ -179,11 +175,12 @@ def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:
     raise UsageError("build() cannot run inside an event loop: await build_async() there")
 
 
-def _several(name: str, given: Sequence[T]) -> Sequence[T]:
-    """Refuse a lone string, which is a sequence too: of one-letter names."""
-    if isinstance(given, str):
-        raise UsageError(f"{name}: expected a list of strings, got {given!r}")
-    return given
+def _refuse_lone_strings(options: Mapping[str, object]) -> None:
+    """Raise where a list of strings is a string, which is a sequence too: of one-letter names."""
+    for name in _LISTS:
+        given = options.get(name)
+        if isinstance(given, str):
+            raise UsageError(f"{name}: expected a list of strings, got {given!r}")
 
 
 def _parsed(parse: Callable[[str], T], text: str) -> T:
