@@ -48,9 +48,11 @@ def proxy_arguments(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the build arguments that ``proxies`` of docker's config.json stands for; in both cases."""
     home = environ.get("HOME", "")
     folder = environ.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home else "")
+    if not folder:
+        return {}
     try:
         with open(os.path.join(folder, "config.json"), "rb", opener=plain) as file:
-            if not folder or others_write(os.fstat(file.fileno())):
+            if others_write(os.fstat(file.fileno())):
                 return {}
             document = as_object(json.loads(file.read(_MOST_BYTES)))
     except (OSError, ValueError, RecursionError):
