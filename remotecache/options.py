@@ -119,13 +119,10 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         UsageError: a type or an attribute that there is not, or a wrong value.
     """
     if kind not in _TO:
+        message = f'unknown cache exporter: "{kind}"'
         if kind in _LATER:
-            raise UsageError(
-                f"cache exporter {kind} is not supported yet",
-                hints=["use type=registry, type=local, type=s3 or type=inline"],
-            )
-        hint = "use type=registry, type=local, type=s3 or type=inline"
-        raise UsageError(f'unknown cache exporter: "{kind}"', hints=[hint])
+            message = f"cache exporter {kind} is not supported yet"
+        raise UsageError(message, hints=["use type=registry, type=local, type=s3 or type=inline"])
     if strict:
         _check(f"cache-to type={kind}", attrs, _TO[kind])
     oci_types = switch(attrs, "oci-mediatypes", True, "cache")
