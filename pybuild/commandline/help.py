@@ -38,8 +38,8 @@ def usage(command: Command) -> str:
     lines = [f"usage: pybuild {command.name} [OPTIONS] {command.arguments[0]}".rstrip(), ""]
     lines += [command.help, ""]
     if command.verbs:
-        names = {verb: command.verbs[verb] for verb in sorted(command.verbs)}
-        lines += ["verbs:", *(f"  {verb:<12}pybuild {name}" for verb, name in names.items()), ""]
+        verbs = sorted(command.verbs.items())
+        lines += ["verbs:", *(f"  {verb:<12}pybuild {name}" for verb, name in verbs), ""]
     left = {option.name: option for option in command.options}
     for title, options in GROUPS.get(command.name, {}).items():
         lines += [f"{title}:", *(_option(left.pop(name)) for name in options.split()), ""]
