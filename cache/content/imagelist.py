@@ -105,6 +105,12 @@ def image_facts(store: Store, name: str, descriptor: Descriptor) -> ImageFacts:
     )
 
 
+def names_of(store: Store, descriptor: Descriptor) -> list[str]:
+    """Return the names of an image in full; none for one without."""
+    listed = store.images.list()
+    return [name for names, one in listed if one.digest == descriptor.digest for name in names]
+
+
 def familiar_repository(reference: Reference) -> str:
     """Return the repository as people write it, without ``docker.io`` and ``library``."""
     return Reference(reference.host, reference.path).familiar

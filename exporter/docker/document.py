@@ -7,6 +7,7 @@ from typing import Any
 from pybuild.cache.content.imagelist import (
     familiar_repository,
     image_facts,
+    names_of,
     unpacked_bytes,
 )
 from pybuild.cache.store import Store
@@ -19,12 +20,7 @@ def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     """Return the image with docker's names for its parts; ``Size`` is that of the unpacked layers."""
     facts = image_facts(store, "", descriptor)
     config, rootfs = facts.config, as_object(facts.config.get("rootfs"))
-    names = [
-        Reference.parse(name)
-        for several, one in store.images.list()
-        for name in several
-        if one.digest == descriptor.digest
-    ]
+    names = [Reference.parse(name) for name in names_of(store, descriptor)]
     document: dict[str, Any] = {
         "Id": str(facts.image_id),
         "RepoTags": [name.familiar for name in names],

@@ -13,6 +13,7 @@ from pybuild.cache.content.imagelist import (
     familiar_repository,
     list_images,
     moment,
+    names_of,
     parse_image_filters,
     unpacked_bytes,
 )
@@ -173,10 +174,7 @@ def _check(store: Store, descriptor: Descriptor) -> int:
 def _parts(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     manifest = json.loads(store.blobs.read(descriptor.digest))
     shown: dict[str, Any] = {"descriptor": descriptor.to_json(), "manifest": manifest}
-    listed = store.images.list()
-    shown["names"] = [
-        n for names, held in listed if held.digest == descriptor.digest for n in names
-    ]
+    shown["names"] = names_of(store, descriptor)
     if "config" in manifest:
         shown["config"] = json.loads(store.blobs.read(Digest.parse(manifest["config"]["digest"])))
     return shown
