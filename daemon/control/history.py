@@ -36,6 +36,7 @@ _YOUNG_S = 600.0
 _PIECE_BYTES = 1 << 20
 _LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
 STATUS_TYPE = "application/vnd.buildkit.status.v0"
 ERROR_TYPE = "application/vnd.googeapis.google.rpc.status+proto"  # misspelt so by the protocol
 
@@ -119,9 +120,11 @@ class History:
         record = self.get(ref)
         if record is None or ref in self._active:
             return False
+        path = os.path.join(self._records, ref)
         with self._removing:
-            _unlink(os.path.join(self._records, ref))
-            self._sweep()
+            removed = self._removed(record, path)
+            _unlink(path)
+            self._sweep(removed)
         self._tell(pb.DELETED, record)
         return True
 
@@ -165,12 +168,20 @@ class History:
                 record = old.pop(0)
                 size -= self._size(record)
                 path = os.path.join(self._records, record.Ref)
-                with suppress(FileNotFoundError):
-                    written = os.path.getmtime(path)
-                    removed |= {d.digest.partition(":")[2]: written for d in _descriptors(record)}
+                removed |= self._removed(record, path)
                 _unlink(path)
             if removed:
                 self._sweep(removed)
+
+    def _removed(self, record: pb.BuildHistoryRecord, path: str) -> dict[str, float]:
+        """Return the names of a record's blobs, and when the record was written."""
+        names = {d.digest.partition(":")[2] for d in _descriptors(record)}
+        for image in record.Result.Results.values():
+            names |= self._documents(image)
+        try:
+            return dict.fromkeys(names, os.path.getmtime(path))
+        except FileNotFoundError:
+            return {}
 
     def _size(self, record: pb.BuildHistoryRecord) -> int:
         """Return the bytes of a record and what it names; not the documents of images, which are small."""
@@ -232,10 +243,16 @@ class History:
     def blob_path(self, digest: str) -> str | None:
         """The path of the blob; None when there is none."""
         algorithm, _, name = digest.partition(":")
-        if algorithm != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", name):
+        if algorithm != "sha256" or not _HEX.match(name):
             return None
         path = os.path.join(self._blobs, name)
         return path if os.path.exists(path) else None
+
+    def blobs(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the digests of all blobs, in their order, with the state of their files."""
+        for name in sorted(filter(_HEX.match, os.listdir(self._blobs))):
+            with suppress(FileNotFoundError):
+                yield f"sha256:{name}", os.stat(os.path.join(self._blobs, name))
 
     # --- listening --------------------------------------------------------------------------------
 
