@@ -22,8 +22,8 @@ from pybuild.net.http1.faults import (
 )
 from pybuild.net.http1.pool import Pool, Route
 from pybuild.net.http1.proxies import Proxy
-from pybuild.net.http1.tls import make_context
 from pybuild.net.http1.tlsfiles import Tls
+from pybuild.net.tls import make_context
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.model.errors import UsageError
-from pybuild.net.http1.tls import make_context
 from pybuild.net.http1.tlsfiles import KeyPair, Tls
+from pybuild.net.tls import make_context
 
 
 @pytest.mark.parametrize(("insecure", "mode"), [(False, ssl.CERT_REQUIRED), (True, ssl.CERT_NONE)])
