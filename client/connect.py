@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 from pybuild.client.builders import BuilderRecord
 from pybuild.model.errors import EnvironmentFault, UsageError
-from pybuild.model.trust import trusting
 from pybuild.net.grpc.channel import Channel
+from pybuild.net.http1.tlsfiles import KeyPair, Tls
+from pybuild.net.tls import make_context
 
 _CONNECT_S = 20.0
 _FAREWELL_S = 0.2
@@ -87,12 +88,10 @@ def client_context(builder: BuilderRecord) -> ssl.SSLContext:
     """
     if builder.key and not builder.cert:
         raise UsageError("TLS: a key without a certificate", hints=["give it with --tlscert"])
-    files = ", ".join(filter(None, (builder.ca, builder.cert, builder.key)))
-    try:
-        context = trusting(builder.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if builder.cert:
-            context.load_cert_chain(builder.cert, builder.key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"cannot use the certificates {files}: {error}") from error
-    return context
+    return make_context(
+        Tls(
+            ca=(builder.ca,) if builder.ca else (),
+            keypairs=(KeyPair(builder.cert, builder.key),) if builder.cert else (),
+            only=True,
+        )
+    )

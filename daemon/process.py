@@ -23,13 +23,15 @@ from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
 from pybuild.engine.engine import Engine
-from pybuild.engine.settings import Daemon, Settings
+from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.doorway import Doorway, listen_tcp
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
+from pybuild.net.http1.tlsfiles import KeyPair
+from pybuild.net.tls import server_context
 
 _GRACE_S = 5.0
 _BACKLOG = 128
@@ -55,7 +57,9 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
     log_to_stderr()
     daemon = settings.daemon
     addresses = list(addresses or daemon.addresses or [default_address(settings.root)])
-    context = server_context(daemon) if daemon.cert else None
+    context = None
+    if daemon.cert:
+        context = server_context(KeyPair(daemon.cert, daemon.key), daemon.ca, protocols=["h2"])
     for address in addresses:
         if address.startswith("tcp://") and context is None and not insecure:
             raise UsageError(
@@ -203,23 +207,3 @@ def log_to_stderr() -> None:
         handler.setFormatter(_InLog())
         logger.addHandler(handler)
         logger.propagate = False
-
-
-def server_context(daemon: Daemon) -> ssl.SSLContext:
-    """Return the server's side; clients need a certificate where an authority is given.
-
-    Raises:
-        UsageError: a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    try:
-        context.load_cert_chain(daemon.cert, daemon.key or None)
-        if daemon.ca:
-            context.load_verify_locations(daemon.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(filter(None, (daemon.cert, daemon.key, daemon.ca)))
-        raise UsageError(f"cannot use the certificates {files}: {error}") from error
-    return context

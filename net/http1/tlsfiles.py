@@ -7,10 +7,10 @@ from pybuild.model.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Files of a client certificate and its key, PEM."""
+    """PEM files of a certificate of ours and its key, which may lie in the certificate's."""
 
     cert: str
-    key: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

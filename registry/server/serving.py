@@ -17,13 +17,15 @@ from aiohttp import web
 from pybuild.cache.repositories.collect import free_unheld, unlink
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 from pybuild.net.doorway import Admission, Doorway, listen_tcp
+from pybuild.net.http1.tlsfiles import KeyPair
+from pybuild.net.tls import server_context
 from pybuild.registry.server.app import Registry
 from pybuild.registry.server.connections import Answer, PatientServer
 from pybuild.registry.server.foreign import ForeignIssuer, read_keys
 from pybuild.registry.server.guard import Guard
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.htpasswd import Htpasswd
-from pybuild.registry.server.settings import ClientLimits, RegistrySettings
+from pybuild.registry.server.settings import ClientLimits
 from pybuild.registry.server.tokens import Issuer
 
 _BACKLOG = 512
@@ -53,7 +55,8 @@ async def listening(hosting: Hosting, addresses: Sequence[str]) -> AsyncGenerato
         EnvironmentFault: an address that cannot be had.
     """
     settings = hosting.settings
-    tls = server_context(settings) if settings.cert else None
+    pair = KeyPair(settings.cert, settings.key)
+    tls = server_context(pair, settings.ca) if settings.cert else None
     registry = Registry(hosting, make_guard(hosting))
     async with AsyncExitStack() as stack:
         stack.enter_context(hosting.store.repositories.serving())
@@ -147,26 +150,6 @@ def make_guard(hosting: Hosting) -> Guard:
         settings.service,
         settings.limits,
     )
-
-
-def server_context(settings: RegistrySettings) -> ssl.SSLContext:
-    """Return the server's side of TLS; clients need a certificate where an authority is given.
-
-    Raises:
-        UsageError: a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # An encrypted key would otherwise ask on the terminal.
-        context.load_cert_chain(settings.cert, settings.key or None, password=lambda: "")
-        if settings.ca:
-            context.load_verify_locations(settings.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(filter(None, (settings.cert, settings.key, settings.ca)))
-        raise UsageError(f"cannot use the certificates {files}: {error}") from error
-    return context
 
 
 async def until_stopped() -> None:

@@ -135,7 +135,7 @@ def test_lines_are_those_of_the_file_as_the_user_named_it() -> None:
 def test_a_key_needs_its_certificate(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="without a certificate"):
         client_context(BuilderRecord("", "tcp://x:1", key="k"))
-    with pytest.raises(UsageError, match="cannot use"):
+    with pytest.raises(UsageError, match="no: No such file or directory$"):
         client_context(BuilderRecord("", "tcp://x:1", ca=str(tmp_path / "no")))
 
 

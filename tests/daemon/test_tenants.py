@@ -1,4 +1,4 @@
-"""One owner on a server, and the sockets and certificates of the server itself."""
+"""One owner on a server, and the sockets of the server itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control import tenant as tenants
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.process import default_address, server_context, unix_socket
-from pybuild.engine.settings import Daemon
+from pybuild.daemon.process import default_address, unix_socket
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.test_control_parts import record
@@ -195,12 +194,3 @@ def test_a_socket_is_put_nowhere_where_everybody_may_replace_it(tmp_path: Path) 
     with pytest.raises(OSError, match="Address already in use"):
         unix_socket(str(folder / "f"))
     assert (folder / "f").read_text() == "mine"
-
-
-def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    (tmp_path / "cert").write_text("none")
-    daemon = Daemon(cert=str(tmp_path / "cert"), ca=str(tmp_path / "ca"))
-    with pytest.raises(UsageError) as caught:
-        server_context(daemon)
-    files = f"{tmp_path}/cert, {tmp_path}/ca"
-    assert caught.value.message.startswith(f"cannot use the certificates {files}: ")

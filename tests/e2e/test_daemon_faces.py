@@ -183,7 +183,7 @@ def test_plain_tcp_must_be_wanted(pybuild: Pybuild) -> None:
         (["--addr", "http://x"], "invalid address http://x"),
         (["--addr", "tcp://127.0.0.1", "--insecure"], "invalid address tcp://127.0.0.1"),
         (["--tlskey", "/k"], "TLS needs a certificate"),
-        (["--tlscert", "/nowhere.pem"], "cannot use the certificates /nowhere.pem"),
+        (["--tlscert", "/nowhere.pem"], "certificate /nowhere.pem: No such file"),
     ],
 )
 def test_what_it_cannot_listen_on_is_said(pybuild: Pybuild, words: list[str], message: str) -> None:

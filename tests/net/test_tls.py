@@ -1,4 +1,4 @@
-"""The TLS settings of a client, and files that are no certificates."""
+"""The TLS settings of clients and servers, and files that are no certificates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from pybuild.model.errors import UsageError
 from pybuild.net.http1.tlsfiles import KeyPair, Tls
-from pybuild.net.tls import make_context
+from pybuild.net.tls import make_context, server_context
+from tests.daemon.identities import Authority, subject
 
 
 @pytest.mark.parametrize(("insecure", "mode"), [(False, ssl.CERT_REQUIRED), (True, ssl.CERT_NONE)])
@@ -38,3 +45,42 @@ def test_a_key_pair_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Path(path).write_text("none")
     with pytest.raises(UsageError, match=f"^certificate {pair.cert}: "):
         make_context(Tls(keypairs=(pair,)))
+
+
+def encrypted_pair(folder: Path) -> KeyPair:
+    signed = Authority(folder, "authority").sign(subject(("CN", "x")))
+    key = load_pem_private_key(signed.key.read_bytes(), None)
+    secret = BestAvailableEncryption(b"password")
+    signed.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+    return KeyPair(str(signed.certificate), str(signed.key))
+
+
+def test_an_encrypted_key_is_refused_and_its_password_not_asked_for(tmp_path: Path) -> None:
+    pair = encrypted_pair(tmp_path)
+    for make in (lambda: server_context(pair), lambda: make_context(Tls(keypairs=(pair,)))):
+        with pytest.raises(UsageError) as caught:
+            make()
+        assert caught.value.message == f"certificate {pair.cert}: the key {pair.key} is encrypted"
+        assert caught.value.hints == (
+            f"write it without its password: openssl pkey -in {pair.key} -out NEW",
+        )
+
+
+def test_a_server_with_an_authority_lets_nobody_in_without_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    signed = authority.sign(subject(("CN", "x")))
+    pair = KeyPair(str(signed.certificate), str(signed.key))
+    assert server_context(pair).verify_mode == ssl.CERT_NONE
+    context = server_context(pair, str(authority.file), protocols=["h2"])
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_a_file_that_a_server_cannot_use_is_named(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    signed = authority.sign(subject(("CN", "x")))
+    missing = str(tmp_path / "none")
+    with pytest.raises(UsageError, match=f"^certificate {missing}: No such file or directory$"):
+        server_context(KeyPair(missing))
+    with pytest.raises(UsageError, match=f"^certificate {missing}: No such file or directory$"):
+        server_context(KeyPair(str(signed.certificate), str(signed.key)), missing)
