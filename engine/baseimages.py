@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.resolutions import Resolutions
-from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.cache.records.layers import delta_of_layer, keep_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.fetch import LayerGone
@@ -137,7 +137,7 @@ class ImageSourceResolver:
         diff_ids = config.get("rootfs", {}).get("diff_ids", [])
         return all(
             self._store.blobs.holds(layer)
-            or self._store.deltas.has("sha256-" + Digest.parse(diff_id).hex)
+            or self._store.deltas.has(delta_of_layer(Digest.parse(diff_id)))
             for layer, diff_id in zip(document.layers, diff_ids, strict=False)
         )
 
@@ -373,7 +373,7 @@ def note_layers(
     place = ("", layout) if layout else (str(reference), "")
     parents: list[str] = []
     for layer, diff_id in zip(layers, diff_ids, strict=True):
-        delta = "sha256-" + diff_id.hex
+        delta = delta_of_layer(diff_id)
         store.lease.add("delta", delta)  # first, or a prune in between would drop the record
         known = layer_facts(store.records, delta)
         if known is None or place != (known.reference, known.layout):

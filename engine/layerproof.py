@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from pybuild.cache.records.imported import MADE_FROM
-from pybuild.cache.records.layers import layer_facts
+from pybuild.cache.records.layers import delta_made_into, delta_of_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.image.layer.compression import LayerSource
 from pybuild.model.descriptor import Descriptor
@@ -66,9 +65,9 @@ Bring = Callable[[Descriptor, SingleBlob], Awaitable[None]]
 
 def needs_proof(store: Store, diff_id: Digest, place: str) -> bool:
     """Return whether a layer came to the store from another place than *place*, or was made in it."""
-    if store.records.get(MADE_FROM, diff_id) is not None:
+    if delta_made_into(store.records, diff_id) is not None:
         return True
-    known = layer_facts(store.records, "sha256-" + diff_id.hex)
+    known = layer_facts(store.records, delta_of_layer(diff_id))
     if known is None:
         return False
     return not place or place_of(known.reference, known.layout) != place

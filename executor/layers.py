@@ -15,8 +15,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.leases import Lease
-from pybuild.cache.records.imported import MADE_FROM
-from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.cache.records.layers import (
+    LAYER_PREFIX,
+    delta_made_into,
+    delta_of_layer,
+    keep_layer,
+    layer_facts,
+)
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
 from pybuild.executor.trees.flocks import locked
@@ -37,7 +42,6 @@ if TYPE_CHECKING:
 else:
     apply = WorkerModule("pybuild.image.layer.apply")
 
-_LAYER_PREFIX = "sha256-"
 _AT_ONCE = 4  # layers; each takes a process or two, and memory
 _APART_BYTES = 1 << 20  # below that a process costs more than it wins
 
@@ -89,12 +93,12 @@ class Layers:
 
     def _delta_of(self, diff_id: Digest) -> str:
         """The delta a layer was made from here, if that is still there; else the layer's own."""
-        made = self._store.records.get(MADE_FROM, diff_id)
-        if made is not None and isinstance(made.get("delta"), str):
-            self._lease.add("delta", made["delta"])
-            if self._store.deltas.has(made["delta"]):
-                return str(made["delta"])
-        return _LAYER_PREFIX + diff_id.hex
+        own = delta_made_into(self._store.records, diff_id)
+        if own is not None:
+            self._lease.add("delta", own)
+            if self._store.deltas.has(own):
+                return own
+        return delta_of_layer(diff_id)
 
     async def ensure(self, deltas: Sequence[str], emit: Emit) -> list[str]:
         """Return the directories that make up *deltas*, base first, each whole and leased.
@@ -306,12 +310,12 @@ def _candidates(deltas: Sequence[str]) -> list[tuple[str, ...]]:
     chain: Digest | None = None
     broken = False
     for delta in deltas:
-        broken = broken or not delta.startswith(_LAYER_PREFIX)
+        broken = broken or not delta.startswith(LAYER_PREFIX)
         if broken:
             # Above a step's delta a layer cannot know what it lay on in its own image.
             chains.append((delta,))
             continue
-        diff_id = "sha256:" + delta.removeprefix(_LAYER_PREFIX)
+        diff_id = "sha256:" + delta.removeprefix(LAYER_PREFIX)
         chain = Digest(diff_id) if chain is None else Digest.of(f"{chain} {diff_id}".encode())
         chains.append((delta, "chain-" + chain.hex))
     return chains

@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.cache.records.imported import MADE_FROM
-from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.cache.records.layers import keep_delta_made_into, keep_layer, layer_facts
 from pybuild.executor.fetch import LayerGone
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.image.layer.orders import BlobOrder
@@ -138,7 +137,7 @@ class LayerMaker:
         noted = self._noting(facts, diff_id, descriptor)
         await asyncio.to_thread(keep_layer, store.records, delta, noted)
         if self._compression != _ESTARGZ:  # whose tree has its table, too
-            await asyncio.to_thread(store.records.put, MADE_FROM, diff_id, {"delta": delta})
+            await asyncio.to_thread(keep_delta_made_into, store.records, diff_id, delta)
         return diff_id, descriptor
 
     async def write(self, delta: str, clamp: int | None) -> tuple[Digest, Descriptor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.cache.records.layers import layer_facts
+from pybuild.cache.records.layers import delta_of_layer, layer_facts
 from pybuild.cache.records.results import PUSHED
 from pybuild.image.manifest import Index, diff_ids_of, parse_config, parse_manifest
 from pybuild.model.descriptor import Descriptor
@@ -25,7 +25,7 @@ def known_places(store: Store, descriptor: Descriptor) -> dict[Digest, list[str]
     """
     places: dict[Digest, list[str]] = {}
     for layer, diff_id in _layers(store, descriptor):
-        facts = layer_facts(store.records, "sha256-" + diff_id.hex)
+        facts = layer_facts(store.records, delta_of_layer(diff_id))
         pulled = "" if facts is None else facts.reference
         repositories = [Reference.parse(pulled).repository] if pulled else []
         repositories += _pushed(store, layer)

@@ -13,13 +13,42 @@ from __future__ import annotations
 
 import os
 
+from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_list
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 COPIED = "copied"
 """Records by where something is copied to: the delta that a patch may change the next time."""
 _OVER = ".over."
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRecord:
+    """The delta of a copy, which a patch may change the next time.
+
+    Attributes:
+        met: the paths that the copy met in its base; None where an earlier pybuild wrote none.
+    """
+
+    delta: str
+    met: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CopyRecord | None:
+        """Return the record that the store has; None if it names no delta."""
+        delta, met = value.get("delta"), value.get("met")
+        if not isinstance(delta, str):
+            return None
+        return cls(delta, None if met is None else tuple(str(path) for path in as_list(met)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record."""
+        met = {} if self.met is None else {"met": list(self.met)}
+        return {"delta": self.delta, **met}
 
 
 def name_patch(whole: str) -> str:

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.cache.records.layers import (
+    delta_made_into,
+    delta_of_layer,
+    keep_layer,
+    layer_facts,
+)
 from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.named import ImportedInputs, KnownInputs
 from pybuild.model.snapshot import Record, Snapshot
@@ -24,9 +29,6 @@ if TYPE_CHECKING:
     from pybuild.model.digest import Digest
     from pybuild.model.named import Listing
 
-MADE_FROM = "made-from"
-"""Records by diffID: the delta that a layer was written from by this builder."""
-_LAYER_PREFIX = "sha256-"
 _LINK_PREFIX = "gone-"
 
 
@@ -135,12 +137,12 @@ class ImportedCache:
     def _delta(self, layer: CachedLayer, below: list[str], lease: Keeper) -> str | None:
         """Return the name of a layer's delta, which is here or was noted to be pulled."""
         records = self._store.records
-        made = records.get(MADE_FROM, layer.diff_id)
-        if made is not None and isinstance(made.get("delta"), str):
-            lease.add("delta", made["delta"])
-            if self._store.deltas.has(made["delta"]):
-                return str(made["delta"])
-        delta = _LAYER_PREFIX + layer.diff_id.hex
+        own = delta_made_into(records, layer.diff_id)
+        if own is not None:
+            lease.add("delta", own)
+            if self._store.deltas.has(own):
+                return own
+        delta = delta_of_layer(layer.diff_id)
         lease.add("delta", delta)  # first, or a prune in between would drop the record
         known = layer_facts(records, delta)
         if self._store.deltas.has(delta):

@@ -13,7 +13,7 @@ from typing import Any
 
 from pybuild.cache.content.images import name_of, reach
 from pybuild.cache.content.origins import Origin, may_build_again, origins_of, shown
-from pybuild.cache.content.patches import COPIED, with_wholes
+from pybuild.cache.content.patches import COPIED, CopyRecord, with_wholes
 from pybuild.cache.records.inputs import INPUTS
 from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SECONDS, USE
@@ -110,7 +110,7 @@ def mark(store: Store) -> Mark:
     marked.leftover += [
         (COPIED, key)
         for key, value in store.records.items(COPIED)
-        if not store.deltas.has_name(value.get("delta"))
+        if (copy := CopyRecord.from_json(value)) is None or not store.deltas.has_name(copy.delta)
     ]
     marked.leftover += [
         name

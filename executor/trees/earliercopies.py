@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.leases import Lease
-from pybuild.cache.content.patches import COPIED, name_patch
+from pybuild.cache.content.patches import COPIED, CopyRecord, name_patch
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
@@ -64,11 +64,12 @@ class EarlierCopies:
         cost = facts.cost
         if not facts.plain or cost < _WORTH:
             return None
-        record = self._store.records.get(COPIED, place)
-        if record is None or "met" not in record:
+        value = self._store.records.get(COPIED, place)
+        record = None if value is None else CopyRecord.from_json(value)
+        if record is None or record.met is None:
             return None
-        delta = record.get("delta")
-        if not isinstance(delta, str) or not self._store.deltas.has_name(delta):
+        delta = record.delta
+        if not self._store.deltas.has_name(delta):
             return None
         self._lease.add("delta", delta)
         if not self._store.deltas.has(delta):
@@ -84,7 +85,7 @@ class EarlierCopies:
         if difference is None:
             return None
         changed, part = difference
-        if part * _PART > cost or not changed.isdisjoint(record["met"]):
+        if part * _PART > cost or not changed.isdisjoint(record.met):
             return None
         return EarlierCopy(delta, changed)
 
@@ -116,4 +117,4 @@ class EarlierCopies:
                 it, or be no more, and a patch could not say so: then all is copied.
         """
         if len(met) <= _MOST_MET:
-            self._store.records.put(COPIED, place, {"delta": delta, "met": list(met)})
+            self._store.records.put(COPIED, place, CopyRecord(delta, tuple(met)).to_json())

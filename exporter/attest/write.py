@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from pybuild.cache.records.imported import MADE_FROM
-from pybuild.cache.records.layers import layer_facts
+from pybuild.cache.records.layers import delta_made_into, delta_of_layer, layer_facts
 from pybuild.executor.workers.job import WorkerModule
 from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_first, unbundled
 from pybuild.exporter.attest.layers import Known, by_step, stacks
@@ -98,9 +97,10 @@ def _image_deltas(store: Store, manifest: Digest) -> tuple[str, ...] | None:
         return None
     deltas: list[str] = []
     for diff_id in diff_ids:
-        made = store.records.get(MADE_FROM, diff_id)
-        own = "sha256-" + diff_id.hex
-        deltas.append(str(made["delta"]) if made and store.deltas.has(made["delta"]) else own)
+        delta = delta_made_into(store.records, diff_id)
+        if delta is None or not store.deltas.has(delta):
+            delta = delta_of_layer(diff_id)
+        deltas.append(delta)
     return tuple(deltas)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pybuild.cache.records.imported import MADE_FROM, ImportedCache, is_link
-from pybuild.cache.records.layers import LAYER
+from pybuild.cache.records.imported import ImportedCache, is_link
+from pybuild.cache.records.layers import LAYER, delta_made_into, keep_delta_made_into
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
@@ -97,11 +97,19 @@ def test_an_alias_of_ours_gives_way_when_nothing_is_stored_for_it(store: Store) 
 
 def test_a_layer_that_was_made_here_is_not_pulled(store: Store) -> None:
     own = store.deltas.commit(store.deltas.begin())
-    store.records.put(MADE_FROM, DIFFS[0], {"delta": own})
+    keep_delta_made_into(store.records, DIFFS[0], own)
     results = Results(store)
     with results.importing([cache(store)]):
         record = results.load(KEY)
     assert record is not None and record.snapshot.deltas == (own, DELTAS[1])
+
+
+def test_a_damaged_record_of_what_a_layer_was_made_from_counts_as_none(store: Store) -> None:
+    store.records.put("made-from", DIFFS[0], {"delta": ["x"]})
+    assert delta_made_into(store.records, DIFFS[0]) is None
+    keep_delta_made_into(store.records, DIFFS[0], "x")
+    assert delta_made_into(store.records, DIFFS[0]) == "x"
+    assert store.records.get("made-from", DIFFS[0]) == {"delta": "x"}  # as stores have it
 
 
 def test_a_base_images_layer_keeps_its_place(store: Store) -> None:

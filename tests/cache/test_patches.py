@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.content.patches import COPIED, name_patch, whole_of, with_wholes
+from pybuild.cache.content.patches import COPIED, CopyRecord, name_patch, whole_of, with_wholes
 from pybuild.cache.records.results import Results
 from pybuild.cache.space.mark import mark
 from pybuild.cache.space.prune import prune
@@ -91,3 +91,11 @@ def test_place_of_a_copy_is_forgotten_with_it(root: Path) -> None:
         prune(store)
         assert not store.deltas.has_name(patch)
         assert store.records.get(COPIED, "place") is None
+
+
+def test_record_of_a_copy_is_read_as_it_is_written_and_as_it_was() -> None:
+    kept = CopyRecord("delta", ("a", "b"))
+    assert CopyRecord.from_json(kept.to_json()) == kept
+    assert CopyRecord.from_json({"delta": "delta"}) == CopyRecord("delta")  # before patches
+    assert CopyRecord("delta").to_json() == {"delta": "delta"}
+    assert CopyRecord.from_json({"delta": ["../../x"], "met": []}) is None

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.records.imported import MADE_FROM
-from pybuild.cache.records.layers import keep_layer
+from pybuild.cache.records.layers import keep_delta_made_into, keep_layer
 from pybuild.cache.store import Store
 from pybuild.engine.layerproof import SingleBlob, diff_id_of, needs_proof, place_of, prove
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
@@ -69,7 +68,7 @@ def test_a_layer_of_another_place_needs_proof(
 
 def test_a_layer_that_was_made_here_needs_proof_from_everybody(store: Store) -> None:
     keep_layer(store.records, "sha256-" + DIFF_ID.hex, LayerFacts(reference="base"))
-    store.records.put(MADE_FROM, DIFF_ID, {"delta": "x"})
+    keep_delta_made_into(store.records, DIFF_ID, "x")
     assert needs_proof(store, DIFF_ID, HERE)
 
 

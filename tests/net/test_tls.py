@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,11 @@ def encrypted_pair(folder: Path) -> KeyPair:
 
 def test_an_encrypted_key_is_refused_and_its_password_not_asked_for(tmp_path: Path) -> None:
     pair = encrypted_pair(tmp_path)
-    for make in (lambda: server_context(pair), lambda: make_context(Tls(keypairs=(pair,)))):
+    sides: list[Callable[[], ssl.SSLContext]] = [
+        lambda: server_context(pair),
+        lambda: make_context(Tls(keypairs=(pair,))),
+    ]
+    for make in sides:
         with pytest.raises(UsageError) as caught:
             make()
         assert caught.value.message == f"certificate {pair.cert}: the key {pair.key} is encrypted"
