@@ -9,6 +9,7 @@ from pybuild.buildkit.pb import sourcepolicy as pb
 from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.frontend.lowering.paths import clean
 from pybuild.model.errors import UserError
+from pybuild.model.platform import Platform
 from pybuild.model.policy import (
     Action,
     Condition,
@@ -26,6 +27,7 @@ from pybuild.model.reference import Reference
 # By their numbers on the wire, which may be any, negative ones too.
 _ACTIONS, _MATCHES = dict(enumerate(Action)), dict(enumerate(MatchType))
 _CONDITIONS = dict(enumerate(Condition))
+_OF_PLATFORMS = ("docker-image://", "oci-layout://")
 
 
 def read_policies(messages: Iterable[pb.Policy], above: Policies | None = None) -> Policies | None:
@@ -45,15 +47,21 @@ def write_policies(policies: Policies) -> list[pb.Policy]:
     return [pb.Policy(version=1, rules=map(_written, one.rules)) for one in policies.all]
 
 
-def ruled_source(source: SourceOp, policies: Policies | None) -> None:
+def ruled_source(source: SourceOp, platform: Platform, policies: Policies | None) -> None:
     """Put the policies' replacement in the place of *source*.
+
+    Args:
+        platform: the one that an image is taken for.
 
     Raises:
         UserError: it is refused.
     """
     if policies is None:
         return
-    before = PolicySource(_canonical(source.identifier), dict(source.attrs))
+    is_image = source.identifier.startswith(_OF_PLATFORMS)
+    before = PolicySource(
+        _canonical(source.identifier), dict(source.attrs), platform if is_image else None
+    )
     after = policies.apply(before)
     if after != before:
         source.identifier = after.identifier

@@ -148,7 +148,8 @@ class Scanner:
     async def _resolve(self) -> ResolvedImage:
         generator = self._sbom.generator
         if self._policies:
-            generator = await self._decided(partial(ruled_image, self._policies, generator))
+            ruling = partial(ruled_image, self._policies, generator, native_platform())
+            generator = await self._decided(ruling)
             self._sbom = replace(self._sbom, generator=generator)
         title = f"[internal] load metadata for {generator}"
         async with internal_step(title, self._emit, self._engine.clock):

@@ -135,6 +135,11 @@ class Fetching:
     async def _read(self, tree: Snapshot, path: str) -> bytes | None:
         return await self._trees.read(tree, path, MAX_DOCKERFILE_BYTES + 1)
 
+    async def check(self, op: HttpSource) -> None:
+        """Raise UserError if policies refuse *op*, or would have another in its place."""
+        if await self._ruled(op) != op:
+            raise UserError(f'source policy: "{op.url}" cannot be replaced here')
+
     async def _ruled(self, op: GitSource | HttpSource) -> GitSource | HttpSource:
         if not self._policies:
             return op

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
-from pybuild.model.errors import InternalError
+from pybuild.model.errors import InternalError, unwrap
 from pybuild.model.policy import PolicySource, Undecided
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ async def in_place(work: Callable[[], T]) -> T:
 
 Decided = InThread
 """The same for work that policies may have a say in, with the verdicts that they lack obtained."""
-Decide = Callable[[PolicySource], Awaitable[None]]
+Decide = Callable[[PolicySource], Coroutine[Any, Any, None]]
 """Obtains the verdict on a source, which its policies know from then on."""
 
 
@@ -39,4 +40,14 @@ async def decided_of(work: Callable[[], Awaitable[T]], decide: Decide) -> T:
         try:
             return await work()
         except Undecided as undecided:
-            await decide(undecided.source)
+            await _decide_all(undecided.sources, decide)
+
+
+async def _decide_all(sources: Sequence[PolicySource], decide: Decide) -> None:
+    """Obtain the verdicts at once: a policy may hold one back until it knows of another source."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(decide(source))
+    except ExceptionGroup as error:
+        raise unwrap(error) from error

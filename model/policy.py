@@ -8,18 +8,19 @@ that what was refused is never asked for, and what was replaced is seen nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from pybuild.model import regex, wildcard
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.model.platform import Platform
 
 _MOST_CHANGES = 20
 _MOST_CHARS = 4096  # of an identifier: patterns can double it each time
 MOST_LOOKS = 1_000_000  # of rules at sources: a few seconds, and far from what anybody means
-_KINDS = {
+ATTRIBUTES = {
     "docker-image": "image.",
     "git": "git.",
     "http": "http.",
@@ -27,6 +28,7 @@ _KINDS = {
     "local": "local.",
     "oci-layout": "oci.",
 }
+"""The beginning of the attributes that mean something to a source, by its scheme."""
 _FULL_URL = "git.fullurl"
 
 
@@ -50,10 +52,15 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """The identifier and attributes of a source: a rule matches them and may replace them."""
+    """The identifier and attributes of a source: a rule matches them and may replace them.
+
+    Attributes:
+        platform: the one that an image is taken for; None for what has none.
+    """
 
     identifier: str
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    platform: Platform | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ class Rule:
             # replaces what people read means what is fetched.
             attrs.pop(_FULL_URL, None)
             attrs = _of_kind(identifier, attrs)
-        return PolicySource(identifier, {**attrs, **self.updates.attrs})
+        return replace(source, identifier=identifier, attrs={**attrs, **self.updates.attrs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +186,32 @@ class Judge(Protocol):
 
 
 class Undecided(Exception):
-    """The caller has to get a verdict about *source*, and begin again."""
+    """The caller has to get verdicts about *sources*, all at once, and begin again."""
 
-    def __init__(self, source: PolicySource) -> None:
-        super().__init__(source.identifier)
-        self.source = source
+    def __init__(self, *sources: PolicySource) -> None:
+        super().__init__(", ".join(source.identifier for source in sources))
+        self.sources = tuple(dict.fromkeys(sources))
+
+
+class UndecidedSources:
+    """Gathers the sources that have no verdict yet, so that nobody waits for one after the other."""
+
+    def __init__(self) -> None:
+        self._sources: list[PolicySource] = []
+
+    def __enter__(self) -> None:
+        """Do what may raise `Undecided`, which is kept for `finish`."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Undecided):
+            return False
+        self._sources += error.sources
+        return True
+
+    def finish(self) -> None:
+        """Raise `Undecided` with all of them, if there are any."""
+        if self._sources:
+            raise Undecided(*self._sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,5 +258,5 @@ class Policies:
 
 def _of_kind(identifier: str, attrs: Mapping[str, str]) -> dict[str, str]:
     """Leave out what means nothing to a source of another kind."""
-    prefix = _KINDS.get(identifier.partition("://")[0], "")
+    prefix = ATTRIBUTES.get(identifier.partition("://")[0], "")
     return {name: value for name, value in attrs.items() if name.startswith(prefix)}

@@ -27,9 +27,11 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError
 from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMeta
 from pybuild.model.platform import Platform
+from pybuild.model.policy import UndecidedSources
 from pybuild.model.span import Span
 
 Call = Callable[[LocalQuery], str]
+Rule = Callable[[pb.SourceOp, Platform], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def read(
     platform: Platform,
     answers: Answers | None = None,
     call: Call | None = None,
-    rule: Callable[[pb.SourceOp], None] = lambda source: None,
+    rule: Rule = lambda source, platform: None,
 ) -> Outcome:
     """Return the vertices of *definition*, or what must be answered first.
 
@@ -117,7 +119,7 @@ async def read_with(
     resolve: Callable[[NeedAnswers], Awaitable[Answers]],
     in_thread: Callable[[Callable[[], Outcome]], Awaitable[Outcome]],
     call: Call | None = None,
-    rule: Callable[[pb.SourceOp], None] = lambda source: None,
+    rule: Rule = lambda source, platform: None,
 ) -> ReadDefinition:
     """Do `read`, with *resolve* to answer its queries.
 
@@ -157,20 +159,23 @@ class _Sources:
         checked: Graph,
         platform: Platform,
         call: Call | None,
-        rule: Callable[[pb.SourceOp], None],
+        rule: Rule,
     ) -> None:
         self._call = call
         self.sources: dict[Digest, SourceOrQuery] = {}
         self.spans_by_query: dict[Query, list[Span]] = {}
         self.locals: dict[str, LocalQuery] = {}
         self._names: dict[LocalQuery, str] = {}
-        for entry in checked.entries.values():
-            if entry.op.WhichOneof("op") != "source":
-                continue
+        entries = [one for one in checked.entries.values() if one.op.WhichOneof("op") == "source"]
+        gathered = UndecidedSources()
+        for entry in entries:
             try:
-                rule(entry.op.source)
+                with gathered:
+                    rule(entry.op.source, _platform(entry.op, platform))
             except PybuildError as error:
                 raise error.with_spans(entry.spans) from error.__cause__
+        gathered.finish()
+        for entry in entries:
             source = self.sources[entry.digest] = read_source(entry, _platform(entry.op, platform))
             if isinstance(source, ImageQuery | LayoutQuery | UploadQuery):
                 self.spans_by_query.setdefault(source, []).extend(entry.spans)

@@ -16,6 +16,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.platform import Platform
+from pybuild.model.policy import ATTRIBUTES
 from pybuild.model.reference import Reference
 
 UPLOAD_HOST = "buildkit-session"
@@ -56,7 +57,7 @@ def read_source(entry: Entry, platform: Platform) -> SourceOrQuery:
         case _:
             shown = shortened(identifier)
             raise entry.wrong(f'source "{shown}" is of a kind that is not supported')
-    attrs.refuse_rest()
+    attrs.refuse_rest(ATTRIBUTES[scheme])
     return source_or_query
 
 
@@ -76,8 +77,12 @@ class _Attrs:
     def patterns(self, name: str) -> tuple[str, ...]:
         return fields.patterns(self.take(name), name)
 
-    def refuse_rest(self) -> None:
-        rest = sorted(set(self._values) - _UNSEEN)
+    def refuse_rest(self, kind: str) -> None:
+        """Raise UserError for an attribute of the source's *kind* that nobody took.
+
+        Others mean nothing to it: policies mark sources with what is theirs.
+        """
+        rest = sorted(name for name in set(self._values) - _UNSEEN if name.startswith(kind))
         if rest:
             shown, name = shortened(self._identifier), shortened(rest[0])
             raise UserError(f'source "{shown}": the attribute "{name}" is not supported')

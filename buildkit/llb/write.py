@@ -117,7 +117,7 @@ class _Writer:
                 op = pb.Op(exec=writeexec.write_exec(step, _numbers([*edges, *seeds]), len(edges)))
                 edges += seeds
                 result = writeexec.result_number(step)
-                op.platform.CopyFrom(_platform(step.platform))
+                op.platform.CopyFrom(platform_message(step.platform))
             case source:
                 op = self._source(source)
         op.inputs.extend(
@@ -169,14 +169,14 @@ class _Writer:
             case ImageSource():
                 reference = op.reference.with_digest(op.digest)
                 source = pb.SourceOp(identifier=f"docker-image://{reference}")
-                return pb.Op(source=source, platform=_platform(op.platform))
+                return pb.Op(source=source, platform=platform_message(op.platform))
             case OciLayoutSource():
                 store = self._options.layouts.get(op.path)
                 if store is None:
                     raise UserError(f'the OCI layout "{op.path}" is not in the session')
                 source = pb.SourceOp(identifier=f"oci-layout://{store}@{op.digest}")
                 source.attrs["oci.store"] = store
-                return pb.Op(source=source, platform=_platform(op.platform))
+                return pb.Op(source=source, platform=platform_message(op.platform))
             case LocalSource():
                 query = self._options.locals.get(op.name)
                 if query is None:
@@ -194,7 +194,8 @@ def _numbers(edges: list[Edge | None]) -> list[int]:
     return [-1 if edge is None else next(counted) for edge in edges]
 
 
-def _platform(platform: Platform) -> pb.Platform:
+def platform_message(platform: Platform) -> pb.Platform:
+    """Return *platform* as the protocol has it."""
     return pb.Platform(
         OS=platform.os,
         Architecture=platform.arch,

@@ -237,6 +237,7 @@ class Build:
         above: Policies | None = None
         if request.SourcePolicySession:
             verdicts = SessionVerdicts(await find(request.SourcePolicySession))
+            scope.afterwards_await(verdicts.close)
             scope.decide = partial(verdicts.decide, look_up=partial(source_meta, scope))
             above = Policies(judge=verdicts)
         rules = [request.SourcePolicy] if request.HasField("SourcePolicy") else []
@@ -305,7 +306,7 @@ class Build:
     async def _result(self) -> Result:
         """Return the result of the frontend that the request names, or of the client's own."""
         request = self.request
-        if request.Frontend or len(request.Definition.defs):
+        if request.Frontend or request.HasField("Definition"):  # an empty one is the empty tree
             return await self.solve(
                 request.Frontend,
                 dict(request.FrontendAttrs),
@@ -338,6 +339,8 @@ class Build:
             self.ref, _SOLVE_BYTES + texts + sum(one.ByteSize() for one in definitions)
         )
         rules = read_policies(policies, scope.policies)
+        if frontend and definition is not None and len(definition.defs):
+            raise UserError("cannot solve with both Definition and Frontend specified")
         if not frontend:
             if definition is None or not len(definition.defs):
                 return Result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -183,6 +183,10 @@ class Scope:
     def afterwards(self, work: Callable[[], object]) -> None:
         """Have *work* done when the scope is left."""
         self._stack.callback(work)
+
+    def afterwards_await(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Have *work* done and awaited when the scope is left."""
+        self._stack.push_async_callback(work)
 
     def client_name(self, op: LocalSource) -> str:
         """Return the client's name of a directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from pybuild.buildkit.pb.ops import Platform as PlatformMessage
+from pybuild.buildkit.llb.write import platform_message
 from pybuild.buildkit.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
 from pybuild.cache.space.prune import Policy
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION
@@ -72,7 +72,3 @@ def _policy_message(policy: Policy) -> GCPolicy:
         maxUsedSpace=policy.max_used_space or 0,
         minFreeSpace=policy.min_free_space or 0,
     )
-
-
-def platform_message(platform: Platform) -> PlatformMessage:
-    return PlatformMessage(OS=platform.os, Architecture=platform.arch, Variant=platform.variant)

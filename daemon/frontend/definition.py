@@ -6,6 +6,7 @@ import base64
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +22,12 @@ from pybuild.frontend.giturl import CONTEXT_FILE, is_http, parse_git_url, withou
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.frontend.lowering.contexts import VertexContext
 from pybuild.frontend.lowering.paths import clean
+from pybuild.frontend.lowering.policies import ruled_local
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.ops import Copy, FileOp, ScratchSource, Vertex, VertexMeta
+from pybuild.model.ops import Copy, FileOp, HttpSource, ScratchSource, Vertex, VertexMeta
 
 _IGNORE = ".dockerignore"
 
@@ -69,6 +71,9 @@ async def read_definition(
     for name, session in attrs.local_sessions.items():
         scope.trees.use_session(name, session)
     scope.trees.call("context", attrs.context_key)
+    reads_client = "dockerfile" not in inputs and (context is None or bool(attrs.dockerfile_key))
+    if reads_client:
+        await _check_local(scope, attrs, attrs.dockerfile_key)
     title = f"[internal] load build definition from {attrs.filename}"
     own_ignore: bytes | None = None
     async with internal_step(title, scope.emit, scope.engine.clock) as step:
@@ -76,12 +81,13 @@ async def read_definition(
             tree = await scope.snapshot(inputs["dockerfile"])
             there = FetchedContext(inputs["dockerfile"], tree)
             data, filename = await fetching.dockerfile(there, attrs.filename)
-        elif context is not None and not attrs.dockerfile_key:
+        elif context is not None and not reads_client:
             data, filename = await fetching.dockerfile(context, attrs.filename)
         else:
             data, filename, own_ignore = await _from_client(scope, attrs, step)
     excludes: dict[str, tuple[str, ...]] = {}
     if context is None:
+        await _check_local(scope, attrs, "context")
         if own_ignore is None:
             async with internal_step(
                 f"[internal] load {_IGNORE}", scope.emit, scope.engine.clock
@@ -95,6 +101,7 @@ async def read_definition(
             named[name] = _input(name, value.removeprefix(INPUT), attrs, inputs)
         if value.startswith(LOCAL):
             key = name.partition("::")[0]
+            await _check_local(scope, attrs, key)
             scope.trees.call(key, value.removeprefix(LOCAL))
             title = f"[context {key}] load {_IGNORE}"
             async with internal_step(title, scope.emit, scope.engine.clock) as step:
@@ -134,6 +141,12 @@ def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> V
         except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"failed to parse the metadata of input {key}") from error
     return VertexContext(name.partition("::")[0], inputs[key], config)
+
+
+async def _check_local(scope: Scope, attrs: Attrs, name: str) -> None:
+    """Raise UserError if policies do not let the client's directory *name* be read."""
+    if attrs.policies:
+        await scope.decided(partial(ruled_local, attrs.policies, name))
 
 
 def _scoped(context: Vertex, folder: str) -> Vertex:
@@ -182,6 +195,7 @@ async def load_context(scope: Scope, attrs: Attrs, fetching: Fetching) -> Fetche
     """
     url = attrs.context
     if urlsplit(url).hostname == HOST:
+        await fetching.check(HttpSource(url=url, filename=CONTEXT_FILE))
         op = await scope.adopt_upload(urlsplit(url).path.strip("/"), CONTEXT_FILE)
         name = "[internal] load build context from the client"
         return await fetching.file(Vertex(op, meta=VertexMeta(name=name)))

@@ -40,7 +40,7 @@ async def resolve_image_config(
     platform = request.Platform if request.HasField("Platform") else None
     source = SourceOp(identifier=_IMAGE + request.Ref)
     rules = read_policies(request.SourcePolicies, scope.policies)
-    await scope.decided(partial(ruled_source, source, rules))
+    await scope.decided(partial(ruled_source, source, _platform(platform), rules))
     if not source.identifier.startswith(_IMAGE):
         raise UserError(f"source policy: image {request.Ref} is to be {source.identifier}")
     name = source.identifier.removeprefix(_IMAGE)
@@ -57,7 +57,8 @@ async def resolve_source_meta(
         UserError: it is of a kind without such facts, or not there.
     """
     rules = read_policies(request.SourcePolicies, scope.policies)
-    await scope.decided(partial(ruled_source, request.Source, rules))
+    platform = _platform(request.Platform if request.HasField("Platform") else None)
+    await scope.decided(partial(ruled_source, request.Source, platform, rules))
     return await source_meta(scope, request)
 
 
@@ -76,7 +77,7 @@ async def source_meta(
         platform = request.Platform if request.HasField("Platform") else None
         name = identifier.removeprefix(_IMAGE)
         digest, config = await _image(scope, name, platform, request.ResolveMode, request.LogName)
-        response.Image.Digest, response.Image.Config = digest, config
+        _show_image(response, request, digest, config)
         return response
     if identifier.startswith(_LAYOUT):
         place, _, text = identifier.removeprefix(_LAYOUT).partition("@")
@@ -89,7 +90,7 @@ async def source_meta(
         with suppress(ValueError):  # a name that is no image's has no place in provenance
             called = Reference.parse(identifier.removeprefix(_LAYOUT))
             note_image(ImageRequest(called, of_platform, layout=store), image.digest)
-        response.Image.Digest, response.Image.Config = image.digest, encode(dict(image.config))
+        _show_image(response, request, image.digest, encode(dict(image.config)))
         return response
     if identifier.startswith("local://"):
         return response  # nothing is known before it is sent
@@ -123,6 +124,17 @@ async def source_meta(
             )
         return response
     raise UserError(f"cannot resolve metadata of {identifier.partition('://')[0]} sources")
+
+
+def _show_image(
+    response: pb.ResolveSourceMetaResponse,
+    request: pb.ResolveSourceMetaRequest,
+    digest: str,
+    config: bytes,
+) -> None:
+    response.Image.Digest = digest
+    if not request.Image.NoConfig:
+        response.Image.Config = config
 
 
 def _step(

@@ -6,11 +6,14 @@ a source before it decides, and is told what can be found out without fetching i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import IntEnum
 
 from google.protobuf.message import DecodeError
 
+from pybuild.buildkit.llb.write import platform_message
 from pybuild.buildkit.pb import gateway
 from pybuild.buildkit.pb import policysession as pb
 from pybuild.buildkit.pb.ops import SourceOp
@@ -55,7 +58,8 @@ class SessionVerdicts:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: list[tuple[PolicySource, PolicySource | PybuildError]] = []
+        self._known: dict[PolicySource, PolicySource | PybuildError] = {}
+        self._asking: dict[PolicySource, asyncio.Task[None]] = {}
 
     def judge(self, source: PolicySource) -> PolicySource:
         """Return the source that takes the place of *source*, or itself.
@@ -63,31 +67,48 @@ class SessionVerdicts:
         Raises:
             Undecided: nobody has asked. UserError: it is refused.
         """
-        for known, verdict in self._known:
-            if known == source:
-                if isinstance(verdict, PolicySource):
-                    return verdict
-                raise verdict
-        raise Undecided(source)
+        verdict = self._known.get(source)
+        if verdict is None:
+            raise Undecided(source)
+        if isinstance(verdict, PolicySource):
+            return verdict
+        raise verdict
 
     async def decide(self, source: PolicySource, look_up: LookUp) -> None:
-        """Ask the client about *source*.
+        """Ask the client about *source*, once whoever wants to know.
 
         Raises:
             UserError: it has no answer, or has been asked too much. Cancelled: it has gone.
         """
-        if len(self._known) >= MOST_SOURCES:
-            raise UserError(f"policies of a client decide about {MOST_SOURCES} sources at most")
+        if source in self._known:
+            return
+        task = self._asking.get(source)
+        if task is None or task.cancelled():
+            if len(self._asking) >= MOST_SOURCES:
+                raise UserError(f"policies of a client decide about {MOST_SOURCES} sources at most")
+            task = self._asking[source] = asyncio.create_task(self._decide(source, look_up))
+            # Whoever waits for it may be gone when it fails.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+    async def _decide(self, source: PolicySource, look_up: LookUp) -> None:
         try:
-            verdict: PolicySource | PybuildError = await self._ask(source, look_up)
+            self._known[source] = await self._ask(source, look_up)
         except SourceRefused as refused:
-            verdict = refused
-        self._known.append((source, verdict))
+            self._known[source] = refused
+
+    async def close(self) -> None:
+        """Ask nothing any more; idempotent."""
+        for task in self._asking.values():
+            task.cancel()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
 
     async def _ask(self, source: PolicySource, look_up: LookUp) -> PolicySource:
         doing = f"ask the client's policies about {source.identifier}"
         op = SourceOp(identifier=source.identifier, attrs=dict(source.attrs))
         request = pb.CheckPolicyRequest(Source=gateway.ResolveSourceMetaResponse(Source=op))
+        if source.platform is not None:
+            request.Platform.CopyFrom(platform_message(source.platform))
         for _ in range(_MOST_QUESTIONS):
             try:
                 data = await self._session.unary(
@@ -99,7 +120,10 @@ class SessionVerdicts:
             except DecodeError as error:
                 raise UserError(f"{doing}: the answer cannot be read") from error
             if answer.HasField("decision"):
-                return _verdict(source, answer.decision)
+                verdict = _verdict(source, answer.decision)
+                if verdict != source or answer.decision.action == _Action.ALLOW:
+                    return verdict
+                continue  # replaced by itself, which is to be judged again
             if not answer.HasField("request"):
                 raise UserError(f"{doing}: no decision in policy response")
             if answer.request.Source != op:
@@ -115,7 +139,8 @@ def _verdict(source: PolicySource, decision: pb.DecisionResponse) -> PolicySourc
         case _Action.CONVERT:
             if not decision.HasField("update"):
                 raise UserError("convert action requires updated source")
-            return PolicySource(decision.update.identifier, dict(decision.update.attrs))
+            update = decision.update
+            return replace(source, identifier=update.identifier, attrs=dict(update.attrs))
         case other:
             name = "DENY" if other == _Action.DENY else str(other)
             reasons = tuple(one.message for one in decision.denyMessages)

@@ -129,7 +129,7 @@ def _find(
         if options.policies:
             from pybuild.frontend.lowering.policies import ruled_context
 
-            named = ruled_context(options.policies, named)
+            named = ruled_context(options.policies, named, options.target_platform)
         op = named.source if isinstance(named, RemoteContext) else None
         return _source(word, op, f"{EPOCH} named context {word}")
     for stage in dockerfile.stages:

@@ -20,6 +20,7 @@ from pybuild.frontend.lowering.contexts import (
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource
+from pybuild.model.platform import Platform
 from pybuild.model.policy import Policies, PolicySource
 from pybuild.model.reference import Reference
 
@@ -27,13 +28,13 @@ IMAGE, LAYOUT, LOCAL, GIT = "docker-image://", "oci-layout://", "local://", "git
 Remote = GitSource | HttpSource
 
 
-def ruled_image(policies: Policies, reference: Reference) -> Reference:
+def ruled_image(policies: Policies, reference: Reference, platform: Platform) -> Reference:
     """Return the image to be taken for *reference*.
 
     Raises:
         UserError: it is refused, or replaced by what is no image.
     """
-    before = PolicySource(f"{IMAGE}{reference}")
+    before = PolicySource(f"{IMAGE}{reference}", platform=platform)
     after = policies.apply(before)
     if after == before:
         return reference
@@ -43,17 +44,20 @@ def ruled_image(policies: Policies, reference: Reference) -> Reference:
     raise _cannot(before, after)
 
 
-def ruled_context(policies: Policies, context: NamedContext) -> NamedContext:
+def ruled_context(policies: Policies, context: NamedContext, platform: Platform) -> NamedContext:
     """Return the context that stands for *context*; it may be of another kind.
+
+    Args:
+        platform: the one that an image is taken for.
 
     Raises:
         UserError: it is refused, or replaced by what cannot be read.
     """
     match context:
         case ImageContext(layout="", reference=Reference() as reference):
-            before = PolicySource(f"{IMAGE}{reference}")
+            before = PolicySource(f"{IMAGE}{reference}", platform=platform)
         case ImageContext(layout=layout) if layout:
-            before = PolicySource(LAYOUT + layout)
+            before = PolicySource(LAYOUT + layout, platform=platform)
         case LocalContext(name=name):
             before = PolicySource(LOCAL + name)
         case RemoteContext(source=source):

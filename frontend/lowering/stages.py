@@ -241,14 +241,20 @@ class StageGraph:
         """
         if not self._policies:
             return
+        from pybuild.model.policy import UndecidedSources  # most builds have no policies
+
+        gathered = UndecidedSources()
         for node in nodes:
             if node.judged or isinstance(node.origin, StageNode | ScratchBase):
                 continue
-            try:
-                node.origin = _judged(self._policies, node.base_name, node.origin)
-            except PybuildError as error:
-                raise error.with_spans(node.spans) from None
-            node.judged = True
+            platform = node.platform or self._target_platform
+            with gathered:
+                try:
+                    node.origin = _judged(self._policies, node.base_name, node.origin, platform)
+                except PybuildError as error:
+                    raise error.with_spans(node.spans) from None
+                node.judged = True
+        gathered.finish()
 
     def add_triggers(self, node: StageNode, triggers: Iterable[ast.Instruction]) -> None:
         """Put ONBUILD triggers in front of the stage's own instructions, once [OB-2].
@@ -338,13 +344,13 @@ class StageGraph:
 
 
 def _judged(
-    policies: Policies, name: str, origin: NamedContext | RegistryImage
+    policies: Policies, name: str, origin: NamedContext | RegistryImage, platform: Platform
 ) -> NamedContext | RegistryImage:
     from pybuild.frontend.lowering.policies import ruled_context  # most builds have no policies
 
     if not isinstance(origin, RegistryImage):
-        return ruled_context(policies, origin)
-    context = ruled_context(policies, ImageContext(name, origin.reference))
+        return ruled_context(policies, origin, platform)
+    context = ruled_context(policies, ImageContext(name, origin.reference), platform)
     if isinstance(context, ImageContext) and context.reference and not context.layout:
         return RegistryImage(context.reference)
     return context

@@ -287,7 +287,7 @@ def test_sources_that_cannot_be(identifier: str, attrs: Mapping[str, str], words
 
 def test_messages_stay_short_whatever_is_sent() -> None:
     long = "x" * 100_000
-    for op in (source(long), with_attrs("local://" + long, {long: ""})):
+    for op in (source(long), with_attrs("local://" + long, {"local." + long: ""})):
         definition = one(op)
         for digest in [Digest.of(data) for data in definition.defs]:
             definition.metadata[digest].description["llb.customname"] = long
@@ -319,7 +319,7 @@ def test_a_source_that_the_rule_denies_is_an_error_on_its_lines() -> None:
     place = definition.Source.locations[digest].locations.add().ranges.add()
     place.start.line = place.end.line = 1
 
-    def deny(op: pb.SourceOp) -> None:
+    def deny(op: pb.SourceOp, platform: Platform) -> None:
         raise UserError(f"{op.identifier} is denied")
 
     with pytest.raises(UserError, match=r"busybox:latest is denied") as caught:

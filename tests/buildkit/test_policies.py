@@ -8,6 +8,7 @@ from pybuild.buildkit.pb import sourcepolicy as pb
 from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.buildkit.policies import read_policies, ruled_source, write_policies
 from pybuild.model.errors import UserError
+from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.policy import (
     Action,
     Condition,
@@ -45,13 +46,13 @@ def test_another_spelling_does_not_get_past_a_rule(spelt: str, identifier: str) 
     exact.selector.match_type = EXACT
     policies = read_policies([pb.Policy(rules=[exact])])
     with pytest.raises(UserError, match="denied by policy"):
-        ruled_source(SourceOp(identifier=spelt), policies)
+        ruled_source(SourceOp(identifier=spelt), LINUX_AMD64, policies)
 
 
 def test_a_source_that_is_let_pass_stays_as_it_was_spelt() -> None:
     policies = read_policies([pb.Policy(rules=[rule(DENY, "docker-image://other")])])
     source = SourceOp(identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"})
-    ruled_source(source, policies)
+    ruled_source(source, LINUX_AMD64, policies)
     assert source == SourceOp(
         identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"}
     )
@@ -61,7 +62,7 @@ def test_a_source_that_is_replaced_loses_what_the_other_cannot_have() -> None:
     name = "docker-image://docker.io/library/alpine:latest"
     policies = read_policies([pb.Policy(rules=[rule(CONVERT, name, "local://x")])])
     source = SourceOp(identifier="docker-image://alpine", attrs={"image.resolvemode": "pull"})
-    ruled_source(source, policies)
+    ruled_source(source, LINUX_AMD64, policies)
     assert source == SourceOp(identifier="local://x")
 
 
@@ -72,7 +73,7 @@ def test_policies_of_a_part_come_to_those_of_the_whole() -> None:
     assert read_policies([]) is None and read_policies([], whole) == whole
     for name in "ab":
         with pytest.raises(UserError):
-            ruled_source(SourceOp(identifier=f"local://{name}"), both)
+            ruled_source(SourceOp(identifier=f"local://{name}"), LINUX_AMD64, both)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_rules_are_those_of_the_protocol_by_their_numbers() -> None:
 def test_nothing_is_ruled_without_policies() -> None:
     assert read_policies([pb.Policy()]) is None
     source = SourceOp(identifier="docker-image://alpine")
-    ruled_source(source, None)
+    ruled_source(source, LINUX_AMD64, None)
     assert source.identifier == "docker-image://alpine"
 
 
@@ -152,5 +153,5 @@ def test_what_has_one_spelling_only_keeps_it(spelt: str, identifier: str) -> Non
     converted = rule(CONVERT, identifier, "local://seen")
     converted.selector.match_type = EXACT
     source = SourceOp(identifier=spelt)
-    ruled_source(source, read_policies([pb.Policy(rules=[converted])]))
+    ruled_source(source, LINUX_AMD64, read_policies([pb.Policy(rules=[converted])]))
     assert source.identifier == "local://seen"

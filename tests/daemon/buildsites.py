@@ -122,24 +122,31 @@ class Client:
         built: Built | None = None,
     ) -> Built:
         """Build *context*; what was heard until a failure is in *built*."""
-        built = built if built is not None else Built()
-        ref = ref or os.urandom(8).hex()
         offered = dict(handlers or {})
         if context is not None:
             offered |= file_sync({"context": str(context), "dockerfile": str(context)})
         if targets:
             offered |= file_send(targets)
+        request = pb.SolveRequest(
+            Ref=ref,
+            Frontend="dockerfile.v0",
+            FrontendAttrs={"image-resolve-mode": "local", **(attrs or {})},
+            Exporters=[pb.Exporter(Type=kind, Attrs=given) for kind, given in exporters],
+            Entitlements=entitlements,
+        )
+        return await self.solve(request, offered, built)
+
+    async def solve(
+        self, request: pb.SolveRequest, offered: Mapping[str, Handler], built: Built | None = None
+    ) -> Built:
+        """Do *request* in a session of its own, which offers what is *offered*."""
+        built = built if built is not None else Built()
+        request.Ref = request.Ref or os.urandom(8).hex()
         async with ClientSession(offered).open(self.channel) as session:
-            watching = asyncio.create_task(self._watch(ref, built))
-            request = pb.SolveRequest(
-                Ref=ref,
-                Session=session.id,
-                Frontend="dockerfile.v0",
-                FrontendAttrs={"image-resolve-mode": "local", **(attrs or {})},
-                Exporters=[pb.Exporter(Type=kind, Attrs=given) for kind, given in exporters],
-                Entitlements=entitlements,
-                SourcePolicySession=session.id if CHECK_POLICY in offered else "",
-            )
+            request.Session = session.id
+            if CHECK_POLICY in offered:
+                request.SourcePolicySession = session.id
+            watching = asyncio.create_task(self._watch(request.Ref, built))
             try:
                 data = await self.call("Solve", request.SerializeToString())
             finally:

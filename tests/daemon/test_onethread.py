@@ -13,7 +13,7 @@ from pybuild.buildkit.llb.read import NeedAnswers, read_with
 from pybuild.buildkit.pb import ops as pb
 from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.trees import ClientTrees
-from pybuild.model.platform import LINUX_AMD64
+from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.buildkit.llbs import BUSYBOX, answers, one
 
 WAIT_S = 60
@@ -24,7 +24,7 @@ def test_a_definition_is_read_while_the_loop_turns() -> None:
         turning = threading.Event()
         asyncio.get_running_loop().call_later(0, turning.set)
 
-        def rule(_: pb.SourceOp) -> None:
+        def rule(_: pb.SourceOp, platform: Platform) -> None:
             assert turning.wait(WAIT_S)  # nothing sets it while the loop stands
 
         async def resolve(need: NeedAnswers) -> Answers:

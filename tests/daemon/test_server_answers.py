@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+from pybuild.buildkit.llb.write import platform_message
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.errors import (
     FrontendCapDetail,
@@ -22,7 +23,7 @@ from pybuild.cache.space.prune import Policy
 from pybuild.daemon.builds.caches import imports_of
 from pybuild.daemon.builds.outputs import outputs_of, response_of
 from pybuild.daemon.control.failures import rpc_error
-from pybuild.daemon.control.workers import PROTOCOL_VERSION, platform_message, version, worker
+from pybuild.daemon.control.workers import PROTOCOL_VERSION, version, worker
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
 from pybuild.daemon.session.verdicts import SourceRefused

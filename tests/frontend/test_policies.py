@@ -7,6 +7,7 @@ import pytest
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource, ImageSource, LocalSource, Op, walk
+from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.policy import (
     Action,
     MatchType,
@@ -86,7 +87,7 @@ def test_a_judge_has_the_last_word_and_may_not_have_it_yet() -> None:
     other = instead("docker-image://docker.io/*", "docker-image://m.example/$1")
     with pytest.raises(Undecided) as caught:
         build("FROM alpine\n", policies=other + Policies(judge=Asking()))
-    assert caught.value.source == PolicySource(image)
+    assert caught.value.sources == (PolicySource(image, platform=LINUX_AMD64),)
     asked: list[str] = []
     build("FROM alpine\n", policies=other + Policies(judge=Asking(image)), asked=asked)
     assert asked == ["m.example/library/alpine linux/amd64"]
