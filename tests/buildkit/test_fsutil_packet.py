@@ -53,6 +53,7 @@ def test_an_entry_is_read_and_written_as_the_generic_classes_do(stat: Stat) -> N
     assert (found.type, found.stat) == (packet.STAT, stat)
 
 
+@pytest.mark.slow
 @given(_U32, st.binary(max_size=300))
 def test_data_requests_and_the_end_are_those_of_the_generic_classes(id: int, data: bytes) -> None:
     generic = pb.Packet(type=pb.Packet.DATA, ID=id, data=data)

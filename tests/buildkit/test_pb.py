@@ -76,6 +76,7 @@ def test_maps_hold_messages_and_numbers() -> None:
     assert Stat(xattrs={"user.a": b"\xff"}).xattrs["user.a"] == b"\xff"
 
 
+@pytest.mark.slow
 def test_the_process_wide_pool_may_have_the_same_names() -> None:
     other = descriptor_pb2.FileDescriptorProto(name="ops.proto", package="pb", syntax="proto3")
     other.message_type.add(name="Op").field.add(name="x", number=1, type=9, label=1)

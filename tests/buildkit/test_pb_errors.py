@@ -140,6 +140,7 @@ def test_a_garbled_detail_is_left_out(value: bytes) -> None:
     assert errors.error_of(status).message == "m"
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_a_status_is_read_or_refused(data: bytes) -> None:
     status = errors.parse_status(data)

@@ -257,6 +257,7 @@ def test_a_store_is_closed_after_the_freeing_that_began_meanwhile(
     assert freed == [True]
 
 
+@pytest.mark.slow
 def test_growth_of_cache_mounts_counts(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
         home = Path(store.mounts_dir, "m" * 40)

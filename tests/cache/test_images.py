@@ -307,6 +307,7 @@ def test_answers_of_registries_are_kept_for_an_owner_who_has_no_folder_yet(store
     assert Resolutions(store.names_dir).get(reference, LINUX_AMD64) is None
 
 
+@pytest.mark.slow
 def test_answers_of_registries_are_so_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pybuild.cache.content.resolutions.MOST", 10)
     made, known = image(store, "made"), Resolutions(store.names_dir)

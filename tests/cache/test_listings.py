@@ -58,6 +58,7 @@ def test_another_process_reads_it(root: Path, clock: FakeClock) -> None:
         assert store.listings.get(CONTENT) == LISTING
 
 
+@pytest.mark.slow
 def test_those_stored_first_go_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 400_000)
     digests = [Digest.of(b"%d" % n) for n in range(20)]

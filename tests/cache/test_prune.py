@@ -210,6 +210,7 @@ def test_untagged_image_is_freed(store: Store, root: Path) -> None:
     assert list(store.blobs.list()) == []
 
 
+@pytest.mark.slow
 def test_prune_spares_what_is_leased_in_another_process(
     store: Store, builder: Builder, root: Path
 ) -> None:

@@ -354,6 +354,7 @@ def test_version_changes_with_others_writes(store: Store, root: Path, clock: Fak
     assert store.records.version() != before
 
 
+@pytest.mark.slow
 def test_many_who_use_new_records_at_once_lose_none(tmp_path: Path) -> None:
     """A reader sees the file before its table, and then the table, between two questions."""
     for number in range(20):

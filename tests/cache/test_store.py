@@ -75,6 +75,7 @@ def test_import_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_reading_records_does_without_diskcache(root: Path, clock: FakeClock) -> None:
     with Store.open(root, clock) as store:
         store.records.put("k", "x", {"ok": 1})

@@ -178,6 +178,7 @@ def test_the_ceiling_takes_last_results_only_beyond_their_part(
     assert_sound(store)
 
 
+@pytest.mark.slow
 def test_an_image_in_use_stays_whoever_takes_its_name(
     store: Store, root: Path, images: Images
 ) -> None:

@@ -266,6 +266,7 @@ def test_a_missing_dockerfile_is_named(tmp_path: Path) -> None:  # IN-1
     )
 
 
+@pytest.mark.slow
 def test_an_error_shows_its_lines(tmp_path: Path) -> None:  # IN-5
     (tmp_path / "Dockerfile").write_text(
         "FROM scratch\nRUN a \\\n  b\nRUN --mont=x \\\n  c\n# d\n# e\n# f\n"

@@ -246,6 +246,7 @@ def test_work_that_fails_is_not_taken_for_a_whole_tree(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_worker_sends_the_tree_of_a_snapshot(tree: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:

@@ -126,6 +126,7 @@ def test_digests_are_known_when_a_tree_has_arrived_and_stay_so(store: Store, sou
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_do_not_see_each_other(store: Store, source: Path) -> None:
     async def run() -> None:
         async with rig(store, file_sync({"context": str(source)})) as made:

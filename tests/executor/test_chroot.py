@@ -307,6 +307,7 @@ def test_what_needs_a_namespace_is_refused(box: Jail, changes: dict[str, Any], e
     assert done.hints == ("see pybuild doctor for what would allow it",)
 
 
+@pytest.mark.slow
 def test_a_writable_directory_of_the_host_is_refused(box: Jail, tmp_path: Path) -> None:
     done = box.sh("true", mounts=[{"type": "bind-path", "source": str(tmp_path), "target": "/h"}])
     assert done.error.endswith("a copy would not take writes back to it")

@@ -323,6 +323,7 @@ def test_directory_of_the_same_name_as_an_archive_is_copied(bench: Bench) -> Non
     assert tree["/d/f"].content == b"x"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=900), st.sampled_from([b"", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"]))
 def test_any_bytes_are_either_an_archive_or_not(body: bytes, magic: bytes) -> None:

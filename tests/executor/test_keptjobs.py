@@ -67,6 +67,7 @@ def test_a_call_that_does_not_say_so_has_a_worker_of_its_own() -> None:
     run(body)
 
 
+@pytest.mark.slow
 def test_calls_at_once_have_a_worker_each() -> None:
     async def body(workers: Workers) -> set[int]:
         return set(await asyncio.gather(*(echo(workers, stay=True) for _ in range(6))))
@@ -93,6 +94,7 @@ async def _grows(workers: Workers) -> None:
     await workers.call(job(here.grow, 100 << 20), stay=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("happens", [_fails, _is_cancelled, _grows])
 def test_who_failed_or_grew_does_nothing_more(
     happens: Callable[[Workers], Awaitable[None]],
@@ -118,6 +120,7 @@ def test_who_died_while_it_waited_is_not_asked() -> None:
     run(body)
 
 
+@pytest.mark.slow
 def test_who_died_just_now_is_not_asked_either() -> None:
     async def body(workers: Workers) -> None:
         first = await echo(workers, stay=True)
@@ -147,6 +150,7 @@ def test_nobody_waits_long() -> None:
     run(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rests", [False, True])
 def test_workers_go_with_the_event_loop_that_they_served(rests: bool) -> None:
     """Also where a build has let them go, and its event loop ended before they did."""
@@ -164,6 +168,7 @@ def test_workers_go_with_the_event_loop_that_they_served(rests: bool) -> None:
     assert not any(map(is_running, pids))
 
 
+@pytest.mark.slow
 def test_a_kept_worker_has_no_mount_and_no_file_of_its_last_call(tmp_path: Path) -> None:
     for name in ("base", "more", "upper", "work", "mounts"):
         (tmp_path / name).mkdir()

@@ -58,6 +58,7 @@ def test_a_runtime_tells_what_it_is(tmp_path: Path) -> None:
     assert (found.name, found.version, found.options) == ("youki", "0.5.4", ())
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.sandbox
 def test_a_runtime_that_fails_is_quoted_in_the_error(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 OUT = Mount(target="/out", output=True)
 
 
+@pytest.mark.slow
 def test_what_is_left_in_a_mount_is_the_result_and_the_root_is_not(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -42,6 +43,7 @@ def _root(*, readonly: bool = False, output: bool = False, shared_output: bool =
     return Mount(target="/", input=0, readonly=readonly, output=output, shared_output=shared_output)
 
 
+@pytest.mark.slow
 def test_a_kept_mount_of_a_part_keeps_the_rest_of_its_tree(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -61,6 +63,7 @@ def test_a_kept_mount_of_a_part_keeps_the_rest_of_its_tree(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_several_results_come_from_one_run(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()

@@ -43,6 +43,7 @@ __all__ = ["site"]
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 
+@pytest.mark.slow
 def test_copy_then_run_then_copy_from_it(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -58,6 +59,7 @@ def test_copy_then_run_then_copy_from_it(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_failing_step_is_a_step_error_with_its_last_lines(site: Run) -> None:
     """RUN-3, E186."""
 
@@ -127,6 +129,7 @@ def test_context_that_changes_after_it_was_digested_is_copied_as_it_is(site: Run
     site(body)
 
 
+@pytest.mark.slow
 def test_snapshots_and_local_trees_of_equal_content_have_equal_digests(site: Run) -> None:
     """KEY-13: the same bytes hit wherever they come from."""
 
@@ -148,6 +151,7 @@ def test_snapshots_and_local_trees_of_equal_content_have_equal_digests(site: Run
     site(body)
 
 
+@pytest.mark.slow
 def test_deleted_files_do_not_count_and_cannot_be_copied(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -251,6 +255,7 @@ def test_worker_function_is_where_the_runner_says() -> None:
     assert apply_files.__module__ == "pybuild.executor.files.apply"
 
 
+@pytest.mark.slow
 def test_all_of_a_tree_seems_to_be_on_one_file_system(site: Run) -> None:
     """Else ``tar --one-file-system`` in a step would leave files out."""
 

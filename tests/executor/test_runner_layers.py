@@ -83,6 +83,7 @@ def image(s: Site, *layers: bytes, here: bool = False) -> ImageSource:
     )
 
 
+@pytest.mark.slow
 def test_image_is_unpacked_only_when_its_files_are_needed_and_only_once(site: Run) -> None:
     """ARC-7."""
 
@@ -104,6 +105,7 @@ def test_image_is_unpacked_only_when_its_files_are_needed_and_only_once(site: Ru
     site(body)
 
 
+@pytest.mark.slow
 def test_few_layers_are_unpacked_at_once(site: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes processes and memory; that there are more of them makes nothing faster."""
 

@@ -26,6 +26,7 @@ __all__ = ["site"]
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 
+@pytest.mark.slow
 def test_bind_mounts_of_the_context_hide_ignored_files_and_belong_to_root(site: Run) -> None:
     """MNT-5, MNT-13, CTX-3, CP-7, E174, E175."""
 
@@ -51,6 +52,7 @@ def test_bind_mounts_of_the_context_hide_ignored_files_and_belong_to_root(site: 
     site(body)
 
 
+@pytest.mark.slow
 def test_missing_mount_source_is_a_user_error(site: Run) -> None:
     """E189."""
 
@@ -65,6 +67,7 @@ def test_missing_mount_source_is_a_user_error(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_secrets_as_files_and_variables(site: Run) -> None:
     """MNT-18, MNT-19, E176, E177, E180."""
 
@@ -118,6 +121,7 @@ def test_cache_mounts_are_kept_and_never_in_the_layer(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_cache_mount_is_seeded_once(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -153,6 +157,7 @@ def test_no_cache_begins_cache_mounts_anew_once_a_build(site: Run, sharing: Cach
     site(body)
 
 
+@pytest.mark.slow
 def test_no_cache_leaves_what_another_build_works_with(site: Run) -> None:
     """KEY-11."""
 
@@ -209,6 +214,7 @@ def test_two_locked_caches_in_different_order_do_not_deadlock(site: Run) -> None
     site(body)
 
 
+@pytest.mark.slow
 def test_tmpfs_leaves_nothing(site: Run) -> None:
     """E179."""
 
@@ -221,6 +227,7 @@ def test_tmpfs_leaves_nothing(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_hosts_and_resolv_conf_are_ours_and_leave_no_trace(site: Run) -> None:
     """SBX-9, RUN-4."""
 
@@ -238,6 +245,7 @@ def test_hosts_and_resolv_conf_are_ours_and_leave_no_trace(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_cancelling_a_step_leaves_nothing(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()
@@ -254,6 +262,7 @@ def test_cancelling_a_step_leaves_nothing(site: Run) -> None:
     site(body)
 
 
+@pytest.mark.slow
 def test_steps_at_once_share_mount_points_and_leave_none(site: Run) -> None:
     async def body(s: Site) -> None:
         base = await s.base()

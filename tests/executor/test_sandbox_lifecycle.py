@@ -90,6 +90,7 @@ def test_cancel_ends_a_step_at_once_that_does_not_listen(box: Box) -> None:
     assert processes_with(mark.replace(" ", "\0")) == []
 
 
+@pytest.mark.slow
 def test_cancel_lets_a_step_that_listens_clean_up(box: Box) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo x; while :; do sleep 0.01; done"
     seconds, output = asyncio.run(cancel_when_started(box, script, _LONG_S))
@@ -125,6 +126,7 @@ def test_cancelling_twice_still_waits_for_the_end(box: Box) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_closing_ends_running_steps(box: Box) -> None:
     async def body() -> None:
         workers = Workers()
@@ -141,6 +143,7 @@ def test_closing_ends_running_steps(box: Box) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_an_event_loop_may_end_while_a_helper_is_being_started(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +174,7 @@ def test_an_event_loop_may_end_while_a_helper_is_being_started(
     asyncio.run(workers.close())
 
 
+@pytest.mark.slow
 def test_a_failing_output_callback_ends_the_step(box: Box) -> None:
     def on_output(stream: str, data: bytes) -> None:
         raise RuntimeError("the caller's own")
@@ -184,6 +188,7 @@ def test_a_failing_output_callback_ends_the_step(box: Box) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_much_output_arrives_whole_and_in_order(box: Box) -> None:
     script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
     out = box.sh(script).out
@@ -202,6 +207,7 @@ def test_thirty_steps_at_once(box: Box) -> None:
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_steps_leave_no_descriptor_and_no_mount(box: Box) -> None:
     async def body() -> None:
         async with opened() as workers:
@@ -254,6 +260,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_work_directory_goes_when_nothing_but_the_roots_overlay_was_in_it(box: Box) -> None:
     """Asking for another step waits until the zygote has done with the one before."""
     lower = box.directory / "lower"
@@ -269,6 +276,7 @@ def test_a_work_directory_goes_when_nothing_but_the_roots_overlay_was_in_it(box:
     assert os.listdir(more.spec.work)  # for the caller to delete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forked", [False, True])
 def test_kill_9_of_the_main_process_leaves_no_process(box: Box, forked: bool) -> None:
     """Also where a fork of it, such as multiprocessing's, has all open that it had."""

@@ -181,6 +181,7 @@ def test_aarch64(number: int, arg0: int, expected: int) -> None:
     assert verdict(seccomp.program("aarch64"), AARCH64, number, arg0)[0] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_every_number_gets_a_verdict_within_a_score_of_instructions(machine: str) -> None:
     program = seccomp.program(machine)

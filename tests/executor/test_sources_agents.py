@@ -149,6 +149,7 @@ def test_requests_that_change_the_agent_never_reach_it(
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_keys_get_an_agent_of_their_own(tmp_path: Path, key: Path) -> None:
     async def body(site: SourceSite) -> None:
         given = SshAgent(id="x", keys=((str(key), read_key("x", str(key))),))

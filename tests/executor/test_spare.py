@@ -241,6 +241,7 @@ def test_a_store_that_is_not_all_in_one_mount_is_used_from_the_host(
     go(store / "snapshots/base", store / "tmp", body)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_detached_layers")
 def test_mount_points_that_the_image_hides_are_made_on_top(store: Path) -> None:
     async def body(box: Box) -> None:
@@ -273,6 +274,7 @@ def test_an_image_with_a_link_for_dev_is_refused_there_too(store: Path) -> None:
     go(store / "snapshots/base", store / "tmp", body)
 
 
+@pytest.mark.slow
 def test_the_first_steps_and_unusual_ones_have_none(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 1)
@@ -295,6 +297,7 @@ def test_the_first_steps_and_unusual_ones_have_none(base: Path, tmp_path: Path) 
     go(base, tmp_path, body)
 
 
+@pytest.mark.slow
 def test_what_is_too_long_to_be_told_ends_nobody_else(base: Path, tmp_path: Path) -> None:
     """The zygote is sent short messages; the step gets all that it is to have."""
     entries = b"".join(b"192.0.2.7 host%d\n" % number for number in range(10_000))
@@ -314,6 +317,7 @@ def test_what_is_too_long_to_be_told_ends_nobody_else(base: Path, tmp_path: Path
     go(base, tmp_path, body)
 
 
+@pytest.mark.slow
 def test_one_that_was_killed_is_done_without(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 2)
@@ -327,6 +331,7 @@ def test_one_that_was_killed_is_done_without(base: Path, tmp_path: Path) -> None
     go(base, tmp_path, body)
 
 
+@pytest.mark.slow
 def test_cancelling_ends_a_step_in_one(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 2)
@@ -342,6 +347,7 @@ def test_cancelling_ends_a_step_in_one(base: Path, tmp_path: Path) -> None:
     go(base, tmp_path, body)
 
 
+@pytest.mark.slow
 def test_none_is_left_when_the_build_has_ended(base: Path, tmp_path: Path) -> None:
     async def body(box: Box) -> None:
         await _steps(box, 2)
@@ -357,6 +363,7 @@ def test_none_is_left_when_the_build_has_ended(base: Path, tmp_path: Path) -> No
     go(base, tmp_path, body)
 
 
+@pytest.mark.slow
 def test_one_stays_for_the_steps_that_go_on_when_another_build_ends(
     base: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_it_is_another_network_that_leads_outside(box: Box) -> None:
     assert helpers() == before
 
 
+@pytest.mark.slow
 def test_it_reaches_addresses_of_the_host_and_not_its_loopback(box: Box) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -81,6 +82,7 @@ def test_it_reaches_addresses_of_the_host_and_not_its_loopback(box: Box) -> None
     assert done.out.split() == ["connected", "refused", "refused"], done.err
 
 
+@pytest.mark.slow
 def test_the_helper_ends_with_a_cancelled_step(box: Box) -> None:
     before = helpers()
 

@@ -50,6 +50,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_call_returns_what_the_function_returns() -> None:
     seen: list[int] = []
     args = {"bytes": b"\0\xff", "none": None, "list": [1, 2.5, "x"]}
@@ -59,11 +60,13 @@ def test_call_returns_what_the_function_returns() -> None:
     assert seen == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_large_arguments_and_results_pass() -> None:
     args = {"data": os.urandom(1) * (3 << 20)}
     assert run(lambda w: w.call(job(here.echo, args))).args == args
 
 
+@pytest.mark.slow
 def test_descriptors_arrive_in_order(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name)
@@ -73,6 +76,7 @@ def test_descriptors_arrive_in_order(tmp_path: Path) -> None:
     assert result == [b"b", b"a"]
 
 
+@pytest.mark.slow
 def test_worker_holds_no_other_jobs_descriptors() -> None:
     async def body(workers: Workers) -> Any:
         started = asyncio.Event()
@@ -112,11 +116,13 @@ def test_unexpected_exceptions_are_internal_errors_with_a_traceback() -> None:
         run(lambda w: w.call(job(here.fail, "other")))
 
 
+@pytest.mark.slow
 def test_unknown_function_is_an_internal_error() -> None:
     with pytest.raises(InternalError, match="no_such"):
         run(lambda w: w.call(Job("tests.executor.zygote_functions:no_such", (), {})))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_reported_and_the_next_call_works() -> None:
     async def body(workers: Workers) -> None:
         with pytest.raises(EnvironmentFault, match="ended without a result .status 137."):
@@ -145,6 +151,7 @@ def test_cancelling_a_call_kills_its_process() -> None:
     run(body)
 
 
+@pytest.mark.slow
 def test_many_calls_at_once() -> None:
     async def body(workers: Workers) -> list[int]:
         calls = (workers.call(job(here.echo, {"n": n})) for n in range(30))
@@ -153,6 +160,7 @@ def test_many_calls_at_once() -> None:
     assert run(body) == list(range(30))
 
 
+@pytest.mark.slow
 def test_death_of_the_zygote_fails_its_jobs_and_the_next_starts_another() -> None:
     async def body(workers: Workers) -> None:
         pids: list[int] = []
@@ -219,6 +227,7 @@ print(enter(None))
 """
 
 
+@pytest.mark.slow
 def test_a_plain_chroot_is_a_rung_of_its_own(tmp_path: Path) -> None:
     """Nothing can be kept from the outside where the root is no mount point."""
     need("unshare")
@@ -266,6 +275,7 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     _have_processors(monkeypatch, {0, 1})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_processors")
 def test_workers_take_what_was_started_ahead_and_the_rest_is_ended() -> None:
     ahead = Ahead()

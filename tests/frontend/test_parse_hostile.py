@@ -89,6 +89,7 @@ def _quietly(function: Callable[[], object]) -> None:
         assert error.message
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_dockerfile_or_an_error(data: bytes) -> None:
     _quietly(lambda: parse_dockerfile(data))
@@ -96,12 +97,14 @@ def test_any_bytes_are_a_dockerfile_or_an_error(data: bytes) -> None:
     _quietly(lambda: parse_ignore(data))
 
 
+@pytest.mark.slow
 @given(_TEXTS)
 def test_any_text_of_the_language_parses_or_errs(text: str) -> None:
     _quietly(lambda: parse_dockerfile(b"FROM a\n" + text.encode()))
     _quietly(lambda: parse_instruction(text, Span("x", 1, 1)))
 
 
+@pytest.mark.slow
 @given(_TEXTS, st.sampled_from(["\\", "`"]))
 def test_any_text_expands_or_errs(text: str, escape: str) -> None:
     env = {"a": "x*y", "b": "", "é": "$a"}

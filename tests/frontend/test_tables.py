@@ -104,6 +104,7 @@ def test_the_parser_does_what_lark_does(keyword: str, rest: str, escape: str) ->
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_parsing_does_not_import_lark() -> None:
     code = (
         "import sys\n"

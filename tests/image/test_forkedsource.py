@@ -151,6 +151,7 @@ def test_a_writer_that_gives_up_is_a_fault(tmp_path: Path) -> None:
         os.close(told)
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_layer_is_unpacked_while_its_blob_grows(tmp_path: Path, apart: bool) -> None:

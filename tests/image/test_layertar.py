@@ -283,6 +283,7 @@ def test_job_leaves_no_file_when_it_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "blob").exists()
 
 
+@pytest.mark.slow
 def test_job_writes_the_same_blob_twice_and_says_its_digests(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x").write_bytes(os.urandom(2_500_000) + bytes(2_000_000))

@@ -203,6 +203,7 @@ def test_linear_matching_agrees_with_plain_backtracking(
     assert PatternMatcher([pattern]).matches("/".join(names)) is wanted
 
 
+@pytest.mark.slow
 @given(st.text("ab*?[]^-\\/!", max_size=12), st.text("ab/", max_size=8))
 def test_any_text_is_a_pattern_or_refused(pattern: str, path: str) -> None:
     try:

@@ -40,6 +40,7 @@ def test_casing_follows_the_question() -> None:
     assert did_you_mean("zzz", ["RUN"]) == ""
 
 
+@pytest.mark.slow
 @given(a=st.text("abc", max_size=7), b=st.text("abc", max_size=7))
 def test_distance_is_that_of_the_textbook(a: str, b: str) -> None:
     table = {(i, 0): i for i in range(len(a) + 1)} | {(0, j): j for j in range(len(b) + 1)}

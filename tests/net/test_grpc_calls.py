@@ -53,6 +53,7 @@ def test_several_tasks_may_send_on_one_call() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_many_messages_go_and_come_at_once() -> None:
     """In order and whole, and the windows are given back: three times as much as fits in them."""
     sizes = (0, 1, 5, 16_379, 16_384, 0, 100_000, 3 << 20)

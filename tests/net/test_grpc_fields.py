@@ -48,6 +48,7 @@ def test_errors_come_back_as_they_went(message: str, details: bytes, code: Code)
     assert (back.code, back.message, back.details) == (code, message, details)
 
 
+@pytest.mark.slow
 @given(some.text(alphabet=" %aé\n", max_size=80), some.integers(0, 900))
 def test_fields_fit_into_the_room_that_there_is(message: str, room: int) -> None:
     fields = to_fields(RpcError(Code.UNKNOWN, message * 9, b"x" * 200), room + 512)

@@ -283,6 +283,7 @@ def _call(path: Path, client: Callable[[Channel], Awaitable[None]]) -> None:
         asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_our_client_makes_all_four_kinds_of_calls(tmp_path: Path) -> None:
     async def client(channel: Channel) -> None:
         assert await channel.unary("/t.T/Echo", b"one", timeout=WAIT_S) == b"one"

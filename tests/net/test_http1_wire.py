@@ -291,6 +291,7 @@ def test_a_proxy_that_cannot_be_is_refused_whatever_the_request(run: Run, scheme
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_tls_goes_through_a_tunnel(run: Run, tmp_path: Path) -> None:
     need("docker-registry")

@@ -21,6 +21,7 @@ def pybuild(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_version_and_help_succeed() -> None:
     assert pybuild("--version").stdout.startswith("pybuild ")
     assert "registries, and images in them:" in pybuild("--help").stdout

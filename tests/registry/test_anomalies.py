@@ -93,6 +93,7 @@ def test_one_fault_is_not_noticed(
     run(work())
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_cut_download_goes_on_where_it_was_cut(
     registry: RegistryProcess,

@@ -214,6 +214,7 @@ def test_what_a_registry_stores_as_something_else_is_no_success(
     run(work())
 
 
+@pytest.mark.slow
 def test_nobody_is_led_from_tls_to_plain_http(tmp_path: Path) -> None:
     """A redirect of a registry by TLS: neither our name nor the request goes out in the clear."""
     authority = Authority.make(tmp_path)

@@ -27,6 +27,7 @@ from tests.registry.servers import proxy_to, serve
 from tests.services import RegistryProcess
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_lying_proxy_is_found_out(
     registry: RegistryProcess,

@@ -148,6 +148,7 @@ def test_certificate_for_another_name_is_refused(
     run(work())
 
 
+@pytest.mark.slow
 def test_broken_certificate_file_is_named(secure: RegistryProcess, tmp_path: Path) -> None:
     broken = tmp_path / "broken.crt"
     broken.write_text("not a certificate")

@@ -429,6 +429,7 @@ def test_a_registry_s_login_stays_with_it(
     assert servers["b"].saw(BASIC) == []
 
 
+@pytest.mark.slow
 def test_a_registry_gets_our_certificate_but_for_what_a_stranger_chose(
     servers: dict[str, Web], authority: Authority
 ) -> None:

@@ -307,6 +307,7 @@ def test_a_stored_result_is_not_kept_waiting_by_a_job_that_ignores_it() -> None:
     assert desk.solutions["two"].targets[0].cached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_many_steps_in_a_chain(size: int) -> None:
     top = image()
@@ -321,6 +322,7 @@ def test_many_steps_in_a_chain(size: int) -> None:
     assert sum(phase is Phase.CACHED for _, _, phase in second.told) == size + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_many_stages_side_by_side(size: int) -> None:
     desk = Desk(validate=False)
@@ -328,6 +330,7 @@ def test_many_stages_side_by_side(size: int) -> None:
     assert len(desk.ran) == size + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_many_copies_in_a_chain(size: int) -> None:
     """Every copy is late, as each stage has to run first."""

@@ -218,6 +218,7 @@ def test_our_client_logs_in(tmp_path: Path, users: str, tokens: bool) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_tls_with_and_without_a_certificate_of_the_client(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path)
     settings = RegistrySettings(

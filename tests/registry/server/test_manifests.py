@@ -198,6 +198,7 @@ def test_where_nothing_can_be_deleted_all_else_can_be_done(tmp_path: Path) -> No
     run(work())
 
 
+@pytest.mark.slow
 def test_tags_and_repositories_are_listed_in_pages(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as one:

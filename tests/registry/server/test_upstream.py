@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from pybuild.model.digest import Digest
@@ -44,6 +45,7 @@ def outcomes(one: Served) -> dict[str, int]:
     return counted
 
 
+@pytest.mark.slow
 def test_what_was_pulled_once_comes_from_here(tmp_path: Path) -> None:
     clock = FakeClock()
 
@@ -79,6 +81,7 @@ def test_what_was_pulled_once_comes_from_here(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_keeps_no_tag_for_longer(tmp_path: Path) -> None:
     clock = FakeClock()
 
@@ -105,6 +108,7 @@ async def caching_of_origin(
         yield origin, cache
 
 
+@pytest.mark.slow
 def test_without_upstream_what_is_here_has_to_do(tmp_path: Path) -> None:
     clock = FakeClock()
 
@@ -227,6 +231,7 @@ def test_a_blob_that_upstream_falsifies_is_not_kept(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_our_own_client_pulls_through_it_as_a_mirror(tmp_path: Path) -> None:
     async def work() -> None:
         async with caching_of_origin(tmp_path) as (origin, cache):
