@@ -16,6 +16,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.snapshot import LocalTree
+from pybuild.model.volumes import HostVolume, VolumeAccess, is_volume
 
 if TYPE_CHECKING:
     from pybuild.frontend.lowering.contexts import VertexContext
@@ -35,7 +36,7 @@ class BuildInputs:
     Attributes:
         dockerfile: its bytes; *filename* as people named it, for messages.
         context: the vertex of a build context that is no directory of ours.
-        trees: local sources by name: ``context`` and named directories.
+        trees: local sources by name: ``context``, named directories and volumes.
         others: named contexts that are no directories, as written.
         files: the local files read so far with their content; None where one was looked for in
             vain. A memo of this build holds as long as they stay what they are.
@@ -51,7 +52,8 @@ class BuildInputs:
     @property
     def contexts(self) -> Mapping[str, str]:
         """The named contexts as written; a directory has the name that it is known by."""
-        return {**self.others, **{name: name for name in self.trees if name != "context"}}
+        named = (name for name in self.trees if name != "context" and not is_volume(name))
+        return {**self.others, **{name: name for name in named}}
 
     @property
     def context_trees(self) -> Mapping[str, VertexContext]:
@@ -105,7 +107,7 @@ def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
 def named_contexts(
     request: BuildRequest, files: Files
 ) -> tuple[dict[str, LocalTree], dict[str, str]]:
-    """Return the named contexts: those that are directories, and the others as written.
+    """Return the named contexts: those that are directories, volumes too, and the others as written.
 
     Raises:
         UserError: no such directory, or its ignore file is wrong.
@@ -118,6 +120,7 @@ def named_contexts(
             continue
         check_directory(source)
         trees[name] = local_context(request, source, None, files)
+    trees |= {one.tree: LocalTree(one.source) for one in request.volumes if one.in_key}
     return trees, others
 
 
@@ -135,6 +138,23 @@ def local_context(
 
         ignored += git_ignored(path)
     return LocalTree(os.path.realpath(path), ignored, request.git_modes)
+
+
+def check_volume(volume: HostVolume, store: str) -> None:
+    """Refuse a volume that shows steps the store at *store* while they change it.
+
+    Raises:
+        UserError: says why.
+    """
+    if volume.access is not VolumeAccess.WRITABLE and not volume.in_key:
+        return
+    inner, outer = os.path.realpath(store) + "/", volume.source + "/"
+    if inner.startswith(outer) or outer.startswith(inner):
+        where = "the store lies in it" if inner.startswith(outer) else "it lies in the store"
+        raise UserError(
+            f"the volume {volume.source} changes while steps run: {where}",
+            hints=["name another directory, or keep the store elsewhere with --root"],
+        )
 
 
 def check_directory(path: str) -> None:

@@ -58,6 +58,7 @@ def lower_options(
         no_cache_filter=request.no_cache_filter,
         labels=request.labels,
         steps=request.steps,
+        volumes=request.volumes,
         local_excludes=inputs.excludes,
         context=inputs.context,
         multi_platform=request.multi_platform,

@@ -83,6 +83,9 @@ def key_of(parsed: CommandLine) -> str | None:
     for index, item in enumerate(values.get("build-context", ())):
         name, _, source = item.partition("=")
         values["build-context"][index] = f"{name}={os.path.realpath(source)}"
+    for index, item in enumerate(values.get("volume", ())):
+        source, _, rest = item.partition(":")
+        values["volume"][index] = f"{os.path.realpath(os.path.expanduser(source))}:{rest}"
     epoch = [os.environ.get(name) for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM")]
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]

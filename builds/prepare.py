@@ -9,7 +9,7 @@ from dataclasses import field
 from functools import partial
 
 from pybuild.builds.contextkinds import is_at_hand
-from pybuild.builds.contexts import GIT_MODES, BuildInputs, load_inputs
+from pybuild.builds.contexts import GIT_MODES, BuildInputs, check_volume, load_inputs
 from pybuild.builds.definition import lower_options
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
@@ -73,6 +73,8 @@ async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared
 async def _prepare(
     engine: Engine, request: BuildRequest, sources: BuildSources, lookups: Lookups, emit: Emit
 ) -> PreparedBuild:
+    for volume in request.volumes:
+        check_volume(volume, engine.store.root)
     stdin, started = StandardInput(), engine.clock.now()
     inputs: BuildInputs | None = None
     waits = request.context == "-"  # which is for people to see

@@ -45,6 +45,7 @@ async def sign(parsed: CommandLine, prepared: PreparedBuild) -> list[dict[str, A
         or request.ignore_from_git
         or request.policies
         or request.secrets
+        or any(not volume.in_key for volume in request.volumes)
         or request.ssh
         or memo.key_of(parsed) is None
     ):

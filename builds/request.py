@@ -12,6 +12,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.volumes import HostVolume
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
@@ -43,6 +44,7 @@ class DefinitionRequest:
         as_index: the result is an index also of one platform.
         no_cache: for all stages; *no_cache_filter* for some (lower case).
         steps: the settings of every RUN.
+        volumes: directories of the builder's machine in every RUN; servers have none.
         policies: judge every source of the build [POL].
     """
 
@@ -55,6 +57,7 @@ class DefinitionRequest:
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
     steps: StepSettings = field(default_factory=StepSettings)
+    volumes: tuple[HostVolume, ...] = ()
     policies: Policies | None = None
 
     @property

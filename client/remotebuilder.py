@@ -48,6 +48,10 @@ _REFUSED = {
         "--cache-max is about the store of this machine",
         "start the server with it: pybuild daemon --cache-max SIZE",
     ),
+    "volume": (
+        "-v is about the directories of this machine, and steps run on another",
+        "send the files: --build-context NAME=DIR and RUN --mount=from=NAME,target=PATH",
+    ),
 }
 """Options that a server cannot honour: the cause, and the way out."""
 

@@ -26,6 +26,7 @@ _NAMES = {option.field: option.name for option in STEP_OPTIONS} | {
     "cwd": "workdir",
     "devices": "device",
     "env": "env",
+    "host_mounts": "volume",
     "mounts": "mount",
     "owner": "chown",
     "valid_exit_codes": "exit-codes",

@@ -172,6 +172,22 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostMount:
+    """A directory of the builder's machine in a step, as it is there: what it holds never counts.
+
+    No frontend of a server and no LLB makes one; `pybuild.model.volumes` does, of the user's words.
+
+    Attributes:
+        discard_writes: they succeed and are lost.
+    """
+
+    target: str
+    source: str = field(compare=False)
+    readonly: bool = True
+    discard_writes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A device of the machine that a step may use, by its CDI name or class [RUN-7]."""
 
@@ -226,6 +242,7 @@ class ExecOp:
     valid_exit_codes: tuple[int, ...] = (0,)
     proxy_env: tuple[str, ...] = field(default=(), compare=False)
     devices: tuple[Device, ...] = ()
+    host_mounts: tuple[HostMount, ...] = ()
     owner: str = ""
     settings: StepSettings = field(default_factory=StepSettings, metadata={_INLINE: True})
 

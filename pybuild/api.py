@@ -18,6 +18,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from pybuild.arguments.build import with_annotations
 from pybuild.arguments.values import parse_allowed
+from pybuild.arguments.volumes import parse_volumes
 from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.builds.result import BuildResult
@@ -42,6 +43,7 @@ _LISTS = ("outputs", "platforms", "tags", "annotations", "attest", "cache_from",
     "no_cache_filter",
     "ssh",
     "allow",
+    "volumes",
 )
 
 
@@ -56,6 +58,7 @@ class BuildOptions(TypedDict, total=False):
         secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
         ssh: agents and keys, as ``--ssh`` takes them.
         annotations, attest, cache_from, cache_to, allow: as the options of these names take them.
+        volumes: directories of this machine in every RUN, as ``--volume`` takes them.
         on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
     """
 
@@ -77,6 +80,7 @@ class BuildOptions(TypedDict, total=False):
     steps: StepSettings | None
     secrets: Mapping[str, bytes] | None
     ssh: Sequence[str]
+    volumes: Sequence[str]
     allow: Sequence[str]
     fail_on_miss: bool
     git_modes: bool
@@ -142,6 +146,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         steps=options.get("steps") or StepSettings(),
         secrets={n: _secret(n, value) for n, value in (options.get("secrets") or {}).items()},
         ssh=parse_agents(options.get("ssh", ())),
+        volumes=parse_volumes(options.get("volumes", ())),
         allow=parse_allowed(options.get("allow", ())),
         fail_on_miss=options.get("fail_on_miss", False),
         git_modes=options.get("git_modes", False),

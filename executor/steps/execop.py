@@ -13,7 +13,7 @@ from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
 from pybuild.executor.steps.spec import StepExit, StepLimits, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.ops import ExecOp, Mount, NetworkMode
+from pybuild.model.ops import ExecOp, HostMount, Mount, NetworkMode
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
@@ -125,6 +125,16 @@ def cache_mount(mount: Mount, path: str) -> StepMount:
         source=path,
         readonly=mount.readonly,
         exclusive=True,
+    )
+
+
+def host_mount(mount: HostMount) -> StepMount:
+    return StepMount(
+        type=StepMountType.BIND_PATH,
+        target=mount.target,
+        source=mount.source,
+        readonly=mount.readonly,
+        discard_writes=mount.discard_writes,
     )
 
 

@@ -270,6 +270,7 @@ class ExecOps:
                         raise execop.no_agent(mount.id)
                 case _:
                     pass
+        mounts += map(execop.host_mount, op.host_mounts)
         return mounts, env
 
     async def _bind(

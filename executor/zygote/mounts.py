@@ -210,6 +210,8 @@ def _stack(mount: StepMount, lowers: Sequence[str], layout: rootfs.Layout, index
             status = os.stat(lowers[-1])
             rootfs.copy_owner(status, upper)
             os.chmod(upper, status.st_mode & 0o7777)
+            if not mount.upper:  # what is kept has the time at which it was made
+                os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
     try:
         overlay.mount_overlay(
             place + "/root", lowers, upper, work, userxattr=isolation.uses_userxattr()

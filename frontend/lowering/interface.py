@@ -17,6 +17,7 @@ from pybuild.model.span import Span
 if TYPE_CHECKING:
     from pybuild.frontend.lowering.contexts import VertexContext
     from pybuild.model.policy import Policies
+    from pybuild.model.volumes import HostVolume
 
 
 Pull = bool | Literal["newer", "never"]
@@ -40,6 +41,7 @@ class LowerOptions:
         no_cache_filter: the same for these stages (lower case).
         labels: ``--label``, applied after the last stage [LBL-1].
         steps: the settings of every RUN; its own flag, and the build arg for a host name, win.
+        volumes: directories of the machine in every RUN.
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
         context: the vertex of the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
@@ -59,6 +61,7 @@ class LowerOptions:
     no_cache_filter: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     steps: StepSettings = field(default_factory=StepSettings)
+    volumes: tuple[HostVolume, ...] = ()
     local_excludes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )

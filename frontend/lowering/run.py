@@ -18,6 +18,7 @@ from pybuild.model.ops import (
     CacheSharing,
     ExecOp,
     FileOp,
+    HostMount,
     Mkfile,
     Mount,
     MountType,
@@ -67,6 +68,11 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         env.set("SSH_AUTH_SOCK", sockets[0])
 
     masks = {mount.env: "****" for mount in mounts if mount.env}
+    host_mounts: tuple[HostMount, ...] = ()
+    if state.scope.options.volumes:
+        from pybuild.frontend.lowering.volumes import add_volumes
+
+        host_mounts = add_volumes(state.scope, mounts, inputs.index)
     # The root first, and parents before what lies in them [MNT-17].
     mounts.sort(key=lambda mount: (mount.target != "/", mount.target))
     title = state.title(at.original + note, keep=True, masks=masks)
@@ -81,6 +87,7 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         platform=state.platform,
         proxy_env=state.scope.proxy_env,
         devices=tuple(map(parse_device, at.flag_list("device"))),
+        host_mounts=host_mounts,
         settings=_settings(at, state.scope.options),
     )
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))

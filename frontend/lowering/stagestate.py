@@ -20,6 +20,7 @@ from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.platform import Platform
 from pybuild.model.secrets import is_secret_name, redacted, secret_values
+from pybuild.model.volumes import is_volume
 
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
@@ -75,7 +76,9 @@ class BuildScope:
 
                 ruled_local(self.options.policies, name)
             title = "[internal] load build context"
-            if name != "context":
+            if is_volume(name):
+                title = f"[{name.replace('=', ' ')}] read"
+            elif name != "context":
                 title = f"[context {name}] load from client"
             op = LocalSource(name=name, exclude=tuple(self.options.local_excludes.get(name, ())))
             self._locals[name] = Vertex(op, meta=VertexMeta(name=title))

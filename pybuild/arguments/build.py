@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pybuild.exporter.attest.options import AttestOptions
     from pybuild.frontend.lowering.interface import Pull
     from pybuild.model.policy import Policies
+    from pybuild.model.volumes import HostVolume
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
 
@@ -81,6 +82,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         pull=pull_of(parsed),
         labels=parse_pairs(parsed.many("label"), "label", from_environment=False),
         steps=_steps(parsed),
+        volumes=_volumes(parsed),
         secrets={secret.id: secret for secret in secrets},
         ssh=_agents(parsed),
         allow=parse_allowed(parsed.many("allow")),
@@ -113,6 +115,15 @@ def _agents(parsed: Parsed) -> tuple[SshAgent, ...]:
     from pybuild.executor.sources.sshoptions import parse_agents
 
     return parse_agents(parsed.many("ssh"))
+
+
+def _volumes(parsed: Parsed) -> tuple[HostVolume, ...]:
+    """Read the values of ``-v``, which few builds have."""
+    if "volume" not in parsed.values:
+        return ()
+    from pybuild.arguments.volumes import parse_volumes
+
+    return parse_volumes(parsed.many("volume"))
 
 
 def _steps(parsed: Parsed) -> StepSettings:

@@ -33,7 +33,7 @@ _VERIFIED = frozenset(
         "modes",
         "no-cache",
     )
-    + ("platform", "progress", "quiet", "secret", "ssh", "target")
+    + ("platform", "progress", "quiet", "secret", "ssh", "target", "volume")
     + tuple(option.name for option in STEP_FLAGS)
 )
 
@@ -160,6 +160,13 @@ _BUILDING: tuple[Option, ...] = (
     ),
     Option("tag", "name of the image (name[:tag])", "NAME", "t", True),
     Option("target", "stage to build", "STAGE", attribute="target"),
+    Option(
+        "volume",
+        "directory of this machine in every RUN (HOST:PATH[:ro|rw|O][,nokey])",
+        "SPEC",
+        "v",
+        True,
+    ),
     *STEP_FLAGS,
 )
 

@@ -99,7 +99,7 @@ GROUPS = {
         "cache": "cache cache-from cache-to no-cache no-cache-filter fail-on-miss explain cache-max",
         "progress": "progress quiet check call",
         "place": "builder host tlscacert tlscert tlskey tlsservername runtime root config",
-        "steps (RUN)": "network add-host dns dns-search dns-option hostname ulimit shm-size memory "
+        "steps (RUN)": "volume network add-host dns dns-search dns-option hostname ulimit shm-size memory "
         "memory-swap cpu-shares cpu-period cpu-quota cpuset-cpus cpuset-mems resource cgroup-parent",
     },
 }

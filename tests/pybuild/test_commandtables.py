@@ -321,7 +321,7 @@ def test_a_command_takes_as_many_words_as_its_usage_shows() -> None:
 
 
 def test_options_of_which_all_values_count() -> None:
-    steps = {"add-host", "dns", "dns-option", "dns-search", "file", "resource", "ulimit"}
+    steps = {"add-host", "dns", "dns-option", "dns-search", "file", "resource", "ulimit", "volume"}
     both = {
         "allow",
         "build-arg",
