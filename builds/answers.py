@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from pybuild.frontend.lowering.paths import clean
 from pybuild.frontend.syntax import ast
+from pybuild.model.advice import UNSET_IN_RUN
 from pybuild.model.contents import MissingSource
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, StepError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 
@@ -33,8 +34,10 @@ def answered(
 
     Args:
         context: the directory as the request names it.
-        warnings: the checks' findings, which know of variables without a value.
+        warnings: the checks' findings and advice, which know of variables without a value.
     """
+    if isinstance(error, StepError):
+        return _of_step(error, warnings)
     if not isinstance(error, MissingSource):
         return error
     at = _instruction(dockerfile, error.spans)
@@ -49,6 +52,15 @@ def answered(
             return error.copy_with(message=message, hints=(hint,))
     undefined = _undefined(error, dockerfile, warnings)
     return error.copy_with(hints=(undefined,)) if undefined else error
+
+
+def _of_step(error: StepError, warnings: Sequence[BuildWarning]) -> PybuildError:
+    """Return *error* with what was foreseen of its step."""
+    lines = {span.first_line for span in error.spans}
+    for warning in warnings:
+        if warning.rule == UNSET_IN_RUN.name and warning.spans[0].first_line in lines:
+            return error.copy_with(hints=(warning.message, *error.hints)[:1])
+    return error
 
 
 def _instruction(dockerfile: ast.Dockerfile, spans: Sequence[Span]) -> ast.Instruction | None:

@@ -30,6 +30,7 @@ from pybuild.model.ops import LocalSource, walk
 from pybuild.remotecache.session import enter_cache_session
 
 if TYPE_CHECKING:
+    from pybuild.builds.advising import AdviceFilter
     from pybuild.builds.localattestations import LocalAttestor
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.explain.report import BuildReport
@@ -99,8 +100,8 @@ def _answered(prepared: PreparedBuild, error: BaseException) -> BaseException:
         return error
     from pybuild.builds.answers import answered
 
-    context = prepared.request.context
-    return answered(error, prepared.dockerfile, context, prepared.lowered[0].warnings)
+    context, first = prepared.request.context, prepared.lowered[0]
+    return answered(error, prepared.dockerfile, context, first.warnings + first.advice)
 
 
 async def _build(
@@ -113,8 +114,16 @@ async def _build(
     request, sources = prepared.request, prepared.sources
     outputs = request.outputs or (Output(type="image"),)
     cached: set[str] = set()
+    advice: AdviceFilter | None = None
 
     def watch(event: Event) -> None:
+        nonlocal advice
+        if isinstance(event, BuildWarning) and event.rule:
+            from pybuild.builds.advising import AdviceFilter
+
+            advice = advice or AdviceFilter(prepared.dockerfile, request.build_args)
+            if advice.hides(event):
+                return
         if not isinstance(event, BuildWarning) and event.vertex in sources.loaded:
             return  # emitted when it was read from
         if isinstance(event, VertexCached):

@@ -109,6 +109,11 @@ def warnings_of(lowered: Sequence[Lowered]) -> list[BuildWarning]:
     return [*first.warnings, *(warning for warning in odd if warning not in first.warnings)]
 
 
+def advice_of(lowered: Sequence[Lowered]) -> list[BuildWarning]:
+    """Return the advice about the file, once for all platforms."""
+    return list(dict.fromkeys(advice for one in lowered for advice in one.advice))
+
+
 class Lowering:
     """One Dockerfile on its way to definitions.
 

@@ -14,7 +14,7 @@ from pybuild.builds.definition import lower_options
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
 from pybuild.builds.lookups import Lookups, note_files, noting
-from pybuild.builds.lowering import Lookup, Lowering, warnings_of
+from pybuild.builds.lowering import Lookup, Lowering, advice_of, warnings_of
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import BuildSources, open_sources
 from pybuild.builds.standardinput import StandardInput
@@ -109,7 +109,7 @@ async def _prepare(
         ]
         for one in lowered:
             check_entitlements(one.result, request.allow)
-    for warning in warnings_of(lowered):
+    for warning in (*advice_of(lowered), *warnings_of(lowered)):
         emit(warning)
     return PreparedBuild(
         request=request,

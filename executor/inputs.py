@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pybuild.executor.files.values import Remark
 from pybuild.executor.trees.contextcopies import ContextCopies
 from pybuild.executor.trees.fileops import ContextCopy
 from pybuild.model.contents import ContentDigest, Contents
@@ -63,3 +64,11 @@ def input_of(vertex: Vertex, inputs: Sequence[Result], index: int) -> Result:
 def warning(emit: Emit) -> Callable[[str], None]:
     """Return a function that emits a warning with a text."""
     return lambda message: emit(BuildWarning(message=message))
+
+
+def advice_of(remark: Remark, vertex: Vertex) -> BuildWarning:
+    """Return the advice about the instruction of *vertex*."""
+    from pybuild.model.advice import COPIED_NOTHING, COPIED_OVER, UNKNOWN_OWNER
+
+    kinds = {"nothing": COPIED_NOTHING, "over": COPIED_OVER, "owner": UNKNOWN_OWNER}
+    return kinds[remark.kind].warning(*remark.values, spans=vertex.meta.spans)

@@ -10,7 +10,7 @@ from typing import Self
 from pybuild.cache.store import Store
 from pybuild.executor import network
 from pybuild.executor.fetch import Fetcher
-from pybuild.executor.inputs import VertexInputs, input_of, warning
+from pybuild.executor.inputs import VertexInputs, advice_of, input_of, warning
 from pybuild.executor.layers import Layers
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps import execop
@@ -267,6 +267,7 @@ class BuildRunner:
             on_progress,
             is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
             warn=warning(emit),
+            say=lambda remark: emit(advice_of(remark, vertex)),
         )
         self._inputs.note(vertex, contents)
         return made

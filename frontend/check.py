@@ -21,6 +21,7 @@ from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.parse import Draft, parse_dockerfile
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 
 
@@ -29,7 +30,7 @@ class Checked:
     """The outcome of a check.
 
     Attributes:
-        findings: by line.
+        findings, advice: by line.
         error: why the file could not be built, if so; what comes behind it was not looked at.
         states: the stages that were evaluated, for those who mend findings.
         unknown: the lines that name images of which nothing is known.
@@ -38,6 +39,7 @@ class Checked:
     findings: tuple[Finding, ...]
     error: UserError | None = None
     states: tuple[StageState, ...] = field(default=(), repr=False)
+    advice: tuple[BuildWarning, ...] = ()
     unknown: Mapping[ImageRequest, Span] = field(default_factory=dict[ImageRequest, Span])
 
 
@@ -87,7 +89,13 @@ class FileCheck:
         except UserError as caught:
             error = caught
         states = tuple(evaluator.states.values()) if evaluator else ()
-        return Checked(findings=report.findings, error=error, states=states, unknown=unknown)
+        return Checked(
+            findings=report.findings,
+            advice=report.advice,
+            error=error,
+            states=states,
+            unknown=unknown,
+        )
 
     def _check_options(self) -> CheckOptions:
-        return check_options(self._draft.directives, self._options)
+        return check_options(self._draft.directives, self._options.build_args)

@@ -90,13 +90,19 @@ class VertexProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildWarning:
-    """Something worth mending that does not stop the build; *rule* names a build check, if one."""
+    """Something worth mending that does not stop the build.
+
+    Attributes:
+        rule: the build check or the advice that it is, if one.
+        at_once: worth knowing while the build goes on.
+    """
 
     message: str
     rule: str = ""
     url: str = ""
     spans: tuple[Span, ...] = ()
     detail: tuple[str, ...] = field(default=())
+    at_once: bool = False
 
 
 Event = (

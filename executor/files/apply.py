@@ -11,6 +11,7 @@ from pybuild.executor.files import archives, edits, owners, unpack
 from pybuild.executor.files.copying import Copier
 from pybuild.executor.files.making import give
 from pybuild.executor.files.refreshing import Refresher, date_parents, is_additive
+from pybuild.executor.files.remarking import Copied
 from pybuild.executor.files.selecting import Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         OwnerMode,
         OwnerNames,
         Refresh,
+        Remark,
         TreeAction,
         TreeInput,
     )
@@ -57,7 +59,7 @@ def apply(
     refresh: Refresh | None = None,
     look: OwnerMode | None = None,
     judge: bool = False,
-) -> Applied | None:
+) -> Applied:
     """Do the actions of one file op on a base; what they change ends up in *upper*.
 
     Args:
@@ -67,7 +69,7 @@ def apply(
         inputs: the trees that are copied from.
         refresh: the one action is a copy that is brought up to date.
         look: of the root of the result, in place of the base's.
-        judge: return what an earlier copy has to know of this one.
+        judge: see what an earlier copy has to know of this one; otherwise it counts as not additive.
 
     Needs a private mount namespace. Leaves nothing behind in its process.
 
@@ -81,7 +83,8 @@ def apply(
     with Mounts(mount_dir) as mounts:
         doing = _Work(mounts, inputs or {}, refresh, call)
         met = _change(doing, base, upper, work, actions, look)
-        return Applied(is_additive(upper, userxattr=mounts.userxattr), met) if judge else None
+        additive = judge and is_additive(upper, userxattr=mounts.userxattr)
+        return Applied(additive, met if judge else [], doing.remarks)
 
 
 def _change(
@@ -105,6 +108,7 @@ def _change(
         try:
             for action in actions:
                 work.do(target, action)
+            work.remark(target)
         finally:
             work.close()
         if look is not None:
@@ -209,7 +213,13 @@ class _Work:
         self._refresh = refresh
         self._call = call
         self._trees: dict[int, Tree] = {}
+        self._copied = Copied()
         self.met: list[str] = []
+        self.remarks: list[Remark] = []
+
+    def remark(self, target: Tree) -> None:
+        """See whether the copies did what was meant."""
+        self.remarks = self._copied.remarks(target, self._inputs, self._trees)
 
     def close(self) -> None:
         for tree in self._trees.values():
@@ -283,6 +293,7 @@ class _Work:
             self._copy_parents(copier, tree, action, action.parents_pivot)
             return
         sources = select(tree, action.source, wildcard=action.wildcard)
+        self._copied.note(action, len(sources))
         if not sources and not action.allow_empty:
             raise _not_found(tree, action.source)
         for source in sources:
@@ -325,6 +336,7 @@ class _Work:
                     is_there = True
             except FileNotFoundError as error:
                 raise _not_found(tree, action.source) from error
+        self._copied.note(action, int(is_there))
         if not is_there and not action.wildcard:
             raise _not_found(tree, action.source)
 

@@ -32,7 +32,7 @@ def resolve(tree: Tree, user: str, group: str | None, *, is_scratch: bool) -> Id
         if number is None:
             if is_scratch:
                 raise Fault(USER, "invalid group index: -1", _on_scratch(group))
-            number = _lookup(tree, "etc/group", group, 2)[0]
+            number = (_lookup(tree, "etc/group", group, 2) or (0,))[0]
         gid = number
     return uid, gid
 
@@ -43,7 +43,16 @@ def _user(tree: Tree, user: str, is_scratch: bool) -> Ids:
         return number, number
     if is_scratch:
         raise Fault(USER, "invalid user index: -1", _on_scratch(user))
-    return _lookup(tree, "etc/passwd", user, 2, 3)
+    return _lookup(tree, "etc/passwd", user, 2, 3) or (0, 0)
+
+
+def unknown(tree: Tree, user: str, group: str | None) -> tuple[str, str] | None:
+    """Return the kind and the name of an owner that *tree* does not know, if one."""
+    if _number(user) is None and _lookup(tree, "etc/passwd", user, 2, 3) is None:
+        return "user", user
+    if group and _number(group) is None and _lookup(tree, "etc/group", group, 2) is None:
+        return "group", group
+    return None
 
 
 def _on_scratch(name: str) -> tuple[str, ...]:
@@ -59,8 +68,8 @@ def _number(text: str) -> int | None:
     return int(text)
 
 
-def _lookup(tree: Tree, path: str, name: str, first: int, second: int = 0) -> Ids:
-    """Return two numeric fields of the line of *path* that begins with *name*; zeros if none does."""
+def _lookup(tree: Tree, path: str, name: str, first: int, second: int = 0) -> Ids | None:
+    """Return two numeric fields of the line of *path* that begins with *name*; None if none does."""
     name_bytes = os.fsencode(name)
     for line in _read(tree, path).splitlines():
         fields = line.strip().split(b":")
@@ -69,7 +78,7 @@ def _lookup(tree: Tree, path: str, name: str, first: int, second: int = 0) -> Id
         numbers = fields[first], fields[second] if second else b"0"
         if all(n.isdigit() and len(n) <= 10 for n in numbers):
             return int(numbers[0]), int(numbers[1])
-    return 0, 0
+    return None
 
 
 def _read(tree: Tree, path: str) -> bytes:

@@ -177,6 +177,13 @@ class Refresh(NamedTuple):
     under: Sequence[str]
 
 
+class Remark(NamedTuple):
+    """A result of a copy that was hardly meant: ``nothing``, ``over`` or ``owner`` (`remarking`)."""
+
+    kind: str
+    values: Sequence[str]
+
+
 class Applied(NamedTuple):
     """The change that a file op made.
 
@@ -187,6 +194,7 @@ class Applied(NamedTuple):
 
     additive: bool
     met: Sequence[str]
+    remarks: Sequence[Remark] = ()
 
 
 TreeInput = DeltaStack | ClientDirectory

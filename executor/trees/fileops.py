@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_action, encode_copy, encode_local
-from pybuild.executor.files.values import Applied, CopyPath, DeltaStack, Refresh
+from pybuild.executor.files.values import Applied, CopyPath, DeltaStack, Refresh, Remark
 from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
@@ -40,15 +41,17 @@ TRIES = 2
 
 Ensure = Callable[[Snapshot], Awaitable[list[str]]]
 OnProgress = Callable[[int], None]
+Say = Callable[[Remark], None]
 DigestSnapshot = Callable[[Snapshot, Selection], Awaitable[ContentDigest]]
 
 
 class _Order(NamedTuple):
-    """The base, the sources and the actions of an op as `apply.apply` takes them."""
+    """The base, the sources and the actions of an op as `apply.apply` takes them, and its remarks."""
 
     base: list[str]
     inputs: dict[int, TreeInput]
     actions: list[TreeAction]
+    remarks: list[Remark]
 
 
 class ContextCopy(NamedTuple):
@@ -115,6 +118,7 @@ class FileOps:
         *,
         is_scratch: bool,
         warn: Callable[[str], None],
+        say: Say | None = None,
     ) -> tuple[Snapshot, Contents]:
         """Do *op* on *base* and return a committed snapshot, and what was read of the client's trees.
 
@@ -126,6 +130,7 @@ class FileOps:
             ensure: as `Layers.ensure`.
             is_scratch: the base is the empty tree by definition, not by chance.
             warn: told of a tree that is held.
+            say: gets what there is to remark of what was copied.
 
         Raises:
             UserError, EnvironmentFault.
@@ -149,8 +154,10 @@ class FileOps:
                 if self._contexts.held(tree) is not None:
                     copy = await self.held(tree, "/", readings.pop(index))
                     now[index], contents[index] = copy.snapshot, copy.contents
+            remarks: list[Remark] = []
+            run = partial(self._once, op, base, now, readings, remarks, ensure, on_progress)
             try:
-                made = await self._once(op, base, now, readings, ensure, on_progress, is_scratch)
+                made = await run(is_scratch)
             except SourceMoved as moved:
                 if not left:
                     raise
@@ -160,6 +167,9 @@ class FileOps:
                     else:
                         await self._contexts.renew(reading)
             else:
+                if say is not None:
+                    for remark in remarks:
+                        say(remark)
                 return made, contents
         raise AssertionError("the last try returns or raises")
 
@@ -170,7 +180,7 @@ class FileOps:
                 return
             action = Copy(input=1, source="/", dest="/")
             directory = encode_local(tree, as_it_comes=True)
-            order = _Order([], {1: directory}, [encode_copy(action, is_scratch=True)])
+            order = _Order([], {1: directory}, [encode_copy(action, is_scratch=True)], [])
             op = FileOp(actions=(action,))
             copy = await self._whole(op, Snapshot(), {}, order, lambda _: None)
             self._contexts.hold(tree, copy)
@@ -190,6 +200,7 @@ class FileOps:
         base: Snapshot,
         sources: Mapping[int, Result],
         readings: Mapping[int, Readings],
+        remarks: list[Remark],
         ensure: Ensure,
         on_progress: OnProgress,
         is_scratch: bool,
@@ -207,7 +218,7 @@ class FileOps:
                 else DeltaStack(await ensure(result))
             )
         actions = [encode_action(action, is_scratch=is_scratch) for action in op.actions]
-        order = _Order(await ensure(base), inputs, actions)
+        order = _Order(await ensure(base), inputs, actions, remarks)
         source = await self._patchable(op, base, readings)
         if source is None:
             return await self._whole(op, base, readings, order, on_progress)
@@ -256,7 +267,7 @@ class FileOps:
             applied = await self._apply(active, order, on_progress, judge=judge, stay=stay)
             for reading in readings.values():
                 await self._contexts.check(reading)
-            if source is not None and applied is not None and applied.additive:
+            if source is not None and applied.additive:
                 met = list(applied.met)
                 noted = await asyncio.to_thread(self._earlier.note, active.path, source.facts)
         except BaseException:
@@ -276,7 +287,7 @@ class FileOps:
         judge: bool,
         refresh: Refresh | None = None,
         stay: bool = True,
-    ) -> Applied | None:
+    ) -> Applied:
         """Have a worker write *order* into a delta."""
         work = job(
             apply.apply,
@@ -289,7 +300,11 @@ class FileOps:
             refresh=refresh,
             judge=judge,
         )
-        return await self._workers.call(work, on_progress=on_progress, stay=stay, writes=active.fs)
+        applied = await self._workers.call(
+            work, on_progress=on_progress, stay=stay, writes=active.fs
+        )
+        order.remarks[:] = applied.remarks
+        return applied
 
     async def _patch(
         self,
@@ -312,7 +327,7 @@ class FileOps:
         except BaseException:
             deltas.abort(active)
             raise
-        if applied is None or not applied.additive:
+        if not applied.additive:
             deltas.abort(active)
             return None
         name = earlier.name_patch()

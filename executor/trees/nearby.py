@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import takewhile
 
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.suggest import nearest
@@ -39,6 +40,15 @@ def hints_near(tree: Tree, path: str, where: str, root: str = "") -> tuple[str, 
         return (_listing(tree, parts, where),)
     except (Fault, OSError, ValueError):
         return ()
+
+
+def hint_of_pattern(tree: Tree, pattern: str, where: str) -> str:
+    """Return a hint about a pattern of which *tree* has no match."""
+    parts = [part for part in pattern.split("/") if part]
+    literal = list(takewhile(lambda part: not any(char in part for char in "*?[\\"), parts[:-1]))
+    if not literal or _is_there(tree, "/".join(literal)):
+        return _listing(tree, [*literal, "*"], where)
+    return next(iter(hints_near(tree, "/".join(literal), where)), f"{where} is empty")
 
 
 def _is_there(tree: Tree, path: str) -> bool:

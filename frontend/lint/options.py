@@ -108,7 +108,11 @@ class CheckOptions:
         """Return whether *rule* runs."""
         if rule.experimental:
             return self.experimental_all or rule.name in self.experimental
-        return not self.skip_all and rule.name not in self.skip
+        return self.allows_name(rule.name)
+
+    def allows_name(self, name: str) -> bool:
+        """Return whether nobody skips what is called *name*."""
+        return not self.skip_all and name not in self.skip
 
     def merged(self, other: CheckOptions) -> CheckOptions:
         """Return these options with *other*'s added."""

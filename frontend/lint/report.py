@@ -12,6 +12,10 @@ from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 from pybuild.model.suggest import nearest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.advice import Advice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -49,6 +53,7 @@ class Report:
         self._options = options
         self._found: dict[tuple[str, str, tuple[Span, ...]], Finding] = {}
         self._notes: list[str] = []
+        self._advice: list[BuildWarning] = []
         self._guesses = _MAX_GUESSES
 
     def add(
@@ -78,6 +83,14 @@ class Report:
             finding = Finding(rule=rule, message=message, spans=lines, at=at, values=values)
             self._found.setdefault((rule.name, message, lines), finding)
 
+    def advise(self, advice: Advice, *values: str, at: ast.Instruction) -> None:
+        """Note a piece of advice about *at*, unless its name is skipped."""
+        local = CheckOptions.of_comments(at.comments)
+        if all(one.allows_name(advice.name) for one in (self._options, local) if one):
+            warning = advice.warning(*values, spans=(at.span,))
+            if warning not in self._advice:
+                self._advice.append(warning)
+
     def guess(self, name: str, known: Collection[str]) -> str | None:
         """Return the name of *known* that *name* is perhaps a misspelling of."""
         self._guesses -= len(known)
@@ -98,6 +111,11 @@ class Report:
         """The findings, then the other warnings."""
         warnings = [finding.warning() for finding in self.findings]
         return (*warnings, *(BuildWarning(message=note) for note in self._notes))
+
+    @property
+    def advice(self) -> tuple[BuildWarning, ...]:
+        """The pieces of advice, in the order of their lines."""
+        return tuple(sorted(self._advice, key=lambda one: one.spans[0].first_line))
 
     def finish(self) -> None:
         """Fail where the file asks for it.

@@ -154,6 +154,7 @@ class Lowered:
             tells, which has those of this build on top.
         history: entries added by this build, in order.
         contexts: local sources that the definition reads (``context`` and named ones).
+        advice: warnings of ours, of which clients of a server are not told.
         epoch: SOURCE_DATE_EPOCH, if set.
         scans: trees besides the result that are to be scanned for what is in them, by name.
     """
@@ -165,5 +166,6 @@ class Lowered:
     contexts: frozenset[str]
     platform: Platform
     warnings: tuple[BuildWarning, ...] = ()
+    advice: tuple[BuildWarning, ...] = ()
     epoch: int | None = None
     scans: Mapping[str, Vertex] = field(default_factory=dict[str, Vertex])

@@ -54,7 +54,10 @@ def lower(
         UserError: with the lines that are wrong.
     """
     planned = plan(
-        dockerfile, options, images, Report(check_options(dockerfile.directives, options))
+        dockerfile,
+        options,
+        images,
+        Report(check_options(dockerfile.directives, options.build_args)),
     )
     if isinstance(planned, NeedImages):
         return planned
@@ -128,13 +131,13 @@ def plan(
     return LoweringPlan(scope, graph, target, reachable)
 
 
-def check_options(directives: ast.Directives, options: LowerOptions) -> CheckOptions:
+def check_options(directives: ast.Directives, build_args: Mapping[str, str]) -> CheckOptions:
     """Return the options of the directive, or of the build arg that replaces it.
 
     Raises:
         UserError: it is not valid.
     """
-    given = options.build_args.get(BUILD_ARG)
+    given = build_args.get(BUILD_ARG)
     return CheckOptions.parse((directives.check or "") if given is None else given)
 
 
@@ -220,6 +223,7 @@ def _finish(
         contexts=frozenset(op.name for op in sources if isinstance(op, LocalSource)),
         platform=image.platform or options.target_platform,
         warnings=scope.report.warnings,
+        advice=scope.report.advice,
         epoch=scope.epoch,
     )
 

@@ -133,7 +133,12 @@ def _command(state: StageState, at: ast.Cmd | ast.Entrypoint) -> list[str]:
     check_command_form(at, has_own_shell=has_own_shell, report=state.scope.report)
     if not at.command.is_shell:
         return list(at.command.args)
-    return state.image.shell_command(" ".join(at.command.args))
+    text = " ".join(at.command.args)
+    if text.startswith("["):
+        from pybuild.frontend.lint.shelltext import advise_on_command  # seldom needed
+
+        advise_on_command(at, text, state.scope.report)
+    return state.image.shell_command(text)
 
 
 def _expose(state: StageState, at: ast.Expose) -> None:

@@ -31,6 +31,8 @@ from pybuild.model.ops import (
 
 _LONE_HEREDOC = re.compile(r"[0-9]*<<-?((?:[^\s<'\"\\]|\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\")+)\Z")
 _PIPES = "/dev/pipes"
+_EXPANDED = re.compile(r"\$\{?([A-Za-z_]\w*)")
+_MOUNTED = re.compile(r"(?:env|id)=(\w+)")
 
 FindTree = Callable[[StageNode], Vertex | None]
 
@@ -48,6 +50,8 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         raise UserError(f"platform {state.platform} is not supported for RUN: steps run on linux")
     inputs = _Inputs(state.vertex)
     command, note, script = _command(state, at)
+    if at.command.is_shell and script is None and "$" in command[-1]:
+        _advise(state, at, command)
     mounts = [Mount(target="/", input=0, output=True)]
     if script is not None:
         mounts.append(Mount(target=_PIPES, input=inputs.index(script), readonly=True))
@@ -93,6 +97,21 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])
     state.commit(f"RUN {history} # buildkit", state.vertex)
+
+
+def _advise(state: StageState, at: ast.Run, command: list[str]) -> None:
+    """Look for variables that nothing has set, where all that the base image sets is known."""
+    if not state.base_known:
+        return
+    mounted = _MOUNTED.findall(" ".join(at.flag_list("mount")))
+    known = {*state.env, *state.declared, *mounted}
+    if known.issuperset(_EXPANDED.findall(command[-1])):
+        return
+    from pybuild.frontend.lint.shelltext import (
+        advise_on_run,
+    )  # its patterns take a while to compile
+
+    advise_on_run(at, command, known, state.scope.globals, state.scope.report)
 
 
 class _Inputs:

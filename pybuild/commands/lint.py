@@ -56,7 +56,7 @@ def main(parsed: Parsed) -> int:
     if form == "json":
         sys.stdout.write(views.check_json(warnings, checked.error, inputs.filename, text))
     else:
-        sys.stdout.write(views.check_text(warnings, lines))
+        sys.stdout.write(views.check_text([*warnings, *checked.advice], lines))
         if mended != text:
             sys.stdout.write("\nMended by --fix:\n\n")
             sys.stdout.writelines(_diff(inputs.filename, text, mended))

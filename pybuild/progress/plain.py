@@ -71,7 +71,10 @@ class PlainDisplay:
                     amount = f" {_amount(event)}" if event.current or event.total else ""
                     self._line(event.vertex, f"{event.id}{amount} done")
             case BuildWarning():
-                self._warnings.append(event)
+                if event.at_once:
+                    self._out.write(warning_line(event, "warning: "))
+                else:
+                    self._warnings.append(event)
         self._out.flush()
 
     def close(self) -> None:
@@ -141,11 +144,14 @@ def warning_lines(warnings: Sequence[BuildWarning]) -> list[str]:
     if not warnings:
         return []
     lines = [f"\n {len(warnings)} warning{'s' if len(warnings) > 1 else ''} found:\n"]
-    for warning in warnings:
-        line = f" (line {warning.spans[0].first_line})" if warning.spans else ""
-        rule = f"{warning.rule}: " if warning.rule else ""
-        lines.append(f" - {_one_line(rule + warning.message)}{line}\n")
-    return lines
+    return lines + [warning_line(warning, " - ") for warning in warnings]
+
+
+def warning_line(warning: BuildWarning, mark: str) -> str:
+    """Return *warning* as one line that begins with *mark*, with its end."""
+    line = f" (line {warning.spans[0].first_line})" if warning.spans else ""
+    rule = f"{warning.rule}: " if warning.rule else ""
+    return f"{mark}{_one_line(rule + warning.message)}{line}\n"
 
 
 _BAR_CHARS = 1 << 12

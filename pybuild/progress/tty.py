@@ -25,11 +25,12 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
-from pybuild.progress.plain import LineCutter, warning_lines
+from pybuild.progress.plain import LineCutter, warning_line, warning_lines
 from pybuild.progress.screen import BLUE, GREY, RED, YELLOW, clean, fit, painted, size_of, step_row
 
 _FRAME_S = 0.1
 _DIGEST = re.compile("sha256:([0-9a-f]{12})[0-9a-f]{52}")
+_NOTES_FROM, _MOST_NOTES = 16, 3
 _LOG_LINES, _MOST_LOG_LINES = 6, 50
 
 
@@ -122,11 +123,21 @@ class TtyDisplay:
 
     def draw(self, *, final: bool) -> None:
         size = size_of(self._out)
-        lines = self.frame(size.columns, None if final else size.lines - 1)
+        notes = [] if final else self._notes(size.columns, size.lines)
+        lines = self.frame(size.columns, None if final else size.lines - 1 - len(notes))
+        lines[1:1] = notes
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
         self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         self._out.flush()
         self._drawn = 0 if final else len(lines)
+
+    def _notes(self, columns: int, height: int) -> list[str]:
+        """Return the lines of the warnings that cannot wait; at the end of a build all are listed."""
+        notes = [warning for warning in self._warnings if warning.at_once]
+        if height < _NOTES_FROM:
+            return []
+        lines = [warning_line(note, " ! ").rstrip("\n") for note in notes[-_MOST_NOTES:]]
+        return [painted(fit(clean(line), columns - 1), YELLOW) for line in lines]
 
     def frame(self, columns: int, height: int | None) -> list[str]:
         """The picture as lines; running rows win where *height* is short."""

@@ -23,7 +23,6 @@ from tests.harness import Pybuild, make_base
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
 _BOOKS = sorted(BOOKS.glob("*.txt"))
-_ERROR = re.compile("error: ")
 _WARNING = re.compile(r"warning: | - ")
 _CHANGING = re.compile(r"(?<=sha256:)(?!0{64})[0-9a-f]{64}|(?<=checksum of ref )[0-9a-f]{19}\b")
 _CONTEXT = "context"
@@ -79,13 +78,12 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> Generator[Answer]:
 
 
 def _first_two(text: str) -> list[str]:
-    """Return the first two lines of the error, or else of the warnings."""
-    lines = [line for line in text.rstrip("\n").split("\n") if not line.startswith("untagged: ")]
-    for begins in (_ERROR, _WARNING):
-        for number, line in enumerate(lines):
-            if begins.match(line):
-                return [line.rstrip() for line in lines[number:][:2]]
-    return []
+    """Return the first two lines of the error, or else the first two warnings."""
+    lines = [line.rstrip() for line in text.rstrip("\n").split("\n")]
+    for number, line in enumerate(lines):
+        if line.startswith("error: "):
+            return lines[number:][:2]
+    return [line for line in lines if _WARNING.match(line)][:2]
 
 
 @pytest.mark.parametrize("book", _BOOKS, ids=lambda path: path.stem)

@@ -20,7 +20,7 @@ from _pytest.mark.structures import ParameterSet
 
 from pybuild.executor.files.apply import Mounts, apply
 from pybuild.executor.files.encode import encode_action
-from pybuild.executor.files.values import ClientDirectory, DeltaStack, Refresh, TreeInput
+from pybuild.executor.files.values import Applied, ClientDirectory, DeltaStack, Refresh, TreeInput
 from pybuild.executor.zygote import isolation
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import WorkerCall
@@ -197,30 +197,49 @@ class Bench:
         refresh: Refresh | None = None,
     ) -> dict[str, Seen]:
         """Do *actions*; return the merged tree."""
-        self.upper.mkdir()
-        work, mounts = self.root / "work", self.root / "mounts"
-        work.mkdir()
-        mounts.mkdir()
+        mounts = self._empty()
 
         def job() -> Any:
             if before is not None:
                 before()
-            apply(
-                WorkerCall(),
-                str(mounts),
-                str(self.upper),
-                work=str(work),
-                base=self.base,
-                inputs=self.inputs,
-                actions=[encode_action(action, is_scratch=is_scratch) for action in actions],
-                refresh=refresh,
-            )
+            self._apply(actions, mounts, is_scratch, refresh)
             if not self.base:
                 return describe(str(self.upper))
-            with Mounts(str(mounts)) as again:
+            with Mounts(mounts) as again:
                 return describe(again.overlay([*self.base, str(self.upper)]))
 
         return {path: Seen(*values) for path, values in in_child(job).items()}
+
+    def remarks(self, *actions: FileAction) -> list[tuple[str, list[str]]]:
+        """Do *actions*; return what there was to remark, by kind."""
+        mounts = self._empty()
+
+        def job() -> Any:
+            applied = self._apply(actions, mounts, is_scratch=False, refresh=None)
+            return [(remark.kind, list(remark.values)) for remark in applied.remarks]
+
+        remarks: list[tuple[str, list[str]]] = in_child(job)
+        return remarks
+
+    def _empty(self) -> str:
+        """Make the directories of a result; return the one to mount on."""
+        for directory in (self.upper, self.root / "work", self.root / "mounts"):
+            directory.mkdir()
+        return str(self.root / "mounts")
+
+    def _apply(
+        self, actions: Sequence[FileAction], mounts: str, is_scratch: bool, refresh: Refresh | None
+    ) -> Applied:
+        return apply(
+            WorkerCall(),
+            mounts,
+            str(self.upper),
+            work=str(self.root / "work"),
+            base=self.base,
+            inputs=self.inputs,
+            actions=[encode_action(action, is_scratch=is_scratch) for action in actions],
+            refresh=refresh,
+        )
 
     def changed(self) -> set[str]:
         """What the upper directory holds."""

@@ -19,6 +19,7 @@ from pybuild.frontend.lowering.interface import (
     NeedImages,
     ResolvedImage,
 )
+from pybuild.model.advice import ADVICE
 from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.frontend.lowering import image, resolve
 
@@ -101,8 +102,25 @@ def test_the_page_says_whether_the_bad_example_can_be_mended(rule: str) -> None:
         assert check(page, mended, args=page.args).findings == ()
 
 
+@pytest.mark.parametrize("name", ["UnsetInRun", "ExecFormQuotes"])
+def test_bad_gets_the_advice_and_good_none(name: str) -> None:
+    page = read(name)
+    bad, good = (check(page, data, args={}) for data in (page.bad, page.good))
+    assert [(one.rule, one.message) for one in bad.advice] == [(name, page.output)]
+    assert (good.error, good.findings, good.advice) == (None, (), ())
+
+
+def test_advice_is_listed_with_its_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\w+)\]\((.+?)\) \| `(.+)` \|$", text, re.MULTILINE)
+    assert rows == [(name, f"{name}.md", read(name).output) for name in ADVICE]
+    for name, one in ADVICE.items():
+        assert main(one.url.split()[1:]) == 0
+        assert capsys.readouterr().out == (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_there_is_a_page_for_each_rule_and_a_list_of_them() -> None:
-    assert {path.stem for path in FOLDER.glob("*.md")} == {*RULES, "README"}
+    assert {path.stem for path in FOLDER.glob("*.md")} == {*RULES, *ADVICE, "README"}
     rows = re.findall(
         r"^\| \[(\w+)\]\((.+?)\) \| `(?:` )?(.+?)(?: `)?` \| (yes)? ?\|$",
         (FOLDER / "README.md").read_text(encoding="utf-8"),

@@ -12,6 +12,7 @@ import pytest
 from pybuild.commandline import every
 from pybuild.commandline.examples import EXAMPLES, GROUPS, TOPICS
 from pybuild.commandline.help import overview, topic, usage
+from pybuild.model.advice import UNSET_IN_RUN
 from pybuild.model.digest import Digest
 from pybuild.model.errors import StepError
 from pybuild.model.events import (
@@ -133,6 +134,32 @@ FAILED = StepError(
     step="[2/3] RUN make",
     spans=[Span("D", 7, 8)],
 )
+
+
+_ADVICE = UNSET_IN_RUN.warning(
+    "VERSON", "did you mean $VERSION?", spans=(Span("Dockerfile", 3, 3),)
+)
+_SAID = "UnsetInRun: $VERSON has no value in this RUN: did you mean $VERSION? (line 3)"
+
+
+def test_advice_is_in_sight_while_a_build_runs_and_listed_once_at_its_end() -> None:
+    out = Terminal()
+    display = TtyDisplay(out, lambda: 10.0, animate=False)
+    for event in [*running(1, lambda _: 0), _ADVICE]:
+        display.show(event)
+    display.draw(final=False)
+    assert f" ! {_SAID}"[:60] in out.getvalue()
+    display.close()
+    assert out.getvalue().count(f" - {_SAID}") == 1
+
+
+def test_plain_progress_has_advice_at_once_and_once() -> None:
+    out = StringIO()
+    display = PlainDisplay(out)
+    display.show(_ADVICE)
+    assert out.getvalue() == f"warning: {_SAID}\n"
+    display.close()
+    assert out.getvalue() == f"warning: {_SAID}\n"
 
 
 def test_an_error_on_a_terminal_is_seen() -> None:
