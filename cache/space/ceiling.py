@@ -100,8 +100,8 @@ class Ceiling:
         Raises:
             EnvironmentFault: it was too much, and nothing can be freed.
         """
-        if self._left() < 0:
-            self._await(1)
+        self._look()  # what the disk has left says nothing where others free as much as we write
+        self._await(1)
 
     @contextmanager
     def reserved(self, size: int) -> Generator[None]:

@@ -99,6 +99,28 @@ def test_a_known_size_is_kept_free_until_it_is_written(root: Path, clock: FakeCl
         store.deltas.begin()
 
 
+def test_what_was_written_is_counted_before_it_is_kept_whatever_others_free(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen by nobody meanwhile: a build of a busy machine is done before its watcher runs again."""
+    old, older = filled(root, clock, 5, 1)
+    with Store.open(root, clock) as store:
+        active = store.deltas.begin()
+        keep_below(store, CEILING)
+        assert store.budget is not None
+        disk = os.statvfs(root)
+
+        def same(_path: str) -> os.statvfs_result:
+            return disk
+
+        monkeypatch.setattr(os, "statvfs", same)
+        Path(active.fs, "file").write_bytes(bytes(22 * MB))
+        store.budget.settle()
+        assert [store.deltas.has(id) for id in (old, older)] == [True, False]
+        store.deltas.commit(active)
+    assert measure(str(root)) < CEILING
+
+
 def write_seen(store: Store, path: str, size: int) -> None:
     """Write *size* bytes more, and wait until the ceiling has seen them: its pace is not our matter."""
     with open(path, "ab") as file:
