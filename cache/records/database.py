@@ -320,7 +320,10 @@ class Records:
         """Raise the fault that keeps SQLite from its files, if there is one."""
         with faults(f"cannot {doing} the cache records", self._root):
             probe = os.path.join(self._folder, f".probe-{os.urandom(8).hex()}")
-            fd = self._disk.create(probe)
+            try:
+                fd = self._disk.create(probe)
+            except FileNotFoundError:
+                return  # somebody has just moved a damaged database aside
             try:
                 self._disk.write(fd, bytes(4096))
             finally:

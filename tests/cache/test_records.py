@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,6 +226,28 @@ def test_other_process_follows_to_the_new_database(
     assert len(warnings) == 1
     assert (root / "records.damaged-1").exists()
     assert not (root / "records.damaged-2").exists()
+
+
+@pytest.mark.parametrize("use", ["get", "put"])
+def test_a_database_that_is_moved_aside_while_it_is_opened_is_made_anew(
+    root: Path, clock: FakeClock, warnings: list[str], monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    """Another thread found it damaged: who comes at that moment reads nothing, or writes to the next."""
+    with Store.open(root, clock) as store:
+        store.records.put("k", "x", {"ok": 1})
+    connect = sqlite3.connect
+
+    def late(*args: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        database(root).parent.rename(root / "records.damaged-1")
+        return connect(*args, **named)
+
+    with Store.open(root, clock, warn=warnings.append) as store:
+        monkeypatch.setattr(sqlite3, "connect", late)
+        if use == "put":
+            store.records.put("k", "x", {"ok": 2})
+        assert store.records.get("k", "x") == ({"ok": 2} if use == "put" else None)
+    assert warnings == []
 
 
 def test_database_that_breaks_again_and_again_is_given_up(
