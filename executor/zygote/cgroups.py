@@ -217,7 +217,8 @@ def _remove(path: str) -> bool:
         return True
     except OSError:
         try:
-            inner = [entry.path for entry in os.scandir(path) if entry.is_dir()]
+            with os.scandir(path) as entries:
+                inner = [entry.path for entry in entries if entry.is_dir()]
         except OSError:
             return False
         return bool(inner) and all(map(_remove, inner)) and _remove(path)

@@ -167,7 +167,8 @@ def moving(context: Path, movement: Movement) -> Generator[None]:
 
 
 def _size(context: Path) -> int:
-    return sum(entry.stat().st_size for entry in os.scandir(context))
+    with os.scandir(context) as entries:
+        return sum(entry.stat().st_size for entry in entries)
 
 
 def tree(root: Path) -> dict[str, tuple[int, bytes | str]]:
