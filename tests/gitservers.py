@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from tests.needs import need
+from tests.ports import free_ports
 
 ENV = {
     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -72,9 +73,7 @@ def need_git() -> None:
 def git_daemon(root: Path) -> Generator[str]:
     """Serve the repositories below *root* by git's own protocol; gives ``git://…``."""
     need_git()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
     process = subprocess.Popen(
         ["timeout", "-s", "KILL", "120", "git", "daemon", "--reuseaddr", "--export-all"]
         + ["--listen=127.0.0.1", f"--port={port}", f"--base-path={root}", str(root)],
@@ -187,9 +186,7 @@ def sshd(home: Path, key: Path) -> Generator[Sshd]:
     home.mkdir()
     public = make_key(home / "host").with_suffix(".pub").read_text()
     shutil.copy(key.with_suffix(".pub"), home / "authorized")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
     config = home / "config"
     config.write_text(_SSHD_CONFIG.format(port=port, home=home))
     command = ["timeout", "-s", "KILL", "120", program, "-D", "-e", "-f", str(config)]

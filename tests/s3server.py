@@ -19,8 +19,9 @@ from typing import Any
 
 from pybuild.remotecache.places.s3bucket import Bucket
 from pybuild.remotecache.places.s3options import S3Place
+from tests.ports import free_ports
 
-_LIFETIME_S = 300
+_LIFETIME_S = 1800
 _START_S = 60.0
 _PORTS = ("master", "volume", "filer", "s3")
 
@@ -73,7 +74,7 @@ def weed() -> str | None:
 
 @contextlib.contextmanager
 def s3_server(where: Path) -> Generator[S3Server]:
-    """Run a server in *where*; it ends by itself after five minutes, should nobody stop it."""
+    """Run a server in *where*; it ends by itself after half an hour, should nobody stop it."""
     program = weed()
     assert program is not None
     (where / "data").mkdir(parents=True)
@@ -84,7 +85,7 @@ def s3_server(where: Path) -> Generator[S3Server]:
         "actions": ["Admin", "Read", "Write", "List"],
     }
     (where / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(2 * len(_PORTS))
+    ports = free_ports(2 * len(_PORTS))
     words = ["-logtostderr", "server", f"-dir={where / 'data'}", "-ip=127.0.0.1"]
     words += ["-ip.bind=127.0.0.1", "-s3"]
     words += [f"-s3.config={where / 's3.json'}", "-master.telemetry.url="]
@@ -137,11 +138,3 @@ def _make_bucket(server: S3Server, log: Path) -> None:
                 return
         time.sleep(0.2)
     raise RuntimeError(f"no S3 after {_START_S} s:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

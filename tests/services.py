@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -17,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from tests.ports import free_ports
 
 DOCKER_REGISTRY = "docker-registry"
 _START_S = 60.0
@@ -104,8 +105,8 @@ def start_registry(
     root = directory / "storage"
     root.mkdir(parents=True)
     log = directory / "log"
-    for _ in range(5):  # the port may be taken between our look and its bind
-        port = _free_port()
+    for _ in range(5):  # another process may have come to the same port
+        port = free_ports()[0]
         config = directory / "config.json"  # JSON is YAML
         config.write_text(json.dumps(_config(directory, root, port, htpasswd, token, tls)))
         with log.open("wb") as output:
@@ -187,12 +188,6 @@ def _bcrypt(password: str) -> str:
     if not hashed or not hashed.startswith(b"$2y$"):
         raise RuntimeError("no bcrypt on this machine")
     return bytes(hashed).decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(running: RegistryProcess) -> bool:

@@ -26,6 +26,7 @@ from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.buildsites import CONTROL
 from tests.harness import ROOT, Pybuild, write
 from tests.needs import need
+from tests.ports import free_ports
 
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 pytestmark = pytest.mark.slow
@@ -64,13 +65,6 @@ def _openssl(where: Path, *words: str) -> None:
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @contextmanager
 def running(pybuild: Pybuild, log: Path, *command: str) -> Generator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
@@ -99,7 +93,7 @@ def running(pybuild: Pybuild, log: Path, *command: str) -> Generator[subprocess.
 @contextmanager
 def guarded(pybuild: Pybuild, certificates: Path, log: Path) -> Generator[str]:
     """Run a server that wants certificates of its clients, and give its address."""
-    address = f"tcp://127.0.0.1:{_free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports()[0]}"
     words = ["--addr", address, "--tlscert", str(certificates / "server.pem")]
     words += ["--tlskey", str(certificates / "server.key")]
     words += ["--tlscacert", str(certificates / "ca.pem")]
@@ -202,7 +196,7 @@ def test_an_address_without_certificates_is_warned_of(
 ) -> None:
     config = tmp_path / "pybuild.toml"
     config.write_text('[network]\nmode = "isolated"\n' if isolated else "")
-    tcp, unix = f"tcp://127.0.0.1:{_free_port()}", f"unix://{tmp_path}/s"
+    tcp, unix = f"tcp://127.0.0.1:{free_ports()[0]}", f"unix://{tmp_path}/s"
     words = ["--config", str(config), "daemon", "--addr", tcp, "--addr", unix, "--insecure"]
     with running(pybuild, tmp_path / "log", *pybuild.command(*words)):
         pass

@@ -24,6 +24,7 @@ from pybuild.model.digest import Digest
 from tests.harness import ROOT, Done, Pybuild, leftovers, remove_store, write
 from tests.image.images import assert_valid
 from tests.needs import lacking, needs
+from tests.ports import free_ports
 from tests.services import RegistryProcess, start_registry
 
 pytestmark = [
@@ -199,9 +200,7 @@ def test_run_pulls_an_image_that_is_not_here(world: World, tmp_path: Path) -> No
 @contextlib.contextmanager
 def serving(pybuild: Pybuild, image: str) -> Generator[int]:
     """The service under ``pybuild run``; ended by SIGTERM, and it must end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    (port,) = free_ports()
     server = subprocess.Popen(
         pybuild.command("run", "-e", f"PORT={port}", image),
         env=pybuild.environment,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.daemon.buildsites import Daemon, daemon
 from tests.e2e.remotes import Remote, remote, server, there
 from tests.harness import Pybuild, leftovers, write
+from tests.ports import free_ports
 from tests.registry.servers import Authority
 
 __all__ = ["remote", "server", "there"]
@@ -222,7 +222,7 @@ def test_tls_with_a_certificate_of_ours(pybuild: Pybuild, tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
     keys, others = Authority.make(tmp_path / "keys"), Authority.make(tmp_path / "others")
     context = write(tmp_path / "c", Dockerfile="FROM scratch\nCOPY f /\n", f="x")
-    address = f"tcp://127.0.0.1:{_free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports()[0]}"
     mine = ("--tlscert", keys.cert, "--tlskey", keys.key)
     words = ("--addr", address, "--tlscacert", keys.ca, *mine)
     with daemon(Pybuild(tmp_path / "there"), tmp_path, *map(str, words)):
@@ -236,9 +236,3 @@ def test_tls_with_a_certificate_of_ours(pybuild: Pybuild, tmp_path: Path) -> Non
         assert "lost the build server: connection closed" in done.err and "--tlscert" in done.err
         wrong = ("--tlscacert", others.ca, *mine)
         assert "certificate" in pybuild("-H", address, *wrong, "build", context, code=3).err
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

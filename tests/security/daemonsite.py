@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -35,6 +34,7 @@ from tests.buildkit.llbs import Builder
 from tests.daemon.buildsites import CONTROL
 from tests.daemon.identities import Authority, Signed, subject
 from tests.harness import Pybuild, write
+from tests.ports import free_ports
 
 BRIDGE = "/moby.buildkit.v1.frontend.LLBBridge/"
 CONTENT = "/containerd.services.content.v1.Content/"
@@ -78,13 +78,6 @@ async def connected(address: str, **how: object) -> AsyncGenerator[Channel]:
             await channel.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @contextmanager
 def running(pybuild: Pybuild, log: Path, *words: str) -> Generator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
@@ -120,7 +113,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
     both = where / "clients.pem"
     both.write_bytes(first.file.read_bytes() + second.file.read_bytes())
     own = first.sign(subject(("CN", "server")), x509.DNSName("localhost"))
-    found = Site(where / "d.sock", f"tcp://127.0.0.1:{free_port()}", first, second)
+    found = Site(where / "d.sock", f"tcp://127.0.0.1:{free_ports()[0]}", first, second)
     words = [
         "--addr",
         f"unix://{found.socket}",

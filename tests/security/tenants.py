@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -34,6 +33,7 @@ from tests.daemon.buildsites import CONTROL, Daemon
 from tests.daemon.identities import Authority, Signed, subject
 from tests.daemon.libraries import Library, library
 from tests.harness import Pybuild, make_base
+from tests.ports import free_ports
 from tests.webservers import Site as WebSite
 from tests.webservers import site as web_site
 
@@ -302,7 +302,7 @@ class Stage:
             server = self.papers["server"]
             words = ["--tlscert", str(server.certificate), "--tlskey", str(server.key)]
             words += ["--tlscacert", str(self.authority.file)]
-            self.address = f"tcp://127.0.0.1:{_free_port()}"
+            self.address = f"tcp://127.0.0.1:{free_ports()[0]}"
             words += ["--addr", self.address]
         self.daemon = Daemon(self.pybuild, path, *words, lifetime_s=1800)
         self.daemon.wait_ready()
@@ -346,12 +346,6 @@ def stage(share: str, kind: str, frontend: str) -> Generator[Stage]:
                 made.end()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def marker(kind: str = "private") -> str:

@@ -23,6 +23,7 @@ from tests.daemon.buildsites import CONTROL
 from tests.daemon.identities import Signed, subject
 from tests.harness import Pybuild, write
 from tests.net.test_grpc_identity import NOBODY, STRANGERS
+from tests.ports import free_ports
 from tests.security.daemonsite import (
     CONTENT,
     DONE,
@@ -32,7 +33,6 @@ from tests.security.daemonsite import (
     Site,
     connected,
     drives_its_build,
-    free_port,
     history,
     names_its_session_in_an_attribute,
     reads_its_log_by_digest,
@@ -202,7 +202,7 @@ def test_a_certificate_that_names_nobody_may_call_nothing(site: Site, case: str)
 
 
 def test_plain_tcp_is_one_owner_and_not_the_socket_s(tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports()[0]}"
     words = ["--addr", f"unix://{tmp_path}/s", "--addr", address, "--insecure"]
 
     async def run() -> None:
@@ -218,7 +218,7 @@ def test_plain_tcp_is_one_owner_and_not_the_socket_s(tmp_path: Path) -> None:
 
 
 def test_history_stays_its_owner_s_when_the_server_starts_again(tmp_path: Path) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
+    address = f"tcp://127.0.0.1:{free_ports()[0]}"
     words = ["--addr", f"unix://{tmp_path}/s", "--addr", address, "--insecure"]
     store = Pybuild(tmp_path / "store")
 
