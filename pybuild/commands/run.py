@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
 
-_STOP_SECONDS = 10.0
+STOP_SECONDS = 10.0
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
@@ -97,7 +97,7 @@ async def _follow(
     def end(number: signal.Signals) -> None:
         if _ENDING.isdisjoint(received):
             hand_on(number)
-            loop.call_later(_STOP_SECONDS, step.cancel)
+            loop.call_later(STOP_SECONDS, step.cancel)
         else:
             step.cancel()
 

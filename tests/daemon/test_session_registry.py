@@ -151,23 +151,36 @@ def test_what_is_called_fails_when_the_connection_breaks() -> None:
 
 @pytest.mark.slow
 def test_a_session_that_answers_no_health_check_ends() -> None:
-    class Mute(ClientSession):
+    class Watched(ClientSession):
+        every_ms = 20
+
         def metadata(self) -> Metadata:
             metadata = super().metadata()
-            metadata.add("x-buildkit-session-health-custom-timeout", "20")
+            metadata.add("x-buildkit-session-health-custom-timeout", str(self.every_ms))
             return metadata
 
+    class Patiently(Watched):
+        every_ms = 200
+
     health = "/grpc.health.v1.Health/Check"
+    answers = 0
+
+    async def answer(data: bytes, call: IncomingCall) -> bytes:
+        nonlocal answers
+        answers += 1
+        return b""
 
     async def run() -> None:
         async with serving() as server:
             channel = await Channel.connect(server.address)
-            async with Mute({health: unary(_hang)}, id="mute").open(channel):
+            async with Watched({health: unary(_hang)}, id="mute").open(channel):
                 session = await server.sessions.get("mute")
                 await asyncio.wait_for(session.closed.wait(), 60)
-            async with Mute({}, id="fine").open(channel):
+            async with Patiently({health: unary(answer)}, id="fine").open(channel):
                 session = await server.sessions.get("fine")
-                await asyncio.sleep(0.2)
+                async with asyncio.timeout(60):
+                    while answers < 5:
+                        await asyncio.sleep(0.01)
                 assert not session.closed.is_set()
             await channel.close()
 

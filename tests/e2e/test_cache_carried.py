@@ -142,7 +142,7 @@ def _end_when_named(
 
 
 def _wait_until(is_so: Callable[[], bool], log: Path) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         if is_so():
             return
         time.sleep(0.05)

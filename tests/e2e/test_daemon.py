@@ -307,16 +307,17 @@ def test_entitlements_are_the_servers_to_give(server: Daemon, tmp_path: Path) ->
 def test_cancelling_ends_that_build_and_no_other(
     pybuild: Pybuild, server: Daemon, tmp_path: Path
 ) -> None:
-    slow = write(tmp_path / "s", Dockerfile="FROM base:1\nRUN sleep 60 # cancelled\n")
+    long = f"sleep 60{os.getpid()}"
+    slow = write(tmp_path / "s", Dockerfile=f"FROM base:1\nRUN {long} # cancelled\n")
     other = write(tmp_path / "o", Dockerfile="FROM base:1\nRUN sleep 1; echo done > /x\n")
 
     async def use(c: Client) -> None:
         doomed = asyncio.create_task(c.build(slow, ref="doomed"))
         lives = asyncio.create_task(c.build(other))
-        await _until(lambda: _running("sleep 60"))
+        await _until(lambda: _running(long))
         doomed.cancel()
         await asyncio.wait([doomed], timeout=60)
-        await _until(lambda: not _running("sleep 60"))
+        await _until(lambda: not _running(long))
         await lives
 
     on(server, use)
@@ -340,12 +341,13 @@ def test_equal_steps_of_two_clients_run_once(server: Daemon, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("phase", ["session", "context", "step", "export"])
 def test_a_client_that_dies_hurts_nobody(server: Daemon, tmp_path: Path, phase: str) -> None:
+    long = f"sleep 30{os.getpid()}"
     text = (
-        "FROM base:1\nCOPY . /c\nRUN sleep 30 # {phase}\n"
+        f"FROM base:1\nCOPY . /c\nRUN {long} # {phase}\n"
         if phase == "step"
         else "FROM base:1\nCOPY . /c\n"
     )
-    context = write(tmp_path / "c", Dockerfile=text.format(phase=phase), big="x" * 5_000_000)
+    context = write(tmp_path / "c", Dockerfile=text, big="x" * 5_000_000)
     script = tmp_path / "client.py"
     script.write_text(_DYING.format(address=server.address, context=str(context), phase=phase))
     root = Path(__file__).resolve().parents[2]
@@ -359,7 +361,7 @@ def test_a_client_that_dies_hurts_nobody(server: Daemon, tmp_path: Path, phase: 
     assert done.returncode in (-9, 137, 9), done.stderr.decode()[-2000:]
 
     async def use(c: Client) -> None:
-        await _until(lambda: not _running("sleep 30"))
+        await _until(lambda: not _running(long))
         fine = write(tmp_path / "f", Dockerfile="FROM base:1\nRUN true\n")
         await c.build(fine)
 
@@ -440,8 +442,9 @@ def finished(built: Built) -> set[str]:
 def test_killed_under_load_it_comes_back_with_what_was_finished(
     tmp_path: Path, pybuild: Pybuild
 ) -> None:
+    long = f"sleep 20{os.getpid()}"
     context = write(
-        tmp_path / "c", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\nRUN sleep 20\n"
+        tmp_path / "c", Dockerfile=f"FROM base:1\nRUN echo $RANDOM > /kept\nRUN {long}\n"
     )
     fine = write(tmp_path / "f", Dockerfile="FROM base:1\nRUN echo $RANDOM > /kept\n")
     step = "[2/3] RUN echo $RANDOM > /kept"
@@ -452,7 +455,7 @@ def test_killed_under_load_it_comes_back_with_what_was_finished(
                 built = Built()
                 task = asyncio.create_task(c.build(context, built=built))
                 # The client is told of the end once the result is written; the next step runs before that.
-                await _until(lambda: _running("sleep 20") and step in finished(built))
+                await _until(lambda: _running(long) and step in finished(built))
                 first.kill()
                 with pytest.raises((RpcError, TimeoutError)):
                     await asyncio.wait_for(task, 60)
@@ -468,7 +471,7 @@ def test_killed_under_load_it_comes_back_with_what_was_finished(
         on(second, use)
         assert second.stop() == 0
     assert not leftovers(pybuild.store / "nothing")
-    assert not _running("sleep 20")
+    assert not _running(long)
 
 
 def _running(text: str) -> bool:
@@ -482,8 +485,8 @@ def _running(text: str) -> bool:
     return False
 
 
-async def _until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.05)
 

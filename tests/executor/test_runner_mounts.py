@@ -176,11 +176,15 @@ def test_no_cache_leaves_what_another_build_works_with(site: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", list(CacheSharing))
 def test_sharing_of_a_cache_between_two_steps_at_once(site: Run, sharing: CacheSharing) -> None:
-    """MNT-7, MNT-16, E178: each step says that it is there, and looks for the other."""
+    """MNT-7, MNT-16, E178: each step says that it is there, and looks for the other when all are."""
+    at_once = 1 if sharing is CacheSharing.LOCKED else 2
 
     async def body(s: Site) -> None:
         base = await s.base()
-        wait = "touch /c/$ME; for i in 1 2 3 4 5 6 7 8; do [ -e /c/$YOU ] && echo met; sleep 0.02; done; rm /c/$ME"
+        wait = "touch /c/$ME; while [ ! -e /c/go ]; do sleep 0.02; done; "
+        wait += (
+            "for i in 1 2 3 4 5 6 7 8; do [ -e /c/$YOU ] && echo met; sleep 0.02; done; rm /c/$ME"
+        )
 
         async def one(me: str, you: str) -> None:
             env = ("PATH=/bin", f"ME={me}", f"YOU={you}")
@@ -189,6 +193,11 @@ def test_sharing_of_a_cache_between_two_steps_at_once(site: Run, sharing: CacheS
         async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(one("a", "b"))
             group.create_task(one("b", "a"))
+            mounts = Path(s.store.mounts_dir)
+            while len(list(mounts.glob("*/fs/[ab]"))) < at_once:
+                await asyncio.sleep(0.01)
+            for mount in mounts.glob("*/fs"):
+                (mount / "go").touch()
         assert ("met" in s.output()) is (sharing is CacheSharing.SHARED)
         expected = 2 if sharing is CacheSharing.PRIVATE else 1
         assert len(os.listdir(s.store.mounts_dir)) == expected

@@ -172,9 +172,9 @@ def test_a_build_that_fails_meanwhile_leaves_nothing_open(
             assert sending.cancelled()
         file.close()
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))
     run(work())
-    assert set(os.listdir("/proc/self/fd")) <= before | {"3"}
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_body_reads_no_other_file_once_its_own_is_closed(tmp_path: Path) -> None:
