@@ -12,9 +12,9 @@ from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lowering import warnings_of
 from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
+from pybuild.builds.recording import Recording, recorded
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
-from pybuild.cache.content.buildhistory import Builds
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.explain import history
@@ -45,19 +45,22 @@ async def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResul
     Raises:
         UserError: `StepError` is one; EnvironmentFault.
     """
-    return await build_prepared(engine, await prepare(engine, request, emit), emit)
+    with recorded(engine, request, emit) as recording:
+        prepared = await prepare(engine, recording.request, recording.emit)
+        return await build_prepared(engine, prepared, recording)
 
 
 async def build_prepared(
     engine: Engine,
     prepared: PreparedBuild,
-    emit: Emit,
+    recording: Recording,
     *,
     explained: Callable[[BuildReport], None] = lambda report: None,
 ) -> BuildResult:
     """Solve and export, and keep in the store's history which steps ran, and why.
 
     Args:
+        recording: the build's, in whose block it is called; takes its events.
         explained: called with that history at the end, also of a build that fails.
 
     Raises:
@@ -67,8 +70,10 @@ async def build_prepared(
     imports: list[ImportedCache] = []
 
     async def keep(error: str) -> BuildReport | None:
-        report = await history.keep(
-            Builds(engine.store),
+        error = recording.record.log.without_secrets(error)
+        report = await history.explain(
+            recording.record,
+            engine.store,
             engine.results.inputs,
             account,
             _subject_of(prepared),
@@ -80,7 +85,7 @@ async def build_prepared(
         return report
 
     try:
-        result = await _build(engine, prepared, emit, account, imports)
+        result = await _build(engine, prepared, recording.emit, account, imports)
     except Exception as error:
         cause = _answered(prepared, unwrap(error))
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
@@ -91,7 +96,8 @@ async def build_prepared(
         if cause is error:
             raise
         raise cause from error
-    return replace(result, report=await keep(""))
+    recording.result = replace(result, report=await keep(""))
+    return recording.result
 
 
 def _answered(prepared: PreparedBuild, error: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.model.dataclass import dataclass
 
 if TYPE_CHECKING:
+    from pybuild.builds.buildrecord import BuildRecord
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -56,6 +57,18 @@ class Builder(Protocol):
 
     def reports(self, *, everything: bool) -> list[BuildReport]:
         """Return the builds of the history, the latest first; only that one without *everything*."""
+        ...
+
+    def builds(self) -> list[BuildRecord]:
+        """Return the builds of the history, the latest first, those that go on among them."""
+        ...
+
+    def replay(self, record: BuildRecord, emit: Emit) -> None:
+        """Emit the events of a build of the history; of one that goes on, those so far."""
+        ...
+
+    def forget(self, records: Sequence[BuildRecord]) -> None:
+        """Remove builds from the history, with their logs."""
         ...
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.builds.builder import BuilderFacts
+from pybuild.builds.buildrecord import BuildRecord
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.space.prune import Policy
@@ -149,6 +150,15 @@ class RemoteBuilder:
                 return await reports(channel, everything=everything)
 
         return run_interruptible(work())
+
+    def builds(self) -> list[BuildRecord]:
+        raise UsageError("the history of a build server cannot be read yet", hints=["leave out -H"])
+
+    def replay(self, record: BuildRecord, emit: Emit) -> None:
+        raise NotImplementedError
+
+    def forget(self, records: Sequence[BuildRecord]) -> None:
+        raise NotImplementedError
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
         return run_interruptible(disk.usage(self._record, filters))

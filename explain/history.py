@@ -1,4 +1,4 @@
-"""Writes a build into the store's history, with the reasons of what ran; reads it again."""
+"""Writes the reasons of what ran into a build's record; reads them again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
-from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.content.buildhistory import Builds, OpenRecord
 from pybuild.cache.records.imported import ImportedCache
 from pybuild.cache.records.inputs import Inputs
 from pybuild.cache.store import Store
@@ -37,24 +37,31 @@ class BuildSubject:
     around: Surroundings
 
 
-async def keep(
-    builds: Builds,
+async def explain(
+    record: OpenRecord,
+    store: Store,
     inputs: Inputs,
     account: Account,
     subject: BuildSubject,
     imports: Iterable[ImportedCache],
     error: str,
 ) -> BuildReport | None:
-    """Explain what ran, and keep it; None where that fails, which fails no build."""
+    """Explain what ran, in the record too; None where that fails, which fails no build."""
     try:
-        return await asyncio.to_thread(_keep, builds, inputs, account, subject, imports, error)
+        work = asyncio.to_thread(
+            _report, record.id, store, inputs, account, subject, imports, error
+        )
+        report = await work
     except PybuildError as fault:
-        builds.store.warn(f"this build is not in the history: {fault.message}")
+        store.warn(f"the history does not say why steps ran: {fault.message}")
         return None
+    record.report = to_json(report)
+    return report
 
 
-def _keep(
-    builds: Builds,
+def _report(
+    id: str,
+    store: Store,
     inputs: Inputs,
     account: Account,
     subject: BuildSubject,
@@ -80,16 +87,15 @@ def _keep(
 
     around = subject.around
     report = BuildReport(
-        id=builds.new_id(),
+        id=id,
         at=around.started,
-        seconds=round(max(0.0, builds.store.clock.now() - around.started), 3),
+        seconds=round(max(0.0, store.clock.now() - around.started), 3),
         context=subject.context,
         dockerfile=subject.dockerfile,
         target=subject.target,
         error=error,
         steps=account.steps(subject.targets, subject.reported, known, find, around),
     )
-    builds.put(report.id, report.at, to_json(report))
     if account.has_misses:
         inputs.trim()
     return report

@@ -56,6 +56,13 @@ def human_age(seconds: float) -> str:
     return f"{words} ago"
 
 
+def human_duration(seconds: float) -> str:
+    """Return ``1.4s``, ``3m 12s``, as docker's history has it."""
+    if seconds < 60:
+        return f"{max(0.0, seconds):.1f}s"
+    return f"{int(seconds // 60)}m {int(seconds % 60):2}s"
+
+
 def _counted(count: int, unit: str) -> str:
     return f"{count} {unit}{'' if count == 1 else 's'}"
 

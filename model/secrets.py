@@ -23,6 +23,11 @@ _VALUE = re.compile(
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
 )
+# One of these is in whatever the pattern matches: looking for them first is much faster.
+_MARKS = (
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AKIA", "ASIA"),
+    *("sk-", "npm_", "pypi-", "AIza", "eyJ", "-----BEGIN "),
+)
 _USERINFO = re.compile(r"(?<=://)[^/\s@:]*:[^/\s@]*(?=@)")
 _MARK = "[redacted"
 _TELLING = 6
@@ -37,7 +42,9 @@ def is_secret_name(name: str) -> bool:
 
 def redacted(value: str) -> str:
     """Return *value* without the parts that look like secrets."""
-    return _USERINFO.sub(_stand_in, _VALUE.sub(_stand_in, value))
+    if any(mark in value for mark in _MARKS):
+        value = _VALUE.sub(_stand_in, value)
+    return _USERINFO.sub(_stand_in, value) if "@" in value and "://" in value else value
 
 
 def without_secrets(url: str) -> str:

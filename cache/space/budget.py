@@ -15,6 +15,11 @@ TooMuch = Callable[[EnvironmentFault], None]
 class Budget(Protocol):
     """Grants room before it is taken. Safe to use from threads, never on an event loop's."""
 
+    @property
+    def ceiling(self) -> int:
+        """The bytes that the store may take."""
+        ...
+
     def prepare(self) -> None:
         """Make room for something new of unknown size, before it is begun.
 

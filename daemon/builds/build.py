@@ -17,9 +17,11 @@ from pybuild.builds.attestations import Attestor
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lookups import Lookups, noting
 from pybuild.builds.provenance import LookupLedger, Outcome, Solve
+from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
 from pybuild.daemon.builds.outputs import SessionSink, outputs_of, response_of
+from pybuild.daemon.builds.record import begin_record
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace
@@ -43,7 +45,7 @@ from pybuild.exporter.built import Built
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.errors import UserError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
@@ -94,7 +96,8 @@ class Build:
         ledger: requests and lookups, for provenance; *provenance*: documents for the history, by tree.
         images: those of image exporters, by their place among the exporters.
         files: whole files that errors may name lines of.
-        account, trace: the reasons and the times of its steps, for later questions.
+        account, trace: the reasons and the times of its steps, for later questions; *record*: all that
+            the store's history keeps of it, None where it keeps nothing.
         ready: set when the gateway service may work for it, or never will.
     """
 
@@ -131,6 +134,7 @@ class Build:
         self.images: dict[int, Descriptor] = {}
         refuse = request.FrontendAttrs.get(NO_MISS) == "true"
         self.account = BuildAccount(steps=Account(refuse=refuse), started=server.engine.clock.now())
+        self.record = begin_record(request, workplace, self.account.started)
         self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -184,6 +188,7 @@ class Build:
                 cgroup=self._tenant.cgroup,
                 emit=self._emit,
                 thread=self._tenant.thread,
+                noted=self._note_secret,
             ) as scope:
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
@@ -200,16 +205,19 @@ class Build:
                         await reference.close()
             if not self.workplace.passes:
                 await keep_store(self.workplace.engine)
-            self._explain("")
+            self._explain(None)
             return facts
         except Exception as error:
             cause = unwrap(error)
-            text = cause.message if isinstance(cause, PybuildError | RpcError) else str(cause)
-            explained = self._explain(text)
+            explained = self._explain(cause)
             if isinstance(cause, MissRefused) and (report := await explained) is not None:
                 # It waits for the reason, as nothing else does.
                 error = cause.saying(cause.message + refusal(report))
             raise self.error(error) from error
+        except asyncio.CancelledError:
+            if self.record is not None:
+                self.record.end("canceled")
+            raise
         finally:
             self.ready.set()  # who waits to work for it need not wait longer
             self._tenant.producers.forget(self.ref)
@@ -225,11 +233,22 @@ class Build:
         self.account.steps.watch(event)
         self.trace.watch(event)
         self.teller.emit(event)
+        if self.record is not None:
+            self.record.emit(event)
 
-    def _explain(self, error: str) -> asyncio.Task[BuildReport | None]:
-        """Begin to find out why steps ran; requests for reports wait for it."""
+    def _note_secret(self, value: bytes) -> None:
+        if self.record is not None:
+            self.record.log.add_secrets([value.decode("utf-8", "surrogateescape")])
+
+    def _explain(self, error: BaseException | None) -> asyncio.Task[BuildReport | None]:
+        """Begin to find out why steps ran, and to keep all of it; requests for reports wait for it."""
+        record = self.record
+        if record is not None and error is None:
+            record.facts["images"] = [str(image.digest) for image in self.images.values()]
+        elif record is not None and error is not None:
+            record.facts["error"] = error_facts(error, record.log.without_secrets)
         return self._server.accounts.keep(
-            self._tenant, self.workplace, self.ref, self.account, error
+            self._tenant, self.workplace, self.ref, self.account, record
         )
 
     async def _policies(self, scope: Scope, find: FindSession) -> Policies | None:

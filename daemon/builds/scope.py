@@ -88,6 +88,7 @@ class Scope:
         cgroup: str,
         emit: Emit,
         thread: OneThread,
+        noted: Callable[[bytes], None],
     ) -> None:
         self.in_thread = thread.run
         self._stack = AsyncExitStack()
@@ -111,7 +112,7 @@ class Scope:
         self.decide: Decide = nobody_decides
         secrets: Secrets = {}
         if session is not None:
-            secrets = session_secrets = SessionSecrets(session, asyncio.get_running_loop())
+            secrets = session_secrets = SessionSecrets(session, asyncio.get_running_loop(), noted)
             self._stack.callback(session_secrets.close)
         self._own = BuildSources(
             self.engine,

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.methods import EXPLAIN_REPORTS
-from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.content.buildhistory import Builds, OpenRecord
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.control.workplaces import Workplace, Workplaces
 from pybuild.explain import history
@@ -81,28 +81,44 @@ class Accounts:
         self._going: set[asyncio.Task[BuildReport | None]] = set()
 
     def keep(
-        self, tenant: Tenant[Any], workplace: Workplace, ref: str, account: BuildAccount, error: str
+        self,
+        tenant: Tenant[Any],
+        workplace: Workplace,
+        ref: str,
+        account: BuildAccount,
+        record: OpenRecord | None,
     ) -> asyncio.Task[BuildReport | None]:
-        """Explain a build that has ended, beside whatever comes next."""
+        """Explain a build that has ended, and end its record, beside whatever comes next."""
         kept = ExitStack()
         kept.enter_context(self._workplaces.kept(workplace))
-        task = asyncio.create_task(self._keep(tenant, workplace, ref, account, error))
+        task = asyncio.create_task(self._keep(tenant, workplace, ref, account, record))
         task.add_done_callback(lambda _: kept.close())
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
 
     async def _keep(
-        self, tenant: Tenant[Any], workplace: Workplace, ref: str, account: BuildAccount, error: str
+        self,
+        tenant: Tenant[Any],
+        workplace: Workplace,
+        ref: str,
+        account: BuildAccount,
+        record: OpenRecord | None,
     ) -> BuildReport | None:
-        if workplace.guest:
-            return None  # the nearest result may be somebody else's, and a report would tell of it
+        if record is None:
+            return None  # a guest's: the nearest result may be somebody else's, and a report would tell of it
         engine = workplace.engine
-        inputs = engine.results.inputs
-        builds = Builds(engine.store)
-        report = await history.keep(
-            builds, inputs, account.steps, account.subject(), account.imports, error
+        error = record.facts.get("error")
+        report = await history.explain(
+            record,
+            engine.store,
+            engine.results.inputs,
+            account.steps,
+            account.subject(),
+            account.imports,
+            error["message"] if error else "",
         )
+        record.end("error" if error else "completed")
         if report is not None:
             tenant.reports[ref] = report.id
             if len(tenant.reports) > _MOST_REFS:

@@ -45,6 +45,9 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
 
     Which secrets there are is not known before, so iterating gives none. Nothing is kept.
 
+    Args:
+        noted: called with each value that is handed out, in a thread.
+
     Attributes:
         threads: to ask in, so that a client that does not answer keeps no thread from the work of
             others.
@@ -53,7 +56,13 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
         UserError: the client cannot read it. Cancelled: it has gone.
     """
 
-    def __init__(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        session: Session,
+        loop: asyncio.AbstractEventLoop,
+        noted: Callable[[bytes], None] = lambda value: None,
+    ) -> None:
+        self._noted = noted
         self._session = session
         self._loop = loop
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="secrets")
@@ -73,6 +82,7 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
         data = future.result()
         if data is None:
             raise KeyError(id)
+        self._noted(data)
         return partial(bytes, data)
 
     def __iter__(self) -> Iterator[str]:

@@ -17,6 +17,7 @@ _GROUPS = {
     "build": "building",
     "builder": "building",
     "buildx": "building",
+    "buildx history": "building",
     "cache": "disk",
     "completion": "building",
     "daemon": "building",
@@ -25,6 +26,10 @@ _GROUPS = {
     "explain": "building",
     "export": "images",
     "history": "images",
+    "history inspect": "building",
+    "history logs": "building",
+    "history ls": "building",
+    "history rm": "building",
     "image": "images",
     "image prune": "images",
     "images": "images",
@@ -85,6 +90,13 @@ def find_words(words: Sequence[str]) -> tuple[Command | None, list[str]]:
         command = find(name)
         if command is None or command.target:
             return command, rest
+    if command is not None and command.verbs and rest:
+        from pybuild.commandline.refusals import verb_way_out
+
+        if hint := verb_way_out(f"{command.name} {rest[0]}"):
+            from pybuild.commandline.parser import BadOption
+
+            raise BadOption(f"{command.name} {rest[0]} is not done by pybuild", hint)
     if command is not None and not command.target and rest and not rest[0].startswith("-"):
         from difflib import get_close_matches
 

@@ -50,11 +50,14 @@ def completion(shell: str, commands: Sequence[Command]) -> str:
 
 
 def _with_verbs(command: Command, commands: Sequence[Command]) -> Command:
-    """Return a command of verbs only with all that these take: shells look at one word alone."""
-    if command.target:
-        return command
+    """Return a command with all the options of its verbs: shells look at one word alone."""
     verbs = [one for one in commands if one.name in command.verbs.values()]
+    if command.target:  # `builder build` is for habits; `history ls` is a command of its own
+        verbs = [command, *(one for one in verbs if one.name.startswith(f"{command.name} "))]
     options = {option.name: option for one in verbs for option in one.options}
+    if command.target:
+        most = (command.name, command.help, command.target, tuple(options.values()))
+        return Command(*most, command.arguments)
     names = "NAME:TAG" if "NAME" in command.arguments[0] else ""
     shape = " | ".join(f"{verb} {names}".strip() for verb in command.verbs)
     return Command(command.name, command.help, "", tuple(options.values()), (shape, 1, -1))

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import FORCE, GLOBAL, PLATFORM, TEMPLATE, TREES, Command
+from pybuild.commandline.parser import (
+    FORCE,
+    GLOBAL,
+    HISTORY,
+    PLATFORM,
+    TEMPLATE,
+    TREES,
+    Command,
+)
 from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -15,7 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "history",
-        "Show how an image came about.",
+        "Show how an image came about; the builds of this machine: history ls, logs, inspect, rm.",
         "pybuild.commands.images:history",
         (
             Option("no-trunc", "do not shorten anything"),
@@ -25,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
             *GLOBAL,
         ),
         ("NAME", 1, 1),
+        HISTORY,
     ),
     Command(
         "image",

@@ -183,6 +183,7 @@ HOST = Option(
 )
 BUILDER = Option("builder", "the same as --host, as docker buildx spells it", "NAME")
 REMOTE = (BUILDER, HOST, *TLS)
+HISTORY = {verb: f"history {verb}" for verb in ("inspect", "logs", "ls", "rm")}
 TREES = (PLATFORM, PROGRESS, *GLOBAL)
 CA = Option(
     "ca",

@@ -28,9 +28,25 @@ _RUN = {
     "privileged": "run the program outside of a container",
     "restart": "run it by a service manager",
 }
+_HISTORY = {
+    "local": "all builds of the store are listed; --filter repository=TEXT picks those of a repository",
+}
+_VERBS = {
+    "history export": "write what is known of a build with pybuild history inspect --format json, and logs",
+    "history import": "its log is for pybuild history logs; there is no Docker Desktop to bring builds to",
+    "history open": "there is no Docker Desktop here: pybuild history inspect and logs show the build",
+    "history trace": "pybuild history logs --progress rawjson has the times of each step",
+}
+
+
+def verb_way_out(words: str) -> str:
+    """Return the way out for a verb of others that pybuild does not have; *words* as ``history open``."""
+    return _VERBS.get(words.removeprefix("buildx "), "")
 
 
 def way_out(name: str, known: Collection[str]) -> str:
     """Return the way out for an option of others; *known* are those of the command, which tell it."""
     table = _BUILD if "build-arg" in known else _RUN if "entrypoint" in known else {}
+    if "no-trunc" in known and "host" in known:
+        table = _HISTORY
     return table.get(name, "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.builds.build import build_prepared
 from pybuild.builds.prepare import prepare
+from pybuild.builds.recording import recorded
 from pybuild.builds.remembering import remember, sign
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
@@ -68,9 +69,10 @@ async def _build(
     async with Engine(settings, ahead=ahead) as engine:
         if not settings.durable and not parsed.flag("no-background"):
             engine.store.flush_after_us()
-        prepared = await prepare(engine, request, show)
-        signed = await sign(parsed, prepared)
-        result = await build_prepared(engine, prepared, show, explained=explained)
+        with recorded(engine, request, show) as recording:
+            prepared = await prepare(engine, recording.request, recording.emit)
+            signed = await sign(parsed, prepared)
+            result = await build_prepared(engine, prepared, recording, explained=explained)
         if signed is not None:
             await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
         if request.load is not None and result.image is not None:

@@ -14,6 +14,7 @@ from pybuild.commandline.parser import Parsed
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import BuilderFacts
+    from pybuild.builds.buildrecord import BuildRecord
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -75,16 +76,54 @@ class LocalBuilder:
         return answer_here(question, request, lambda: self._settings)
 
     def reports(self, *, everything: bool) -> list[BuildReport]:
-        from pybuild.cache.store import Store
-        from pybuild.engine.host import SystemClock
         from pybuild.explain.history import reports
         from pybuild.model.errors import UserError
 
         root = self._settings.root
         if not os.path.isdir(root):
             raise UserError(f"no build is known here: there is no store at {root}")
-        with Store.open(root, SystemClock(), to_read=True) as store:
+        with self._store(to_read=True) as store:
             return list(islice(reports(store), None if everything else 1))
+
+    def builds(self) -> list[BuildRecord]:
+        from pybuild.builds.buildrecord import from_facts
+        from pybuild.cache.content.buildhistory import Builds
+
+        if not os.path.isdir(self._settings.root):
+            return []
+        with self._store(to_read=True) as store:
+            return [from_facts(one.id, one.facts) for one in Builds(store).all()]
+
+    def replay(self, record: BuildRecord, emit: Emit) -> None:
+        from pybuild.cache.content.buildhistory import Builds
+        from pybuild.cache.content.buildlog import read_events
+        from pybuild.model.errors import UserError
+
+        with self._store(to_read=True) as store:
+            stored = Builds(store).find(record.id)
+            try:
+                if stored is not None:
+                    for event in read_events(stored.log):
+                        emit(event)
+                    return
+            except FileNotFoundError:
+                pass
+        raise UserError(f"the log of build {record.id} is gone")
+
+    def forget(self, records: Sequence[BuildRecord]) -> None:
+        from pybuild.cache.content.buildhistory import Builds
+
+        with self._store() as store:
+            builds = Builds(store)
+            for record in records:
+                if (stored := builds.find(record.id)) is not None:
+                    builds.remove(stored)
+
+    def _store(self, *, to_read: bool = False) -> Store:
+        from pybuild.cache.store import Store
+        from pybuild.engine.host import SystemClock
+
+        return Store.open(self._settings.root, SystemClock(), to_read=to_read)
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
         from pybuild.cache.space.filters import parse_filters

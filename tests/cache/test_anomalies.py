@@ -114,7 +114,7 @@ def build(root: Path, disk: Disk, ceiling: int = 0) -> None:
         results.save(Record(key=KEY, snapshot=Snapshot((first, second))), named_inputs)
         results.save_alias(Digest.of(b"definition"), KEY)
         results.load(KEY)
-        Builds(store).put("0123abcd", 1.0, {"steps": []})
+        Builds(store).begin(1.0, {}, ()).end("completed")
         with store.blobs.writer(Digest.of(b"layer"), 5) as writer:
             writer.write(b"layer")
             writer.commit()
@@ -170,8 +170,8 @@ def test_any_failing_write_leaves_a_whole_store(tmp_path: Path, number: int) -> 
         if at % 5 == 0:
             build(root, FailingDisk(at=0))  # and works again
             assert_whole(root)
-    # Only clean-up may swallow its failure.
-    assert failed > calls * 0.75
+    # Only clean-up may swallow its failure, and the history, for the sake of which no build fails.
+    assert failed > calls * 0.7
 
 
 @pytest.mark.slow

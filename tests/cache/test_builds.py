@@ -7,15 +7,20 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.content import buildhistory as module
-from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.content.buildhistory import Builds, name_of
 from pybuild.cache.store import Store
+
+
+def put(builds: Builds, id: str, at: float, value: dict[str, float]) -> None:
+    builds.write(name_of(at, id), value)
+    builds.trim()
 
 
 def test_the_latest_comes_first(store: Store) -> None:
     kept = Builds(store)
     assert list(kept.latest()) == []
     for at in (5.0, 1e9, 7.25):
-        kept.put(kept.new_id(), at, {"at": at})
+        put(kept, kept.new_id(), at, {"at": at})
     assert [value["at"] for value in kept.latest()] == [1e9, 7.25, 5.0]
 
 
@@ -23,14 +28,14 @@ def test_the_oldest_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "MAX_BUILDS", 3)
     kept = Builds(store)
     for at in range(5):
-        kept.put(kept.new_id(), float(at), {"at": at})
+        put(kept, kept.new_id(), float(at), {"at": at})
     assert [value["at"] for value in kept.latest()] == [4, 3, 2]
     assert len(list((Path(store.root) / "builds").iterdir())) == 3
 
 
 def test_what_is_no_build_is_passed_over(store: Store) -> None:
     kept = Builds(store)
-    kept.put("0123abcd", 1.0, {"at": 1.0})
+    put(kept, "0123abcd", 1.0, {"at": 1.0})
     folder = Path(store.root) / "builds"
     (folder / "00000000009-00000000").write_text("{")
     (folder / "00000000008-00000000").write_text("[]")
@@ -41,6 +46,6 @@ def test_what_is_no_build_is_passed_over(store: Store) -> None:
 
 def test_a_time_that_makes_no_sense_is_still_a_name(store: Store) -> None:
     kept = Builds(store)
-    kept.put("0123abcd", -5.0, {})
-    kept.put("0123abce", 1e30, {})
+    put(kept, "0123abcd", -5.0, {})
+    put(kept, "0123abce", 1e30, {})
     assert len(list(kept.latest())) == 2

@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 
 from pybuild.arguments.values import parse_secret
-from pybuild.builds.build import build_prepared
-from pybuild.builds.prepare import prepare
+from pybuild.builds.build import build as build_with
 from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
@@ -62,8 +61,7 @@ async def _build(
             warnings.add(f"{event.rule}: {event.message} (line {line})")
 
     try:
-        prepared = await prepare(engine, request, watch)
-        result = await build_prepared(engine, prepared, watch)
+        result = await build_with(engine, request, watch)
     except Exception as raised:
         error = unwrap(raised)
         if not isinstance(error, PybuildError) or isinstance(error, InternalError):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.content.buildhistory import Builds
+from pybuild.cache.content.buildhistory import Builds, name_of
 from pybuild.cache.records.imported import ImportedCache
 from pybuild.cache.records.inputs import Inputs
 from pybuild.cache.store import Store
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
-from pybuild.explain.history import BuildSubject, find_report, keep, reports
+from pybuild.explain.history import BuildSubject, explain, find_report, reports
 from pybuild.explain.report import BuildReport, Reason, to_json
 from pybuild.image.cacheformat.config import CacheContents, CachedResult
 from pybuild.image.cacheformat.namedinputs import pack
@@ -75,7 +75,10 @@ def kept(
         around=Surroundings(trees={}, files={}, started=100.0),
     )
     inputs = Inputs(store)
-    return asyncio.run(keep(Builds(store), inputs, account, subject, imports, error))
+    record = Builds(store).begin(100.0, {}, ())
+    report = asyncio.run(explain(record, store, inputs, account, subject, imports, error))
+    record.end("completed")
+    return report
 
 
 def missing(*, fresh: bool = False) -> Account:
@@ -126,7 +129,7 @@ def test_what_was_to_run_afresh_needs_no_explanation(store: Store) -> None:
 
 def test_a_history_that_cannot_be_written_fails_no_build(store: Store, warnings: list[str]) -> None:
     (Path(store.root) / "builds").write_text("in the way")
-    assert kept(store, Account()) is None
+    assert kept(store, Account()) is not None
     assert len(warnings) == 1
     assert warnings[0].startswith("this build is not in the history: cannot write it")
 
@@ -135,6 +138,6 @@ def test_what_a_newer_pybuild_kept_is_passed_over_and_the_latest_comes_first(sto
     builds = Builds(store)
     for number, at in enumerate((1.0, 3.0, 2.0)):
         one = report(f"{number:08x}", at)
-        builds.put(one.id, at, to_json(one))
-    builds.put("0" * 8, 4.0, {"format": 99})
+        builds.write(name_of(at, one.id), to_json(one))
+    builds.write(name_of(4.0, "0" * 8), {"format": 99})
     assert [one.at for one in reports(store)] == [3.0, 2.0, 1.0]

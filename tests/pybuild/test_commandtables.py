@@ -163,8 +163,8 @@ def test_a_page_has_a_line_for_each_option() -> None:
 def test_the_first_page_has_a_line_for_each_command() -> None:
     lines = overview().splitlines()
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
-    assert lines[4:6] == ["building:", "  build        Build an image from a Dockerfile."]
-    assert "  du           Show what the store holds and how much of it can be freed." in lines
+    assert lines[4:6] == ["building:", "  build            Build an image from a Dockerfile."]
+    assert "  du               Show what the store holds and how much of it can be freed." in lines
     texts = {
         line.index(command.help) for command in every() for line in lines if command.help in line
     }
@@ -341,6 +341,7 @@ def test_options_of_which_all_values_count() -> None:
         "build": both | more,
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
+        "history ls": {"filter"},
         "image prune": {"filter"},
         "images": {"filter"},
         "imagetools": {"annotation", "file", "tag"},
