@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 
 from pybuild.builds.contextkinds import is_at_hand
@@ -102,9 +103,12 @@ async def _prepare(
         clock=engine.clock,
     )
     lowering = Lowering(inputs.dockerfile, inputs.filename, lookup, emit)
+    values = await _secret_values(engine, request)
     with sources_shown(inputs.filename, excerpts(inputs.dockerfile)):
         lowered = [
-            await lowering.lower(lower_options(request, inputs, platform, here))
+            await lowering.lower(
+                replace(lower_options(request, inputs, platform, here), secret_values=values)
+            )
             for platform in platforms
         ]
         for one in lowered:
@@ -121,6 +125,18 @@ async def _prepare(
         lookups=lookups,
         started=started,
     )
+
+
+async def _secret_values(engine: Engine, request: BuildRequest) -> dict[str, str]:
+    """Return, by id, keyed digests of the secrets whose values count."""
+    counted = [secret for secret in request.secrets.values() if secret.in_key]
+    if not counted:
+        return {}
+    from pybuild.cache.content.storekey import make_key, secret_value
+
+    store = engine.store
+    key = await asyncio.to_thread(make_key, store.root, store.disk, store.tmp)
+    return {secret.id: secret_value(key, secret.id, secret.read()) for secret in counted}
 
 
 @contextmanager

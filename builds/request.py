@@ -28,10 +28,15 @@ ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """The place of a build secret's value [SEC-1]; the value itself is read when used."""
+    """The place of a build secret's value [SEC-1]; the value itself is read when used.
+
+    Attributes:
+        in_key: the value counts, in a form that tells nobody what it is; *read* gives the same always.
+    """
 
     id: str
     read: Callable[[], bytes] = field(repr=False, compare=False)
+    in_key: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

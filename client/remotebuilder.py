@@ -80,6 +80,13 @@ class RemoteBuilder:
         emit: Emit,
         explained: Callable[[BuildReport], None] | None = None,
     ) -> BuildResult:
+        if any(secret.in_key for secret in request.secrets.values()):
+            raise UsageError(
+                "--secret key=true is about the keys of this machine's store",
+                hints=[
+                    "let its version count: ARG in the Dockerfile, and --build-arg NAME=VERSION"
+                ],
+            )
         if request.load is not None:
             return self._load(replace(request, load=None), request.load, emit, explained)
         return run_interruptible(self._build(request, emit, explained))

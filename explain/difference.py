@@ -233,8 +233,8 @@ def _variables(items: list[Any]) -> dict[str, str]:
 
 
 def _mounts(was: list[Any], now: list[Any]) -> Iterator[Difference]:
-    before = {str(as_object(mount).get("target")): as_object(mount) for mount in was}
-    after = {str(as_object(mount).get("target")): as_object(mount) for mount in now}
+    before = {_place(as_object(mount)): as_object(mount) for mount in was}
+    after = {_place(as_object(mount)): as_object(mount) for mount in now}
     differs = False
     for target in [*after, *(target for target in before if target not in after)]:
         old, new = before.get(target), after.get(target)
@@ -251,11 +251,20 @@ def _mounts(was: list[Any], now: list[Any]) -> Iterator[Difference]:
             one, other = old.get(name), new.get(name)
             if one != other and name == "type":
                 one, other = _kind(old), _kind(new)
-            if one != other:
+            if one != other and name == "value":  # a keyed digest is for nobody to read
+                secret = str(new.get("id") or old.get("id"))
+                yield Difference(field="secret", path=secret)
+                differs = True
+            elif one != other:
                 yield _plain(name, one, other, within="mount.", path=target)
                 differs = True
     if not differs:
         yield Difference(field="mount.order", was=", ".join(before), now=", ".join(after))
+
+
+def _place(mount: Mapping[str, Any]) -> str:
+    """Return where a mount is: of a secret that is no file, its variable."""
+    return str(mount.get("target") or f"${mount.get('env')}")
 
 
 def _kind(mount: Mapping[str, Any]) -> str:

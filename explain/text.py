@@ -104,6 +104,8 @@ def difference_text(one: Difference) -> str:
             return f"the {one.was or one.now} mount at {printable(one.path)} was {what}{note}"
         case "mount" if what != "order":
             return f"option {what} of the mount at {printable(one.path)} {_change(one)}{note}"
+        case "secret":
+            return f"the value of the secret {printable(one.path)} is another one{note}"
         case "base":
             return f"the base image {one.path} {_change(one)}{note}".replace("  ", " ")
         case "commit" | "url":

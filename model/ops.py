@@ -151,6 +151,7 @@ class Mount:
             content for its result; the step runs once for all of them.
         cache_id, sharing: of cache mounts; outside the key unless not the default [KEY-1].
         id, required, env: of secret and ssh mounts.
+        value: of a secret that counts: a keyed digest of it, of no use without the store's key.
     """
 
     target: str
@@ -169,6 +170,7 @@ class Mount:
     uid: int = 0
     gid: int = 0
     mode: int | None = None
+    value: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from pybuild.arguments.build import with_annotations
@@ -44,6 +45,7 @@ _LISTS = ("outputs", "platforms", "tags", "annotations", "attest", "cache_from",
     "ssh",
     "allow",
     "volumes",
+    "secrets_in_key",
 )
 
 
@@ -56,6 +58,7 @@ class BuildOptions(TypedDict, total=False):
         outputs: as ``--output`` takes them; default: the image stays in the local store.
         pull: ask registries for base images: True, False, ``"newer"`` or ``"never"``.
         secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
+        secrets_in_key: ids of those whose values count, as ``key=true`` has it.
         ssh: agents and keys, as ``--ssh`` takes them.
         annotations, attest, cache_from, cache_to, allow: as the options of these names take them.
         volumes: directories of this machine in every RUN, as ``--volume`` takes them.
@@ -79,6 +82,7 @@ class BuildOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
     steps: StepSettings | None
     secrets: Mapping[str, bytes] | None
+    secrets_in_key: Sequence[str]
     ssh: Sequence[str]
     volumes: Sequence[str]
     allow: Sequence[str]
@@ -144,7 +148,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         pull=options.get("pull", False),
         labels=dict(options.get("labels") or {}),
         steps=options.get("steps") or StepSettings(),
-        secrets={n: _secret(n, value) for n, value in (options.get("secrets") or {}).items()},
+        secrets=_secrets(options.get("secrets") or {}, options.get("secrets_in_key", ())),
         ssh=parse_agents(options.get("ssh", ())),
         volumes=parse_volumes(options.get("volumes", ())),
         allow=parse_allowed(options.get("allow", ())),
@@ -195,5 +199,11 @@ def _parsed(parse: Callable[[str], T], text: str) -> T:
         raise UsageError(str(error)) from error
 
 
-def _secret(name: str, value: bytes) -> Secret:
-    return Secret(id=name, read=lambda: value)
+def _secrets(values: Mapping[str, bytes], in_key: Sequence[str]) -> dict[str, Secret]:
+    for id in in_key:
+        if id not in values:
+            raise UsageError(f'secrets_in_key: there is no secret "{id}"')
+    return {
+        id: Secret(id=id, read=partial(bytes, value), in_key=id in in_key)
+        for id, value in values.items()
+    }

@@ -59,5 +59,10 @@ def proof(key: bytes, repository: str, digest: str) -> str:
     return hmac.digest(key, f"mount\0{repository}\0{digest}".encode(), "sha256").hex()
 
 
+def secret_value(key: bytes, id: str, value: bytes) -> str:
+    """Return a keyed digest of a secret's value, with which nobody who lacks *key* can try values."""
+    return hmac.digest(key, b"secret\0" + id.encode() + b"\0" + value, "sha256").hex()
+
+
 def _path(root: str) -> str:
     return os.path.join(root, "registry", "key")

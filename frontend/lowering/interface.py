@@ -42,6 +42,7 @@ class LowerOptions:
         labels: ``--label``, applied after the last stage [LBL-1].
         steps: the settings of every RUN; its own flag, and the build arg for a host name, win.
         volumes: directories of the machine in every RUN.
+        secret_values: by id, keyed digests of the secrets that count.
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
         context: the vertex of the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
@@ -62,6 +63,7 @@ class LowerOptions:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     steps: StepSettings = field(default_factory=StepSettings)
     volumes: tuple[HostVolume, ...] = ()
+    secret_values: Mapping[str, str] = field(default_factory=dict[str, str])
     local_excludes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )

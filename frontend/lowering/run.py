@@ -248,6 +248,7 @@ def _secret_mount(state: StageState, spec: MountSpec) -> Mount:
         uid=spec.uid or 0,
         gid=spec.gid or 0,
         mode=0o400 if spec.mode is None else spec.mode,
+        value=state.scope.options.secret_values.get(name, ""),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pybuild.builds.request import ENTITLEMENTS, Secret
 from pybuild.cache.disk.plainfile import plain
 from pybuild.model.errors import UsageError
-from pybuild.model.text import split_csv
+from pybuild.model.text import split_csv, switch
 
 _SECRET_BYTES = 500 * 1024
 
@@ -68,7 +68,7 @@ def parse_contexts(items: list[str]) -> dict[str, str]:
 
 
 def parse_secret(text: str) -> Secret:
-    """Read ``id=x[,src=path|,env=VAR]`` [SEC-1].
+    """Read ``id=x[,src=path|,env=VAR][,key=true]`` [SEC-1]; a value that counts is read at once.
 
     Raises:
         UsageError: no id, an unknown field, a file that is not there, or a variable that is unset.
@@ -81,8 +81,11 @@ def parse_secret(text: str) -> Secret:
     name = fields.pop("id", "")
     path = fields.pop("src", "")
     variable = fields.pop("env", "")
+    in_key = switch({"key": fields.pop("key", "false")}, "key", False, "secret")
     if not name or fields or kind not in {"", "file", "env"}:
-        raise UsageError(f'invalid secret "{text}": expected id=NAME[,src=PATH|,env=VAR]')
+        raise UsageError(
+            f'invalid secret "{text}": expected id=NAME[,src=PATH|,env=VAR][,key=true]'
+        )
     if kind == "env" and path and not variable:
         path, variable = "", path
     if not path and not variable and name in os.environ and kind != "file":
@@ -91,7 +94,7 @@ def parse_secret(text: str) -> Secret:
         if variable not in os.environ:
             raise UsageError(f'secret "{name}": environment variable {variable} is not set')
         content = os.environb[os.fsencode(variable)]
-        return Secret(id=name, read=lambda: content)
+        return Secret(id=name, read=lambda: content, in_key=in_key)
     source = os.path.abspath(os.path.expanduser(path or name))
     if not os.path.isfile(source):
         what = "no regular file" if os.path.exists(source) else "no such file"
@@ -104,4 +107,11 @@ def parse_secret(text: str) -> Secret:
         with open(source, "rb", opener=plain) as file:
             return file.read(_SECRET_BYTES + 1)
 
+    if in_key:
+        try:
+            data = read()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UsageError(f'secret "{name}": {source}: {reason}') from error
+        return Secret(id=name, read=lambda: data, in_key=True)
     return Secret(id=name, read=read)

@@ -146,7 +146,12 @@ _BUILDING: tuple[Option, ...] = (
         "SPEC",
         attribute="attest:sbom",
     ),
-    Option("secret", "secret for the build (id=x[,src=path|env=VAR])", "SPEC", repeat=True),
+    Option(
+        "secret",
+        "secret for the build (id=x[,src=path|env=VAR][,key=true: its value counts])",
+        "SPEC",
+        repeat=True,
+    ),
     Option(
         "source-policy-file",
         "rules that allow, refuse or replace sources, as JSON "

@@ -81,9 +81,11 @@ TOPICS = {
         "pybuild registry serve                     # the local store as a registry",
     ),
     "secrets": (
-        "Secrets reach the steps that mount them, and no layer, log or cache key.",
+        "Secrets reach the steps that mount them, and no layer, log or cache key. With key=true a step",
+        "that mounts it runs again when its value has changed; the key is of no use to who guesses it.",
         "",
         "pybuild build --secret id=token,src=./token .      # or env=TOKEN",
+        "pybuild build --secret id=token,env=TOKEN,key=true .",
         "RUN --mount=type=secret,id=token cat /run/secrets/token",
         "RUN --mount=type=secret,id=token,env=TOKEN curl …",
         "pybuild build --ssh default .              # RUN --mount=type=ssh git clone git@…",

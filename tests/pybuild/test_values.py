@@ -76,11 +76,25 @@ def test_a_secret_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.message == 'secret "x": environment variable UNSET is not set'
 
 
+def test_a_secret_whose_value_counts_is_read_once(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"one")
+    made = parse_secret(f"id=x,src={file},key=true")
+    file.write_bytes(b"two")
+    assert made.in_key and made.read() == b"one"
+    assert not parse_secret(f"id=x,src={file},key=false").in_key
+    with pytest.raises(UsageError, match="expected true or false"):
+        parse_secret(f"id=x,src={file},key=yes")
+
+
 @pytest.mark.parametrize("text", ["src=x", "id=", "id=x,mode=1", "id=x,type=dir,src=y", "x"])
 def test_secrets_that_say_something_else(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_secret(text)
-    assert caught.value.message == f'invalid secret "{text}": expected id=NAME[,src=PATH|,env=VAR]'
+    assert (
+        caught.value.message
+        == f'invalid secret "{text}": expected id=NAME[,src=PATH|,env=VAR][,key=true]'
+    )
 
 
 def test_a_secret_is_at_most_500_kib(tmp_path: Path) -> None:
