@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 
-from pybuild.executor.files import modes
 from pybuild.executor.files.aside import Aside
-from pybuild.executor.files.content import copy_content, copy_xattrs
-from pybuild.executor.files.making import IN_THE_WAY, Maker, clear, give, make_node
-from pybuild.executor.files.present import Look, is_same_file, is_same_link
+from pybuild.executor.files.attributes import CopiedAttributes
+from pybuild.executor.files.content import copy_content
+from pybuild.executor.files.hardlinks import HardLinks, inode_of
+from pybuild.executor.files.making import IN_THE_WAY, Maker, clear, make_node
+from pybuild.executor.files.present import is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
 from pybuild.executor.files.tree import GONE, OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
@@ -97,25 +98,20 @@ class Copier:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self._source = source
-        self._owner = owner if owner is not None or keep_owner else (0, 0)
-        self._mtime_ns = mtime_ns
+        self._attributes = CopiedAttributes(
+            owner if owner is not None or keep_owner else (0, 0), mode, mtime_ns, dest.ledger
+        )
         self._progress = progress
         self._copied_bytes = 0
         self._reported_bytes = 0
-        self._change: Callable[[int, bool], int] | None = None
-        made_mode = 0o755
-        if isinstance(mode, int):
-            made_mode = mode & ~0o6000  # mkdir(2) knows no set-id bits, and so does the reference
-            self._change = lambda _old, _is_dir: mode
-        elif mode is not None:
-            self._change = _mode_function(mode)
-        # Parents get the --chown owner and a numeric --chmod [CP-12].
+        # Parents get the --chown owner and a numeric --chmod [CP-12]; mkdir(2) knows no set-id bits,
+        # and so does the reference.
+        made_mode = mode & ~0o6000 if isinstance(mode, int) else 0o755
         self._maker = Maker(dest, mode=made_mode, owner=owner, mtime_ns=mtime_ns)
         self._exclude = tuple(exclude)
         self._picker = Picker(exclude)
         self._dest = dest
-        self._links: dict[tuple[int, int], str] = {}
-        self._left: set[str] = set()  # of these, what was there and is left alone
+        self._links = HardLinks(dest)
         self.met: list[str] = []
         self.top = ""
         self._has_copied = False
@@ -178,12 +174,9 @@ class Copier:
                 assert place.status is not None
                 top = Dir(None, "", source, place.status, into, target.path)
                 self.top = target.path
-                self._forget_links()
+                self._links.clear()
                 self._entries(top, place.path, "")
-                if self._mtime_ns is None:
-                    os.utime(into, ns=(place.status.st_atime_ns, place.status.st_mtime_ns))
-                else:
-                    os.utime(into, ns=(self._mtime_ns, self._mtime_ns))
+                self._attributes.date_contents(into, place.status)
             finally:
                 os.close(into)
         finally:
@@ -193,7 +186,7 @@ class Copier:
         """Copy a single path to a place that is no directory, or a directory onto another."""
         assert place.status is not None
         holder = Dir(None, "", place.fd, place.status, target.fd, target.path.rpartition("/")[0])
-        self._forget_links()
+        self._links.clear()
         # The source keeps its own name, the target has another.
         self._entry(holder, place.name, place.status, place.path, "", target.name)
 
@@ -246,7 +239,7 @@ class Copier:
                 inner.ensure()
             self._entries(inner, path, relative)
             if inner.target >= 0:
-                self._finish(inner.path, source, inner.target, status)
+                self._attributes.give(inner.path, source, inner.target, status)
         finally:
             os.close(source)
             if inner.target >= 0:
@@ -262,8 +255,10 @@ class Copier:
         new: str,
         where: str,
     ) -> None:
-        linked = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
-        if linked is not None and self._hard_link(linked, target, new, where):
+        linked = inode_of(status)
+        if linked is not None and self._links.link(
+            linked, target, new, lambda make: self._fresh(target, new, where, make)
+        ):
             return
         try:
             source = os.open(name, _READ, dir_fd=node.source)
@@ -281,11 +276,11 @@ class Copier:
                 where,
                 lambda: os.open(new, _CREATE, 0o600, dir_fd=target),
                 lambda there: is_same_file(
-                    source, before.st_size, target, new, there, self._look(status)
+                    source, before.st_size, target, new, there, self._attributes.look(status)
                 ),
             )
             if out is None:
-                self._note_link(linked, target, new, where, is_left=True)
+                self._links.note(linked, target, new, where, is_left=True)
                 return
 
             def end(source: int, out: int, copied: int) -> None:
@@ -294,7 +289,7 @@ class Copier:
                 )
                 if not (is_still or self._source.as_it_comes):
                     raise moved(path)
-                self._finish(where, source, out, status)
+                self._attributes.give(where, source, out, status)
                 self._tell(before.st_size)
 
             try:
@@ -308,51 +303,7 @@ class Copier:
                 os.close(out)
         finally:
             os.close(source)
-        self._note_link(linked, target, new, where)
-
-    def _hard_link(self, key: tuple[int, int], target: int, new: str, where: str) -> bool:
-        """Link to where this source had the same inode before, if it had [E158]."""
-        first = self._links.get(key)
-        if first is None:
-            return False
-        with self._dest.locate(first, follow=False) as place:
-            if place.status is None or not stat.S_ISREG(place.status.st_mode):
-                return False
-            if first in self._left:
-                return _is_inode(place.status, target, new)
-            try:
-                self._fresh(target, new, where, lambda: _link(place.fd, place.name, target, new))
-            except OSError as error:
-                if error.errno != errno.EMLINK:
-                    raise
-                return False
-        return True
-
-    def _forget_links(self) -> None:
-        """Begin another source: only names within one of them belong together."""
-        self._links.clear()
-        self._left.clear()
-
-    def _note_link(
-        self,
-        key: tuple[int, int] | None,
-        target: int,
-        new: str,
-        where: str,
-        *,
-        is_left: bool = False,
-    ) -> None:
-        """Remember where this source is now; another name of it that was left alone comes along."""
-        if key is None:
-            return
-        first = self._links.get(key)
-        self._links[key] = where
-        if is_left:
-            self._left.add(where)
-        elif first in self._left:
-            with self._dest.locate(first, follow=False) as place:
-                clear(place.fd, place.name, first)
-                _link(target, new, place.fd, place.name)
+        self._links.note(linked, target, new, where)
 
     def _symlink(
         self,
@@ -369,7 +320,7 @@ class Copier:
         except OSError as error:
             self._gone(path, error)
             return
-        look = self._look(status)
+        look = self._attributes.look(status)
 
         def make() -> bool:
             os.symlink(text, new, dir_fd=target)
@@ -379,8 +330,7 @@ class Copier:
             target, new, where, make, lambda there: is_same_link(text, target, new, there, look)
         ):
             return
-        give(where, target, self._ids(status), new, ledger=self._dest.ledger)
-        os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
+        self._attributes.give_name(where, target, new, status)
 
     def _node(self, status: os.stat_result, target: int, new: str, where: str) -> None:
         """Make a device or FIFO; a socket becomes an empty file [CP-23]."""
@@ -404,9 +354,7 @@ class Copier:
                 f"cannot make the device /{where}: {(error.strerror or '').lower()}",
                 ("only a build as root can make devices",),
             ) from error
-        give(where, target, self._ids(status), new, ledger=self._dest.ledger)
-        os.chmod(new, self._mode(status), dir_fd=target)
-        os.utime(new, ns=self._times(status), dir_fd=target, follow_symlinks=False)
+        self._attributes.give_name(where, target, new, status)
 
     def _fresh(
         self,
@@ -427,30 +375,7 @@ class Copier:
         clear(target, new, where)
         return make()
 
-    # --- attributes -------------------------------------------------------------------------------
-
-    def _finish(self, where: str, source: int, target: int, status: os.stat_result) -> None:
-        """Set the attributes of a file or directory; owner first, as chown drops set-uid bits."""
-        give(where, target, self._ids(status), ledger=self._dest.ledger)
-        os.fchmod(target, self._mode(status))
-        copy_xattrs(source, target)
-        os.utime(target, ns=self._times(status))
-
-    def _look(self, status: os.stat_result) -> Look:
-        return Look(self._ids(status), self._mode(status), self._times(status)[0])
-
-    def _ids(self, status: os.stat_result) -> Ids:
-        return (status.st_uid, status.st_gid) if self._owner is None else self._owner
-
-    def _mode(self, status: os.stat_result) -> int:
-        mode = stat.S_IMODE(status.st_mode)
-        if self._change is None:
-            return mode
-        return self._change(mode, stat.S_ISDIR(status.st_mode))
-
-    def _times(self, status: os.stat_result) -> tuple[int, int]:
-        time = status.st_mtime_ns if self._mtime_ns is None else self._mtime_ns
-        return time, time
+    # --- the source and its changes ---------------------------------------------------------------
 
     def _tell(self, size: int) -> None:
         self._copied_bytes += size
@@ -482,21 +407,3 @@ class Copier:
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _mode_function(text: str) -> Callable[[int, bool], int]:
-    try:
-        return modes.parse(text)
-    except ValueError as error:
-        raise Fault(USER, str(error)) from error
-
-
-def _is_inode(status: os.stat_result, fd: int, name: str) -> bool:
-    try:
-        return os.path.samestat(status, os.stat(name, dir_fd=fd, follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
-def _link(from_fd: int, from_name: str, fd: int, name: str) -> None:
-    os.link(from_name, name, src_dir_fd=from_fd, dst_dir_fd=fd, follow_symlinks=False)
