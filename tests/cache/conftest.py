@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.store import Store
+from tests.cache.builders import Builder
 from tests.clocks import FakeClock
 
 
@@ -30,3 +31,8 @@ def root(tmp_path: Path) -> Path:
 def store(root: Path, clock: FakeClock, warnings: list[str]) -> Iterator[Store]:
     with Store.open(root, clock, warn=warnings.append) as opened:
         yield opened
+
+
+@pytest.fixture
+def builder(root: Path, clock: FakeClock) -> Builder:
+    return Builder(root, clock)

@@ -26,8 +26,8 @@ from pybuild.model.jsontext import parse
 from pybuild.model.named import NamedInputs
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
+from tests.cache.builders import assert_sound
 from tests.cache.test_images import image
-from tests.cache.test_prune import assert_sound
 from tests.clocks import FakeClock
 
 KEY = Digest.of(b"key")

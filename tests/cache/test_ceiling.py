@@ -22,7 +22,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
-from tests.cache.test_prune import assert_sound
+from tests.cache.builders import assert_sound
 from tests.clocks import FakeClock
 
 MB = 1_000_000

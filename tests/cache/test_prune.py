@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 
 from pybuild.cache.disk.extent import measure
 from pybuild.cache.records.results import Results
-from pybuild.cache.space.filters import parse_filters, shown_id
-from pybuild.cache.space.mark import Mark, mark
+from pybuild.cache.space.mark import mark
 from pybuild.cache.space.prune import (
     Policy,
     Pruned,
@@ -22,67 +20,19 @@ from pybuild.cache.space.prune import (
     prune,
     wait_until_freed,
 )
-from pybuild.cache.space.usage import UsageRecord, usage
+from pybuild.cache.space.usage import usage
 from pybuild.cache.store import Store
-from pybuild.model.amounts import parse_duration, parse_size
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.errors import EnvironmentFault
 from pybuild.model.named import NamedInputs
 from pybuild.model.snapshot import Record, Snapshot
 from tests.cache import children
+from tests.cache.builders import Builder, assert_sound, ids
 from tests.cache.test_images import image, put_json
 from tests.clocks import FakeClock
 
 DAY = 86400.0
-
-
-class Builder:
-    """Fills a store as builds do, and ends, so that nothing is leased any more."""
-
-    def __init__(self, root: Path, clock: FakeClock) -> None:
-        self.root = root
-        self.clock = clock
-
-    def layer(self, *below: str, size: int = 4096, name: str = "") -> str:
-        with Store.open(self.root, self.clock) as store:
-            active = store.deltas.begin()
-            Path(active.fs, "file").write_bytes(os.urandom(size))
-            id = store.deltas.commit(active)
-            key = Digest.of(id.encode())
-            record = Record(
-                key=key, snapshot=Snapshot((*below, id)), created=self.clock.time, name=name
-            )
-            Results(store).save(record)
-            Results(store).save_alias(Digest.of(key.encode()), key)
-            return id
-
-    def use(self, id: str) -> None:
-        with Store.open(self.root, self.clock) as store:
-            assert Results(store).load(Digest.of(id.encode())) is not None
-
-    def blob(self, data: bytes) -> Digest:
-        with Store.open(self.root, self.clock) as store:
-            return store.blobs.put(data)
-
-
-@pytest.fixture
-def builder(root: Path, clock: FakeClock) -> Builder:
-    return Builder(root, clock)
-
-
-def assert_sound(store: Store) -> None:
-    """Every record points at something that exists, and so does every image."""
-    for key, value in store.records.items("result"):
-        for id in value["deltas"]:
-            assert Results(store).is_present(id), (key, id)
-    for _, descriptor in store.images.list():
-        assert store.blobs.verify(descriptor.digest)
-
-
-def ids(pruned: Pruned | list[UsageRecord]) -> list[str]:
-    records = pruned.records if isinstance(pruned, Pruned) else pruned
-    return [record.id for record in records]
 
 
 def test_du_lists_deltas_with_all_that_is_known(
@@ -301,84 +251,6 @@ def test_clock_set_back_pins_nothing(store: Store, builder: Builder, clock: Fake
     assert ids(prune(store, Policy(max_used_space=0))) == [future]
 
 
-@pytest.mark.parametrize(
-    ("filters", "expected"),
-    [
-        (["until=24h"], "old"),
-        (["unused-for=1d"], "old"),
-        (["until=2023-11-15T00:00:00Z"], "old"),
-        (["description=RUN old"], "old"),
-        (["description~=^RUN (o|y)"], "both"),
-        (["description!=RUN old"], "young"),
-        (["shared"], "neither"),
-        (["private"], "both"),
-        (["inuse"], "neither"),
-        (["mutable"], "neither"),
-        (["immutable=true"], "both"),
-        (["type=regular"], "both"),
-        (["type=exec.cachemount"], "neither"),
-        (["type=regular,until=24h"], "old"),
-        (["type=regular", "description=RUN young"], "young"),
-        (["parents=nosuch"], "neither"),
-    ],
-)
-def test_filters(
-    store: Store, builder: Builder, clock: FakeClock, filters: list[str], expected: str
-) -> None:
-    old = builder.layer(name="RUN old")
-    clock.advance(2 * DAY)
-    young = builder.layer(name="RUN young")
-    wanted = {"old": {old}, "young": {young}, "both": {old, young}, "neither": set[str]()}
-    assert set(ids(prune(store, Policy(filters=tuple(filters))))) == wanted[expected]
-
-
-def test_filter_by_id(store: Store, builder: Builder) -> None:
-    one, two, three = builder.layer(), builder.layer(), builder.layer()
-    assert ids(prune(store, Policy(filters=(f"id={shown_id(three)}",)))) == [three]
-    assert ids(prune(store, Policy(filters=(f"id={one}",)))) == [one]
-    assert ids(prune(store, Policy(filters=(f"id~=^{two[:8]}",)))) == [two]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("nosuch=1", 'unknown filter "nosuch=1"'),
-        ("until", 'unknown filter "until"'),
-        ("until=soon", 'invalid duration "soon"'),
-        ("until=2023-99-99", 'invalid time "2023-99-99"'),
-        ("type=regluar", 'unknown record type "regluar"'),
-        ("inuse=maybe", 'invalid filter "inuse=maybe": "maybe" is neither true nor false'),
-        ("inuse~=x", 'invalid filter "inuse~=x": "x" is neither true nor false'),
-        ("id~=(", 'invalid filter "id~=(": missing ), unterminated subpattern at position 0'),
-        ("UNTIL=1h", 'invalid filter "UNTIL=1h"'),
-    ],
-)
-def test_wrong_filters_are_refused(text: str, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        parse_filters([text], 0.0)
-    assert caught.value.message == message
-
-
-def test_sizes_and_durations() -> None:
-    sizes = {
-        "10": 10,
-        "10GB": 10**10,
-        "512MiB": 512 << 20,
-        "1.5k": 1500,
-        "20%": 200,
-        "1 tb": 10**12,
-    }
-    assert {text: parse_size(text, 1000) for text in sizes} == sizes
-    durations = {"48h": 172800.0, "1h30m": 5400.0, "90": 90.0, "7d": 7 * DAY, "1.5h": 5400.0}
-    assert {text: parse_duration(text) for text in durations} == durations
-    for wrong in ("", "x", "10XB", "-1", "101%", "%"):
-        with pytest.raises(UsageError, match="invalid size"):
-            parse_size(wrong, 1000)
-    for wrong in ("", "x", "1y", "-1h", "h"):
-        with pytest.raises(UsageError, match="invalid duration"):
-            parse_duration(wrong)
-
-
 def test_records_of_any_kind_hold_the_blobs_that_they_name(store: Store) -> None:
     one, two = store.blobs.put(b"one"), store.blobs.put(b"two")
     deep: dict[str, object] = {
@@ -467,70 +339,6 @@ def test_unreadable_index_frees_nothing(store: Store, builder: Builder, root: Pa
     with pytest.raises(EnvironmentFault):
         prune(store)
     assert store.deltas.has(id)
-
-
-def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
-    """Let somebody do *action* once, between the mark and the sweep."""
-    waiting = [action]
-
-    def list_and_act(store: Store, marked: Mark | None = None) -> list[UsageRecord]:
-        listed = usage(store, marked)
-        while waiting:
-            waiting.pop()()
-        return listed
-
-    monkeypatch.setattr("pybuild.cache.space.prune.usage", list_and_act)
-
-
-def test_image_tagged_between_mark_and_sweep_is_spared(
-    store: Store, root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Store.open(root, clock) as maker:
-        one = image(maker, "1")
-    with Store.open(root, clock) as other:
-        meanwhile(monkeypatch, lambda: other.images.tag("late", one))
-        assert prune(store).records == []
-    assert_sound(store)
-
-
-def test_record_loaded_between_mark_and_sweep_is_spared(
-    store: Store, root: Path, builder: Builder, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used, unused = builder.layer(), builder.layer()
-    with Store.open(root, clock) as other:
-        meanwhile(monkeypatch, lambda: other.lease.add("delta", used))
-        assert ids(prune(store)) == [unused]
-        assert store.deltas.has(used)
-
-
-def test_record_saved_between_mark_and_sweep_never_dangles(
-    store: Store, root: Path, builder: Builder, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = builder.layer()
-    key = Digest.of(b"late")
-
-    def save_and_end() -> None:
-        with Store.open(root, clock) as other:
-            Results(other).save(Record(key=key, snapshot=Snapshot((base,))))
-
-    meanwhile(monkeypatch, save_and_end)
-    assert ids(prune(store)) == [base]
-    assert store.records.get("result", key) is None
-
-
-@pytest.mark.slow
-def test_prune_ends_though_others_write_all_the_time(
-    store: Store, builder: Builder, root: Path
-) -> None:
-    layers = [builder.layer() for _ in range(40)]
-    with Store.open(root, FakeClock()) as other:
-
-        def busy(record: UsageRecord) -> None:
-            other.records.put("k", record.id, {"x": 1})
-
-        pruned = prune(store, progress=busy)
-    assert set(ids(pruned)) == set(layers)
-    assert_sound(store)
 
 
 def test_default_policies_are_those_of_the_reference(store: Store) -> None:

@@ -22,9 +22,9 @@ from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from tests.cache import children
+from tests.cache.builders import Builder, assert_sound, ids
 from tests.cache.test_anomalies import FailingDisk
 from tests.cache.test_images import config_of, image, put_json
-from tests.cache.test_prune import Builder, assert_sound, ids
 from tests.clocks import FakeClock
 
 KB = 1000

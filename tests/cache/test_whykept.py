@@ -12,8 +12,8 @@ from pybuild.cache.space.whykept import Kept, why_kept
 from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_LAYER, Descriptor
 from pybuild.model.errors import UserError
+from tests.cache.builders import Builder
 from tests.cache.test_images import image
-from tests.cache.test_prune import Builder
 from tests.clocks import FakeClock
 
 

@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.client.filesend import ToDirectory, ToStream, file_send
@@ -20,7 +22,7 @@ from pybuild.client.session import ClientSession
 from pybuild.daemon.session.verdicts import METHOD as CHECK_POLICY
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.channel import Channel
-from tests.harness import Pybuild
+from tests.harness import Pybuild, make_base
 
 CONTROL = "/moby.buildkit.v1.Control/"
 READY_S = 60.0
@@ -172,6 +174,28 @@ async def client(address: str) -> AsyncGenerator[Client]:
             yield Client(channel)
         finally:
             await channel.close()
+
+
+Use = Callable[[Client], Awaitable[None]]
+
+
+def on(server: Daemon, use: Use) -> None:
+    """Let *use* have a client of *server*."""
+
+    async def run() -> None:
+        async with client(server.address) as connected:
+            await use(connected)
+
+    asyncio.run(run())
+
+
+def pybuild_with_base(where: Path) -> Pybuild:
+    """Return pybuild on a store in *where* with an image ``base:1`` that has a shell."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    pybuild = Pybuild(where / "store")
+    make_base(pybuild, where / "base", "base:1")
+    return pybuild
 
 
 def image_config(layout: Path, digest: str) -> dict[str, object]:

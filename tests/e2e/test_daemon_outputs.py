@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import os
 import tarfile
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.client.upload import upload
 from pybuild.executor.zygote import hierarchies
 from pybuild.net.grpc.status import RpcError
-from tests.daemon.buildsites import Built, Client, Daemon, client, daemon
-from tests.harness import Pybuild, make_base, write
+from tests.daemon.buildsites import Built, Client, Daemon, daemon, on, pybuild_with_base
+from tests.harness import write
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
@@ -36,11 +34,7 @@ COPY $TARGETARCH /whoami
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Daemon]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    where = tmp_path_factory.mktemp("daemon")
-    found = Pybuild(where / "store")
-    make_base(found, where / "base", "base:1")
+    found = pybuild_with_base(tmp_path_factory.mktemp("daemon"))
     with daemon(found, tmp_path_factory.mktemp("s")) as running:
         yield running
 
@@ -48,14 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Daemon]:
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     return write(tmp_path / "c", Dockerfile=DOCKERFILE, amd64="64", arm64="arm64", arm="arm")
-
-
-def on(server: Daemon, use: Callable[[Client], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with client(server.address) as connected:
-            await use(connected)
-
-    asyncio.run(run())
 
 
 class Kept(io.BytesIO):
