@@ -11,7 +11,14 @@ import pytest
 
 from pybuild.buildkit.fsutil.packet import END_OF_LIST, FIN_PACKET, Stat, encode_error, encode_stat
 from pybuild.buildkit.session.bytesmessage import wrap
-from pybuild.client.filesend import METHOD, ArchiveSink, ToDirectory, ToStream, file_send
+from pybuild.client.filesend import (
+    METHOD,
+    ArchiveSink,
+    ToDirectory,
+    ToStream,
+    file_send,
+    tree_writer,
+)
 from pybuild.model.errors import PybuildError
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import Code, RpcError
@@ -137,6 +144,12 @@ def test_a_tree_leaves_what_is_there_alone_unless_it_is_told_otherwise(tmp_path:
     target = ToDirectory(str(tmp_path))
     sent({0: target}, *TREE, headers={"buildkit_exporter_multi_platform": "1"})
     assert sorted(os.listdir(tmp_path)) == ["d", "old"]
+
+
+def test_a_tree_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    tree_writer(str(tmp_path / "out"), replaces=False).close()
+    links = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert str(tmp_path / "out") not in links
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,15 @@ def test_the_ignore_file_itself_is_the_last_to_be_blamed() -> None:
     assert [one.path for one in found.differences] == ["z", ".dockerignore"]
 
 
+def test_other_files_and_the_mode_of_the_ignore_file_keep_their_order() -> None:
+    was = ((".dockerignore", LOOK), ("a", LOOK))
+    now = ((".dockerignore", "100755 0:0 1 aa"), ("a", "100644 0:0 1 bb"), ("z", LOOK))
+    found = of_files(was, now)
+    assert [(one.field, one.path) for one in found.differences] == [
+        *(("file.added", "z"), ("file.mode", ".dockerignore"), ("file.content", "a")),
+    ]
+
+
 def test_no_more_is_kept_than_a_history_should_have() -> None:
     env = [f"V{n}=1" for n in range(25)]
     found = why(exec_parts(*env), exec_parts())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
+import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +14,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from pybuild.cache.store import Store
 from pybuild.exporter.docker.address import Address
 from pybuild.exporter.docker.engine import DockerEngine, EngineRefused
+from pybuild.exporter.docker.load import load_into
+from pybuild.model.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from pybuild.model.errors import EnvironmentFault, UsageError
+from tests.cache.test_images import put_json
+from tests.clocks import FakeClock
 from tests.registry.servers import Authority
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,6 +51,12 @@ async def engine_at(
 async def pieces(*data: bytes) -> AsyncIterator[bytes]:
     for piece in data:
         yield piece
+
+
+def content(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
 
 
 def test_an_image_is_looked_for_named_and_loaded_over_a_socket(tmp_path: Path) -> None:
@@ -79,6 +92,37 @@ def test_an_image_is_looked_for_named_and_loaded_over_a_socket(tmp_path: Path) -
     asyncio.run(body())
     assert ("POST", "/images/sha256:1/tag?repo=host%2Fa%20b&tag=2", b"") in seen
     assert seen[-1] == ("POST", "/images/load?quiet=1", b"x" * 100_000 + b"y")
+
+
+def test_an_image_of_the_store_comes_whole_to_an_engine_that_has_none_of_it(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != "/images/load":
+            status = 200 if request.path == "/images/json" else 404
+            return web.Response(text="[]" if status == 200 else "{}", status=status)
+        bodies.append(await request.read())
+        return web.Response(text=json.dumps({"stream": "Loaded image: a:1\n"}) + "\n")
+
+    said: list[str] = []
+    with Store.open(tmp_path / "store", FakeClock()) as store:
+        layer = Descriptor(OCI_LAYER, store.blobs.put(b"layer"), 5)
+        rootfs = {"type": "layers", "diff_ids": [str(layer.digest)]}
+        config = put_json(store, OCI_CONFIG, {"rootfs": rootfs})
+        manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+        parts = {"config": config.to_json(), "layers": [layer.to_json()]}
+        made = put_json(store, OCI_MANIFEST, {**manifest, **parts})
+
+        async def body() -> None:
+            async with engine_at(tmp_path, answer) as url:
+                await load_into(store, Address(url), made, ["a:1"], said.append)
+
+        asyncio.run(body())
+    assert said == ["Loaded image: a:1"]
+    with tarfile.open(fileobj=io.BytesIO(bodies[0])) as archive:
+        (entry,) = json.loads(content(archive, "manifest.json"))
+        assert entry["RepoTags"] == ["a:1"]
+        assert content(archive, entry["Layers"][0]) == b"layer"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.records.layers import keep_layer
 from pybuild.cache.store import Store
 from pybuild.engine.progress import InternalStep
+from pybuild.executor.files.values import ExportTree
 from pybuild.exporter.built import Built, Exported, MadeImage
 from pybuild.exporter.export import export_all, keep_image, make_image, push, succeeding
 from pybuild.exporter.imagemaker import REWRITTEN
@@ -303,6 +304,52 @@ def test_what_has_no_name_is_not_pushed(site: Site) -> None:
     with pytest.raises(UsageError, match="^tag is needed when pushing to registry$") as caught:
         asyncio.run(push(site.engine, made.descriptor, [], site.step))
     assert caught.value.hints == ("name the image with -t",)
+
+
+class Folders:
+    """A place that notes where the trees of a directory go."""
+
+    def __init__(self) -> None:
+        self.trees: list[tuple[str, str]] = []
+
+    def title(self, output: Output) -> str:
+        return output.title
+
+    def is_repeatable(self, output: Output) -> bool:
+        return False
+
+    async def directory(
+        self, output: Output, trees: Sequence[ExportTree], step: InternalStep
+    ) -> None:
+        self.trees += [(tree.folder, tree.name) for tree in trees]
+
+
+@pytest.mark.parametrize(
+    ("attrs", "folders"),
+    [
+        ({}, ["linux_amd64", "linux_arm64"]),
+        ({"platform-split": "false"}, ["", ""]),
+    ],
+)
+def test_trees_of_several_platforms_have_folders_unless_they_share_one(
+    site: Site, attrs: dict[str, str], folders: list[str]
+) -> None:
+    async def tree(lowers: Sequence[str]) -> ExportTree:
+        return ExportTree(tuple(lowers), mount_dir="", userxattr=False)
+
+    async def ensure(deltas: Sequence[str], emit: object) -> list[str]:
+        return list(deltas)
+
+    site.engine.layers = lambda: SimpleNamespace(ensure=ensure)
+    site.engine.export_tree = tree
+    place = Folders()
+    results = [built("a", is_one_of_many=True), built("b", platform=ARM64, is_one_of_many=True)]
+    output = Output(type="local", dest="out", attrs=attrs)
+    work = export_all(
+        site.engine, [output], [], results, site.events.append, lambda number: cast(Any, place)
+    )
+    asyncio.run(work)
+    assert place.trees == list(zip(folders, ["linux/amd64", "linux/arm64"], strict=True))
 
 
 def test_every_output_leaves_its_trace(site: Site) -> None:
