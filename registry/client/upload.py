@@ -224,7 +224,12 @@ class Upload(Uploading):
                     failures = 0
             except HttpFault as error:
                 failures += 1
-                resumable = isinstance(error, ConnectionLost) or error.status in {*RETRIED, 416}
+                # 404: it is gone, or a request that was cut is still being written behind our back.
+                resumable = isinstance(error, ConnectionLost) or error.status in {
+                    *RETRIED,
+                    404,
+                    416,
+                }
                 if not resumable:
                     raise
                 if failures >= _UPLOAD_TRIES:

@@ -124,6 +124,47 @@ def test_cut_download_goes_on_where_it_was_cut(
     assert 0 < starts[0] < starts[1] < len(BIG)
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_chunk_that_an_upload_does_not_take_is_sent_where_the_upload_is(
+    blobs: DirectoryBlobs, is_gone: bool
+) -> None:
+    """As of a registry that is still writing a request which was cut, or has dropped the upload."""
+    descriptor = Descriptor("x", blobs.put(BIG), len(BIG))
+    taken = bytearray()
+    methods: list[str] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        methods.append(request.method)
+        place = {"Location": "/upload"}
+        match request.method:
+            case "POST":
+                taken.clear()
+                return web.Response(status=202, headers=place)
+            case "PATCH":
+                data = await request.read()
+                if methods.count("PATCH") == 2:
+                    return web.Response(status=404)
+                taken.extend(data)
+                return web.Response(status=202, headers=place)
+            case "GET" if not is_gone:
+                return web.Response(status=204, headers={"Range": f"0-{len(taken) - 1}", **place})
+            case "PUT":
+                return web.Response(status=201)
+            case _:
+                return web.Response(status=404)
+
+    async def work() -> None:
+        async with (
+            serve(handle) as host,
+            client(Hosts({host: {"http": True}}), chunk_bytes=700_000) as c,
+        ):
+            await c.push_blob(Reference.parse(f"{host}/a"), descriptor, blobs)
+
+    run(work())
+    assert taken == BIG
+    assert methods.count("POST") == (2 if is_gone else 1)
+
+
 @pytest.mark.registry
 def test_cut_upload_begins_again(
     registry: RegistryProcess, repository: str, blobs: DirectoryBlobs
@@ -306,11 +347,16 @@ def test_no_host_sees_more_than_four_connections(other_blobs: DirectoryBlobs) ->
     contents = [bytes([n]) * 5000 for n in range(12)]
     by_digest = {str(Digest.of(data)): data for data in contents}
     open_now, most = 0, 0
+    all_used = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         nonlocal open_now, most
         open_now += 1
         most = max(most, open_now)
+        if open_now == 4:
+            all_used.set()
+        async with asyncio.timeout(60):
+            await all_used.wait()
         await asyncio.sleep(0.005)
         open_now -= 1
         return web.Response(body=by_digest[request.path.rpartition("/")[2]])
