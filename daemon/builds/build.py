@@ -363,6 +363,7 @@ class Build:
         if not frontend:
             if definition is None or not len(definition.defs):
                 return Result()
+            self._borrow_secrets([definition])
             vertex = await load_definition(definition, scope, rules)
             result = Result(single=LazyTree(vertex, scope.snapshot, lambda: definition))
             self.ledger.solves.append(Solve(request=None, results=_by_id(result.references())))
@@ -390,6 +391,7 @@ class Build:
         if attrs.no_cache or attrs.no_cache_filter:  # memos stand for old results [KEY-11]
             scope.afterwards(scope.store.forget_memos)
         await scope.imports.add(attrs.cache_imports)
+        self._borrow_secrets(inputs.values())
         vertices: dict[str, Vertex] = {}
         for name, given in inputs.items():
             vertices[name] = await load_definition(given, scope, policies)
@@ -408,6 +410,14 @@ class Build:
                 if definition is not None:
                     producers.add(definition, self.ref, document)
         return answer.result
+
+    def _borrow_secrets(self, definitions: Iterable[Definition]) -> None:
+        """Find the secrets of the steps in *definitions* where these were made [MNT-18]."""
+        for ref in self._tenant.producers.builds(definitions):
+            maker = self._tenant.find(ref)
+            session = self._tenant.sessions.find(maker.request.Session) if maker else None
+            if session is not None:
+                self.scope.borrow_secrets(session)
 
     async def _built(self, result: Result, key: str, reference: LazyTree | None) -> Built | None:
         """Return a tree with the config that it goes out with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -31,6 +31,11 @@ class Producers:
         if not documents or any(other != documents[0] for other in documents[1:]):
             return None
         return documents[0]
+
+    def builds(self, definitions: Iterable[pb.Definition]) -> list[str]:
+        """Return the builds that made one of *definitions*, sorted."""
+        made = (self._made.get(_head(definition), ()) for definition in definitions)
+        return sorted({build for some in made for build, _ in some})
 
     def of_inputs(self, inputs: Mapping[str, pb.Definition]) -> dict[str, dict[str, Any]]:
         """Return the known ones of several definitions, by name."""

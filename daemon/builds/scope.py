@@ -95,6 +95,7 @@ class Scope:
         engine = workplace.engine
         self.workplace = workplace
         self.session = session
+        self._lenders: list[Session] = []  # of secrets: its own first
         self._asked: set[str] = set()
         self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
         self.allow = allow
@@ -112,7 +113,9 @@ class Scope:
         self.decide: Decide = nobody_decides
         secrets: Secrets = {}
         if session is not None:
-            secrets = session_secrets = SessionSecrets(session, asyncio.get_running_loop(), noted)
+            self._lenders.append(session)
+            loop = asyncio.get_running_loop()
+            secrets = session_secrets = SessionSecrets(self._lenders, loop, noted)
             self._stack.callback(session_secrets.close)
         self._own = BuildSources(
             self.engine,
@@ -188,6 +191,11 @@ class Scope:
     def afterwards_await(self, work: Callable[[], Awaitable[object]]) -> None:
         """Have *work* done and awaited when the scope is left."""
         self._stack.push_async_callback(work)
+
+    def borrow_secrets(self, session: Session) -> None:
+        """Look for secrets in *session*, too: the build has a part of another one of its owner."""
+        if self.session is not None and session not in self._lenders:
+            self._lenders.append(session)
 
     def client_name(self, op: LocalSource) -> str:
         """Return the client's name of a directory."""

@@ -105,6 +105,10 @@ class Tenant(Generic[B]):
         del self._builds[build.ref]
         self._tell_arrived()
 
+    def find(self, ref: str) -> B | None:
+        """Return a build under way that is here already."""
+        return self._builds.get(ref)
+
     async def build(self, ref: str) -> B:
         """Return a build; clients ask for it before its `Solve` has come [3.1].
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -41,7 +41,8 @@ async def get_secret(session: Session, id: str) -> bytes | None:
 
 
 class SessionSecrets(Mapping[str, Callable[[], bytes]]):
-    """Asks the client when a secret is looked up; for threads, while *loop* runs.
+    """Asks a client's sessions, one after the other, when a secret is looked up; for threads, while
+    *loop* runs.
 
     Which secrets there are is not known before, so iterating gives none. Nothing is kept.
 
@@ -58,12 +59,12 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
 
     def __init__(
         self,
-        session: Session,
+        sessions: Sequence[Session],
         loop: asyncio.AbstractEventLoop,
         noted: Callable[[bytes], None] = lambda value: None,
     ) -> None:
         self._noted = noted
-        self._session = session
+        self._sessions = sessions
         self._loop = loop
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="secrets")
 
@@ -78,12 +79,20 @@ class SessionSecrets(Mapping[str, Callable[[], bytes]]):
             running = None
         if running is self._loop:
             raise InternalError(f"secret {id} was asked for on the event loop")
-        future = asyncio.run_coroutine_threadsafe(get_secret(self._session, id), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._ask(id), self._loop)
         data = future.result()
         if data is None:
             raise KeyError(id)
         self._noted(data)
         return partial(bytes, data)
+
+    async def _ask(self, id: str) -> bytes | None:
+        for number, session in enumerate(list(self._sessions)):
+            if number and session.closed.is_set():
+                continue  # that of another build, which has ended
+            if (data := await get_secret(session, id)) is not None:
+                return data
+        return None
 
     def __iter__(self) -> Iterator[str]:
         return iter(())

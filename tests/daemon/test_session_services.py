@@ -114,7 +114,7 @@ def test_secrets_are_asked_for_from_a_thread() -> None:
 
     async def run() -> None:
         async with connected(secrets(known)) as session:
-            found = SessionSecrets(session, asyncio.get_running_loop())
+            found = SessionSecrets([session], asyncio.get_running_loop())
             read = await asyncio.to_thread(found.get, "token")
             assert read is not None and read() == b"s3cret"
             assert await asyncio.to_thread(found.get, "missing") is None
@@ -139,7 +139,7 @@ def test_two_codes_mean_that_there_is_no_secret(code: Code) -> None:
     async def run() -> None:
         for handlers in ({SECRET: unary(none)}, {}):
             async with connected(handlers) as session:
-                found = SessionSecrets(session, asyncio.get_running_loop())
+                found = SessionSecrets([session], asyncio.get_running_loop())
                 assert await asyncio.to_thread(found.get, "x") is None
 
     asyncio.run(run())
