@@ -45,19 +45,22 @@ class MissingSource(UserError):
         *,
         in_context: bool = False,
         hidden: str = "",
+        above_pattern: bool = False,
     ) -> None:
         """Args:
         ref: BuildKit's name of the tree.
         hidden: what excludes it from the context.
+        above_pattern: it is the directory whose entries a pattern is to match.
         """
         shown = path.lstrip("/") if in_context else path
         where = "in the context" if in_context else "there to be copied"
         how = f"is excluded from the context by {hidden}" if hidden else f"is not {where}"
-        super().__init__(
-            f'"{shown}" {how}',
-            hints=hints,
-            peer="failed to compute cache key: failed to calculate checksum of ref "
-            f'{ref}: "{path}": not found',
+        peer = (
+            "failed to compute cache key: failed to calculate checksum of ref "
+            f'{ref}: "{path}": not found'
         )
+        if above_pattern:
+            peer = f"lstat {path}: no such file or directory"
+        super().__init__(f'"{shown}" {how}', hints=hints, peer=peer)
         self.path = path
         self.in_context = in_context

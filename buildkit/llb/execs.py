@@ -65,7 +65,8 @@ def read_exec(
         raise entry.wrong("invalid exec op with no args")
     if len(received.mounts) > _MAX_MOUNTS:
         raise entry.wrong(f"{len(received.mounts)} mounts")
-    mounts = MountCollector(entry, tree)
+    cwd = fields.path(meta.cwd, "the working directory")
+    mounts = MountCollector(entry, cwd, tree)
     for number, mount in enumerate(received.mounts):
         mounts.add(mount, is_kept=number == kept, is_shared=number in shared)
     for secret in received.secretenv:
@@ -75,7 +76,7 @@ def read_exec(
     op = ExecOp(
         args=fields.texts(meta.args, "an argument"),
         env=fields.texts(meta.env, "a variable"),
-        cwd=fields.path(meta.cwd, "the working directory"),
+        cwd=cwd,
         user=fields.text(meta.user, "the user"),
         # The root first, and parents before what lies in them [MNT-17].
         mounts=tuple(sorted(mounts.items, key=lambda item: (item.target != "/", item.target))),

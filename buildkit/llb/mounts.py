@@ -8,6 +8,7 @@ from typing import TypeVar
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Edge, Entry
 from pybuild.buildkit.pb import ops as pb
+from pybuild.frontend.lowering import paths
 from pybuild.model.ops import CacheSharing, FileOp, Mkdir, Mount, MountType, ScratchSource, Vertex
 
 SCRATCH = Vertex(ScratchSource())
@@ -33,10 +34,15 @@ def chosen(table: Mapping[int, _T], number: int, entry: Entry, what: str) -> _T:
 
 
 class MountCollector:
-    """Collects the mounts of one op and the inputs that they name."""
+    """Collects the mounts of one op and the inputs that they name.
 
-    def __init__(self, entry: Entry, tree: Callable[[Edge], Vertex]) -> None:
+    Args:
+        cwd: the step's working directory, in which relative mounts lie.
+    """
+
+    def __init__(self, entry: Entry, cwd: str, tree: Callable[[Edge], Vertex]) -> None:
         self._entry = entry
+        self._cwd = cwd
         self._tree = tree
         self.items: list[Mount] = []
         self.inputs: list[Vertex] = [SCRATCH]
@@ -45,7 +51,7 @@ class MountCollector:
         self.shm_size_bytes = 0
 
     def add(self, mount: pb.Mount, *, is_kept: bool, is_shared: bool) -> None:
-        target = fields.path(mount.dest, "a mount")
+        target = paths.join(self._cwd, fields.text(mount.dest, "a mount"))
         if target == "/" and mount.mountType != pb.BIND:
             raise self._entry.wrong(f'invalid mount target "{mount.dest}"')
         if mount.resultID:

@@ -12,7 +12,7 @@ from pybuild.executor.files.copying import Copier
 from pybuild.executor.files.making import give
 from pybuild.executor.files.refreshing import Refresher, date_parents, is_additive
 from pybuild.executor.files.remarking import Copied
-from pybuild.executor.files.selecting import Source, find, select
+from pybuild.executor.files.selecting import NoFolder, Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import (
     Applied,
@@ -292,7 +292,10 @@ class _Work:
         if action.parents_pivot is not None:
             self._copy_parents(copier, tree, action, action.parents_pivot)
             return
-        sources = select(tree, action.source, wildcard=action.wildcard)
+        try:
+            sources = select(tree, action.source, wildcard=action.wildcard, lenient=False)
+        except NoFolder as missing:
+            raise _not_found(tree, missing.path) from missing
         self._copied.note(action, len(sources))
         if not sources and not action.allow_empty:
             raise _not_found(tree, action.source)

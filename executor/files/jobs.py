@@ -148,4 +148,5 @@ def digest(
         except NotFound as missing:
             from pybuild.executor.trees.nearby import hints_near
 
-            return MissingPath(missing.path, hints_near(tree, missing.path, _COPIED_FROM, "/"))
+            hints = hints_near(tree, missing.path, _COPIED_FROM, "/")
+            return MissingPath(missing.path, hints, missing.above_pattern)

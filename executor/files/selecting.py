@@ -40,17 +40,31 @@ class Source:
         return self.path.rpartition("/")[2]
 
 
-def select(tree: Tree, path: str, *, wildcard: bool) -> list[Source]:
+class NoFolder(FileNotFoundError):
+    """There is no directory *path*, whose entries a pattern is to match."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def select(tree: Tree, path: str, *, wildcard: bool, lenient: bool = True) -> list[Source]:
     """Return the entries that *path* selects: itself, or the sorted matches of a pattern.
 
     Raises:
         Fault: user; a malformed pattern.
+        NoFolder: not *lenient*, and what stands before the pattern's first wildcard is not there.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if wildcard:
         first = next((i for i, part in enumerate(parts) if _is_pattern(part)), len(parts))
         if first < len(parts):
-            return _expand(tree, parts, first)
+            try:
+                return _expand(tree, parts, first)
+            except NoFolder:
+                if lenient:
+                    return []
+                raise
         parts = [_unescape(part) for part in parts]
     text = "/".join(parts)
     return [Source(text, parts[-1] if parts else "", False)]
@@ -89,11 +103,14 @@ def _expand(tree: Tree, parts: list[str], first: int) -> list[Source]:
             match(part, "")
         except ValueError as error:
             raise Fault(USER, f'{error}: "{"/".join(parts)}"') from error
+    folder = "/".join(_unescape(part) for part in parts[:first])
     try:
-        place = tree.locate("/".join(_unescape(part) for part in parts[:first]))
+        place = tree.locate(folder)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        raise NoFolder("/" + folder) from None
     with place:
+        if place.status is None:
+            raise NoFolder("/" + folder)
         if not place.is_dir:
             return []
         base = place.path

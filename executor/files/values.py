@@ -66,10 +66,14 @@ class TreeDigest(NamedTuple):
 
 
 class MissingPath(NamedTuple):
-    """A path without wildcard that is not there, and what was perhaps meant."""
+    """A path without wildcard that is not there, and what was perhaps meant.
+
+    *above_pattern*: it is the directory whose entries a pattern is to match.
+    """
 
     path: str
     hints: tuple[str, ...] = ()
+    above_pattern: bool = False
 
 
 class TreeEntry(NamedTuple):

@@ -68,7 +68,9 @@ class ContentDigests:
             work = job(jobs.digest, self._mount_dir(), deltas, selection)
             answer = await self._workers.call(work, stay=True)
             if isinstance(answer, MissingPath):
-                raise MissingSource(_ref(snapshot), answer.path, answer.hints)
+                raise MissingSource(
+                    _ref(snapshot), answer.path, answer.hints, above_pattern=answer.above_pattern
+                )
             made = answer
             self._keep(key, made)
         return ContentDigest(Digest(made.digest), tuple(made.entries))

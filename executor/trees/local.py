@@ -149,7 +149,14 @@ def not_found(tree: LocalTree, missing: NotFound) -> MissingSource:
         hidden = "" if pattern is None else f'the ignore file\'s "{pattern}"'
         hints = () if pattern is None else (_unhide(path),)
         ref = hashlib.sha256(os.fsencode(tree.path)).hexdigest()[:25]
-    return MissingSource(ref, missing.path, hints, in_context=True, hidden=hidden)
+    return MissingSource(
+        ref,
+        missing.path,
+        hints,
+        in_context=True,
+        hidden=hidden,
+        above_pattern=missing.above_pattern,
+    )
 
 
 def _unhide(path: str) -> str:

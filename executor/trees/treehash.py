@@ -15,7 +15,7 @@ import os
 import stat
 
 from pybuild.executor.files.content import counted_xattrs
-from pybuild.executor.files.selecting import Picker, find, select
+from pybuild.executor.files.selecting import NoFolder, Picker, find, select
 from pybuild.executor.files.tree import GONE, OPEN_DIR
 from pybuild.executor.trees.filereading import (
     FileGone,
@@ -57,12 +57,14 @@ class NotFound(Fault):
 
     Attributes:
         hidden: the real path that an ignore pattern hides, where that is why.
+        above_pattern: it is the directory whose entries a pattern is to match.
     """
 
-    def __init__(self, path: str, hidden: str | None) -> None:
+    def __init__(self, path: str, hidden: str | None, *, above_pattern: bool = False) -> None:
         super().__init__(USER, f'"{path}": not found')
         self.path = path
         self.hidden = hidden
+        self.above_pattern = above_pattern
 
 
 def tree_digest(
@@ -174,7 +176,10 @@ class _Digesting:
         if pivot is not None:
             self._parents(path, wildcard, pivot)
             return
-        sources = select(self._tree, path, wildcard=wildcard)
+        try:
+            sources = select(self._tree, path, wildcard=wildcard, lenient=False)
+        except NoFolder as missing:
+            raise NotFound(missing.path, None, above_pattern=True) from missing
         if self._facts is not None and not (len(sources) == 1 and not sources[0].is_match):
             self._facts.give_up()
         for source in sources:

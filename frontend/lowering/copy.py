@@ -191,7 +191,7 @@ def apply_workdir(state: StageState, at: ast.Workdir, triggered: bool) -> None:
     state.has_workdir = True
     full = paths.workdir(state.cwd, state.path(path))
     state.image.run["WorkingDir"] = paths.to_windows(full) if state.is_windows else full
-    if paths.clean(full) == "/":
+    if full == "/":
         state.commit(f"WORKDIR {full}")
         return
     user = state.image.user

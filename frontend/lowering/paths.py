@@ -46,14 +46,11 @@ def join(parent: str, path: str) -> str:
 def workdir(current: str, path: str) -> str:
     """Return the new working directory as config and history state it [WD-1].
 
-    An absolute path is taken as it is written, trailing slash included, unless it has something
-    to clean in it. An empty one, as a variable without a value makes it, changes nothing.
+    An absolute path is taken as it is written, whatever there is to clean in it. An empty one, as
+    a variable without a value makes it, changes nothing.
     """
     path = path or current
-    if path.startswith("/"):
-        plain = clean(path)
-        return path if path in (plain, plain + "/") else plain
-    return join(current, path)
+    return path if path.startswith("/") else join(current, path)
 
 
 def destination(cwd: str, path: str) -> str:

@@ -260,3 +260,14 @@ def test_groups_of_progress_and_names_come_along() -> None:
     assert group is not None and group.id == "g"
     assert found.result.meta.name == "[1/1] RUN a b"
     assert found.result == plain.result
+
+
+def test_a_relative_mount_lies_in_the_working_directory() -> None:
+    step = exec_op(
+        pb.Mount(dest="rel/./path", input=-1, output=1), pb.Mount(dest="../up", input=-1)
+    )
+    step.exec.meta.cwd = "/root/w"
+    step.exec.mounts[2].output = -1
+    op = read_all(one(step, BUSYBOX)).result.op
+    assert isinstance(op, ExecOp)
+    assert [mount.target for mount in op.mounts] == ["/", "/root/up", "/root/w/rel/path"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.executor.zygote.faults import Fault
 from pybuild.model.ops import Owner
 from tests.executor.filetrees import BASE, Bench, Entry, Link, Spec, copy, needs_root
 
@@ -130,3 +131,9 @@ def test_a_capability_makes_a_difference(bench: Bench) -> None:
     tree = bench.run(copy("/d", "/d", contents_only=True))
     assert dict(tree["/d/more"].xattrs) == {"security.capability": capability}
     assert tree["/d/less"].xattrs == ()
+
+
+def test_a_pattern_in_a_directory_that_is_not_there_is_a_fault(bench: Bench) -> None:
+    bench.delta(BASE).snapshot({"d/": None})
+    with pytest.raises(Fault, match='"/missing": not found'):
+        bench.run(copy("/d/*", "/x/"), copy("/missing/*", "/x/"))

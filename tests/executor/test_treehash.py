@@ -273,3 +273,12 @@ def test_of_large_files_that_change_the_first_one_is_named(
     monkeypatch.setattr("pybuild.executor.trees.filereading.os.read", read_and_touch)
     with pytest.raises(Fault, match='"/f2" changes while it is read'):
         digest(root)
+
+
+def test_a_pattern_matches_nothing_only_in_a_directory_that_is_there(tmp_path: Path) -> None:
+    root = build(tmp_path / "one", SPEC)
+    assert digest(root, "/dir/empty/*") == digest(root, "/a/*")
+    for pattern in ("/missing/*", "/missing/sub/*.c", "/a/b/*"):
+        with pytest.raises(NotFound) as caught:
+            digest(root, pattern)
+        assert caught.value.above_pattern and "*" not in caught.value.path

@@ -8,6 +8,7 @@ import pytest
 
 from pybuild.frontend.words.gotext import duration, quote
 from pybuild.model.errors import UserError
+from pybuild.model.ops import Copy, ExecOp, FileOp, Mkdir, walk
 from pybuild.model.platform import Platform
 from tests.frontend.lowering import PATH, build, image, texts
 
@@ -246,14 +247,32 @@ def test_workdirs_join() -> None:  # E55
 
 @pytest.mark.parametrize(
     ("written", "shown"),
-    [("/a/", "/a/"), ("/a/../b", "/b"), ("//a", "/a"), ("..", "/"), ("", "/in/base"), ("x/", "x")],
+    [
+        ("/a/", "/a/"),
+        ("/a/../b", "/a/../b"),
+        ("//a", "//a"),
+        ("..", "/"),
+        ("", "/in/base"),
+        ("x/", "x"),
+    ],
 )
-def test_workdir_is_cleaned(written: str, shown: str) -> None:
+def test_only_a_relative_workdir_is_cleaned(written: str, shown: str) -> None:
     base = image(WorkingDir="in/base" if written == "" else "/base")
     text = f"FROM a\nENV E=\nWORKDIR {written or '$E'}\n"
     want = shown if shown.startswith("/") else f"/base/{shown}"
     config = build(text, images={"a": base}).config["config"]
     assert config["WorkingDir"] == want
+
+
+def test_steps_and_copies_are_where_a_workdir_leads() -> None:
+    lowered = build("FROM a\nWORKDIR /w/../v\nRUN true\nCOPY f .\nWORKDIR x\n")
+    assert texts(lowered)[0] == "+ WORKDIR /w/../v" and texts(lowered)[3] == "+ WORKDIR /v/x"
+    ops = [vertex.op for vertex in walk(lowered.result)]
+    [step] = [op for op in ops if isinstance(op, ExecOp)]
+    assert step.cwd == "/v"
+    actions = [action for op in ops if isinstance(op, FileOp) for action in op.actions]
+    assert [action.path for action in actions if isinstance(action, Mkdir)] == ["/v", "/v/x"]
+    assert [action.dest for action in actions if isinstance(action, Copy)] == ["/v/"]
 
 
 def test_env_replaces_in_place_and_sees_the_line_before() -> None:  # E38, EV-7
