@@ -127,6 +127,7 @@ async def solve_and_deliver(
     attest: Callable[[Sequence[Built], Solves], Awaitable[Sequence[Built]]],
     missed: OnMiss,
     emit: Emit,
+    finish: Callable[[Sequence[Output]], Sequence[Output]] = lambda outputs: outputs,
 ) -> Delivered:
     """Make the results of a build, and bring them where they are to go.
 
@@ -135,6 +136,7 @@ async def solve_and_deliver(
         results: solves, and returns what is delivered.
         attest: returns results with their attestations.
         missed: called with each step that is about to run.
+        finish: returns the outputs as the results want them.
 
     Raises:
         PybuildError: a step failed, or a result cannot go there.
@@ -153,7 +155,7 @@ async def solve_and_deliver(
     built = [replace(one, inline_cache=text) for one, text in zip(built, inline, strict=True)]
     exported = await export_all(
         engine,
-        delivery.outputs,
+        finish(delivery.outputs),
         delivery.tags,
         built,
         emit,

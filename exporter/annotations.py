@@ -65,6 +65,11 @@ def is_attribute(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
+def is_annotation(name: str) -> bool:
+    """Whether *name*, of an output's attribute or a result's metadata, has the form of one."""
+    return _ATTRIBUTE.match(name) is not None
+
+
 def from_attributes(attrs: Mapping[str, str]) -> Annotations:
     """Read ``annotation[-PLACE][[PLATFORM]].KEY`` attributes.
 

@@ -20,7 +20,13 @@ from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
-from pybuild.daemon.builds.outputs import SessionSink, outputs_of, response_of
+from pybuild.daemon.builds.outputs import (
+    SessionSink,
+    finished_outputs,
+    frontend_facts,
+    outputs_of,
+    response_of,
+)
 from pybuild.daemon.builds.record import begin_record
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
@@ -299,13 +305,15 @@ class Build:
             attest=attest,
             missed=self.account.steps.missed,
             emit=scope.emit,
+            finish=lambda outputs: finished_outputs(outputs, result.metadata),
         )
         self.images = {
             number: one.made.descriptor
             for number, one in enumerate(delivered.exported)
             if one.made is not None
         }
-        facts = response_of(delivered.exported) | manifest_entry(delivered.cache)
+        facts = response_of(delivered.exported) | frontend_facts(result.metadata)
+        facts |= manifest_entry(delivered.cache)
         if not request.Internal:
             builder = attestations.provenance.builder_id if attestations.provenance else ""
             documents = await self._attestor(scope, result).documents(

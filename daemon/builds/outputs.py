@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.pb import control as pb
@@ -18,6 +19,7 @@ from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
 from pybuild.executor.workers.job import WorkerModule, job
+from pybuild.exporter.annotations import is_annotation
 from pybuild.exporter.built import Exported, MadeImage
 from pybuild.exporter.check import check_names
 from pybuild.exporter.output import Output
@@ -37,6 +39,7 @@ else:
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
 _IMAGES = ("image", "oci", "docker")
+_BY_RESULT, _IMAGE_NAME = "*", "image.name"
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
     ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "attestation-prefix")
@@ -64,8 +67,43 @@ def outputs_of(request: pb.SolveRequest) -> list[Output]:
         if request.CompatibilityVersion and kind in _IMAGES:
             attrs.setdefault("compatibility-version", str(request.CompatibilityVersion))
         outputs.append(_output(kind, attrs))
-    check_names(outputs, ())
+    check_names([one for one in outputs if one.attrs.get("name") != _BY_RESULT], ())
     return outputs
+
+
+def finished_outputs(outputs: Sequence[Output], metadata: Mapping[str, bytes]) -> list[Output]:
+    """Return *outputs* with what the frontend's result says of its image: name and annotations.
+
+    Raises:
+        UserError: an image cannot have it.
+    """
+    names = [name for name in metadata if is_annotation(name)]
+    finished: list[Output] = []
+    for output in outputs:
+        if output.is_image:
+            attrs = {**output.attrs, **{name: _text(name, metadata[name]) for name in names}}
+            if attrs.get("name") == _BY_RESULT and _IMAGE_NAME in metadata:
+                attrs["name"] = _text(_IMAGE_NAME, metadata[_IMAGE_NAME])
+            output = replace(output, attrs=attrs)
+        finished.append(output)
+    check_names(finished, ())
+    return finished
+
+
+def frontend_facts(metadata: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the facts in a result's metadata that its frontend means for the client."""
+    return {
+        name: value.decode(errors="replace")
+        for name, value in metadata.items()
+        if name.startswith("frontend.")
+    }
+
+
+def _text(name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{name[:80]} of the frontend's result is no text") from None
 
 
 def response_of(exported: Sequence[Exported]) -> dict[str, str]:
@@ -174,7 +212,11 @@ def _output(kind: str, attrs: Mapping[str, str]) -> Output:
         known = {"attestation-prefix", "source-date-epoch", *split}
         return Output(type=kind, attrs={k: v for k, v in attrs.items() if k in known})
     flags = ("push", "push-by-digest", "store", "tar", "force-compression", "name-canonical")
-    given = {key: value for key, value in attrs.items() if key not in _IGNORED}
+    given = {
+        key: value
+        for key, value in attrs.items()
+        if key not in _IGNORED and not key.startswith("attest:")  # of the request alone
+    }
     return Output(
         type=kind,
         attrs={k: v or ("true" if k in flags else "") for k, v in given.items()},
