@@ -37,10 +37,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Without *argv* it is this process's own, and the process ends here, unless its output cannot be
     written: the interpreter says that best.
     """
-    status = _main(argv)
-    if argv is None:
-        _leave(status)
+    if argv is not None:
+        return _run_inside(argv)
+    import gc
+
+    gc.disable()  # until all is imported: hundreds of modules stay, and a look through them takes 20 ms
+    status = _main(None)
+    _leave(status)
     return status
+
+
+def _run_inside(argv: Sequence[str]) -> int:
+    """Run a command line in a program that goes on after it, and is ended by signals as before."""
+    import signal
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    try:
+        return _main(argv)
+    finally:
+        for number, handler in before:
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _leave(status: int) -> None:
@@ -257,11 +275,11 @@ def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = N
 
     _see_to_files()
     module, _, function = target.partition(":")
-    gc.disable()  # hundreds of modules are all to stay: looking for garbage in them takes 20 ms
     command = getattr(import_module(module), function)
     arguments = (parsed, builder()) if builder else (parsed,)
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():  # in a process of our own
+        gc.freeze()
+        gc.enable()
     status = command(*arguments)
     assert isinstance(status, int)
     return status

@@ -1,10 +1,14 @@
 """Exit codes and messages of the command line, run as a person runs it."""
 
+import gc
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pybuild.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +62,17 @@ def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert "Traceback" not in done.stderr
+
+
+def test_a_program_that_goes_on_is_ended_by_signals_as_before_and_has_its_garbage_collected() -> (
+    None
+):
+    def state() -> list[object]:
+        return [*map(signal.getsignal, signal.valid_signals()), gc.isenabled()]
+
+    before, frozen = state(), gc.get_freeze_count()
+    assert main(["-H", "unix:///nobody", "prune", "-f"]) == 3
+    assert state() == before and gc.get_freeze_count() <= frozen
 
 
 def test_global_options_may_stand_before_the_command(tmp_path: Path) -> None:
