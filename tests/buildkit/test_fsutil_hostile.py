@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -119,9 +120,10 @@ def test_bounds_hold_for_entries_names_and_open_files(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_gives_up_is_quoted(tmp_path: Path) -> None:
-    receiver = Receiver(TreeWriter(str(tmp_path)))
-    with pytest.raises(PeerFailed, match="disk on fire"):
-        receiver.feed([packet.encode_error("disk on fire")])
+    with closing(TreeWriter(str(tmp_path))) as writer:
+        receiver = Receiver(writer)
+        with pytest.raises(PeerFailed, match="disk on fire"):
+            receiver.feed([packet.encode_error("disk on fire")])
 
 
 def test_what_lies_in_a_kept_copy_cannot_lead_out_of_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,12 +35,12 @@ def image(store: Store, day: int, labels: Mapping[str, str]) -> Descriptor:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store.open(tmp_path / "store", FakeClock())
-    for day, name in enumerate(("one:1", "me/two:2", "r.example/a/three:3"), 1):
-        store.images.tag(name, image(store, day, {"day": str(day)}))
-    store.images.add_dangling(image(store, 9, {}))
-    return store
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store", FakeClock()) as store:
+        for day, name in enumerate(("one:1", "me/two:2", "r.example/a/three:3"), 1):
+            store.images.tag(name, image(store, day, {"day": str(day)}))
+        store.images.add_dangling(image(store, 9, {}))
+        yield store
 
 
 @pytest.mark.parametrize(

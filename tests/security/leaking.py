@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pybuild.cache.disk.trees import remove_tree
+from pybuild.executor.files import jobs
 from pybuild.executor.steps.spec import StepLimits, StepSpec
+from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import hierarchies
 
@@ -151,19 +153,20 @@ async def _settled() -> dict[str, Any]:
 async def _main(asked: dict[str, Any]) -> dict[str, Any]:
     load = _Load(asked)
     await load.ended()
-    # The other zygote was begun meanwhile; on a busy machine it is not all there yet.
+    # The other zygote was begun meanwhile; it is all there when it has answered.
     await load.workers.isolation()
+    await load.workers.call(job(jobs.remove, os.path.join(asked["place"], "nothing")))
     before = await _settled()
     begun = time.monotonic()
-    jobs = [load.ended] * asked["steps"] + [load.cancelled] * asked["cancels"]
-    load.chance.shuffle(jobs)
+    all_of_them = [load.ended] * asked["steps"] + [load.cancelled] * asked["cancels"]
+    load.chance.shuffle(all_of_them)
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def one(number: int) -> None:
         async with at_once:
-            await jobs[number]()
+            await all_of_them[number]()
 
-    await asyncio.gather(*map(one, range(len(jobs))))
+    await asyncio.gather(*map(one, range(len(all_of_them))))
     seconds = time.monotonic() - begun
     after = _state()
     for _ in range(1200):  # cgroups may take a moment

@@ -36,7 +36,7 @@ from pybuild.remotecache import branches
 from tests.harness import Pybuild
 
 CANARY = "machine ci.example login canary-of-the-host-5d7e"
-_STUCK_S = 20
+_STUCK_S = 60
 
 
 @dataclass(frozen=True)
