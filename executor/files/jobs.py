@@ -89,6 +89,13 @@ def read_file(tree: Tree, path: str, limit: int) -> bytes | None:
         return file.read(limit)
 
 
+def same_file(call: WorkerCall, source: str, target: str) -> None:
+    """Make the new file *target* of the bytes of *source*, whoever owns that."""
+    import shutil
+
+    shutil.copyfile(source, target, follow_symlinks=False)
+
+
 def own(call: WorkerCall, path: str, uid: int, gid: int, mode: int) -> None:
     """Give *path*, which is no link, its owner and mode."""
     from pybuild.executor.zygote import isolation

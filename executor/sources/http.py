@@ -91,6 +91,7 @@ class HttpFiles:
         self._downloader = downloader
         self._proves = proves
         self._files = Once[HttpSource, HttpFile]()
+        self._first: dict[str, HttpSource] = {}  # that named a URL
 
     async def identify(self, op: HttpSource) -> Digest:
         """Return a digest of the bytes that the URL holds now, and of when they changed [KEY-4].
@@ -109,7 +110,31 @@ class HttpFiles:
 
     async def file(self, op: HttpSource, on_progress: OnProgress | None = None) -> HttpFile:
         """Return the file, fetched at most once; not at all if its checksum is known here."""
-        return await self._files.ask(op, lambda: self._file(op, on_progress))
+        first = self._first.setdefault(op.url, op)
+        if first == op or op.checksum is not None:
+            return await self._files.ask(op, lambda: self._file(op, on_progress))
+        return await self._files.ask(op, lambda: self._same(op, first, on_progress))
+
+    async def _same(
+        self, op: HttpSource, first: HttpSource, on_progress: OnProgress | None
+    ) -> HttpFile:
+        """Return the bytes that *first* has of the same URL, with the look that *op* gives them."""
+        held = await self.file(first, on_progress)
+        store = self._store
+        there = os.path.join(store.deltas.path(held.delta), _name(first))
+        active = await asyncio.to_thread(store.deltas.begin)
+        try:
+            path = os.path.join(active.fs, _name(op))
+            await self._workers.call(job(jobs.same_file, there, path))
+            await asyncio.to_thread(_finish, path, op.mode, held.last_modified)
+            if op.uid or op.gid:
+                await self._workers.call(job(jobs.own, path, op.uid, op.gid, op.mode))
+            meta = {"size": os.stat(path).st_size, "type": "source.http"}
+        except BaseException:
+            store.deltas.abort(active)
+            raise
+        delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
+        return HttpFile(held.sha256, held.last_modified, delta)
 
     async def changed(self, op: HttpSource) -> int | None:
         """Return when the file of *op* was last changed, in seconds, if that can be known [REP-1].

@@ -236,6 +236,29 @@ def test_the_identity_is_what_the_url_holds(tmp_path: Path) -> None:
     on_site(tmp_path, body)
 
 
+def test_a_url_holds_the_same_bytes_throughout_a_build_whatever_they_are_to_look_like(
+    tmp_path: Path,
+) -> None:
+    bodies = [b"new", b"old"]
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=bodies.pop())
+
+    async def body(site: SourceSite) -> None:
+        async with serving(answer) as server, site.sources() as sources:
+            bare = HttpSource(url=server.url + "/f.txt")
+            named = HttpSource(url=bare.url, filename="g", mode=0o640)
+            first = await sources.http.file(bare)
+            snapshot = await sources.http.snapshot(named)
+            file = Path(site.store.deltas.path(snapshot.deltas[0])) / "g"
+            assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"old", 0o640)
+            assert (await sources.http.file(named)).sha256 == first.sha256
+            assert await sources.http.identify(named) == await sources.http.identify(bare)
+            assert len(server.requests) == 1
+
+    on_site(tmp_path, body)
+
+
 def test_a_file_of_known_checksum_needs_no_network(tmp_path: Path) -> None:
     """[ADD-5]"""
 
