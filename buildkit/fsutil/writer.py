@@ -40,6 +40,7 @@ class TreeWriter:
         strict: the files there may be of another directory that only looks alike. Then a file
             also counts as changed when its time is of whole seconds, as archives and tools that
             pin times make them.
+        fresh: no file there counts as unchanged, whatever its time says.
         index: gets the digest of each file as it is written, so that nobody has to read it again
             (`filereading.body_state`), and asked about those that stay.
         merge: leave files there alone that were not sent; a directory in the way of something
@@ -58,6 +59,7 @@ class TreeWriter:
         root: str,
         *,
         strict: bool = False,
+        fresh: bool = False,
         index: FileIndex | None = None,
         merge: bool = False,
         own: bool = True,
@@ -68,6 +70,7 @@ class TreeWriter:
         self._keeps_powers = own
         self._merges = merge
         self._is_strict = strict
+        self._is_fresh = fresh
         self._index = index
         self._digests: dict[int, hashlib._Hash] = {}  # pyright: ignore[reportPrivateUsage]
         # Directories from the root to where the last entry was, each with the names in it that
@@ -159,7 +162,9 @@ class TreeWriter:
             and there.st_size == entry.size
             and there.st_mtime_ns == entry.mtime_ns
         )
-        if not same or (self._is_strict and entry.mtime_ns % 1_000_000_000 == 0):
+        if not same or self._is_fresh:
+            return False
+        if self._is_strict and entry.mtime_ns % 1_000_000_000 == 0:
             return False
         # Who changes an attribute leaves the time alone.
         attributes = own_attributes(b"/proc/self/fd/%d/%s" % (self._dir(folder), name))

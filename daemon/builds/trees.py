@@ -112,6 +112,7 @@ class ClientTrees:
                 exclude=query.exclude,
                 follow=query.follow,
                 hint=query.shared_key,
+                compare=query.compare,
             )
             tree = _held(await self._fetch(part, tell, query.session), op)
             return self.seen.setdefault(op.name, tree)

@@ -47,6 +47,7 @@ class LocalRequest:
         follow: paths with the targets of links; nothing means everything.
         hint: keeps copies apart that serve different ends, such as reading ignore files.
         keep: whether to keep the copy for the next build; small reads need none.
+        compare: take files of equal times and sizes for unchanged.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LocalRequest:
     follow: tuple[str, ...] = ()
     hint: str = ""
     keep: bool = True
+    compare: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,9 @@ class LocalSync:
     ) -> Received:
         doing = f"read {request.name} of the client"
         index = await self._run(partial(self._index, path)) if request.keep else None
-        writer = TreeWriter(path, strict=not session.shared_key, index=index)
+        writer = TreeWriter(
+            path, strict=not session.shared_key, fresh=not request.compare, index=index
+        )
         try:
             receiver, moved = Receiver(writer), 0
             async with (

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,27 @@ def test_equal_looks_are_doubted_where_another_directory_may_look_alike(
 
 def _statindex(store: Store) -> str:
     return os.path.join(store.root, "statindex")
+
+
+def test_files_are_sent_again_where_their_looks_are_not_to_count(
+    store: Store, source: Path
+) -> None:
+    """A file of equal time and size may be another one: the client says what it means by that."""
+
+    async def run() -> None:
+        changing = source / "Dockerfile"
+        os.utime(changing, ns=(5, 1_700_000_000_123_456_789))
+        async with rig(store, file_sync({"context": str(source)}), shared_key="mine") as r:
+            await r.fetch()
+            changing.write_bytes(b"FROM another\n")
+            os.utime(changing, ns=(5, 1_700_000_000_123_456_789))
+            path = Path((await r.fetch()).path)
+            assert (path / "Dockerfile").read_bytes() == b"FROM scratch\n"
+            fresh = await r.fetch(replace(CONTEXT, compare=False))
+            assert (Path(fresh.path) / "Dockerfile").read_bytes() == b"FROM another\n"
+            assert fresh.files == 32 and describe(str(source)) == describe(fresh.path)
+
+    asyncio.run(run())
 
 
 def test_patterns_reach_the_client_whatever_is_in_them(store: Store, tmp_path: Path) -> None:
