@@ -20,6 +20,7 @@ from pybuild.buildkit.fsutil.sender import Sender
 from pybuild.buildkit.fsutil.walk import Walk
 from pybuild.buildkit.fsutil.writer import TreeWriter
 from tests.buildkit.fsentries import DIR, FILE
+from tests.descriptors import none_left_open
 
 # --- directories ----------------------------------------------------------------------------------
 
@@ -202,18 +203,17 @@ def test_a_pipe_is_the_same_by_kind_mode_and_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_half_there_is_closed(tmp_path: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
-    writer = TreeWriter(str(tmp_path))
-    receiver = Receiver(writer)
-    sender = Sender(
-        [Stat(path=b"f", mode=FILE, size=1 << 20)], lambda path: io.BytesIO(bytes(1 << 20))
-    )
-    for _ in range(3):
-        sender.feed(receiver.feed(sender.produce()))
-    assert not receiver.finished
-    writer.close()
-    del writer, receiver, sender
-    assert set(os.listdir("/proc/self/fd")) == before
+    with none_left_open():
+        writer = TreeWriter(str(tmp_path))
+        receiver = Receiver(writer)
+        sender = Sender(
+            [Stat(path=b"f", mode=FILE, size=1 << 20)], lambda path: io.BytesIO(bytes(1 << 20))
+        )
+        for _ in range(3):
+            sender.feed(receiver.feed(sender.produce()))
+        assert not receiver.finished
+        writer.close()
+        del writer, receiver, sender
 
 
 def test_sockets_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pybuild.executor.files.copying import Copier
 from pybuild.executor.files.selecting import Source
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import Fault
+from tests.descriptors import none_left_open
 
 
 @contextmanager
@@ -37,23 +38,17 @@ def nothing(source: int, target: int, copied: int) -> None:
     pass
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_the_end_is_told_when_all_is_copied(tmp_path: Path) -> None:
-    before = descriptors()
     ended: list[tuple[int, int]] = []
 
     def end(source: int, target: int, copied: int) -> None:
         ended.append((os.fstat(target).st_size, copied))
 
-    with opened(tmp_path) as (source, target, status), Aside() as aside:
+    with none_left_open(), opened(tmp_path) as (source, target, status), Aside() as aside:
         assert aside.take(source, target, status, "copy", end)
         assert ended == []
     assert ended == [(LARGE_BYTES, LARGE_BYTES)]
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "large").read_bytes()
-    assert descriptors() == before
 
 
 def test_small_files_and_a_second_one_are_left_to_the_caller(
@@ -78,24 +73,23 @@ def test_small_files_and_a_second_one_are_left_to_the_caller(
 
 
 def test_a_fault_names_the_file_and_comes_when_it_is_settled(tmp_path: Path) -> None:
-    before = descriptors()
     with (
+        none_left_open(),
         pytest.raises(OSError, match="/the/copy"),
         opened(tmp_path, os.O_RDONLY) as (source, target, status),
         Aside() as aside,
     ):
         assert aside.take(source, target, status, "the/copy", nothing)
-    assert descriptors() == before
 
 
 def test_what_fails_meanwhile_is_raised_and_nothing_ended(tmp_path: Path) -> None:
-    before = descriptors()
     ended: list[int] = []
 
     def end(source: int, target: int, copied: int) -> None:
         ended.append(copied)
 
     with (
+        none_left_open(),
         pytest.raises(KeyError),
         opened(tmp_path) as (source, target, status),
         Aside() as aside,
@@ -103,7 +97,6 @@ def test_what_fails_meanwhile_is_raised_and_nothing_ended(tmp_path: Path) -> Non
         assert aside.take(source, target, status, "copy", end)
         raise KeyError
     assert ended == []
-    assert descriptors() == before
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 from pybuild.executor.streamedlayer import StreamedLayer
 from pybuild.model.errors import EnvironmentFault
+from tests.descriptors import none_left_open
 
 Unpack = Callable[[list[int]], Awaitable[dict[str, Any]]]
 
@@ -20,17 +21,16 @@ def attempt(tmp_path: Path, unpack: Unpack, senders: int = 1, *, stops: bool = F
     path.write_bytes(b"x")
 
     async def body() -> Any:
-        open_before = set(os.listdir("/proc/self/fd"))
-        streamed = StreamedLayer(unpack)
-        for _ in range(senders):
-            streamed.begun(os.open(path, os.O_RDONLY))
+        with none_left_open():
+            streamed = StreamedLayer(unpack)
+            for _ in range(senders):
+                streamed.begun(os.open(path, os.O_RDONLY))
+                await asyncio.sleep(0)
+                streamed.grown()
+                streamed.ended()
+            outcome = "stopped" if stops else await streamed.outcome()
+            await streamed.stop()
             await asyncio.sleep(0)
-            streamed.grown()
-            streamed.ended()
-        outcome = "stopped" if stops else await streamed.outcome()
-        await streamed.stop()
-        await asyncio.sleep(0)
-        assert set(os.listdir("/proc/self/fd")) == open_before
         return outcome
 
     return asyncio.run(body())

@@ -9,6 +9,7 @@ import pytest
 
 from pybuild.exporter.directories import make_output, open_output
 from pybuild.model.errors import UsageError
+from tests.descriptors import none_left_open
 
 
 def _opened(dest: Path | str, *, make: bool = False) -> tuple[int, int]:
@@ -52,9 +53,8 @@ def place(tmp_path: Path) -> Path:
     ],
 )
 def test_a_directory_is_opened_through_links_of_our_own(place: Path, dest: str, real: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    assert _opened(place / dest) == _identity(place / real)
-    assert len(os.listdir("/proc/self/fd")) == before
+    with none_left_open():
+        assert _opened(place / dest) == _identity(place / real)
 
 
 def test_the_root_and_what_is_below_it() -> None:
@@ -67,10 +67,8 @@ def test_the_root_and_what_is_below_it() -> None:
     [("none", FileNotFoundError), ("a/none/x", FileNotFoundError), ("file", NotADirectoryError)],
 )
 def test_what_is_no_directory_is_not_opened(place: Path, dest: str, error: type[Exception]) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(error):
+    with none_left_open(), pytest.raises(error):
         open_output(str(place / dest))
-    assert len(os.listdir("/proc/self/fd")) == before
     assert not (place / "none").exists() and not (place / "a" / "none").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
 from pybuild.registry.client.growingupload import GrowingFile
+from tests.descriptors import none_left_open
 
 _PROGRAM = """
 import asyncio, sys
@@ -100,9 +100,8 @@ def test_two_layers_are_sent_at_once_and_the_rest_when_all_are_made(tmp_path: Pa
             await ahead.settled()
         assert set(client.ended) == {0, 1, 2}
 
-    before = len(os.listdir("/proc/self/fd"))
-    asyncio.run(work())
-    assert len(os.listdir("/proc/self/fd")) == before
+    with none_left_open():
+        asyncio.run(work())
 
 
 def test_a_layer_that_was_made_at_a_stroke_is_sent_while_others_are_made(tmp_path: Path) -> None:
@@ -144,8 +143,6 @@ def test_a_build_that_fails_stops_sending(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             raise UserError("no")
 
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(UserError):
+    with none_left_open(), pytest.raises(UserError):
         asyncio.run(work())
     assert (client.begun, client.ended) == ([0, 1], [])
-    assert len(os.listdir("/proc/self/fd")) == before

@@ -9,10 +9,7 @@ import pytest
 
 from pybuild.exporter.pipe import Piped
 from pybuild.model.errors import UserError
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+from tests.descriptors import none_left_open
 
 
 def test_all_that_is_written_comes_out() -> None:
@@ -27,10 +24,9 @@ def test_all_that_is_written_comes_out() -> None:
         await asyncio.to_thread(run)
 
     async def work() -> bytes:
-        before = _descriptors()
-        async with Piped(write) as pieces:
-            read = b"".join([piece async for piece in pieces])
-        assert _descriptors() == before
+        with none_left_open():
+            async with Piped(write) as pieces:
+                read = b"".join([piece async for piece in pieces])
         return read
 
     assert asyncio.run(work()) == data
@@ -63,11 +59,10 @@ def test_who_leaves_early_waits_for_the_work_and_tells_its_own_error() -> None:
             ended.append(True)
 
     async def work() -> None:
-        before = _descriptors()
-        with pytest.raises(KeyError):
+        with none_left_open(), pytest.raises(KeyError):
             async with Piped(write):
                 raise KeyError
-        assert (ended, _descriptors()) == ([True], before)
+        assert ended == [True]
 
     asyncio.run(work())
 

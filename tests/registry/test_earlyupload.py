@@ -19,6 +19,7 @@ from pybuild.registry.client.growingupload import GrowingFile
 from pybuild.registry.client.hosts import Hosts
 from pybuild.registry.client.samestore import STORE
 from pybuild.registry.client.upload import Pushed
+from tests.descriptors import none_left_open
 from tests.registry.conftest import client, run
 from tests.registry.fakes import DirectoryBlobs
 from tests.registry.servers import serve
@@ -172,9 +173,8 @@ def test_a_build_that_fails_meanwhile_leaves_nothing_open(
             assert sending.cancelled()
         file.close()
 
-    before = len(os.listdir("/proc/self/fd"))
-    run(work())
-    assert len(os.listdir("/proc/self/fd")) <= before
+    with none_left_open():
+        run(work())
 
 
 def test_a_body_reads_no_other_file_once_its_own_is_closed(tmp_path: Path) -> None:
