@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from pybuild.model.dataclass import dataclass
+from pybuild.model.border import NamedTuple
 from pybuild.model.jsontext import as_list
 
 TYPE_CHECKING = False
@@ -26,8 +26,7 @@ COPIED = "copied"
 _OVER = ".over."
 
 
-@dataclass(frozen=True, slots=True)
-class CopyRecord:
+class CopyRecord(NamedTuple):
     """The delta of a copy, which a patch may change the next time.
 
     Attributes:
