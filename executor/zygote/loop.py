@@ -13,13 +13,18 @@ import marshal
 import os
 import select
 import struct
-import time
 
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import cgroups, isolation, procstatus, rootfs, syscalls, wire, worker
+from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
+from pybuild.executor.zygote.children import (
+    REMOVE_AGAIN_MS,
+    Child,
+    Children,
+    channel_of,
+    complain,
+)
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
-from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.spare import Spare, Wish
 from pybuild.executor.zygote.stage import Anchor
 from pybuild.executor.zygote.usernet import Usernet
@@ -36,9 +41,7 @@ else:
 
 _STEP = "pybuild.executor.zygote.sandbox:become_step"
 _MAX_FDS = 253  # SCM_MAX_FD
-_REMOVE_AGAIN_MS = 20
-_SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15
-_ENDING = (_SIGTERM, _SIGINT, _SIGHUP, _SIGQUIT)
+_SIGINT, _SIGKILL = 2, 9
 
 
 def main(control_fd: int, watch_fd: int, rootless: bool | None, foreseen: str) -> NoReturn:
@@ -71,30 +74,8 @@ def main(control_fd: int, watch_fd: int, rootless: bool | None, foreseen: str) -
     try:
         zygote.serve()
     finally:
-        zygote.kill_all()
+        zygote.end()
     os._exit(0)
-
-
-class _Child:
-    """A job's process.
-
-    Attributes:
-        oom_kills: of the whole machine before it, -1: unknown or not asked for.
-        leaf: its cgroups; None for a call.
-        work: a step's work directory; "" for a call.
-        net: its own network, if it has one.
-    """
-
-    def __init__(
-        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, work: str
-    ) -> None:
-        self.job = job
-        self.work = work
-        self.net = net
-        self.pid = pid
-        self.leaf = leaf
-        self.oom_kills = cgroups.oom_kills() if leaf is not None and not leaf.places else -1
-        self.start = time.monotonic()
 
 
 class _Zygote:
@@ -107,58 +88,28 @@ class _Zygote:
         self.poller = select.poll()
         self.poller.register(control.fileno(), select.POLLIN)
         self.poller.register(watch_fd, select.POLLIN)
-        self.children: dict[int, _Child] = {}  # by pidfd
-        self.by_job: dict[str, int] = {}
-        self.leaving: list[cgroups.Leaf] = []  # cgroups that could not be removed at once
+        self.children = Children(self.poller, self.name, self._say, self._leave_zygote)
         self.wish = Wish()
         self.spare: Spare | None = None
         self.spares = 0
         self.anchor = Anchor()
-        self.recorders = Keeper(self._say, lambda job: self._kill(job, _SIGKILL))
 
     def serve(self) -> None:
         while True:
-            for fd, _ in self.poller.poll(_REMOVE_AGAIN_MS if self.leaving else None):
+            for fd, _ in self.poller.poll(None if self.children.tidy() else REMOVE_AGAIN_MS):
                 if fd == self.watch_fd:
                     return
-                if fd != self.control.fileno():
-                    self._reap(fd)
+                if self.spare is not None and fd == self.spare.pidfd:
+                    self._lose_spare(self.spare)
+                elif fd != self.control.fileno():
+                    self.children.reap(fd)
                 elif not self._receive():
                     return
-            if self.leaving:
-                self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
             self._care_for_spare()
 
-    def kill_all(self) -> None:
+    def end(self) -> None:
         self._end_spare()
-        for pidfd in self.children:
-            try:
-                syscalls.pidfd_send_signal(pidfd, _SIGKILL)
-            except OSError:
-                pass
-        for child in self.children.values():
-            try:
-                os.waitpid(child.pid, 0)
-            except OSError:
-                pass
-            child.net.stop()
-            if child.leaf is not None:
-                self.leaving.append(child.leaf)
-        self.children.clear()
-        self._end_strays()
-        self.recorders.wait_all()
-        for _ in range(50):
-            self.leaving = [leaf for leaf in self.leaving if not leaf.remove()]
-            if not self.leaving:
-                break
-            time.sleep(_REMOVE_AGAIN_MS / 1000)
-
-    def _end_strays(self) -> None:
-        """Kill what became ours when a supervisor was killed; elsewhere a namespace's end does it."""
-        if not isolation.mounts():
-            from pybuild.executor.zygote.chroot import family
-
-            family.end_descendants([child.pid for child in self.children.values()])
+        self.children.kill_all()
 
     def _receive(self) -> bool:
         """Handle one control message; False: the main process is gone."""
@@ -174,7 +125,7 @@ class _Zygote:
             self._start(job, unpacked(start), fds)
         elif message[0] == "kill":
             _, job, number = message
-            self._kill(job, number)
+            self.children.kill(job, number)
         elif not self.children:
             self.wish.forget()
             if self.spare is not None:
@@ -183,56 +134,23 @@ class _Zygote:
 
     def _start(self, job: str, start: StepStart | str, fds: list[int]) -> None:
         """Start a job: a step, or a call of the function of this name."""
-        leaf: cgroups.Leaf | None = None
-        net = Usernet(False)
-        copied = False
-        work = ""
-        link = Link(not isinstance(start, str) and isolation.records())
         try:
             if isinstance(start, str):
-                worker.preload(start)
-                pid = os.fork()
-                pidfd = os.pidfd_open(pid) if pid else -1
+                self.children.start_call(job, start, fds)
             else:
-                from pybuild.executor.zygote import setup
-
-                worker.preload(_STEP)
-                kind, work = start.kind, start.work
-                # Where one step of a store has an overlay, all have.
-                known = bool(kind.store) and self._fits(kind)
-                copied = not (known or overlay_works_in(start.upper) or isolation.records())
-                usual = kind.usual and not copied and not link.ends
-                self.wish.note(kind, usual=usual)
-                if usual and self._use_spare(job, start, fds):
-                    return
-                net = Usernet(kind.network == "isolated" and isolation.mounts())
-                leaf = cgroups.make(kind.limits, f"{self.name}-{job}")
-                if copied:
-                    pid = os.fork()
-                    pidfd = os.pidfd_open(pid) if pid else -1
-                else:
-                    flags = setup.namespaces(kind.network)
-                    pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+                self._start_step(job, start, fds)
         except (OSError, Fault) as error:
-            if leaf is not None and not leaf.remove():
-                self.leaving.append(leaf)
-            link.close()
-            net.abandon()
             self._refuse(job, fds, error)
-            return
-        if pid == 0:
-            self._in_child(leaf, fds, link, net, copied=copied)
-        if copied:
-            net.abandon()  # its supervisor has it
-            net = Usernet(False)
-        net.start(pid)
-        syscalls.close_quietly(*fds)
-        child = _Child(job, pid, leaf, net, work)
-        self.children[pidfd] = child
-        self.by_job[job] = pidfd
-        self.poller.register(pidfd, select.POLLIN)
-        if link.ends:
-            self._start_recorder(job, link)
+
+    def _start_step(self, job: str, step: StepStart, fds: list[int]) -> None:
+        worker.preload(_STEP)
+        # Where one step of a store has an overlay, all have.
+        known = bool(step.kind.store) and self._fits(step.kind)
+        copied = not (known or overlay_works_in(step.upper) or isolation.records())
+        usual = step.kind.usual and not copied and not isolation.records()
+        self.wish.note(step.kind, usual=usual)
+        if not (usual and self._use_spare(job, step, fds)):
+            self.children.start_step(job, step, fds, copied=copied)
 
     def _care_for_spare(self) -> None:
         """Have the process that is wished for, once there is nothing else to do."""
@@ -260,7 +178,7 @@ class _Zygote:
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except OSError:
             self.wish.give_up(kind)
-            self.leaving.append(leaf)
+            self.children.retire(leaf)
             return
         if made.pid == 0:
             self._stand_by(made)
@@ -277,7 +195,7 @@ class _Zygote:
 
             sandbox.stand_by(made)
         except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
-            _complain(error)
+            complain(error)
         finally:
             os._exit(1)
 
@@ -297,10 +215,13 @@ class _Zygote:
             return False  # its end is about to be told
         self.spare = None
         syscalls.close_quietly(*fds)
-        child = _Child(job, made.pid, made.leaf, Usernet(False), step.work)
-        self.children[made.pidfd] = child
-        self.by_job[job] = made.pidfd
+        self.children.add(Child(job, made.pid, made.leaf, Usernet(False), step.work), made.pidfd)
         return True
+
+    def _lose_spare(self, made: Spare) -> None:
+        if not made.is_dismissed:
+            self.wish.give_up(made.kind)
+        self._end_spare()
 
     def _end_spare(self) -> None:
         made, self.spare = self.spare, None
@@ -314,33 +235,7 @@ class _Zygote:
         except OSError:
             pass
         os.close(made.pidfd)
-        if not made.leaf.remove():
-            self.leaving.append(made.leaf)
-
-    def _start_recorder(self, job: str, link: Link) -> None:
-        try:
-            pid = os.fork()
-        except OSError:
-            pid = -1  # The step finds nobody at the other end, says so and ends.
-        if pid == 0:
-            self._record(link)
-        link.close()
-        if pid > 0:
-            self.poller.register(self.recorders.add(job, pid), select.POLLIN)
-
-    def _record(self, link: Link) -> NoReturn:
-        """Be a recorder; see there."""
-        status = 1
-        try:
-            self._leave_zygote()
-            from pybuild.executor.zygote.recorder import loop
-
-            loop.record(link.for_recorder())
-            status = 0
-        except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
-            _complain(error)
-        finally:
-            os._exit(status)
+        self.children.retire(made.leaf)
 
     def _leave_zygote(self, *keep: int) -> None:
         """Let go of what is the zygote's, in a child, but for descriptors to *keep*."""
@@ -354,14 +249,14 @@ class _Zygote:
             inherited.append(self.anchor.fd)
         if self.spare is not None:
             inherited += [self.spare.ours.detach(), self.spare.pidfd]
-        syscalls.close_quietly(*inherited, *self.children, *self.recorders.pidfds())
+        syscalls.close_quietly(*inherited, *self.children.pidfds())
 
     def _say(self, job: str, ended: StepExit) -> None:
         self.control.send(marshal.dumps(("exit", job, packed(ended))))
 
     def _refuse(self, job: str, fds: list[int], error: OSError | Fault) -> None:
         """Tell a job that has no process why."""
-        channel = _channel(fds.pop(0))
+        channel = channel_of(fds.pop(0))
         syscalls.close_quietly(*fds)
         if isinstance(error, OSError):
             error = Fault(
@@ -373,100 +268,10 @@ class _Zygote:
         channel.close()
         self._say(job, StepExit(-1))
 
-    def _in_child(
-        self,
-        leaf: cgroups.Leaf | None,
-        fds: list[int],
-        link: Link,
-        net: Usernet,
-        *,
-        copied: bool,
-    ) -> NoReturn:
-        try:
-            self._leave_zygote()
-            signal.signal(_SIGINT, signal.SIG_DFL)
-            channel = _channel(fds.pop(0))
-            if leaf is None:
-                worker.exit_after(channel, fds)
-            else:
-                from pybuild.executor.zygote import sandbox
-
-                if copied:
-                    from pybuild.executor.zygote.chroot import step
-
-                    step.supervise(channel, fds, leaf, net)
-                sandbox.become_step(channel, fds, leaf, link.for_step(), net)
-        except BaseException as error:  # noqa: BLE001 - must not unwind into the zygote's loop
-            _complain(error)
-        finally:
-            os._exit(1)
-
-    def _kill(self, job: str, number: int) -> None:
-        pidfd = self.by_job.get(job)
-        if pidfd is None:
-            return
-        pid = self.children[pidfd].pid
-        # The kernel does not deliver to a namespace's first process what it does not catch; to
-        # wait out a grace time for that would be wasted.
-        if number in _ENDING and not procstatus.catches(pid, number):
-            number = _SIGTERM if procstatus.catches(pid, _SIGTERM) else _SIGKILL
-        try:
-            syscalls.pidfd_send_signal(pidfd, number)
-        except ProcessLookupError:
-            pass
-
-    def _reap(self, pidfd: int) -> None:
-        if self.spare is not None and pidfd == self.spare.pidfd:
-            if not self.spare.is_dismissed:
-                self.wish.give_up(self.spare.kind)
-            self._end_spare()
-            return
-        if pidfd not in self.children:
-            self.poller.unregister(pidfd)
-            self.recorders.reap(pidfd)
-            return
-        child = self.children.pop(pidfd)
-        del self.by_job[child.job]
-        self.poller.unregister(pidfd)
-        _, status, usage = os.wait4(child.pid, 0)
-        os.close(pidfd)
-        code = os.waitstatus_to_exitcode(status)
-        code = 128 - code if code < 0 else code
-        seconds = time.monotonic() - child.start
-        child.net.stop()
-        self._end_strays()
-        peak, oom_kills, pids_hit = -1, -1, False
-        if child.leaf is not None:
-            peak, oom_kills, pids_hit = child.leaf.usage()
-        # Without a memory cgroup the count is the whole machine's, so that another's kill can be
-        # taken for ours; there is no better source.
-        oom = oom_kills > 0
-        if oom_kills < 0 <= child.oom_kills:
-            oom = code != 0 and cgroups.oom_kills() > child.oom_kills
-        rss = usage.ru_maxrss * 1024
-        ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit)
-        self.recorders.report(child.job, ended)
-        # Only now: who waits for the step's end does not wait for this.
-        if child.work:
-            rootfs.remove_work(child.work)
-        if child.leaf is not None and not child.leaf.remove():
-            self.leaving.append(child.leaf)
-
-
-def _complain(error: BaseException) -> None:
-    text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
-    os.write(2, text.encode("utf-8", "surrogateescape"))
-
 
 def die_with_parent() -> None:
     """Ask the kernel for SIGKILL when the zygote ends; forgotten when credentials change."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)
-
-
-def _channel(fd: int) -> _socket.socket:
-    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-    channel.setblocking(True)
-    return channel
 
 
 def _is_readable(fd: int) -> bool:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 _RECURSION = 20_000
 _DESCRIPTORS = 8192
@@ -141,7 +141,7 @@ def where(error: BaseException) -> str:
     return "\n".join(lines)
 
 
-def exit_after(channel: RawSocket, fds: list[int]) -> None:
+def exit_after(channel: RawSocket, fds: list[int]) -> NoReturn:
     """`serve`, then leave the process without running the zygote's exit handlers."""
     status = 1
     try:

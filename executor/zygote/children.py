@@ -1,0 +1,293 @@
+"""The processes of jobs: from their fork to the end of their cgroups, and how each ended."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import time
+
+from pybuild.executor.steps.spec import StepExit
+from pybuild.executor.zygote import cgroups, isolation, procstatus, rootfs, syscalls, worker
+from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.zygote.recorder.keeper import Keeper, Link
+from pybuild.executor.zygote.usernet import Usernet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepStart
+else:
+    import _signal as signal  # the C part; signal.py imports enum
+
+REMOVE_AGAIN_MS = 20
+_REMOVALS_AT_THE_END = 50
+_SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15
+_ENDING = (_SIGTERM, _SIGINT, _SIGHUP, _SIGQUIT)
+
+
+class Child:
+    """A job's process.
+
+    Attributes:
+        oom_kills: of the whole machine before it, -1: unknown or not asked for.
+        leaf: its cgroups; None for a call.
+        work: a step's work directory; "" for a call.
+        net: its own network, if it has one.
+    """
+
+    def __init__(
+        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, work: str
+    ) -> None:
+        self.job = job
+        self.work = work
+        self.net = net
+        self.pid = pid
+        self.leaf = leaf
+        self.oom_kills = cgroups.oom_kills() if leaf is not None and not leaf.places else -1
+        self.start = time.monotonic()
+
+
+class Children:
+    """All of them, watched by the poller of the process that has them.
+
+    Args:
+        poller: gets a pidfd for each, which it says readable when `reap` has something to do.
+        name: of their cgroups, with the job's behind it.
+        say: is told how a job ended, once all that it did is written down.
+        leave: lets go, in a new process, of what is its parent's alone.
+    """
+
+    def __init__(
+        self,
+        poller: select.poll,
+        name: str,
+        say: Callable[[str, StepExit], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self._poller = poller
+        self._name = name
+        self._leave = leave
+        self._living: dict[int, Child] = {}  # by pidfd
+        self._by_job: dict[str, int] = {}
+        self._leaving: list[cgroups.Leaf] = []
+        self._recorders = Keeper(say, lambda job: self.kill(job, _SIGKILL))
+
+    def __len__(self) -> int:
+        return len(self._living)
+
+    def pidfds(self) -> tuple[int, ...]:
+        """Return those of all, and of what records for them."""
+        return (*self._living, *self._recorders.pidfds())
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def start_call(self, job: str, function: str, fds: list[int]) -> None:
+        """Have a call done; *fds*, which are ours to close, are its channel and what it is given.
+
+        Raises:
+            OSError, Fault: there is no process, and the descriptors are the caller's still.
+        """
+        worker.preload(function)
+        pid = os.fork()
+        if pid == 0:
+            self._begin(fds, worker.exit_after)
+        self.add(Child(job, pid, None, Usernet(False), ""), os.pidfd_open(pid))
+        syscalls.close_quietly(*fds)
+
+    def start_step(self, job: str, step: StepStart, fds: list[int], *, copied: bool) -> None:
+        """Have a step done; as `start_call`.
+
+        Args:
+            copied: on a copy of its snapshot, under a supervisor.
+        """
+        from pybuild.executor.zygote import setup
+
+        leaf: cgroups.Leaf | None = None
+        net = Usernet(False)
+        link = Link(isolation.records())
+        try:
+            net = Usernet(step.kind.network == "isolated" and isolation.mounts())
+            leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}")
+            if copied:
+                pid = os.fork()
+                pidfd = os.pidfd_open(pid) if pid else -1
+            else:
+                flags = setup.namespaces(step.kind.network)
+                pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+        except (OSError, Fault):
+            if leaf is not None:
+                self.retire(leaf)
+            link.close()
+            net.abandon()
+            raise
+        if pid == 0:
+            own = leaf
+
+            def become(channel: _socket.socket, fds: list[int]) -> NoReturn:
+                if copied:
+                    from pybuild.executor.zygote.chroot import step
+
+                    step.supervise(channel, fds, own, net)
+                from pybuild.executor.zygote import sandbox
+
+                sandbox.become_step(channel, fds, own, link.for_step(), net)
+
+            self._begin(fds, become)
+        if copied:
+            net.abandon()  # its supervisor has it
+            net = Usernet(False)
+        net.start(pid)
+        syscalls.close_quietly(*fds)
+        self.add(Child(job, pid, leaf, net, step.work), pidfd)
+        if link.ends:
+            self._start_recorder(job, link)
+
+    def add(self, child: Child, pidfd: int) -> None:
+        """Take over a job's process."""
+        self._living[pidfd] = child
+        self._by_job[child.job] = pidfd
+        self._poller.register(pidfd, select.POLLIN)
+
+    def _begin(
+        self, fds: list[int], become: Callable[[_socket.socket, list[int]], NoReturn]
+    ) -> NoReturn:
+        try:
+            self._leave()
+            signal.signal(_SIGINT, signal.SIG_DFL)
+            become(channel_of(fds.pop(0)), fds)
+        except BaseException as error:  # noqa: BLE001 - must not unwind into its parent's loop
+            complain(error)
+        finally:
+            os._exit(1)
+
+    def _start_recorder(self, job: str, link: Link) -> None:
+        try:
+            pid = os.fork()
+        except OSError:
+            pid = -1  # The step finds nobody at the other end, says so and ends.
+        if pid == 0:
+            self._record(link)
+        link.close()
+        if pid > 0:
+            self._poller.register(self._recorders.add(job, pid), select.POLLIN)
+
+    def _record(self, link: Link) -> NoReturn:
+        """Be a recorder; see there."""
+        status = 1
+        try:
+            self._leave()
+            from pybuild.executor.zygote.recorder import loop
+
+            loop.record(link.for_recorder())
+            status = 0
+        except BaseException as error:  # noqa: BLE001 - must not unwind into its parent's loop
+            complain(error)
+        finally:
+            os._exit(status)
+
+    # --- end --------------------------------------------------------------------------------------
+
+    def kill(self, job: str, number: int) -> None:
+        """Send a signal to a job's process; nothing happens when it is gone."""
+        pidfd = self._by_job.get(job)
+        if pidfd is None:
+            return
+        pid = self._living[pidfd].pid
+        # The kernel does not deliver to a namespace's first process what it does not catch; to
+        # wait out a grace time for that would be wasted.
+        if number in _ENDING and not procstatus.catches(pid, number):
+            number = _SIGTERM if procstatus.catches(pid, _SIGTERM) else _SIGKILL
+        try:
+            syscalls.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def reap(self, pidfd: int) -> None:
+        """Handle the end of the process that *pidfd* is of."""
+        self._poller.unregister(pidfd)
+        if pidfd not in self._living:
+            self._recorders.reap(pidfd)
+            return
+        child = self._living.pop(pidfd)
+        del self._by_job[child.job]
+        _, status, usage = os.wait4(child.pid, 0)
+        os.close(pidfd)
+        code = os.waitstatus_to_exitcode(status)
+        code = 128 - code if code < 0 else code
+        seconds = time.monotonic() - child.start
+        child.net.stop()
+        self._end_strays()
+        peak, oom_kills, pids_hit = -1, -1, False
+        if child.leaf is not None:
+            peak, oom_kills, pids_hit = child.leaf.usage()
+        # Without a memory cgroup the count is the whole machine's, so that another's kill can be
+        # taken for ours; there is no better source.
+        oom = oom_kills > 0
+        if oom_kills < 0 <= child.oom_kills:
+            oom = code != 0 and cgroups.oom_kills() > child.oom_kills
+        rss = usage.ru_maxrss * 1024
+        ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit)
+        self._recorders.report(child.job, ended)
+        # Only now: who waits for the step's end does not wait for this.
+        if child.work:
+            rootfs.remove_work(child.work)
+        if child.leaf is not None:
+            self.retire(child.leaf)
+
+    def retire(self, leaf: cgroups.Leaf) -> None:
+        """Remove cgroups whose processes have ended, now or as soon as the kernel lets us."""
+        if not leaf.remove():
+            self._leaving.append(leaf)
+
+    def tidy(self) -> bool:
+        """Remove the cgroups that could not be at once; False: some are left, try it again."""
+        if self._leaving:
+            self._leaving = [leaf for leaf in self._leaving if not leaf.remove()]
+        return not self._leaving
+
+    def kill_all(self) -> None:
+        """End all, and wait until nothing of them is left."""
+        for pidfd in self._living:
+            try:
+                syscalls.pidfd_send_signal(pidfd, _SIGKILL)
+            except OSError:
+                pass
+        for child in self._living.values():
+            try:
+                os.waitpid(child.pid, 0)
+            except OSError:
+                pass
+            child.net.stop()
+            if child.leaf is not None:
+                self._leaving.append(child.leaf)
+        self._living.clear()
+        self._end_strays()
+        self._recorders.wait_all()
+        for _ in range(_REMOVALS_AT_THE_END):
+            if self.tidy():
+                break
+            time.sleep(REMOVE_AGAIN_MS / 1000)
+
+    def _end_strays(self) -> None:
+        """Kill what became ours when a supervisor was killed; elsewhere a namespace's end does it."""
+        if not isolation.mounts():
+            from pybuild.executor.zygote.chroot import family
+
+            family.end_descendants([child.pid for child in self._living.values()])
+
+
+def complain(error: BaseException) -> None:
+    """Write to standard error where a process's own code failed, before it ends."""
+    text = f"{type(error).__name__}: {error}\n{worker.where(error)}\n"
+    os.write(2, text.encode("utf-8", "surrogateescape"))
+
+
+def channel_of(fd: int) -> _socket.socket:
+    """Return the socket of a job."""
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+    channel.setblocking(True)
+    return channel
