@@ -223,6 +223,11 @@ def _signed(value: int) -> int:
 
 def encode_stat(stat: Stat) -> bytes:
     """Return the packet for one entry of the list."""
+    return _text(0x12, stat_bytes(stat))
+
+
+def stat_bytes(stat: Stat) -> bytes:
+    """Return one entry as the protocol has it."""
     parts = [_text(0x0A, stat.path)]
     for number, value in (
         (2, stat.mode),
@@ -240,7 +245,7 @@ def encode_stat(stat: Stat) -> bytes:
             parts.append(bytes((number << 3,)) + uvarint(value & _UINT64))
     for name in sorted(stat.xattrs):
         parts.append(_text(0x52, _text(0x0A, name) + _text(0x12, stat.xattrs[name])))
-    return _text(0x12, b"".join(parts))
+    return b"".join(parts)
 
 
 def encode_request(id: int) -> bytes:

@@ -113,6 +113,7 @@ class ClientTrees:
                 follow=query.follow,
                 hint=query.shared_key,
                 compare=query.compare,
+                contents=query.metadata_except if query.metadata_only else None,
             )
             tree = _held(await self._fetch(part, tell, query.session), op)
             return self.seen.setdefault(op.name, tree)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import quote_plus
 
+from pybuild.buildkit.fsutil.metadata import MetadataWriter
 from pybuild.buildkit.fsutil.packet import encode_error
 from pybuild.buildkit.fsutil.receiver import BadEntry, PeerFailed, Receiver, shown
 from pybuild.buildkit.fsutil.writer import TreeWriter
@@ -25,6 +26,7 @@ from pybuild.executor.trees.statindex import StatIndex
 from pybuild.executor.workers.bounded import bounded
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.patterns import PatternMatcher
 from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.status import RpcError
 from pybuild.net.tasks import finish_in
@@ -48,6 +50,7 @@ class LocalRequest:
         hint: keeps copies apart that serve different ends, such as reading ignore files.
         keep: whether to keep the copy for the next build; small reads need none.
         compare: take files of equal times and sizes for unchanged.
+        contents: only these patterns' files, beside a list of all; None: all of them.
     """
 
     name: str
@@ -57,6 +60,7 @@ class LocalRequest:
     hint: str = ""
     keep: bool = True
     compare: bool = True
+    contents: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,8 +176,9 @@ class LocalSync:
         writer = TreeWriter(
             path, strict=not session.shared_key, fresh=not request.compare, index=index
         )
+        sink = _sink(writer, path, request)
         try:
-            receiver, moved = Receiver(writer), 0
+            receiver, moved = Receiver(sink), 0
             async with (
                 session.stream(METHOD, metadata=_metadata(request)) as call,
                 Inflow(call) as inflow,
@@ -194,7 +199,7 @@ class LocalSync:
                 await call.half_close()
                 if await inflow.take():
                     raise BadEntry("a packet after the last one")
-            await self._run(writer.finish)
+            await self._run(sink.finish)
             if index is not None:
                 await self._run(index.save)
         except RpcError as error:
@@ -224,13 +229,22 @@ class LocalSync:
         self._pool.shutdown()
 
 
+def _sink(writer: TreeWriter, path: str, request: LocalRequest) -> TreeWriter | MetadataWriter:
+    if request.contents is None:
+        return writer
+    try:
+        return MetadataWriter(writer, path, PatternMatcher(request.contents))
+    except ValueError as error:
+        raise UserError(f"read {request.name} of the client: {error}") from error
+
+
 def _origin(session: Session, request: LocalRequest) -> CopyOrigin:
     info = session.info
     return CopyOrigin(
         owner=info.owner,
         shared_key=info.shared_key,
         name=request.name,
-        hint=request.hint,
+        hint=request.hint if request.contents is None else f"{request.hint}:metadata",
         patterns=(sorted(request.include), list(request.exclude), sorted(request.follow)),
     )
 

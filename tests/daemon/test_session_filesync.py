@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.buildkit.fsutil import gomode, packet
+from pybuild.buildkit.fsutil.metadata import NAME
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import Receiver
 from pybuild.cache.space.prune import prune
@@ -250,6 +251,62 @@ def test_files_are_sent_again_where_their_looks_are_not_to_count(
             fresh = await r.fetch(replace(CONTEXT, compare=False))
             assert (Path(fresh.path) / "Dockerfile").read_bytes() == b"FROM another\n"
             assert fresh.files == 32 and describe(str(source)) == describe(fresh.path)
+
+    asyncio.run(run())
+
+
+def test_a_directory_may_be_listed_with_the_contents_of_a_few_files(
+    store: Store, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    for name in ("data", "dir/file1", "dir/file2", "dir/sub/bar1", "dir/sub2/bar3", "foo"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    (source / NAME).write_text("the client's own")
+    request = replace(CONTEXT, contents=("dir/**/*1", "foo"))
+
+    def found(root: str) -> tuple[set[str], list[bytes]]:
+        files = {str(p.relative_to(root)) for p in Path(root).rglob("*") if p.is_file()}
+        data, listed = Path(root, NAME).read_bytes(), list[bytes]()
+        while data:
+            size = int.from_bytes(data[:4], "little")
+            entry = packet.decode(b"\x12" + packet.uvarint(size) + data[4 : 4 + size]).stat
+            assert entry is not None
+            listed.append(entry.path)
+            data = data[4 + size :]
+        return files - {NAME}, listed
+
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)}), shared_key="mine") as r:
+            fetched = await r.fetch(request)
+            files, listed = found(fetched.path)
+            assert files == {"dir/file1", "dir/sub/bar1", "foo"} and fetched.files == 3
+            assert not Path(fetched.path, "dir/sub2").exists()
+            names = [b"data", b"dir", b"dir/file1", b"dir/file2", b"dir/sub", b"dir/sub/bar1"]
+            assert listed == [*names, b"dir/sub2", b"dir/sub2/bar3", b"foo"]
+            whole = await r.fetch()
+            assert (Path(whole.path) / "dir/file2").exists()
+            (source / "dir/sub/bar1").unlink()
+            files, listed = found((await r.fetch(request)).path)
+            assert files == {"dir/file1", "foo"} and b"dir/sub/bar1" not in listed
+            only = replace(CONTEXT, contents=())
+            assert found((await r.fetch(only)).path)[0] == set()
+            with pytest.raises(UserError, match="read context of the client"):
+                await r.fetch(replace(CONTEXT, contents=("[",)))
+
+    asyncio.run(run())
+
+
+def test_a_link_to_what_is_only_listed_is_refused(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("a")
+    (source / "b").hardlink_to(source / "a")
+
+    async def run() -> None:
+        async with rig(store, file_sync({"context": str(source)})) as r:
+            with pytest.raises(UserError, match="hard link to what is only listed"):
+                await r.fetch(replace(CONTEXT, contents=("b",)))
 
     asyncio.run(run())
 
