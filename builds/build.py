@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,33 @@ async def build_prepared(
         raise cause from error
     recording.result = replace(result, report=await keep(""))
     return recording.result
+
+
+def with_load(request: BuildRequest) -> BuildRequest:
+    """Return *request* with an output into the store, if it asks for that and has none."""
+    if request.load is None or any(one.type == "image" for one in request.outputs):
+        return request
+    return replace(request, outputs=(*request.outputs, request.load))
+
+
+async def load_result(
+    engine: Engine,
+    request: BuildRequest,
+    result: BuildResult,
+    environ: Mapping[str, str],
+    emit: Emit,
+) -> None:
+    """Load the image into the Docker engine that *environ* names too, if *request* asks for that.
+
+    Raises:
+        EnvironmentFault: the engine is there and refuses.
+    """
+    if request.load is None or result.image is None:
+        return
+    from pybuild.exporter.docker.load import load_if_running
+
+    where = (engine.store, engine.clock, environ)
+    await load_if_running(*where, result.image, result.names, emit)
 
 
 def _answered(prepared: PreparedBuild, error: BaseException) -> BaseException:

@@ -14,10 +14,11 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from pybuild.arguments.build import with_annotations
+from pybuild.arguments.build import caches_of, outputs_of
 from pybuild.arguments.values import parse_allowed
 from pybuild.arguments.volumes import parse_volumes
 from pybuild.builds.givencontexts import GivenContext, source_of
@@ -34,18 +35,18 @@ from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
-from pybuild.remotecache.options import parse_cache_from, parse_cache_to
+
+if TYPE_CHECKING:
+    from pybuild.model.policy import Policies
+    from pybuild.registry.client.credentials import Credential
 
 __all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "run_request"]
 
 OnEvent = Callable[[Event], None]
 T = TypeVar("T")
-_LISTS = ("outputs", "platforms", "tags", "annotations", "attest", "cache_from", "cache_to") + (
-    "no_cache_filter",
-    "ssh",
-    "allow",
-    "volumes",
-    "secrets_in_key",
+_LISTS = (
+    *("outputs", "platforms", "tags", "annotations", "attest", "cache", "cache_from", "cache_to"),
+    *("no_cache_filter", "secrets_in_key", "ssh", "volumes", "allow", "ca"),
 )
 
 
@@ -56,6 +57,12 @@ class BuildOptions(TypedDict, total=False):
         dockerfile: a path, or the Dockerfile itself as bytes; default ``<context>/Dockerfile``.
         build_contexts: by name: a source as ``--build-context`` takes it, or files as *context* has them.
         outputs: as ``--output`` takes them; default: the image stays in the local store.
+        cache: registries and directories to keep the cache in and start from, as ``--cache``.
+        provenance, sbom, push, load: as the options of these names.
+        git_modes: ``--modes=git``, which *cache* makes the default.
+        source_policy_file: rules for sources; the environment's are the command line's alone.
+        logins: ``USER:PASSWORD`` by host of registries; they win over those of docker's files.
+        ca, runtime, cache_max, config, root: as the options of these names.
         pull: ask registries for base images: True, False, ``"newer"`` or ``"never"``.
         secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
         secrets_in_key: ids of those whose values count, as ``key=true`` has it.
@@ -74,6 +81,11 @@ class BuildOptions(TypedDict, total=False):
     outputs: Sequence[str | Output]
     annotations: Sequence[str]
     attest: Sequence[str]
+    provenance: str | bool
+    sbom: str | bool
+    push: bool
+    load: bool
+    cache: Sequence[str]
     cache_from: Sequence[str]
     cache_to: Sequence[str]
     no_cache: bool
@@ -86,9 +98,15 @@ class BuildOptions(TypedDict, total=False):
     ssh: Sequence[str]
     volumes: Sequence[str]
     allow: Sequence[str]
+    source_policy_file: str | os.PathLike[str]
+    logins: Mapping[str, str] | None
+    ca: Sequence[str]
+    runtime: str
+    cache_max: str
     fail_on_miss: bool
     git_modes: bool
     ignore_from_git: bool
+    config: str | os.PathLike[str]
     root: str | os.PathLike[str]
     on_event: OnEvent | None
 
@@ -115,8 +133,7 @@ async def build_async(context: GivenContext = ".", **options: Unpack[BuildOption
     """The same as `build`, to be awaited; cancelling the task stops the build cleanly."""
     with tempfile.TemporaryDirectory(prefix="pybuild-context-") as scratch:
         request = _request(context, options, scratch)
-        settings = load_settings(root=os.fspath(options.get("root", "")))
-        return await run_request(request, settings, options.get("on_event"))
+        return await run_request(request, _settings(options), options.get("on_event"))
 
 
 def _request(context: GivenContext, options: BuildOptions, scratch: str) -> BuildRequest:
@@ -128,21 +145,33 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         name: source_of(f"named-{number}", value, scratch)
         for number, (name, value) in enumerate((options.get("build_contexts") or {}).items())
     }
-    outputs = [o if isinstance(o, Output) else parse_output(o) for o in options.get("outputs", ())]
+    tags = tuple(_parsed(Reference.parse, t) for t in options.get("tags", ()))
+    outputs, load = outputs_of(
+        [o if isinstance(o, Output) else parse_output(o) for o in options.get("outputs", ())],
+        tags,
+        push=options.get("push", False),
+        load=options.get("load", False),
+        annotations=options.get("annotations", ()),
+    )
     attest = options.get("attest", ())
+    provenance, sbom = map(_flag_text, (options.get("provenance", ""), options.get("sbom", "")))
+    source = source_of("context", context, scratch)
     return BuildRequest(
-        context=source_of("context", context, scratch),
+        context=source,
         dockerfile=path,
         dockerfile_text=text,
         target=options.get("target", ""),
         build_args=dict(options.get("build_args") or {}),
         named_contexts=contexts,
         platforms=tuple(_parsed(Platform.parse, text) for text in options.get("platforms", ())),
-        tags=tuple(_parsed(Reference.parse, t) for t in options.get("tags", ())),
-        outputs=tuple(with_annotations(outputs, list(options.get("annotations", ())))),
-        attestations=from_flags(attest, "", "") if attest else None,
-        cache_from=tuple(map(parse_cache_from, options.get("cache_from", ()))),
-        cache_to=tuple(map(parse_cache_to, options.get("cache_to", ()))),
+        tags=tags,
+        outputs=tuple(outputs),
+        load=load,
+        attestations=(
+            from_flags(attest, provenance, sbom) if attest or provenance or sbom else None
+        ),
+        policies=_policies(os.fspath(options.get("source_policy_file", ""))),
+        logins=_logins(options.get("logins") or {}),
         no_cache=options.get("no_cache", False),
         no_cache_filter=frozenset(name.lower() for name in options.get("no_cache_filter", ())),
         pull=options.get("pull", False),
@@ -153,9 +182,46 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         volumes=parse_volumes(options.get("volumes", ())),
         allow=parse_allowed(options.get("allow", ())),
         fail_on_miss=options.get("fail_on_miss", False),
-        git_modes=options.get("git_modes", False),
+        git_modes=options.get("git_modes", bool(options.get("cache"))),
         ignore_from_git=options.get("ignore_from_git", False),
+        **caches_of(
+            source,
+            options.get("cache", ()),
+            to=options.get("cache_to", ()),
+            sources=options.get("cache_from", ()),
+        ),
     )
+
+
+def _settings(options: BuildOptions) -> Settings:
+    return load_settings(
+        os.fspath(options.get("config", "")),
+        os.fspath(options.get("root", "")),
+        runtime=options.get("runtime", ""),
+        cache_max=options.get("cache_max", ""),
+        ca=options.get("ca", ()),
+    )
+
+
+def _flag_text(value: str | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _policies(path: str) -> Policies | None:
+    if not path:
+        return None
+    from pybuild.buildkit.policyfile import read_policy_file
+
+    return read_policy_file(path)
+
+
+def _logins(given: Mapping[str, str]) -> dict[str, Credential]:
+    if not given:
+        return {}
+    from pybuild.registry.client.credentials import Credential
+
+    pairs = {host: text.partition(":") for host, text in given.items()}
+    return {host: Credential(user, password) for host, (user, _, password) in pairs.items()}
 
 
 async def run_request(
@@ -163,14 +229,17 @@ async def run_request(
 ) -> BuildResult:
     """Run one checked request; builds that go on in one event loop share what they have in common."""
     from pybuild.builds.build import build as build_with
+    from pybuild.builds.build import load_result, with_load
     from pybuild.engine.shared import engine_for
 
     def ignore(event: Event) -> None:
         pass
 
     emit = on_event or ignore
-    async with engine_for(settings) as engine:
-        return await build_with(engine, request, emit)
+    async with engine_for(replace(settings, logins=request.logins)) as engine:
+        result = await build_with(engine, with_load(request), emit)
+        await load_result(engine, request, result, os.environ, emit)
+        return result
 
 
 def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:

@@ -6,6 +6,7 @@ Wherever the build is done; so nothing of the engine is imported here.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from pybuild.arguments.environment import (
@@ -44,16 +45,14 @@ def request_from(parsed: Parsed) -> BuildRequest:
     Raises:
         UsageError: the first one that is wrong.
     """
-    outputs = [parse_output(text) for text in parsed.many("output")]
     tags = tuple(_reference(text) for text in parsed.many("tag"))
-    if parsed.flag("push"):
-        outputs = _with_push(outputs)
-    loads = [Output(type="image")] if parsed.flag("load") else []
-    outputs = with_annotations([*outputs, *loads], parsed.many("annotation"))
-    load = outputs.pop() if loads else None
-    wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
-    if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
-        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    outputs, load = outputs_of(
+        [parse_output(text) for text in parsed.many("output")],
+        tags,
+        push=parsed.flag("push"),
+        load=parsed.flag("load"),
+        annotations=parsed.many("annotation"),
+    )
     args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     if "SOURCE_DATE_EPOCH" in os.environ:
         args.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
@@ -92,7 +91,12 @@ def request_from(parsed: Parsed) -> BuildRequest:
         ignore_from_git=parsed.flag("ignore-from-git"),
         logins=logins_of(parsed, *tags),
         policies=_policies(parsed),
-        **_caches(parsed),
+        **caches_of(
+            parsed.positionals[0],
+            parsed.many("cache"),
+            to=parsed.many("cache-to"),
+            sources=parsed.many("cache-from"),
+        ),
     )
 
 
@@ -150,27 +154,29 @@ def _policies(parsed: Parsed) -> Policies | None:
     return read_policy_file(path)
 
 
-class _Caches(TypedDict, total=False):
+class BuildCaches(TypedDict, total=False):
+    """The caches of a `BuildRequest`."""
+
     cache_to: tuple[CacheTo, ...]
     cache_from: tuple[CacheFrom, ...]
 
 
-def _caches(parsed: Parsed) -> _Caches:
-    """Read the targets and sources of the cache; that of ``--cache`` comes last [CCH]."""
-    if not any(name in parsed.values for name in ("cache", "cache-to", "cache-from")):
+def caches_of(
+    context: str, urls: Sequence[str], *, to: Sequence[str], sources: Sequence[str]
+) -> BuildCaches:
+    """Read the targets and sources of the cache; those that *urls* name, as ``--cache``, come last [CCH]."""
+    if not (urls or to or sources):
         return {}
     from pybuild.remotecache.branches import cache_tags
     from pybuild.remotecache.cacheurl import parse_cache
     from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 
-    context = parsed.positionals[0]
     tags = cache_tags(context if os.path.isdir(context) else ".", os.environ)
-    both = [parse_cache(text, tags) for text in parsed.many("cache")]
-    to = [parse_cache_to(text) for text in parsed.many("cache-to")]
-    sources = [parse_cache_from(text) for text in parsed.many("cache-from")]
+    both = [parse_cache(text, tags) for text in urls]
+    targets, origins = map(parse_cache_to, to), map(parse_cache_from, sources)
     return {
-        "cache_to": (*to, *(one for one, _ in both)),
-        "cache_from": (*sources, *(one for _, several in both for one in several)),
+        "cache_to": (*targets, *(one for one, _ in both)),
+        "cache_from": (*origins, *(one for _, several in both for one in several)),
     }
 
 
@@ -194,6 +200,30 @@ def _attestations(parsed: Parsed) -> AttestOptions | None:
     return from_flags(parsed.many("attest"), parsed.one("provenance"), parsed.one("sbom"))
 
 
+def outputs_of(
+    outputs: list[Output],
+    tags: Sequence[Reference],
+    *,
+    push: bool,
+    load: bool,
+    annotations: Sequence[str],
+) -> tuple[list[Output], Output | None]:
+    """Return the outputs with those that options add, and the one of ``--load`` [BLD-9, BLD-17].
+
+    Raises:
+        UsageError: an annotation is wrong, or what is pushed has no name.
+    """
+    if push:
+        outputs = _with_push(outputs)
+    loads = [Output(type="image")] if load else []
+    outputs = _with_annotations([*outputs, *loads], annotations)
+    loaded = outputs.pop() if loads else None
+    wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
+    if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
+        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
+    return outputs, loaded
+
+
 def _with_push(outputs: list[Output]) -> list[Output]:
     """``--push`` fills in an image output or adds a registry output [BLD-9]."""
     if any(output.type == "registry" for output in outputs):
@@ -205,7 +235,7 @@ def _with_push(outputs: list[Output]) -> list[Output]:
     return [*outputs, Output(type="registry")]
 
 
-def with_annotations(outputs: list[Output], flags: list[str]) -> list[Output]:
+def _with_annotations(outputs: list[Output], flags: Sequence[str]) -> list[Output]:
     """``--annotation`` is about every output that is an image [BLD-17].
 
     Raises:

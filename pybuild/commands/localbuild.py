@@ -6,10 +6,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pybuild.builds.build import build_prepared
+from pybuild.builds.build import build_prepared, load_result, with_load
 from pybuild.builds.prepare import prepare
 from pybuild.builds.recording import recorded
 from pybuild.builds.remembering import remember, sign
@@ -64,8 +63,7 @@ async def _build(
             shown.append(event)
         emit(event)
 
-    if request.load is not None and not any(one.type == "image" for one in request.outputs):
-        request = replace(request, outputs=(*request.outputs, request.load))
+    request = with_load(request)
     async with Engine(settings, ahead=ahead) as engine:
         if not settings.durable and not parsed.flag("no-background"):
             engine.store.flush_after_us()
@@ -75,9 +73,5 @@ async def _build(
             result = await build_prepared(engine, prepared, recording, explained=explained)
         if signed is not None:
             await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
-        if request.load is not None and result.image is not None:
-            from pybuild.exporter.docker.load import load_if_running
-
-            where = (engine.store, engine.clock, os.environ)
-            await load_if_running(*where, result.image, result.names, emit)
+        await load_result(engine, request, result, os.environ, emit)
         return result

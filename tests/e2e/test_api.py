@@ -167,3 +167,18 @@ def test_two_platforms_make_an_index(pybuild: Pybuild, tmp_path: Path) -> None:
     assert result.image is not None
     assert result.image.media_type.endswith("index.v1+json")
     assert pybuild("inspect", "--check", "multi").code == 0
+
+
+def test_an_image_is_loaded_beside_another_output(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    context = write(tmp_path / "ctx", Dockerfile="FROM base\nRUN echo x > /x\n")
+    library.build(
+        context,
+        tags=["loaded:1"],
+        outputs=[f"type=local,dest={tmp_path}/out"],
+        load=True,
+        root=pybuild.store,
+    )
+    assert (tmp_path / "out/x").read_text() == "x\n"
+    assert pybuild("run", "loaded:1", "cat", "/x").out == "x\n"
