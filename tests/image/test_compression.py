@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import gzip
 import hashlib
 import io
 import os
 import random
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from pybuild.image.layer.blobsink import BlobSink
 from pybuild.image.layer.compression import LayerSource
 from pybuild.image.layer.gzipblocks import GzipBlocks, gzip_level
 from pybuild.image.layer.pieces import PIECE, Chunker
+from pybuild.image.layer.pipeline import Piece, Pipeline
 from pybuild.image.layer.writeback import STRIDE, Writeback
 
 DATA = b"".join(hashlib.sha256(bytes([n % 251])).digest() * (n % 7) for n in range(40_000))
@@ -67,6 +70,41 @@ def test_levels_map_onto_isa_l() -> None:
 def test_levels_out_of_range_are_named(compression: str, level: int) -> None:
     with pytest.raises(ValueError, match=f"compression level {level} for {compression}"):
         BlobSink(1, compression, level)
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_where_no_more_threads_may_start_those_there_are_do_the_work(
+    monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    """The first ends pieces; without one that packs them nothing can be done, and nothing is left."""
+    starting = _thread.start_new_thread
+    started = 0
+
+    def start(function: Callable[..., None], args: tuple[object, ...]) -> int:
+        nonlocal started
+        if started == allowed:
+            raise RuntimeError("can't start new thread")
+        started += 1
+        return starting(function, args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start)
+    done: list[bytes] = []
+
+    def pack(piece: Piece) -> bytes:
+        return bytes(piece.buffer[: piece.size]).upper()
+
+    def run() -> None:
+        pipeline = Pipeline(pack, lambda piece: done.append(piece.result()), 4)
+        for text in (b"a", b"b", b"c"):
+            pipeline.put(Piece(bytearray(text), 1, b""))
+        pipeline.finish()
+
+    if allowed == 1:
+        with pytest.raises(RuntimeError, match="start new thread"):
+            run()
+    else:
+        run()
+    assert done == ([] if allowed == 1 else [b"A", b"B", b"C"])
 
 
 def test_empty_stream_is_a_valid_blob(tmp_path: Path) -> None:

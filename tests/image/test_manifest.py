@@ -61,6 +61,8 @@ def test_what_docker_types_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
         build_manifest(CONFIG, [], DOCKER_MANIFEST, annotations={"a": "b"})
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
+        build_manifest(CONFIG, [], DOCKER_MANIFEST, artifact_type="a/b")
+    with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
         build_index([], DOCKER_INDEX, annotations={"a": "b"})
     with pytest.raises(ValueError, match="media type text/plain: expected one of"):
         build_index([], "text/plain")

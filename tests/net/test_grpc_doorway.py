@@ -145,6 +145,19 @@ def test_who_does_not_begin_is_closed(
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_a_door_that_closes_waits_for_nobody_who_has_not_begun(
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def use(site: Site) -> None:
+        (own,) = await site.come()
+        await site.serves()
+        site.door.close()
+        await until_closed(own)
+
+    on(GrpcLimits(preface_s=3600.0), use, loop, tmp_path)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_an_idle_connection_makes_room_and_a_busy_one_does_not(
     loop: Callable[[], asyncio.AbstractEventLoop],
     tmp_path: Path,

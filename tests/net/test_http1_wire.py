@@ -106,14 +106,16 @@ def test_a_kept_connection_that_spoke_unasked_is_replaced(
     run(body())
 
 
-def test_an_early_answer_ends_the_sending_of_a_body(run: Run) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_early_answer_ends_the_sending_of_a_body(run: Run, waits: bool) -> None:
+    """Also of one that has nothing to send yet."""
     closed = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
         try:
             while True:
                 yield bytes(1 << 16)
-                await asyncio.sleep(0)
+                await asyncio.Event().wait() if waits else await asyncio.sleep(0)
         finally:
             closed.set()
 
