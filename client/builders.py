@@ -206,8 +206,8 @@ def _host(options: Options) -> tuple[str, str]:
     for name in ("host", "builder"):
         if given := options.one(name):
             return given, ""
-    found = ((os.environ.get(name, ""), name) for name in _VARIABLES)
-    return next((one for one in found if one[0]), ("", ""))
+    variables = ((os.environ.get(name, ""), name) for name in _VARIABLES)
+    return next((one for one in variables if one[0]), ("", ""))
 
 
 def tls_files(options: Options) -> dict[str, str]:

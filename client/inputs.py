@@ -135,7 +135,7 @@ def _beside(
         )
     ignore = path + IGNORE
     own = read_named(ignore, within, "failed to read ignore file")
-    more = b"" if within is None else _not_asked_for(within, own, ignores_from_git)
+    more = b"" if within is None else _ignore_file_to_send(within, own, ignores_from_git)
     files = {name: data, name + IGNORE: more or own}
     if more or is_linked(path, within) or is_linked(ignore, within):
         folder = _put(files, scratch)
@@ -148,7 +148,7 @@ def _beside(
         offered.filenames[name] = os.path.relpath(path) if given else name
 
 
-def _not_asked_for(context: str, own: bytes | None, from_git: bool) -> bytes:
+def _ignore_file_to_send(context: str, own: bytes | None, from_git: bool) -> bytes:
     """Return the ignore file to send where servers would not find all of it; empty where they do."""
     failed = "failed to read ignore file"
     text = own if own is not None else read_named(f"{context}/{IGNORE}", context, failed)

@@ -77,8 +77,8 @@ def _is_due(store: Store, limits: StoreLimits) -> bool:
     if age is None:
         # A store just made has nothing that the default rules want freed, and its first build
         # should not be kept waiting while all that it has pulled is measured.
-        made = None if _has_own(limits) else _age(os.path.join(store.root, "store.json"), now)
-        age = _EVERY_S if made is None else made
+        of_store = None if _has_own(limits) else _age(os.path.join(store.root, "store.json"), now)
+        age = _EVERY_S if of_store is None else of_store
     disk = os.statvfs(store.root)
     full = 1 - disk.f_bavail / max(1, disk.f_blocks) > _NEARLY_FULL
     if 0 <= age < _EVERY_S and not full:

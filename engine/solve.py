@@ -46,11 +46,11 @@ async def solve(
         missed: called with each vertex that is about to run.
     """
     for attempt in range(_MOST_TRIES):
-        held: list[Event] = []
+        failures: list[Event] = []
 
-        def hold(event: Event, held: list[Event] = held) -> None:
+        def hold(event: Event, failures: list[Event] = failures) -> None:
             if isinstance(event, VertexFailed) and not event.cancelled:
-                held.append(event)
+                failures.append(event)
             else:
                 emit(event)
 
@@ -60,7 +60,7 @@ async def solve(
         except Exception as error:
             cause = unwrap(error)
             if not isinstance(cause, LayerGone) or attempt + 1 == _MOST_TRIES:
-                for event in held:
+                for event in failures:
                     emit(event)
                 raise
             if not is_link([cause.delta]):

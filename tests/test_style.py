@@ -27,7 +27,10 @@ RIDDLE_NAMES = frozenset(
 )
 """Words of names that hide the thing, too."""
 
-PLAIN = ("cache", "engine", "explain", "exporter", "image", "model", "remotecache")
+PLAIN = (
+    *("buildkit", "cache", "client", "engine", "explain", "exporter", "grammar", "image", "model"),
+    *("pybuild", "remotecache"),
+)
 """Rooms without such names."""
 
 RIDDLES_LEFT: dict[str, int] = {}

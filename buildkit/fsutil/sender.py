@@ -57,14 +57,14 @@ class Sender:
         self._left = 0
         self._current: ReadableFile | None = None
         self._current_id = -1
-        self._fin_wanted = False
+        self._owes_fin = False
         self.finished = False
         self.sent = 0
 
     @property
     def has_work(self) -> bool:
         """Whether `produce` has something to say without hearing more."""
-        waiting = self._current is not None or bool(self._requests) or self._fin_wanted
+        waiting = self._current is not None or bool(self._requests) or self._owes_fin
         return not self.finished and (waiting or not self._is_listed)
 
     def feed(self, messages: Iterable[bytes]) -> None:
@@ -80,11 +80,11 @@ class Sender:
                 raise BadEntry(str(error)) from None
             if packet.type == REQ:
                 file = self._files.pop(packet.id, None)
-                if file is None or self._fin_wanted:
+                if file is None or self._owes_fin:
                     raise BadEntry(f"a request for {packet.id}, which is no file or was sent")
                 self._requests.append((packet.id, *file))
             elif packet.type == FIN:
-                self._fin_wanted = True
+                self._owes_fin = True
             elif packet.type == ERR:
                 raise PeerFailed(bytes(packet.data[:_CUT]).decode("utf-8", "replace"))
             else:
@@ -135,7 +135,7 @@ class Sender:
             self._left -= len(data)
             self.sent += len(data)
             return encode_data(self._current_id, data)
-        if self._fin_wanted and not self.finished:
+        if self._owes_fin and not self.finished:
             self.finished = True
             return FIN_PACKET
         return None

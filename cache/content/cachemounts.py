@@ -82,8 +82,8 @@ def look(store: Store, name: str, held: set[str]) -> CacheMount:
     )
 
 
-def begin(store: Store, made: str, facts: Mapping[str, object]) -> None:
-    """Make the beginnings of a mount's directory at *made*, in ``tmp/``; `put` ends it.
+def begin(store: Store, draft: str, facts: Mapping[str, object]) -> None:
+    """Make the beginnings of a mount's directory at *draft*, in ``tmp/``; `put` ends it.
 
     Raises:
         EnvironmentFault: it cannot be made, or the store is at its ceiling.
@@ -91,17 +91,17 @@ def begin(store: Store, made: str, facts: Mapping[str, object]) -> None:
     if store.budget is not None:
         store.budget.prepare()
     with faults("cannot make a cache mount", store.root):
-        store.disk.mkdir(made)
-        store.disk.mkdir(os.path.join(made, "fs"))
-        fd = store.disk.create(os.path.join(made, "meta.json"))
+        store.disk.mkdir(draft)
+        store.disk.mkdir(os.path.join(draft, "fs"))
+        fd = store.disk.create(os.path.join(draft, "meta.json"))
         try:
             store.disk.write(fd, json.dumps(facts, sort_keys=True).encode())
         finally:
             os.close(fd)
 
 
-def put(store: Store, made: str, name: str) -> None:
-    """Give what was made its place; what is there goes. Whoever calls holds the mount's lock.
+def put(store: Store, draft: str, name: str) -> None:
+    """Give the directory that `begin` made its place; what is there goes. Whoever calls holds the mount's lock.
 
     Raises:
         EnvironmentFault: it cannot be moved; what is there may be gone then, never half of it.
@@ -110,7 +110,7 @@ def put(store: Store, made: str, name: str) -> None:
     if os.path.lexists(home):
         store.discard(home)
     with faults("cannot make a cache mount", store.root), store.tmp.moving:
-        store.disk.rename(made, home)
+        store.disk.rename(draft, home)
 
 
 def note_use(store: Store, name: str) -> None:

@@ -146,20 +146,20 @@ def _add_unnamed(store: Store, marked: Mark, digest: str, entry: dict[str, Any])
     origins = [origin for origin in origins_of(entry) if may_build_again(origin)]
     reached: set[str] = set()
     reach(store.blobs, [digest], reached)
-    made = store.blobs.time(digest)
+    created = store.blobs.time(digest)
     holder = Holder(
         name=(IMAGE, digest),
         blobs=tuple(sorted(reached)),
         description=f"last result of {shown(origins[0])}" if origins else "untagged image",
-        created=made,
-        last_used=made,
+        created=created,
+        last_used=created,
     )
     _add(marked, holder)
     for blob in reached if origins else ():
         marked.last_results.setdefault(blob, set()).update(origins)
     # With its manifest it has lost all, and one whose blobs all belong to others frees nothing.
     is_shared = not any(store.blobs.has(blob) for blob in reached - marked.image_blobs)
-    is_spent = not made or (is_shared and not origins)
+    is_spent = not created or (is_shared and not origins)
     if is_spent and ("blob", digest) not in marked.leased:
         marked.leftover.append(holder.name)
 

@@ -58,12 +58,12 @@ def proxy_arguments(environ: Mapping[str, str]) -> dict[str, str]:
     except (OSError, ValueError, RecursionError):
         return {}
     proxies = as_object(as_object(document.get("proxies")).get("default"))
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for key, name in _PROXIES.items():
         value = proxies.get(key)
         if isinstance(value, str) and value:
-            found |= {name: value, name.lower(): value}
-    return found
+            variables |= {name: value, name.lower(): value}
+    return variables
 
 
 def use_authfile(parsed: Parsed) -> None:

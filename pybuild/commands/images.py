@@ -138,21 +138,21 @@ def _exact(one: ImageFacts) -> dict[str, Any]:
 def inspect(parsed: Parsed) -> int:
     """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
     with open_store(parsed, to_read=True) as store:
-        found = [find(store, name) for name in parsed.positionals]
+        descriptors = [find(store, name) for name in parsed.positionals]
         if parsed.flag("check"):
-            return max([_check(store, descriptor) for descriptor in found])
+            return max([_check(store, descriptor) for descriptor in descriptors])
         form = parsed.one("format")
         if form:
             from pybuild.exporter.docker.document import document
 
-            documents = [document(store, descriptor) for descriptor in found]
+            documents = [document(store, descriptor) for descriptor in descriptors]
             texts = (
                 [go_json(documents)] if form == "json" else [rendered(form, d) for d in documents]
             )
         elif parsed.flag("raw"):
-            texts = [store.blobs.read(descriptor.digest).decode() for descriptor in found]
+            texts = [store.blobs.read(descriptor.digest).decode() for descriptor in descriptors]
         else:
-            texts = [json.dumps(_parts(store, one), indent=2) for one in found]
+            texts = [json.dumps(_parts(store, one), indent=2) for one in descriptors]
     sys.stdout.write("".join(texts) if parsed.flag("raw") else "".join(f"{t}\n" for t in texts))
     return 0
 

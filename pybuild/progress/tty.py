@@ -181,7 +181,7 @@ class TtyDisplay:
                     )
                     id = clean(transfer.id)
                     if len(id) + len(amount + total) + 7 >= columns:
-                        id = _DIGEST.sub(lambda found: found[1], id)
+                        id = _DIGEST.sub(lambda digest: digest[1], id)
                     lines.append(fit(f" => => {id}{amount}{total}", columns - 1))
             bar = step.cutter.unfinished
             for line in [*step.log, *([bar] if bar else [])][-self._log_lines :]:
