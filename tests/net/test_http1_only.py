@@ -8,7 +8,7 @@ from tests.harness import ROOT
 from tests.test_packaging import ROOMS
 
 CLIENTS = re.compile(
-    r"^\s*(?:import|from) (aiohttp|http\.client|httpx|requests|urllib\.request|urllib3)\b",
+    r"^[ \t]*(?:import|from) (aiohttp|http\.client|httpx|requests|urllib\.request|urllib3)\b",
     re.MULTILINE,
 )
 
