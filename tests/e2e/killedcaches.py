@@ -33,6 +33,7 @@ class Watched:
     names: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, float] = field(default_factory=dict[str, float])
     cached: set[str] = field(default_factory=set[str])
+    one_ran: threading.Event = field(default_factory=threading.Event)
 
     def hear(self, line: str) -> None:
         match = _LINE.match(line)
@@ -45,6 +46,8 @@ class Watched:
             self.cached.add(name)
         elif rest.startswith("DONE") and "] RUN " in name:
             self.done[name] = time.monotonic()
+            if name not in self.cached:
+                self.one_ran.set()
 
     @property
     def ran(self) -> dict[str, float]:
@@ -79,17 +82,21 @@ def dockerfile(salt: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kill(machines: Machines, place: str, salt: str, moment_s: float) -> Kill:
+def kill(
+    machines: Machines, place: str, salt: str, moment_s: float, *, since_one_ran: bool = False
+) -> Kill:
     """Kill a build on an empty store after so long, and build the same on another one."""
     write(machines.context, Dockerfile=dockerfile(salt))
-    first, when = _run(machines, place, moment_s)
+    first, when = _run(machines, place, moment_s, since_one_ran=since_one_ran)
     second, _ = _run(machines, place, None)
     finished = {name: ended for name, ended in first.ran.items() if ended <= when}
     lost = [when - ended for name, ended in finished.items() if name in second.ran]
     return Kill(len(finished), tuple(sorted(lost)), when == float("inf"))
 
 
-def _run(machines: Machines, place: str, moment_s: float | None) -> tuple[Watched, float]:
+def _run(
+    machines: Machines, place: str, moment_s: float | None, *, since_one_ran: bool = False
+) -> tuple[Watched, float]:
     machine = machines.fresh()
     words = ("build", "--progress=plain", "--cache", place, "-o", "type=cacheonly")
     watched, killed_at = Watched(), float("inf")
@@ -107,6 +114,8 @@ def _run(machines: Machines, place: str, moment_s: float | None) -> tuple[Watche
 
         listener = threading.Thread(target=hear, args=(process.stderr,))
         listener.start()
+        if since_one_ran:
+            watched.one_ran.wait(60)
         try:
             code = process.wait(moment_s if moment_s is not None else 120)
         except subprocess.TimeoutExpired:

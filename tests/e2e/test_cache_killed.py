@@ -33,7 +33,7 @@ def test_a_step_that_was_announced_as_done_never_runs_again(
     machines = Machines(tmp_path, base_store)
     chance = random.Random(20261127)
     found = [
-        kill(machines, place, str(number), chance.uniform(0.5 * LONGEST_S, LONGEST_S))
+        kill(machines, place, str(number), chance.uniform(0.0, 0.5 * LONGEST_S), since_one_ran=True)
         for number in range(3)
     ]
     assert sum(k.finished for k in found) > 0, "all were killed before anything was made"
