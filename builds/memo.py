@@ -32,7 +32,7 @@ if TYPE_CHECKING:
             ...
 
 
-FORMAT = 5
+FORMAT = 6
 # Where the rules for sources are, if no option says it [POL-1].
 POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 
@@ -51,6 +51,8 @@ _TELLING = frozenset(
         "ca",
     )
 )
+
+_MOST_BUILDS = 100  # without a log, that the history keeps
 
 # A build reads no larger Dockerfile, so that a part of one is none that a memo has.
 _MOST_BYTES = (64 << 20) + 1
@@ -114,6 +116,33 @@ def save(root: str, key: str, content: dict[str, Any]) -> None:
         version = _file_digest(os.path.join(root, "store.json"))
         json.dump({"format": FORMAT, "store": version, **content}, file)
     os.replace(temporary, os.path.join(directory, key))
+
+
+def keep_build(root: str, at: float, facts: dict[str, Any]) -> None:
+    """Keep a build in the history that began at *at* and was answered from a memo.
+
+    The same record as `pybuild.cache.content.buildhistory` writes, without its imports and without opening the store;
+    one of sixteen looks whether old ones are too many. Raises OSError.
+    """
+    id = os.urandom(4).hex()
+    folder = os.path.join(root, "builds")
+    path = os.path.join(folder, f"{int(at * 1000):011x}-{id}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.mkdir(folder, 0o700)
+        fd = os.open(path, flags, 0o600)
+    try:
+        value = {"build": {**facts, "id": id, "at": at, "status": "completed"}}
+        os.write(fd, json.dumps(value, separators=(",", ":")).encode())
+    finally:
+        os.close(fd)
+    if id.startswith("0"):
+        there = set(os.listdir(folder))
+        cached = sorted(name for name in there if len(name) == 20 and f"{name}.log" not in there)
+        for name in cached[:-_MOST_BUILDS]:
+            os.unlink(os.path.join(folder, name))
 
 
 def holds(memo: dict[str, Any], root: str) -> bool:

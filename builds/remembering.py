@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.prepare import PreparedBuild
+from pybuild.builds.recording import facts_of
 from pybuild.builds.result import BuildResult
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
@@ -157,5 +158,6 @@ def remember(
             "origin": origin_of(prepared.request),
             "metadata": dict(result.metadata),
             "steps": list(steps.values()),
+            "facts": facts_of(prepared.request),
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from pybuild.builds import memo
 from pybuild.cache.disk.ownership import doubt_of_file, is_private
@@ -15,6 +16,8 @@ from pybuild.engine.paths import config_file, default_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pybuild.commandline.parser import Parsed
 
 # With these, a build does something besides looking at its inputs; the engine does them.
@@ -40,6 +43,7 @@ _INELIGIBLE = (
 
 def try_cached_build(parsed: Parsed) -> int | None:
     """Answer the build from its memo; None when it has to be looked at in earnest."""
+    began = time.time()
     if any(name in parsed.values for name in _INELIGIBLE):
         return None
     if any(name in os.environ for name in memo.POLICY_VARIABLES):
@@ -66,7 +70,30 @@ def try_cached_build(parsed: Parsed) -> int | None:
         write_results(parsed, record["image_id"], record["metadata"])
     if quiet:
         sys.stdout.write(f"{record['image_id']}\n")
+    _keep(root, began, record, is_quiet=quiet)
     return 0
+
+
+def _keep(root: str, began: float, record: dict[str, Any], *, is_quiet: bool) -> None:
+    """Keep the build in the history, now that its answer is given."""
+    sys.stdout.flush()
+    steps: list[list[str]] = record["steps"]
+    cached = sum(word == "CACHED" for _, word in steps)
+    facts = {
+        **record.get("facts", {}),
+        "seconds": round(max(0.0, time.time() - began), 3),
+        "images": [record["image"]["digest"]],
+        "image_id": record["image_id"],
+        "names": record["names"],
+        "rows": steps,
+        "steps": {"total": len(steps), "completed": len(steps), "cached": cached},
+    }
+    try:
+        memo.keep_build(root, began, facts)
+    except OSError as error:
+        if not is_quiet:
+            reason = (error.strerror or str(error)).lower()
+            sys.stderr.write(f"warning: this build is not in the history: {reason}\n")
 
 
 def _may_have_engine() -> bool:

@@ -11,7 +11,7 @@ import os
 import re
 
 from pybuild.cache.disk.plainfile import plain
-from pybuild.model.jsontext import as_object, is_object, parse
+from pybuild.model.jsontext import as_list, as_number, as_object, is_object, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,18 @@ class StoredBuild:
     @property
     def is_running(self) -> bool:
         return bool(self.facts["status"] == "running")
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events of a build without a log: of each step that it was in the cache."""
+        from pybuild.model.digest import Digest
+        from pybuild.model.events import VertexAdded, VertexCached, VertexCompleted
+
+        time = as_number(self.facts.get("at"))
+        for number, row in enumerate(as_list(self.facts.get("rows"))):
+            vertex = Digest.of(f"{number}".encode())
+            yield VertexAdded(vertex=vertex, name=str(row[0]))
+            ends = VertexCached if row[1] == "CACHED" else VertexCompleted
+            yield ends(vertex=vertex, time=time)
 
 
 class OpenRecord:
@@ -144,7 +156,7 @@ class Builds:
 
     def trim(self) -> None:
         """Forget the oldest of those that are too many, or too large together."""
-        names = self._names()
+        names = listed(self._folder)
         logs = [name for name in reversed(names) if names[name]]
         for name in [*logs[MAX_BUILDS:], *[n for n in names if not names[n]][:-MAX_BUILDS]]:
             self._remove(name)
@@ -158,6 +170,16 @@ class Builds:
                 continue
             if size > most and number:  # the latest stays, whatever its size
                 self._remove(name)
+
+    def size(self, build: StoredBuild) -> int:
+        """Return the bytes that a build takes on the disk."""
+        size = 0
+        for name in (build.name, build.name + _LOG):
+            try:
+                size += os.stat(os.path.join(self._folder, name)).st_blocks * 512
+            except OSError:
+                pass
+        return size
 
     def remove(self, build: StoredBuild) -> None:
         """Forget a build that has ended. Raises OSError."""
@@ -178,7 +200,7 @@ class Builds:
 
     def all(self) -> Iterator[StoredBuild]:
         """Yield the builds, the latest first."""
-        names = self._names()
+        names = listed(self._folder)
         for name in reversed(names):
             log = os.path.join(self._folder, name + _LOG) if names[name] else ""
             record = self._read(name) or {}
@@ -191,7 +213,7 @@ class Builds:
 
     def latest(self) -> Iterator[dict[str, Any]]:
         """Yield the records that explain steps, the latest first; what is broken is passed over."""
-        for name in reversed(self._names()):
+        for name in reversed(listed(self._folder)):
             value = self._read(name)
             if value is not None and value.keys() != {FACTS}:
                 yield value
@@ -215,18 +237,6 @@ class Builds:
         message = "it was killed, or the machine went down"
         return {**facts, "status": "canceled", "error": {"message": message}}
 
-    def _names(self) -> dict[str, bool]:
-        """Return the names of all builds, the oldest first, with whether there is a log."""
-        try:
-            listed = os.listdir(self._folder)
-        except OSError:
-            return {}
-        names = {name: False for name in listed if _NAME.match(name)}
-        for name in listed:
-            if name.endswith(_LOG) and _NAME.match(stem := name.removesuffix(_LOG)):
-                names[stem] = True
-        return dict(sorted(names.items()))
-
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             with open(os.path.join(self._folder, name), "rb", opener=plain) as file:
@@ -234,6 +244,19 @@ class Builds:
         except OSError:
             return None
         return as_object(value) if is_object(value) else None
+
+
+def listed(folder: str) -> dict[str, bool]:
+    """Return the names of all builds, the oldest first, with whether there is a log."""
+    try:
+        found = os.listdir(folder)
+    except OSError:
+        return {}
+    names = {name: False for name in found if _NAME.match(name)}
+    for name in found:
+        if name.endswith(_LOG) and _NAME.match(stem := name.removesuffix(_LOG)):
+            names[stem] = True
+    return dict(sorted(names.items()))
 
 
 def name_of(at: float, id: str) -> str:

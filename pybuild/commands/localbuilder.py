@@ -103,7 +103,7 @@ class LocalBuilder:
             stored = Builds(store).find(record.id)
             try:
                 if stored is not None:
-                    for event in read_events(stored.log):
+                    for event in read_events(stored.log) if stored.log else stored.events():
                         emit(event)
                     return
             except FileNotFoundError:
@@ -146,6 +146,7 @@ class LocalBuilder:
     def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
         from pybuild.cache.content.flusher import wait_for_others
         from pybuild.cache.repositories.collect import unlink_at_once
+        from pybuild.cache.space.oldbuilds import prune_builds
         from pybuild.cache.space.prune import prune
         from pybuild.commands.localstore import with_store
         from pybuild.engine.servesettings import read_keeping
@@ -154,7 +155,7 @@ class LocalBuilder:
 
         def work(store: Store) -> int:
             unlink_at_once(store, keeping)
-            return prune(store, policy, freed).freed
+            return prune(store, policy, freed).freed + prune_builds(store, policy, freed)
 
         total = with_store(self._parsed, work)
         if not wait_for_others(os.path.join(self._settings.root, "snapshots"), _FLUSH_S):

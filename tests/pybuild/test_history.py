@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,44 @@ def test_an_image_whose_name_is_a_verb_has_its_history_with_the_images(built: Py
     built("tag", "good", "ls")
     assert "echo it is well" in built("image", "history", "--no-trunc", "ls").out
     assert "echo it is well" in built("history", "--no-trunc", "good").out
+
+
+def test_a_fully_cached_build_is_a_build_too(built: Pybuild, tmp_path: Path) -> None:
+    context = write(tmp_path / "again", Dockerfile="FROM base\nRUN echo once\n")
+    built("build", "-t", "again", context)
+    built("build", "-t", "again", context)
+    first, second = (
+        json.loads(built("history", "inspect", "--format", "json", place).out)
+        for place in ("^1", "^0")
+    )
+    assert first["NumCachedSteps"] < second["NumCachedSteps"] < second["NumTotalSteps"]
+    assert first["ImageID"] == second["ImageID"]
+    assert (second["Name"], second["Status"]) == ("again", "completed")
+    log = built("history", "logs").out
+    assert "RUN echo once\n" in log
+    assert " CACHED\n" in log
+    assert "RUN echo once" in built("explain").out  # of the build in which something ran
+    built("history", "rm", "^0", "^1")
+
+
+def test_nothing_secret_is_in_the_history(built: Pybuild, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("the-mounted-secret\n")
+    text = (
+        "FROM base\nARG API_TOKEN\nARG OPEN\n"
+        "RUN --mount=type=secret,id=key cat /run/secrets/key; echo $API_TOKEN $OPEN\n"
+        "RUN --mount=type=secret,id=key,env=KEY echo $KEY; exit 3\n"
+    )
+    context = write(tmp_path / "secret", Dockerfile=text)
+    words = ["--secret", f"id=key,src={tmp_path}/key", "--build-arg", "OPEN=seen"]
+    built("build", *words, "--build-arg", "API_TOKEN=the-token-itself", context, code=1)
+    data = b"".join(file.read_bytes() for file in (built.store / "builds").iterdir())
+    assert b"the-mounted-secret" not in data
+    assert b"the-token-itself" not in data
+    assert "[redacted] seen\n" in built("history", "logs").out
+    shown = built("history", "inspect").out
+    assert "OPEN" in shown
+    assert "> [redacted]\n" in shown
+    built("history", "rm", "^0")
 
 
 def test_a_build_is_inspected_with_its_error_and_the_end_of_its_step(built: Pybuild) -> None:
