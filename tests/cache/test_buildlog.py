@@ -207,7 +207,11 @@ def test_a_build_from_a_memo_is_in_the_same_history(
 ) -> None:
     monkeypatch.setattr(memo, "_MOST_BUILDS", 2)
     ids = iter([b"\x10aaa", b"\x10bbb", b"\x10ccc", b"\x00ddd"])
-    monkeypatch.setattr(os, "urandom", lambda count: next(ids))
+
+    def next_id(count: int) -> bytes:
+        return next(ids)
+
+    monkeypatch.setattr(os, "urandom", next_id)
     for at in range(4):
         rows = [["load", "DONE 0.0s"], ["RUN make", "CACHED"]]
         memo.keep_build(store.root, float(at), {"name": "n", "rows": rows})
