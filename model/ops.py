@@ -90,7 +90,12 @@ class LocalSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSource:
-    """A file fetched by http(s) [ADD-4]."""
+    """A file fetched by http(s) [ADD-4].
+
+    Attributes:
+        auth_secret: the id of a secret that is sent as ``Authorization``; empty: the secrets of the host.
+        accept, user_agent: headers of the request; empty for ours.
+    """
 
     url: str
     checksum: Digest | None = None
@@ -98,6 +103,9 @@ class HttpSource:
     mode: int = 0o600
     uid: int = 0
     gid: int = 0
+    auth_secret: str = ""
+    accept: str = ""
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,8 @@ _SOURCES = (
     "source.git.skipsubmodules",
     "source.git.subdir",
     "source.http",
+    "source.http.auth",
+    "source.http.header",
     "source.http.checksum",
     "source.http.perm",
     "soruce.http.uidgid",  # so it is spelled

@@ -20,6 +20,7 @@ from pybuild.model.policy import ATTRIBUTES
 from pybuild.model.reference import Reference
 
 UPLOAD_HOST = "buildkit-session"
+_MOST_HEADER = 4096
 _UPLOADS = ("upload", "stdin")
 SourceOrQuery = Query | LocalQuery | HttpSource | GitSource
 
@@ -70,6 +71,20 @@ class _Attrs:
 
     def take(self, name: str) -> str:
         return fields.text(self._values.pop(name, ""), name)
+
+    def headers(self, prefix: str) -> dict[str, str]:
+        """Take headers by their lower-case names; who asks knows which of them count.
+
+        Raises:
+            UserError: one that would not stay a line of its own.
+        """
+        headers: dict[str, str] = {}
+        for name in [name for name in self._values if name.startswith(prefix)]:
+            value = self._values.pop(name)
+            if len(value) > _MOST_HEADER or not (value.isascii() and value.isprintable()):
+                raise UserError(f'"{shortened(name)}" is no header: only printable characters')
+            headers[name.removeprefix(prefix).lower()] = value
+        return headers
 
     def flag(self, name: str) -> bool:
         return fields.boolean(self.take(name), name)
@@ -144,6 +159,8 @@ def _http(url: str, attrs: _Attrs) -> HttpSource | UploadQuery:
     except ValueError as error:
         raise UserError(f'invalid URL "{url}": {error}') from error
     filename = attrs.take("http.filename") or file_name(url)
+    headers = attrs.headers("http.header.")
+    auth_secret = attrs.take("http.authheadersecret")
     if parts.netloc == UPLOAD_HOST:
         for name in ("http.checksum", "http.perm", "http.uid", "http.gid"):
             attrs.take(name)
@@ -159,6 +176,9 @@ def _http(url: str, attrs: _Attrs) -> HttpSource | UploadQuery:
         mode=fields.mode(fields.number(perm, "http.perm", 8), "http.perm") if perm else 0o600,
         uid=fields.owner_id(fields.number(numbers["uid"], "http.uid"), "http.uid"),
         gid=fields.owner_id(fields.number(numbers["gid"], "http.gid"), "http.gid"),
+        auth_secret=auth_secret,
+        accept=headers.get("accept", ""),
+        user_agent=headers.get("user-agent", ""),
     )
 
 
@@ -231,6 +251,9 @@ def write_http(op: HttpSource) -> pb.SourceOp:
         "http.perm": f"{op.mode:#o}".replace("0o", "0") if op.mode != 0o600 else "",
         "http.uid": str(op.uid) if op.uid else "",
         "http.gid": str(op.gid) if op.gid else "",
+        "http.authheadersecret": op.auth_secret,
+        "http.header.accept": op.accept,
+        "http.header.user-agent": op.user_agent,
     }
     _set(source, texts)
     return source

@@ -96,6 +96,7 @@ class Downloader:
         url: str,
         path: str,
         *,
+        headers: Mapping[str, str] | None = None,
         authorization: str = "",
         known: Validators | None = None,
         on_progress: OnProgress | None = None,
@@ -103,6 +104,7 @@ class Downloader:
         """Write what *url* holds to the new file *path*, unless it is still what is *known*.
 
         Args:
+            headers: for every host; one of ours is replaced.
             authorization: a header for the host of *url*; no other host gets it, nor that one once
                 another has said where to ask.
 
@@ -112,12 +114,13 @@ class Downloader:
         """
         shown = shown_url(url)
         target = _target(url)
-        headers = {"Authorization": authorization} if authorization else {}
+        secret = {"Authorization": authorization} if authorization else {}
+        plain = {"User-Agent": USER_AGENT, **(headers or {})}
         if known is not None and known.etag:
             # Some servers know their tags and nothing of conditions: asked for the file, they
             # would send it. Whatever else comes of this question, the next one tells.
             with suppress(HttpFault):
-                response = await self._ask("HEAD", target, headers, known)
+                response = await self._ask("HEAD", target, plain, secret, known)
                 response.close()
                 if response.status not in REDIRECTS and (held := _unchanged(response, known)):
                     return held
@@ -125,7 +128,7 @@ class Downloader:
         for attempt in range(attempts):
             try:
                 response = await self._retries.send(
-                    target.authority, lambda: self._ask("GET", target, headers, known)
+                    target.authority, lambda: self._ask("GET", target, plain, secret, known)
                 )
                 try:
                     return await self._take(response, path, known, shown, on_progress)
@@ -140,10 +143,15 @@ class Downloader:
         raise AssertionError("the last try returns or raises")
 
     async def _ask(
-        self, method: str, target: URL, secret: Mapping[str, str], known: Validators | None
+        self,
+        method: str,
+        target: URL,
+        plain: Mapping[str, str],
+        secret: Mapping[str, str],
+        known: Validators | None,
     ) -> Response:
         """Return the answer of where redirects end; *secret* headers go no further than home."""
-        headers = {"User-Agent": USER_AGENT}
+        headers = dict(plain)
         if known is not None and known.etag:
             headers["If-None-Match"] = known.etag
         if known is not None and known.last_modified:

@@ -91,7 +91,7 @@ class HttpFiles:
         self._downloader = downloader
         self._proves = proves
         self._files = Once[HttpSource, HttpFile]()
-        self._first: dict[str, HttpSource] = {}  # that named a URL
+        self._first: dict[HttpSource, HttpSource] = {}  # by what is sent to ask for it
 
     async def identify(self, op: HttpSource) -> Digest:
         """Return a digest of the bytes that the URL holds now, and of when they changed [KEY-4].
@@ -110,7 +110,7 @@ class HttpFiles:
 
     async def file(self, op: HttpSource, on_progress: OnProgress | None = None) -> HttpFile:
         """Return the file, fetched at most once; not at all if its checksum is known here."""
-        first = self._first.setdefault(op.url, op)
+        first = self._first.setdefault(_question(op), op)
         if first == op or op.checksum is not None:
             return await self._files.ask(op, lambda: self._file(op, on_progress))
         return await self._files.ask(op, lambda: self._same(op, first, on_progress))
@@ -220,12 +220,17 @@ class HttpFiles:
         if known is not None and not (known.etag or known.last_modified):
             known = None
         store = self._store
-        authorization = await looked_up(self._secrets, partial(self._authorization, op.url))
+        authorization = await looked_up(self._secrets, partial(self._authorization, op))
         active = await asyncio.to_thread(store.deltas.begin)
         try:
             path = os.path.join(active.fs, name)
             got = await self._downloader.fetch(
-                op.url, path, authorization=authorization, known=known, on_progress=on_progress
+                op.url,
+                path,
+                headers=_headers(op),
+                authorization=authorization,
+                known=known,
+                on_progress=on_progress,
             )
             if held is not None and (not got.sha256 or _is_same(got, held.file)):
                 store.deltas.abort(active)
@@ -244,10 +249,15 @@ class HttpFiles:
         file = HttpFile(got.sha256, got.last_modified, delta)
         return HttpRecord(file, Validators(etag=got.etag, last_modified=got.last_modified))
 
-    def _authorization(self, url: str) -> str:
-        """Return the header that the build's secrets have for the host of *url* [ADD-6]."""
+    def _authorization(self, op: HttpSource) -> str:
+        """Return the header that the build's secrets have for *op*, or the host of its URL [ADD-6]."""
+        if op.auth_secret:
+            read = self._secrets.get(op.auth_secret)
+            if read is None:
+                raise UserError(f"secret {op.auth_secret}: not found")
+            return header_text(op.auth_secret, read())
         try:
-            host = urlsplit(url).hostname or ""
+            host = urlsplit(op.url).hostname or ""
         except ValueError:
             return ""
         for prefix, scheme in (("HTTP_AUTH_TOKEN_", "Bearer "), ("HTTP_AUTH_HEADER_", "")):
@@ -301,8 +311,21 @@ def _seconds(last_modified: str) -> float | None:
     return None
 
 
+def _question(op: HttpSource) -> HttpSource:
+    """Return *op* without the look of its file, which changes nothing of what a server answers."""
+    return HttpSource(
+        url=op.url, auth_secret=op.auth_secret, accept=op.accept, user_agent=op.user_agent
+    )
+
+
+def _headers(op: HttpSource) -> dict[str, str]:
+    headers = {"Accept": op.accept, "User-Agent": op.user_agent}
+    return {name: value for name, value in headers.items() if value}
+
+
 def _look(op: HttpSource) -> dict[str, Any]:
-    return {"name": _name(op), "mode": op.mode, "uid": op.uid, "gid": op.gid}
+    asked = {**_headers(op), "secret": op.auth_secret} if op.auth_secret else _headers(op)
+    return {"name": _name(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **asked}
 
 
 def _name(op: HttpSource) -> str:

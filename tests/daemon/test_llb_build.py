@@ -21,7 +21,7 @@ __all__ = ["site"]
 def test_what_is_refused_is_not_advertised() -> None:
     refused = {
         "source.git.signatureverify", "source.git.bundle", "source.git.httpauth",
-        "source.http.auth", "source.http.header", "source.image.layerlimit",
+        "source.image.layerlimit", "source.http.signatureverify",
         "passthroughop",
         "file.copy.alwaysreplaceexistingdestpaths", "source.buildop.llbfilename",
     }  # fmt: skip

@@ -9,12 +9,13 @@ import os
 import tarfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from pybuild.executor.sources.download import Limits
+from pybuild.executor.sources.download import USER_AGENT, Limits
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import HttpSource
@@ -255,6 +256,28 @@ def test_a_url_holds_the_same_bytes_throughout_a_build_whatever_they_are_to_look
             assert (await sources.http.file(named)).sha256 == first.sha256
             assert await sources.http.identify(named) == await sources.http.identify(bare)
             assert len(server.requests) == 1
+
+    on_site(tmp_path, body)
+
+
+def test_headers_and_a_secret_of_a_source_are_sent(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        site.secrets["mine"] = lambda: b"Token x"
+        site.secrets["HTTP_AUTH_TOKEN_127.0.0.1"] = lambda: b"host"
+        async with serving(fixed()) as server, site.sources() as sources:
+            plain = source(server)
+            await sources.http.file(plain)
+            dressed = replace(plain, auth_secret="mine", accept="a/b", user_agent="me")
+            await sources.http.file(dressed)
+            with pytest.raises(UserError, match="secret none: not found"):
+                await sources.http.file(replace(plain, auth_secret="none"))
+        first, second = (request.headers for request in server.requests)
+        assert (first["Authorization"], first["User-Agent"]) == ("Bearer host", USER_AGENT)
+        assert (second["Authorization"], second["Accept"], second["User-Agent"]) == (
+            "Token x",
+            "a/b",
+            "me",
+        )
 
     on_site(tmp_path, body)
 
