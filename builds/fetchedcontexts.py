@@ -23,9 +23,9 @@ from pybuild.model.events import Emit
 from pybuild.model.ops import Copy, FileOp, GitSource, HttpSource, ScratchSource, Vertex, VertexMeta
 from pybuild.model.policy import Policies
 from pybuild.model.snapshot import Snapshot
+from pybuild.model.text import boolean
 
 _HEAD_BYTES = 512
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Fetching:
     async def git(self, url: str, build_args: Mapping[str, str]) -> FetchedContext:
         """Fetch a repository."""
         op = git_context(url).source(
-            keep_git_dir=build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") in _TRUE,
+            keep_git_dir=boolean(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")) is True,
             mtime="commit" if build_args.get("SOURCE_DATE_EPOCH") else "",
         )
         name = f"[internal] load git source {without_credentials(url)}"

@@ -18,11 +18,11 @@ from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import Device
+from pybuild.model.text import boolean
 
 DIRECTORIES = ("/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi")
 _CLASS = "org.mobyproject.buildkit.device.class"
 _AUTO_ALLOW = "org.mobyproject.buildkit.device.autoallow"
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _MAX_BYTES = 4 << 20
 _EDITS = frozenset(("env", "deviceNodes", "mounts"))
 _READABLE, _UNREADABLE = (".json",), (".yaml", ".yml")
@@ -46,7 +46,7 @@ class _Known:
 
     @property
     def is_free(self) -> bool:
-        return self.annotations.get(_AUTO_ALLOW) in _TRUE
+        return boolean(self.annotations.get(_AUTO_ALLOW, "")) is True
 
 
 def find_devices(

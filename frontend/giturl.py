@@ -11,14 +11,13 @@ from pybuild.frontend.lowering import paths
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource
+from pybuild.model.text import boolean
 
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SCHEMES = frozenset(("http", "https", "ssh", "git"))
 _SCP = re.compile(r"([a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:.*?)(?:\?(.*?))?(?:#(.*))?", re.DOTALL)
 _HTTP = re.compile(r"https?://")
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-_BOOLEANS = ("submodules", "keep-git-dir", "fetch-by-commit")
+_SWITCHES = ("submodules", "keep-git-dir", "fetch-by-commit")
 UNNAMED = "__unnamed__"
 CONTEXT_FILE = "context"
 """The name of a file that is fetched as a context."""
@@ -129,7 +128,7 @@ def _read_query(url: GitUrl, query: str) -> None:
             raise UserError(f'query "{name}" has multiple values')
         values[name] = value
     for name, value in sorted(values.items()):
-        if not value and name not in _BOOLEANS:
+        if not value and name not in _SWITCHES:
             raise UserError(f'query "{name}" has no value')
         match name:
             case "ref":
@@ -171,8 +170,7 @@ def _set(url: GitUrl, name: str, value: str) -> None:
 
 
 def _boolean(name: str, value: str) -> bool:
-    if not value or value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise UserError(f'invalid {name} value: "{value}"')
+    parsed = boolean(value or "true")
+    if parsed is None:
+        raise UserError(f'invalid {name} value: "{value}"')
+    return parsed

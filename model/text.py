@@ -26,6 +26,15 @@ def join_csv(fields: Iterable[str]) -> str:
     return out.getvalue()
 
 
+_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
+_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
+
+
+def boolean(text: str) -> bool | None:
+    """Return the value of *text* as Go's ``strconv.ParseBool`` reads it; None where it has none."""
+    return text in _TRUE if text in _TRUE or text in _FALSE else None
+
+
 def switch(attrs: Mapping[str, str], name: str, default: bool, subject: str) -> bool:
     """Return the value of an attribute of *subject* that is true or false.
 
@@ -35,8 +44,9 @@ def switch(attrs: Mapping[str, str], name: str, default: bool, subject: str) -> 
     text = attrs.get(name)
     if text is None:
         return default
-    if text.lower() not in {"true", "false", "1", "0"}:
+    value = boolean(text.lower())
+    if value is None:
         from pybuild.model.errors import UsageError
 
         raise UsageError(f'{subject} attribute {name}="{text}": expected true or false')
-    return text.lower() in {"true", "1"}
+    return value

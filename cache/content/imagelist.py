@@ -20,8 +20,8 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
 from pybuild.model.reference import Reference
+from pybuild.model.text import boolean
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _FILTERS = (
     *("dangling=true", "label=K[=V]", "reference=PATTERN"),
     *("before=IMAGE", "since=IMAGE", "until=24h"),
@@ -151,8 +151,8 @@ def parse_image_filters(texts: Sequence[str], store: Store) -> Filter:
         match key:
             case "reference":
                 references.append(_reference_filter(value))
-            case "dangling" if value.lower() in _BOOLEANS:
-                others.append(_named_filter(not _BOOLEANS[value.lower()]))
+            case "dangling" if (dangles := boolean(value.lower())) is not None:
+                others.append(_named_filter(not dangles))
             case "label" | "label!":
                 others.append(_label_filter(value, key == "label"))
             case "before" | "since":

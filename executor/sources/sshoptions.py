@@ -8,14 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.text import boolean
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
-
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 
 
 def parse_ssh(items: Iterable[str], environ: Mapping[str, str]) -> tuple[SshAgent, ...]:
@@ -49,9 +45,10 @@ def _parse(item: str, environ: Mapping[str, str]) -> SshAgent:
     for part in value.split(",") if value else ():
         key, equals, text = part.partition("=")
         if key == "raw" and equals:
-            if text not in _BOOLEANS:
+            given = boolean(text)
+            if given is None:
                 raise UsageError(f'invalid ssh "{item}": invalid value for raw: {text}')
-            raw = _BOOLEANS[text]
+            raw = given
         elif part:
             paths.append(part)
     if raw and len(paths) != 1:

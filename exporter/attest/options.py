@@ -9,13 +9,12 @@ from dataclasses import field
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.model.text import boolean
 
 PROVENANCE, SBOM = "provenance", "sbom"
 V1, V02 = "v1", "v0.2"
 FILENAME = "provenance.json"
 SCANNER = "docker/buildkit-syft-scanner:stable-1"
-_TRUE = frozenset(("1", "t", "true"))
-_FALSE = frozenset(("0", "f", "false"))
 # The reference records the machine's load while it builds; nothing is recorded here.
 _WITHOUT_EFFECT = frozenset(("capture-usage",))
 
@@ -89,10 +88,11 @@ def options_of(text: str, what: str) -> dict[str, str] | None:
     Raises:
         UsageError: *what*, the option's name, has no such form.
     """
-    if text.lower() in _FALSE:
+    switched = boolean(text.lower())
+    if switched is False:
         return None
     options: dict[str, str] = {}
-    if text.lower() not in _TRUE:
+    if switched is None:
         for record in csv.reader([text]):
             for item in filter(None, (field.strip() for field in record)):
                 key, equals, value = item.partition("=")
@@ -175,7 +175,7 @@ def _sbom(options: Mapping[str, str]) -> Sbom:
 
 
 def _boolean(text: str, what: str) -> bool:
-    lowered = text.lower()
-    if lowered not in _TRUE | _FALSE:
+    value = boolean(text.lower())
+    if value is None:
         raise UsageError(f'failed to parse {what} flag "{text}"')
-    return lowered in _TRUE
+    return value

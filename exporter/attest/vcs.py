@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 
 from pybuild.model.secrets import without_secrets
+from pybuild.model.text import boolean
 
 _TIMEOUT_S = 5.0
 _MOST = 4096
-_FALSE = frozenset(("0", "f", "false"))
 
 
 async def version_control(directory: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -19,7 +19,7 @@ async def version_control(directory: str, environ: Mapping[str, str]) -> dict[st
     Nothing where there is no git, no work tree or no commit. Only questions are asked that run
     nothing of the repository's: no filters, no hooks.
     """
-    if environ.get("BUILDX_GIT_INFO", "").lower() in _FALSE:
+    if boolean(environ.get("BUILDX_GIT_INFO", "").lower()) is False:
         return {}
     revision = await _git(directory, environ, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if not revision:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
+from pybuild.model.text import boolean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,10 +36,6 @@ class Rule:
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 
 _COMMENT = re.compile(r"check[\t ]*=[\t ]*(.+)", re.IGNORECASE)
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +68,8 @@ class CheckOptions:
             key, value = key.strip(), value.strip()
             if equals and key in names:
                 names[key] = frozenset(item.strip() for item in value.split(","))
-            elif equals and key == "error" and value in _BOOLEANS:
-                error = _BOOLEANS[value]
+            elif equals and key == "error" and (fails := boolean(value)) is not None:
+                error = fails
             elif equals and key == "error":
                 problem = f'failed to parse check option "{part}": neither true nor false'
                 raise UserError(f"failed to parse check options: {problem}")

@@ -38,6 +38,7 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
 from pybuild.model.suggest import nearest
+from pybuild.model.text import boolean
 
 Images = Mapping[ImageRequest, ResolvedImage]
 
@@ -241,8 +242,6 @@ def _declared(dockerfile: ast.Dockerfile, graph: StageGraph) -> Iterable[str]:
 
 
 _CONTEXT, _STAGE = "BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 def scanned_trees(
@@ -266,9 +265,10 @@ def _asks(node: StageNode, state: StageState, scope: BuildScope, name: str) -> b
     """Return whether the variable says yes, or names the stage."""
     values = [value for key, value in state.args if key == name and value is not None]
     value = values[-1] if values else scope.globals.get(name, "")
-    if value in _TRUE:
-        return True
-    return value not in _FALSE and bool(node.name) and node.name in value.split(",")
+    answer = boolean(value)
+    if answer is None:
+        return bool(node.name) and node.name in value.split(",")
+    return answer
 
 
 _OURS = frozenset(("docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"))

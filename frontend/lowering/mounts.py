@@ -11,6 +11,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.ops import CacheSharing, Device, MountType
 from pybuild.model.suggest import did_you_mean
+from pybuild.model.text import boolean
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp])?i?b?\Z", re.ASCII | re.IGNORECASE)
 _KEYS = (
@@ -26,8 +27,6 @@ _KEYS = (
     "mode",
 ) + ("uid", "gid", "src", "dst", "destination", "ro", "rw", "readwrite", "env")
 _DEVICE_KEYS = ("name", "required")
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _MAY_BE_REQUIRED = (MountType.SECRET, MountType.SSH)
 _HAS_OWNER = (MountType.CACHE, MountType.SECRET, MountType.SSH)
 
@@ -114,12 +113,12 @@ def _set_value(spec: MountSpec, key: str, value: str, part: str) -> None:
         case "target" | "dst" | "destination":
             spec.target = value
         case "readonly" | "ro":
-            spec.readonly = boolean(key, value)
+            spec.readonly = _boolean(key, value)
         case "readwrite" | "rw":
-            spec.readonly = not boolean(key, value)
+            spec.readonly = not _boolean(key, value)
         case "required":
             _only_for(spec, key, _MAY_BE_REQUIRED)
-            spec.required = boolean(key, value)
+            spec.required = _boolean(key, value)
         case "size":
             _only_for(spec, key, (MountType.TMPFS,))
             spec.size_bytes = _size(key, value)
@@ -181,12 +180,11 @@ def _sharing(value: str) -> CacheSharing:
         raise UserError(f'unsupported sharing value "{value}"{hint}') from None
 
 
-def boolean(key: str, value: str) -> bool:
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise UserError(f"invalid value for {key}: {value}")
+def _boolean(key: str, value: str) -> bool:
+    parsed = boolean(value)
+    if parsed is None:
+        raise UserError(f"invalid value for {key}: {value}")
+    return parsed
 
 
 def _number(key: str, value: str, base: int) -> int:
@@ -267,7 +265,7 @@ def parse_device(record: str) -> Device:
         key, equals, value = field.partition("=")
         key = key.lower()
         if key == "required":
-            required = boolean(key, value) if equals else True
+            required = _boolean(key, value) if equals else True
         elif key == "name" and equals:
             if name:
                 raise UserError(f"device name already set to {name}")

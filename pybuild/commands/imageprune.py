@@ -15,8 +15,7 @@ from pybuild.commands.localstore import with_store
 from pybuild.engine.host import SystemClock
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError
-
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+from pybuild.model.text import boolean
 
 
 def main(parsed: Parsed) -> int:
@@ -49,8 +48,8 @@ def _choice(filters: Sequence[str], now: float, all: bool) -> tuple[bool, float 
             case "until":
                 moment = parse_moment(value, now)
                 before = moment if before is None else min(before, moment)
-            case "dangling" if value.lower() in _BOOLEANS:
-                all = all or not _BOOLEANS[value.lower()]
+            case "dangling" if (dangles := boolean(value.lower())) is not None:
+                all = all or not dangles
             case _:
                 raise UsageError(
                     f'unknown filter "{text}"', hints=["known: until=24h, dangling=true or false"]
