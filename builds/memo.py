@@ -52,7 +52,7 @@ _TELLING = frozenset(
     )
 )
 
-_MOST_BUILDS = 100  # without a log, that the history keeps
+MOST_BUILDS = 100  # without a log, that the history keeps
 
 # A build reads no larger Dockerfile, so that a part of one is none that a memo has.
 _MOST_BYTES = (64 << 20) + 1
@@ -141,7 +141,7 @@ def keep_build(root: str, at: float, facts: dict[str, Any]) -> None:
     if id.startswith("0"):
         there = set(os.listdir(folder))
         cached = sorted(name for name in there if len(name) == 20 and f"{name}.log" not in there)
-        for name in cached[:-_MOST_BUILDS]:
+        for name in cached[:-MOST_BUILDS]:
             os.unlink(os.path.join(folder, name))
 
 

@@ -249,11 +249,11 @@ class Builds:
 def listed(folder: str) -> dict[str, bool]:
     """Return the names of all builds, the oldest first, with whether there is a log."""
     try:
-        found = os.listdir(folder)
+        entries = os.listdir(folder)
     except OSError:
         return {}
-    names = {name: False for name in found if _NAME.match(name)}
-    for name in found:
+    names = {name: False for name in entries if _NAME.match(name)}
+    for name in entries:
         if name.endswith(_LOG) and _NAME.match(stem := name.removesuffix(_LOG)):
             names[stem] = True
     return dict(sorted(names.items()))

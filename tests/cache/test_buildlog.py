@@ -205,7 +205,7 @@ def test_the_oldest_go_when_they_are_too_many_or_too_large(
 def test_a_build_from_a_memo_is_in_the_same_history(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memo, "_MOST_BUILDS", 2)
+    monkeypatch.setattr(memo, "MOST_BUILDS", 2)
     ids = iter([b"\x10aaa", b"\x10bbb", b"\x10ccc", b"\x00ddd"])
 
     def next_id(count: int) -> bytes:
