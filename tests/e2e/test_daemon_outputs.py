@@ -249,7 +249,7 @@ def test_processes_of_steps(server: Daemon, tmp_path: Path) -> None:
     """SBX-13: the attribute of a limit, from any client."""
     if not any("pids" in h.controllers and not h.problem for h in hierarchies.hierarchies()):
         pytest.skip("no pids cgroup")
-    text = "FROM base:1\nRUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait\n"
+    text = "FROM base:1\nRUN for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done\n"
     context = write(tmp_path / "c", Dockerfile=text)
 
     async def use(c: Client) -> None:

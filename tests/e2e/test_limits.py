@@ -57,7 +57,7 @@ def test_memory_that_runs_out_inside_a_pipe_is_told(
 def test_processes_are_limited_and_the_error_says_so(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
-    step = "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait"
+    step = "RUN for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done"
     context = write(tmp_path / "c", Dockerfile=f"FROM {base}\n{step}\n")
     done = pybuild("build", "--resource", "pids=5", context, code=1)
     assert "(out of processes)" in done.err
