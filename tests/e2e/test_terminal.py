@@ -35,7 +35,9 @@ class Person:
         os.write(self._fd, keys)
 
     def status(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(status)
 
 
 def test_a_shell_has_job_control_and_ctrl_c_is_its_own(pybuild: Pybuild, base: str) -> None:
