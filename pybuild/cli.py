@@ -257,7 +257,7 @@ def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None =
 def _refuse_server(command: Command) -> None:
     from pybuild.model.errors import UsageError
 
-    able = [one.name for one in every() if _asks_builder(one)]
+    able = list(dict.fromkeys(one.name.split()[0] for one in every() if _asks_builder(one)))
     raise UsageError(
         f'"pybuild {command.name}" is not done by build servers',
         hints=[f"leave out -H; servers do {', '.join(able[:-1])} and {able[-1]}"],
