@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pybuild.builds.request import BuildRequest
 from pybuild.exporter.attest.options import FILENAME, V1, Provenance, Sbom
-from pybuild.model.errors import UsageError
 from pybuild.model.stepoptions import attributes_of_settings
 from pybuild.model.text import join_csv
 
@@ -15,12 +14,7 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
     """Return all that *request* says but where its contexts and its Dockerfile are."""
     # Without --pull the server asks registries as it does by default: another client may have given
     # the names in its store a meaning.
-    if request.pull == "never":
-        raise UsageError(
-            "--pull=never is about the store of this machine",
-            hints=["leave it out; a build server asks registries by its own rules"],
-        )
-    attrs = {"image-resolve-mode": "pull"} if request.pull else {}
+    attrs = {"image-resolve-mode": "pull"} if request.pull in (True, "newer") else {}
     attrs |= {f"build-arg:{name}": value for name, value in request.build_args.items()}
     attrs |= {f"label:{name}": value for name, value in request.labels.items()}
     if request.fail_on_miss:

@@ -145,6 +145,9 @@ async def client_attrs(request: BuildRequest) -> dict[str, str]:
     """Return the request as a client of a server makes it, with the places of its contexts."""
     args = frontend_attrs(request)
     args |= {f"context:{name}": value for name, value in request.named_contexts.items()}
+    # Those whose content counts are named as directories of the client are.
+    unkeyed = [volume for volume in request.volumes if not volume.in_key]
+    args |= {f"volume:{volume.target}": volume.access.value for volume in unkeyed}
     args["filename"] = os.path.basename(request.dockerfile) or "Dockerfile"
     match kind_of(request.context):
         case ContextKind.DIRECTORY:

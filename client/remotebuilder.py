@@ -57,6 +57,24 @@ _REFUSED = {
 """Options that a server cannot honour: the cause, and the way out."""
 
 
+def check_request(request: BuildRequest) -> None:
+    """Refuse what a server cannot honour, by the values of options.
+
+    Raises:
+        UsageError: with the way out.
+    """
+    if request.pull == "never":
+        raise UsageError(
+            "--pull=never is about the store of this machine",
+            hints=["leave it out; a build server asks registries by its own rules"],
+        )
+    if any(secret.in_key for secret in request.secrets.values()):
+        raise UsageError(
+            "--secret key=true is about the keys of this machine's store",
+            hints=["let its version count: ARG in the Dockerfile, and --build-arg NAME=VERSION"],
+        )
+
+
 class RemoteBuilder:
     """Satisfies `pybuild.builds.builder.Builder` with the build server of *record*.
 
@@ -80,13 +98,7 @@ class RemoteBuilder:
         emit: Emit,
         explained: Callable[[BuildReport], None] | None = None,
     ) -> BuildResult:
-        if any(secret.in_key for secret in request.secrets.values()):
-            raise UsageError(
-                "--secret key=true is about the keys of this machine's store",
-                hints=[
-                    "let its version count: ARG in the Dockerfile, and --build-arg NAME=VERSION"
-                ],
-            )
+        check_request(request)
         if request.load is not None:
             return self._load(replace(request, load=None), request.load, emit, explained)
         return run_interruptible(self._build(request, emit, explained))
@@ -144,6 +156,8 @@ class RemoteBuilder:
         return result
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
+        check_request(request)
+
         async def work() -> FileAnswer:
             async with connected(self._record) as channel:
                 metadata, offered = await ask(channel, request, question)

@@ -11,7 +11,6 @@ from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.daemon.frontend.attrs import read_attrs
 from pybuild.exporter.attest.options import from_flags
-from pybuild.model.errors import UsageError
 from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.options import STEP_OPTIONS
 from pybuild.model.platform import Platform
@@ -58,10 +57,9 @@ def test_nothing_is_said_that_was_not_asked() -> None:
     assert frontend_attrs(BuildRequest(context=".")) == {}
 
 
-def test_a_server_is_not_told_never_to_pull() -> None:
+def test_what_is_pulled_never_or_when_it_is_missing_is_not_told() -> None:
     assert frontend_attrs(BuildRequest(context=".", pull="newer"))["image-resolve-mode"] == "pull"
-    with pytest.raises(UsageError, match="--pull=never is about the store of this machine"):
-        frontend_attrs(BuildRequest(context=".", pull="never"))
+    assert "image-resolve-mode" not in frontend_attrs(BuildRequest(context=".", pull="never"))
 
 
 def test_no_cache_and_pull_hold_for_everything() -> None:

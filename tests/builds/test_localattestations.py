@@ -15,6 +15,7 @@ from pybuild.builds.lookups import Lookups
 from pybuild.builds.request import BuildRequest
 from pybuild.exporter.attest.options import AttestOptions, Provenance
 from pybuild.model.events import Event
+from pybuild.model.volumes import HostVolume
 from tests.builds.test_attestations import NOTHING, SOMETHING, built
 from tests.registry.fakes import WallClock
 
@@ -45,6 +46,18 @@ def test_a_directory_is_told_without_its_place(tmp_path: Path) -> None:
     made = asyncio.run(client_attrs(BuildRequest(context=str(tmp_path), dockerfile="/d/Other")))
     assert made["filename"] == "Other"
     assert "context" not in made and str(tmp_path) not in str(made)
+
+
+def test_a_volume_that_does_not_count_is_named_with_its_mode(tmp_path: Path) -> None:
+    """The others are directories of the client in the definition."""
+    volumes = (
+        HostVolume(source="/secret/place", target="/in", in_key=False),
+        HostVolume(source="/s", target="/keyed"),
+    )
+    request = BuildRequest(context=str(tmp_path), volumes=volumes, pull="never")
+    made = asyncio.run(client_attrs(request))
+    assert made["volume:/in"] == "ro" and "volume:/keyed" not in made
+    assert "/secret/place" not in str(made)
 
 
 def attested(*keys: str, options: Provenance | None) -> LocalAttestor:

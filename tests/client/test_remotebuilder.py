@@ -20,6 +20,27 @@ NOBODY = "unix:///nonexistent/buildkitd.sock"
             ),
         ),
         (
+            ("build", "-v", "/tmp:/in", "."),
+            (
+                "error: -v is about the directories of this machine, and steps run on another\n"
+                "hint: send the files: --build-context NAME=DIR and RUN --mount=from=NAME,target=PATH\n"
+            ),
+        ),
+        (
+            ("build", "--pull=never", "."),
+            (
+                "error: --pull=never is about the store of this machine\n"
+                "hint: leave it out; a build server asks registries by its own rules\n"
+            ),
+        ),
+        (
+            ("build", "--secret=id=HOME,key=true", "."),
+            (
+                "error: --secret key=true is about the keys of this machine's store\n"
+                "hint: let its version count: ARG in the Dockerfile, and --build-arg NAME=VERSION\n"
+            ),
+        ),
+        (
             ("build", "--check", "--cache-max", "1GB", "."),
             (
                 "error: --cache-max is about the store of this machine\n"
