@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pybuild.cache.store import Store
 from pybuild.executor import network
@@ -20,6 +20,7 @@ from pybuild.executor.trees.contentdigests import ContentDigests
 from pybuild.executor.trees.contextcopies import ContextCopies
 from pybuild.executor.trees.contexttrees import ContextTrees, GivenTrees, LocalTrees, TellProgress
 from pybuild.executor.trees.fileops import FileOps
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
@@ -40,7 +41,12 @@ from pybuild.model.ops import (
     Vertex,
 )
 from pybuild.model.selection import Selection
-from pybuild.model.snapshot import LocalTree, Result, Snapshot
+from pybuild.model.snapshot import LocalTree, Result, Snapshot, stacked
+
+if TYPE_CHECKING:
+    from pybuild.executor.files import unhiding
+else:
+    unhiding = WorkerModule("pybuild.executor.files.unhiding")
 
 
 def _quiet(_event: Event) -> None:
@@ -190,7 +196,7 @@ class BuildRunner:
                 snapshots = [
                     await self._inputs.snapshot(vertex, inputs, n, emit) for n in range(len(inputs))
                 ]
-                return Snapshot(tuple(d for snapshot in snapshots for d in snapshot.deltas))
+                return await self._merge(snapshots, emit)
             case DiffOp():
                 return await self._diff(vertex, inputs, emit)
 
@@ -273,6 +279,33 @@ class BuildRunner:
         return made
 
     # --- composition ------------------------------------------------------------------------------
+
+    async def _merge(self, snapshots: Sequence[Snapshot], emit: Emit) -> Snapshot:
+        """Stack the trees, each of which hides of the others only what it took away itself."""
+        first, *others = snapshots
+        return stacked([first, *[await self._alone(one, emit) for one in others]])
+
+    async def _alone(self, snapshot: Snapshot, emit: Emit) -> Snapshot:
+        """Return *snapshot* with its opaque directories written out."""
+        await self.ensure(snapshot, emit)
+        store = self._store
+        # A patch brings along what it changes, and neither takes anything away.
+        places = [store.deltas.directories(name) for name in snapshot.deltas]
+        alone = [at for at, place in enumerate(places) if len(place) == 1]
+        found = await self._workers.call(job(unhiding.with_opaque, [places[at][0] for at in alone]))
+        deltas = list(snapshot.deltas)
+        for at in (alone[number] for number in found):
+            below = [directory for place in places[:at] for directory in place]
+            active = await asyncio.to_thread(store.deltas.begin)
+            try:
+                await self._workers.call(job(unhiding.write_out, below, places[at][0], active.fs))
+            except BaseException:
+                store.deltas.abort(active)
+                raise
+            deltas[at] = await asyncio.to_thread(
+                store.deltas.commit, active, None, {"type": "regular"}, self._lease
+            )
+        return Snapshot(tuple(deltas))
 
     async def _diff(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Snapshot:
         lower, upper = [

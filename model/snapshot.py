@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
@@ -41,6 +43,19 @@ class LocalTree:
 
 
 Result = Snapshot | LocalTree
+
+
+def stacked(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Return the trees stacked on each other, the last one on top.
+
+    A delta that comes twice stays only where it is uppermost: there it already hides everything
+    that its lower copy could contribute, and a kernel mounts a directory once in a stack.
+    """
+    seen: dict[str, None] = {}
+    for snapshot in reversed(snapshots):
+        for delta in reversed(snapshot.deltas):
+            seen.setdefault(delta)
+    return Snapshot(tuple(reversed(seen)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

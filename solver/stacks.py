@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.model.ops import DiffOp, MergeOp, Vertex
-from pybuild.model.snapshot import Result, Snapshot
-
-
-def merge(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Return the trees stacked on each other, the last one on top.
-
-    A delta that comes twice stays only where it is uppermost: there it already hides everything
-    that its lower copy could contribute, and a kernel mounts a directory once in a stack.
-    """
-    seen: dict[str, None] = {}
-    for snapshot in reversed(snapshots):
-        for delta in reversed(snapshot.deltas):
-            seen.setdefault(delta)
-    return Snapshot(tuple(reversed(seen)))
+from pybuild.model.ops import DiffOp, FileOp, HttpSource, MergeOp, ScratchSource, Vertex
+from pybuild.model.snapshot import Result, Snapshot, stacked
 
 
 def difference(lower: Snapshot, upper: Snapshot) -> Snapshot | None:
@@ -35,9 +22,20 @@ def composed(vertex: Vertex, inputs: Sequence[Result]) -> Snapshot | None:
     if len(snapshots) < len(inputs):
         return None
     match vertex.op:
-        case MergeOp():
-            return merge(snapshots)
+        case MergeOp() if all(map(_hides_nothing, vertex.inputs[1:])):
+            return stacked(snapshots)
         case DiffOp() if len(snapshots) == 2:
             return difference(*snapshots)
         case _:
             return None
+
+
+def _hides_nothing(vertex: Vertex) -> bool:
+    """Whether a tree is one delta by definition, made on nothing: there was nothing for it to hide."""
+    match vertex.op:
+        case ScratchSource() | HttpSource():
+            return True
+        case FileOp():
+            return isinstance(vertex.inputs[0].op, ScratchSource)
+        case _:
+            return False

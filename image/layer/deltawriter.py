@@ -148,7 +148,7 @@ class Delta:
         """Hide all below; overlayfs does not look for the attribute on a layer's root."""
         if self._lowers is None:
             raise NeedsLowers("/.wh..wh..opq")
-        for name in self._lowers.root_names():
+        for name in self._lowers.names(b""):
             try:
                 overlayfs.make_whiteout(self._root, name)
             except FileExistsError:

@@ -33,12 +33,13 @@ class LowerStack:
                 return None
         return place
 
-    def root_names(self) -> list[bytes]:
-        """Return the names in the merged root, sorted."""
-        names: set[bytes] = set()
-        for directory in self._top_first:
-            names.update(os.fsencode(name) for name in os.listdir(directory))
-        return sorted(name for name in names if self.find(name) is not None)
+    def names(self, path: bytes) -> list[bytes]:
+        """Return the names in the merged directory at *path*, sorted; none where that is none."""
+        here = self._top_first
+        for part in path.split(b"/") if path else ():
+            here, _ = self._child(here, part)
+        names = {name for directory in here for name in os.listdir(directory)}
+        return sorted(name for name in names if self._child(here, name)[1] is not None)
 
     def _child(self, here: list[bytes], name: bytes) -> tuple[list[bytes], bytes | None]:
         merged: list[bytes] = []

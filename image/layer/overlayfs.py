@@ -84,6 +84,11 @@ def is_opaque(path: str | bytes | int, own: str, *, noted: bool) -> bool:
     return False
 
 
+def is_opaque_name(name: str, own: str) -> bool:
+    """Whether an attribute of that name says that a directory is opaque, and nothing else."""
+    return name in (own + "opaque", _OPAQUE)
+
+
 def set_opaque(fd: int, own: str) -> None:
     """Let a directory hide what the layers below have in its place.
 

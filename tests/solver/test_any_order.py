@@ -15,9 +15,9 @@ from pybuild.model.digest import Digest
 from pybuild.model.ops import ExecOp, FileOp, LocalSource, MergeOp, ScratchSource, Vertex, walk
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
+from pybuild.model.snapshot import stacked as merge_stacks
 from pybuild.solver import keys
 from pybuild.solver.messages import Phase, Run
-from pybuild.solver.stacks import merge as merge_stacks
 from tests.solver.builders import Desk, copy, image, local, merge, run, scratch
 from tests.solver.fakes import FakeRunner, MemoryRecords
 
