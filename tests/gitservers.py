@@ -75,7 +75,7 @@ def git_daemon(root: Path) -> Generator[str]:
     need_git()
     (port,) = free_ports()
     process = subprocess.Popen(
-        ["timeout", "-s", "KILL", "120", "git", "daemon", "--reuseaddr", "--export-all"]
+        ["timeout", "-s", "KILL", "1800", "git", "daemon", "--reuseaddr", "--export-all"]
         + ["--listen=127.0.0.1", f"--port={port}", f"--base-path={root}", str(root)],
         env=ENV,
         stdin=subprocess.DEVNULL,
@@ -189,7 +189,7 @@ def sshd(home: Path, key: Path) -> Generator[Sshd]:
     (port,) = free_ports()
     config = home / "config"
     config.write_text(_SSHD_CONFIG.format(port=port, home=home))
-    command = ["timeout", "-s", "KILL", "120", program, "-D", "-e", "-f", str(config)]
+    command = ["timeout", "-s", "KILL", "1800", program, "-D", "-e", "-f", str(config)]
     if os.geteuid() == 0:
         # As root it wants a directory of Debian's service, which no test makes on the machine.
         private = 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"'

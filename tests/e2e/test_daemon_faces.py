@@ -69,7 +69,7 @@ def _openssl(where: Path, *words: str) -> None:
 def running(pybuild: Pybuild, log: Path, *command: str) -> Generator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["timeout", "-k", "5", "120", *command],
+            ["timeout", "-k", "5", "1800", *command],
             env=pybuild.environment,
             stdin=subprocess.DEVNULL,
             stdout=out,

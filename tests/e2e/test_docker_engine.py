@@ -42,7 +42,7 @@ class Engine:
         words += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                ["timeout", "--kill-after=5", "240", *words],
+                ["timeout", "--kill-after=5", "1800", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

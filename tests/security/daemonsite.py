@@ -82,7 +82,7 @@ async def connected(address: str, **how: object) -> AsyncGenerator[Channel]:
 def running(pybuild: Pybuild, log: Path, *words: str) -> Generator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["timeout", "-k", "5", "300", *pybuild.command("daemon", *words)],
+            ["timeout", "-k", "5", "1800", *pybuild.command("daemon", *words)],
             env=pybuild.environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
