@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pybuild.buildkit.llb.queries import LocalQuery
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.times import timestamp
+from pybuild.cache.store import Store
 from pybuild.daemon.builds.trees import ClientTrees, read_all
 from pybuild.daemon.control.history import History
 from pybuild.daemon.session.copies import Copies, CopyOrigin
@@ -115,8 +117,13 @@ def test_copies_are_kept_apart_by_what_they_are_of() -> None:
     assert CopyOrigin(name="a", patterns=(["x"], [], [])).part() == part.part()
 
 
-def test_a_copy_is_one_holders_and_two_of_a_family_are_kept(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "store")
+@pytest.fixture
+def store(tmp_path: Path) -> Generator[Store]:
+    with open_store(tmp_path / "store") as store:
+        yield store
+
+
+def test_a_copy_is_one_holders_and_two_of_a_family_are_kept(store: Store) -> None:
     copies = Copies(store)
     origin = CopyOrigin(name="context", shared_key="k")
     held = [copies.take(origin) for _ in range(3)]
@@ -155,8 +162,8 @@ async def nobody(id: str) -> Session:
     raise AssertionError(id)
 
 
-def test_a_directory_that_is_read_in_two_ways_has_two_names(tmp_path: Path) -> None:
-    trees = ClientTrees(None, nobody, LocalSync(open_store(tmp_path / "store")))
+def test_a_directory_that_is_read_in_two_ways_has_two_names(store: Store) -> None:
+    trees = ClientTrees(None, nobody, LocalSync(store))
     first, second = LocalQuery(dir_name="c"), LocalQuery(dir_name="c", follow=("a",), session="s")
     other = LocalQuery(dir_name="d")
     names = [trees.name_of(query) for query in (first, second, first, other)]
@@ -176,9 +183,9 @@ def test_a_directory_that_is_read_in_two_ways_has_two_names(tmp_path: Path) -> N
     }
 
 
-def test_a_directory_of_nobody_is_missing(tmp_path: Path) -> None:
+def test_a_directory_of_nobody_is_missing(store: Store) -> None:
     async def run() -> None:
-        trees = ClientTrees(None, nobody, LocalSync(open_store(tmp_path / "store")))
+        trees = ClientTrees(None, nobody, LocalSync(store))
         with pytest.raises(UserError, match='no session has the directory "context"'):
             await trees.tree(LocalSource(name="context"), silent)
         await trees.close()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ time.sleep(60)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
+def store(tmp_path: Path) -> Generator[Store]:
+    with open_store(tmp_path / "store") as store:
+        yield store
 
 
 @pytest.mark.slow

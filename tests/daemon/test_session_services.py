@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -149,8 +149,9 @@ def test_two_codes_mean_that_there_is_no_secret(code: Code) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "store")
+def store(tmp_path: Path) -> Generator[Store]:
+    with open_store(tmp_path / "store") as store:
+        yield store
 
 
 def test_what_is_said_to_an_agent_is_said_to_the_clients(store: Store, tmp_path: Path) -> None:
