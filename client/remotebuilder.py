@@ -16,7 +16,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
-from pybuild.client import disk
+from pybuild.client import disk, history
 from pybuild.client.ask import ask
 from pybuild.client.build import build
 from pybuild.client.builders import BuilderRecord
@@ -173,13 +173,13 @@ class RemoteBuilder:
         return run_interruptible(work())
 
     def builds(self) -> list[BuildRecord]:
-        raise UsageError("the history of a build server cannot be read yet", hints=["leave out -H"])
+        return run_interruptible(history.builds(self._record))
 
     def replay(self, record: BuildRecord, emit: Emit) -> None:
-        raise NotImplementedError
+        run_interruptible(history.replay(self._record, record, emit))
 
     def forget(self, records: Sequence[BuildRecord]) -> None:
-        raise NotImplementedError
+        run_interruptible(history.forget(self._record, records))
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
         return run_interruptible(disk.usage(self._record, filters))

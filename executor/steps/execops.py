@@ -72,6 +72,7 @@ class ExecOps:
         self._ensure = ensure
         self._sources = sources
         self._secrets = secrets
+        self._absent: set[str] = set()  # secrets that steps asked for, and nobody gave
         self._allow = allow
         self._isolated = isolated_network
         self._authorities: Authorities | None = None
@@ -199,7 +200,7 @@ class ExecOps:
         from pybuild.executor.steps.exits import StepFiles, reason_of  # for failed steps alone
 
         ids = [mount.id for mount in op.mounts if mount.type is MountType.SECRET]
-        missing = [id for id in ids if self._secrets.get(id) is None]
+        missing = [id for id in ids if id in self._absent]
         return reason_of(op, ended, last, StepFiles(layers), missing, self._store.root)
 
     def _common_of_steps(self) -> str:
@@ -256,6 +257,8 @@ class ExecOps:
                 case MountType.SECRET:
                     read = partial(execop.read_secret, mount, self._secrets)
                     data = await execop.looked_up(self._secrets, read)
+                    if data is None:
+                        self._absent.add(mount.id)
                     if data is not None and mount.env:
                         env.append(execop.secret_env(mount, data))
                     if data is not None and mount.target:
