@@ -13,8 +13,9 @@ from pybuild.executor.files.hardlinks import HardLinks, inode_of
 from pybuild.executor.files.making import IN_THE_WAY, Maker, clear, make_node
 from pybuild.executor.files.present import is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
-from pybuild.executor.files.tree import GONE, OPEN_DIR
+from pybuild.executor.files.tree import GONE
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
+from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pybuild.executor.files.apply import Mounts
 from pybuild.executor.files.selecting import find
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image.layer.descent import OPEN_DIR, directories
 from pybuild.image.layer.faults import MOST_PATH_BYTES, too_deep
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from pybuild.model.border import WorkerCall
 
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 1 << 20
 
@@ -31,29 +31,16 @@ def digests(call: WorkerCall, mount_dir: str, deltas: Sequence[str]) -> list[tup
     """
     if not deltas:
         return []
-    root = Mounts(mount_dir).overlay(deltas)
     files: list[tuple[str, str]] = []
-    here = os.open(root, _OPEN_DIR)
-    levels = [(b"", _names(here))]
-    try:
-        while levels:
-            prefix, names = levels[-1]
-            if not names:
-                levels.pop()
-                if levels:
-                    here = _swap(here, b"..")
-                continue
-            name = names.pop()
+    for here, prefix, below in directories(Mounts(mount_dir).overlay(deltas)):
+        for name in map(os.fsencode, os.listdir(here)):
             mode = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
                 if len(prefix) > MOST_PATH_BYTES:
                     raise too_deep(prefix + name)
-                here = _swap(here, name)
-                levels.append((prefix + name + b"/", _names(here)))
+                below.append(name)
             elif stat.S_ISREG(mode):
                 files.append((_text(prefix + name), _sha256(here, name)))
-    finally:
-        os.close(here)
     return sorted(files)
 
 
@@ -80,7 +67,7 @@ def gather(
         with place:
             if not place.is_dir:
                 raise Fault(USER, f"{path}: not a directory")
-            folder = os.open(place.name or ".", _OPEN_DIR, dir_fd=place.fd)
+            folder = os.open(place.name or ".", OPEN_DIR, dir_fd=place.fd)
     try:
         for name in sorted(os.listdir(folder)):
             shown = f"{path.rstrip('/')}/{_text(os.fsencode(name))}"
@@ -104,15 +91,5 @@ def _sha256(folder: int, name: bytes) -> str:
     return digest.hexdigest()
 
 
-def _names(fd: int) -> list[bytes]:
-    return sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
-
-
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
-
-
-def _swap(fd: int, name: bytes) -> int:
-    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
-    os.close(fd)
-    return inner

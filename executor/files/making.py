@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 
-from pybuild.executor.files.tree import OPEN_DIR
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.image.layer import ownership
+from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

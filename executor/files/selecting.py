@@ -10,6 +10,7 @@ import os
 import stat
 
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,6 @@ def _expand(tree: Tree, parts: list[str], first: int) -> list[Source]:
 
 
 def _descend(tree: Tree, fd: int, path: str, patterns: list[str], paths: list[str]) -> None:
-    from pybuild.executor.files.tree import OPEN_DIR
     from pybuild.model.patterns import match
 
     pattern, rest = patterns[0], patterns[1:]

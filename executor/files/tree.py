@@ -21,6 +21,8 @@ from pybuild.model.files import as_git_has_it
 
 _PATH_BYTES = 4096  # the kernel's PATH_MAX
 
+from pybuild.image.layer.descent import OPEN_DIR
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +35,6 @@ MAX_LINKS = 255
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What opening a directory says when it is one no longer.
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Hidden(FileNotFoundError):

@@ -15,9 +15,10 @@ import stat
 from pybuild.executor.files.archives import Damaged, damaged
 from pybuild.executor.files.content import CAPABILITY
 from pybuild.executor.files.making import Maker, give, make_node
-from pybuild.executor.files.tree import OPEN_DIR, Tree
+from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.image.layer import confined
+from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.image.layer.ownership import PREFIX as RESERVED
 from pybuild.image.layer.tarreader import TarReader
 

@@ -16,7 +16,7 @@ import stat
 
 from pybuild.executor.files.content import counted_xattrs
 from pybuild.executor.files.selecting import NoFolder, Picker, find, select
-from pybuild.executor.files.tree import GONE, OPEN_DIR
+from pybuild.executor.files.tree import GONE
 from pybuild.executor.trees.filereading import (
     FileGone,
     FileReader,
@@ -25,6 +25,7 @@ from pybuild.executor.trees.filereading import (
 )
 from pybuild.executor.trees.treefiles import LOOK, WHAT_BYTES, FilesMaker, signature_of
 from pybuild.executor.zygote.faults import USER, Fault, moved
+from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.model.files import body_state
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 
 from pybuild.image.layer import confined
-from pybuild.image.layer.attributes import OPEN_DIR
 from pybuild.image.layer.compression import LayerSource
 from pybuild.image.layer.deltawriter import Delta, NeedsLowers
+from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.image.layer.faults import refuse, shown
 from pybuild.image.layer.forkedsource import ForkedSource
 from pybuild.image.layer.growingfile import Growing

@@ -12,13 +12,13 @@ import stat
 
 from pybuild.image.layer import overlayfs, ownership
 from pybuild.image.layer.compression import write_all
+from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.image.layer.tarreader import Member
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Attributes:

@@ -13,6 +13,8 @@ import os
 import stat
 import struct
 
+from pybuild.image.layer.descent import OPEN_DIR
+
 _PATH_MAX = 4095
 _SYS_OPENAT2 = 437  # the same on every architecture
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -24,7 +26,6 @@ _HOW = struct.pack(
     0,
     _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
 )
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -40,7 +41,7 @@ def open_beneath(root_fd: int, path: bytes) -> int:
         OSError: ELOOP or ENOTDIR for a link on the way, ENOENT, EXDEV for ``..`` out of the root.
     """
     if not path:
-        return os.open(b".", _OPEN_DIR, dir_fd=root_fd)
+        return os.open(b".", OPEN_DIR, dir_fd=root_fd)
     if len(path) > _PATH_MAX:
         return walk_beneath(root_fd, path)
     fd = _syscall(_SYS_OPENAT2, root_fd, path, _HOW, len(_HOW))
@@ -54,12 +55,12 @@ def open_beneath(root_fd: int, path: bytes) -> int:
 
 def walk_beneath(root_fd: int, path: bytes) -> int:
     """Do what `open_beneath` does one component at a time: for old kernels and for long paths."""
-    fd = os.open(b".", _OPEN_DIR, dir_fd=root_fd)
+    fd = os.open(b".", OPEN_DIR, dir_fd=root_fd)
     try:
         for part in path.split(b"/"):
             if part == b"..":
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fsdecode(path))
-            inner = os.open(part or b".", _OPEN_DIR, dir_fd=fd)
+            inner = os.open(part or b".", OPEN_DIR, dir_fd=fd)
             os.close(fd)
             fd = inner
     except BaseException:
@@ -75,7 +76,7 @@ def climb(fd: int, above: os.stat_result) -> int:
         OSError: EXDEV; it was moved away while we were in it.
     """
     try:
-        parent = os.open(b"..", _OPEN_DIR, dir_fd=fd)
+        parent = os.open(b"..", OPEN_DIR, dir_fd=fd)
     finally:
         os.close(fd)
     if os.path.samestat(os.fstat(parent), above):
@@ -130,14 +131,14 @@ def remove(dir_fd: int, name: bytes) -> None:
     except PermissionError:
         if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
             raise
-    fd = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
+    fd = os.open(name, OPEN_DIR, dir_fd=dir_fd)
     try:
         trail: list[tuple[bytes, os.stat_result]] = []
         pending = [clear(fd)]
         while True:
             if pending[-1]:
                 inner = pending[-1].pop()
-                below = os.open(inner, _OPEN_DIR, dir_fd=fd)
+                below = os.open(inner, OPEN_DIR, dir_fd=fd)
                 trail.append((inner, os.fstat(fd)))
                 os.close(fd)
                 fd = below

@@ -12,8 +12,9 @@ import os
 import stat
 
 from pybuild.image.layer import confined, overlayfs
-from pybuild.image.layer.attributes import CREATE, OPEN_DIR, Attributes
+from pybuild.image.layer.attributes import CREATE, Attributes
 from pybuild.image.layer.compression import write_all
+from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.image.layer.faults import refuse, shown
 from pybuild.image.layer.lowerstack import LowerStack
 

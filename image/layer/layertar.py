@@ -14,6 +14,7 @@ import stat
 
 from pybuild.image.layer import overlayfs, ownership, tarformat
 from pybuild.image.layer.blobsink import BlobSink
+from pybuild.image.layer.descent import OPEN_DIR, step
 from pybuild.image.layer.faults import MOST_PATH_BYTES, refuse, reject, shown, too_deep
 from pybuild.image.layer.orders import LayerBlob
 from pybuild.image.layer.pieces import SMALL
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pybuild.image.layer.pieces import Chunker
     from pybuild.model.border import WorkerCall
 
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = (tarformat.CHAR, tarformat.BLOCKDEV)
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -152,7 +152,7 @@ class _Walk:
             self._out.write(
                 tarformat.entry(top, tarformat.DIRECTORY, mode=0o755, mtime=self._mtime or 0)
             )
-        fd = os.open(root_dir, _OPEN_DIR)
+        fd = os.open(root_dir, OPEN_DIR)
         self._noted = overlayfs.is_overlay(fd)
         try:
             xattrs = os.listxattr(fd)
@@ -164,7 +164,7 @@ class _Walk:
                 if not names:
                     levels.pop()
                     if levels:
-                        fd = _step(fd, b"..")
+                        fd = step(fd, b"..")
                         if os.fstat(fd).st_ino != levels[-1][2]:
                             raise refuse(f"{shown(prefix)} was moved while it was archived")
                     continue
@@ -179,7 +179,7 @@ class _Walk:
                     continue
                 if len(path) > MOST_PATH_BYTES:
                     raise too_deep(path)
-                fd = _step(fd, name)
+                fd = step(fd, name)
                 listed = os.listxattr(fd)
                 if self.ledger is not None and ownership.OWNER in listed:
                     status = ownership.amended(status, ownership.read_owner(fd))
@@ -349,10 +349,3 @@ class _Walk:
             minor=os.minor(device) if device else 0,
             xattrs=xattrs,
         )
-
-
-def _step(fd: int, name: bytes) -> int:
-    """Open directory *name* of *fd* in place of *fd*."""
-    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
-    os.close(fd)
-    return inner

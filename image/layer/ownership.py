@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 
+from pybuild.image.layer.descent import directories
 from pybuild.image.layer.faults import MOST_PATH_BYTES
 
 TYPE_CHECKING = False
@@ -33,7 +34,6 @@ _MAX_ID = (1 << 32) - 2
 _MAX_LIST_BYTES = 256 << 20
 _KINDS = {b"c": stat.S_IFCHR, b"b": stat.S_IFBLK}
 _NONE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Ids = tuple[int, int]
 
@@ -260,29 +260,10 @@ class OwnershipNotes:
 
 def uncarried(base: bytes) -> Iterable[tuple[bytes, int]]:
     """Yield path and inode number of all in a delta that can carry no attributes."""
-    fd = os.open(base, _OPEN_DIR)
-    # The names still to be entered at each level; one descriptor at any depth.
-    levels: list[tuple[bytes, list[bytes]]] = []
-    try:
-        below: list[bytes] = []
-        yield from _listed(fd, b"", below)
-        levels.append((b"", below))
-        while levels:
-            prefix, names = levels[-1]
-            if not names:
-                levels.pop()
-                if levels:
-                    fd = _step(fd, b"..")
-                continue
-            name = names.pop()
-            if len(prefix) > MOST_PATH_BYTES:
-                continue  # No image can hold what lies there.
-            fd = _step(fd, name)
-            below = []
-            yield from _listed(fd, prefix + name + b"/", below)
-            levels.append((prefix + name + b"/", below))
-    finally:
-        os.close(fd)
+    for fd, prefix, below in directories(base):
+        yield from _listed(fd, prefix, below)
+        if len(prefix) > MOST_PATH_BYTES:
+            below.clear()  # No image can hold what lies there.
 
 
 def _listed(fd: int, prefix: bytes, below: list[bytes]) -> Iterable[tuple[bytes, int]]:
@@ -295,12 +276,6 @@ def _listed(fd: int, prefix: bytes, below: list[bytes]) -> Iterable[tuple[bytes,
                 status = entry.stat(follow_symlinks=False)
                 if not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
                     yield prefix + name, status.st_ino
-
-
-def _step(fd: int, name: bytes) -> int:
-    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
-    os.close(fd)
-    return inner
 
 
 # --- the list beside a delta ----------------------------------------------------------------------

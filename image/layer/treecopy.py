@@ -10,6 +10,7 @@ import os
 import stat
 
 from pybuild.image.layer import confined
+from pybuild.image.layer.descent import OPEN_DIR, step
 from pybuild.image.layer.faults import MOST_PATH_BYTES, reject, shown, too_deep
 from pybuild.image.layer.layertar import write_trees
 from pybuild.image.layer.ownership import OwnershipNotes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from pybuild.image.layer.pieces import Chunker
 
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
 
 
@@ -43,7 +43,7 @@ def trees_tar(
 
 def leaf_paths(root_dir: str) -> Iterator[bytes]:
     """Yield the paths of all that is no directory in the tree."""
-    here = os.open(root_dir, _OPEN_DIR)
+    here = os.open(root_dir, OPEN_DIR)
     levels = [(b"", _entries(here))]
     try:
         while levels:
@@ -51,13 +51,13 @@ def leaf_paths(root_dir: str) -> Iterator[bytes]:
             if not entries:
                 levels.pop()
                 if levels:
-                    here = _swap(here, b"..")
+                    here = step(here, b"..")
                 continue
             name, is_directory = entries.pop()
             if is_directory:
                 if len(prefix) > MOST_PATH_BYTES:
                     raise too_deep(prefix + name)
-                here = _swap(here, name)
+                here = step(here, name)
                 levels.append((prefix + name + b"/", _entries(here)))
             else:
                 yield prefix + name
@@ -89,7 +89,7 @@ def copy_tree(
     """
     os.makedirs(dest_dir, exist_ok=True)
     copy = _Copy(epoch, ledger, replaces)
-    source = os.open(src_dir, _OPEN_DIR)
+    source = os.open(src_dir, OPEN_DIR)
     try:
         target = os.open(dest_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -137,7 +137,7 @@ class _Copy:
                         # Modes and times last: a read-only directory could not be filled.
                         os.fchmod(target_dir, _mode(status))
                         self._stamp(target_dir, status)
-                        source_dir = _swap(source_dir, b"..")
+                        source_dir = step(source_dir, b"..")
                         target_dir, left = -1, target_dir
                         target_dir = self._climb(left, prefix, levels[-1][3])
                     continue
@@ -152,7 +152,7 @@ class _Copy:
                 if len(path) > MOST_PATH_BYTES:
                     raise too_deep(path)
                 self._mkdir(target_dir, name)
-                source_dir, target_dir = _swap(source_dir, name), _swap(target_dir, name)
+                source_dir, target_dir = step(source_dir, name), step(target_dir, name)
                 levels.append((path + b"/", _names(source_dir), status, os.fstat(target_dir)))
                 if self._replaces:
                     _keep_only(target_dir, levels[-1][1])
@@ -287,9 +287,3 @@ def _entries(fd: int) -> list[tuple[bytes, bool]]:
             (os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries
         ]
     return sorted(names, reverse=True)
-
-
-def _swap(fd: int, name: bytes) -> int:
-    inner = os.open(name, _OPEN_DIR, dir_fd=fd)
-    os.close(fd)
-    return inner

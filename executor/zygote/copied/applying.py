@@ -6,9 +6,9 @@ import os
 import stat
 
 from pybuild.executor.zygote.copied import leaves
-from pybuild.executor.zygote.copied.scanning import OPEN_DIR, step
 from pybuild.image.layer import overlayfs
 from pybuild.image.layer.confined import remove
+from pybuild.image.layer.descent import OPEN_DIR, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ import stat
 
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.copied.scanning import (
-    OPEN_DIR,
     birth,
     linked_mark,
     mark,
-    step,
 )
 from pybuild.image.layer import overlayfs
+from pybuild.image.layer.descent import OPEN_DIR, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,14 +14,13 @@ from pybuild.executor.zygote import ulimits
 from pybuild.executor.zygote.copied import leaves
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.image.layer import overlayfs
+from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Place = Callable[[int, str, int, os.stat_result], None]
-
-_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class _Level:
@@ -81,10 +80,10 @@ class _Merge:
 
     def run(self, top_first: Sequence[str], target: str) -> None:
         # The first may be a link in /proc to a directory that is open already.
-        flags = _OPEN_DIR & ~os.O_NOFOLLOW
+        flags = OPEN_DIR & ~os.O_NOFOLLOW
         fds = [os.open(path, flags) for path in top_first]
         self._noted = bool(fds) and overlayfs.is_overlay(fds[0])
-        self._enter(fds, os.open(target, _OPEN_DIR))
+        self._enter(fds, os.open(target, OPEN_DIR))
         while self._levels:
             level = self._levels[-1]
             if not level.below:
@@ -95,8 +94,8 @@ class _Merge:
                 continue
             name, having = level.below.pop()
             os.mkdir(name, 0o700, dir_fd=level.target)
-            inner = [os.open(name, _OPEN_DIR, dir_fd=fd) for fd in having]
-            self._enter(inner, os.open(name, _OPEN_DIR, dir_fd=level.target))
+            inner = [os.open(name, OPEN_DIR, dir_fd=fd) for fd in having]
+            self._enter(inner, os.open(name, OPEN_DIR, dir_fd=level.target))
 
     def _enter(self, lowers: list[int], target: int) -> None:
         level = _Level(lowers, target)

@@ -11,6 +11,7 @@ import stat
 import time
 
 from pybuild.executor.zygote import syscalls
+from pybuild.image.layer.descent import directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     Mark = tuple[int, ...]
 
-OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CLOCK_REALTIME_COARSE = 5
 
 
@@ -63,23 +63,8 @@ def scan(root: str, *, linked: bool = False) -> Marks:
     """Return the marks of everything in the tree *root*, which nobody changes meanwhile."""
     take = linked_mark if linked else mark
     marks = Marks()
-    fd = os.open(root, OPEN_DIR)
-    levels: list[tuple[bytes, list[bytes]]] = []
-    try:
-        levels.append((b"", _directory(fd, b"", marks, take)))
-        while levels:
-            prefix, below = levels[-1]
-            if not below:
-                levels.pop()
-                if levels:
-                    fd = step(fd, b"..")
-                continue
-            name = below.pop()
-            fd = step(fd, name)
-            path = prefix + name
-            levels.append((path + b"/", _directory(fd, path, marks, take)))
-    finally:
-        os.close(fd)
+    for fd, prefix, below in directories(root):
+        below += _directory(fd, prefix.rstrip(b"/"), marks, take)
     return marks
 
 
@@ -100,13 +85,6 @@ def _directory(
                 marks.births[inside] = birth(fd, name, status)
     marks.entries[path] = here
     return below
-
-
-def step(fd: int, name: bytes) -> int:
-    """Open directory *name* of *fd* in place of *fd*."""
-    inner = os.open(name, OPEN_DIR, dir_fd=fd)
-    os.close(fd)
-    return inner
 
 
 def wait_for_the_clock() -> None:
