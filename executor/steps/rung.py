@@ -6,10 +6,10 @@ import asyncio
 import fcntl
 import os
 
+from pybuild.cache.disk.custody import file_system
 from pybuild.cache.store import Store
 from pybuild.executor.steps import execop
 from pybuild.executor.workers.workers import Workers
-from pybuild.image.layer.overlayfs import is_overlay
 
 _FICLONE = 0x40049409
 
@@ -27,7 +27,8 @@ class Rung:
         if await self._workers.isolation() == "chroot":
             return True
         if self._on_overlay is None:  # each step asks, and a store does not move
-            self._on_overlay = await asyncio.to_thread(is_overlay, self._root)
+            kind = await asyncio.to_thread(file_system, self._root)
+            self._on_overlay = kind == "overlay"  # the upper directory of none
         return self._on_overlay
 
     async def can_patch(self) -> bool:
