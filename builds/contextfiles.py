@@ -161,4 +161,5 @@ def _passes_link(tree: Tree, name: str) -> bool:
 def _check_kind(mode: int, shown: str, failed: str) -> None:
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise UserError(f"{failed}: {shown} is {kind}, not a regular file", hints=[_REGULAR])
+        hint = f"name the file in it: -f {shown}/Dockerfile" if stat.S_ISDIR(mode) else _REGULAR
+        raise UserError(f"{failed}: {shown} is {kind}, not a regular file", hints=[hint])

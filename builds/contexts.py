@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pybuild.frontend.lowering.contexts import VertexContext
 
 BOTH_STDIN = "invalid argument: can't use stdin for both build context and dockerfile"
+_EMPTY = "the Dockerfile cannot be empty"
 AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles"
 
 GIT_MODES = "[internal] context files have the modes that git stores (--modes=keep: their own)"
@@ -81,6 +82,9 @@ def load_inputs(request: BuildRequest, stdin: StandardInput) -> BuildInputs:
         if request.dockerfile and text is None:
             raise UserError(AMBIGUOUS)
         dockerfile, filename = stdin.text() if text is None else text, "Dockerfile"
+        if not dockerfile:
+            hint = "send a Dockerfile or a tar: pybuild build - < Dockerfile; or name a directory"
+            raise UserError("nothing came on standard input", hints=[hint], peer=_EMPTY)
         context = Vertex(ScratchSource())
     else:
         check_directory(request.context)
@@ -181,7 +185,9 @@ def _nearby(path: str) -> str:
         near = nearest(name, os.listdir(above or "."))
     except OSError:
         near = None
-    return f"did you mean {os.path.join(above, near)}?" if near else "paths begin in this directory"
+    if near:
+        return f"did you mean {os.path.join(above, near)}?"
+    return f"make it, or correct the path, which begins in {os.path.abspath(above)}"
 
 
 def _others(path: str, context: str | None) -> str:
@@ -200,7 +206,8 @@ def _others(path: str, context: str | None) -> str:
             elif os.path.isfile(inner):
                 found.append(inner)
     if found:
-        return f"name it with -f: {', '.join(os.path.relpath(one) for one in found[:3])}"
+        shown = dict.fromkeys(os.path.relpath(one) for one in found)
+        return f"name it with -f: {', '.join([*shown][:3])}"
     return "name another file with -f, or write one: it begins with FROM image"
 
 

@@ -5,13 +5,14 @@ Asked when a look-up has failed, never before.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.reference import Reference
 from pybuild.model.suggest import nearest
 
 _MOST = 8
+_DEFAULT_HOST = "docker.io"
 _UNREACHED = ("no such host", "connection refused", "network is unreachable", "no answer")
 _BROKEN = (": 500", ": 502", ": 503", ": 504")
 
@@ -39,15 +40,29 @@ async def worded(
         return error
     if any(word in reason for word in _UNREACHED):
         message = f"{name} is not in the store, and {host} is out of reach: {reason}"
-        hint = (
-            "without a network: pybuild load an archive, --build-context NAME=oci-layout://DIR, or"
-            f' mirrors = ["HOST"] under [registry."{host}"]'
-        )
+        hint = _unreached(reference, reason, sorted(stored()))
         return error.copy_with(message=message, hints=(*error.hints, hint)[:2], peer=peer)
     if any(status in reason for status in _BROKEN):
         hint = f'{host} is broken: try later, or set mirrors = ["HOST"] under [registry."{host}"]'
         return error.copy_with(hints=(*error.hints, hint)[:2])
     return error
+
+
+def _unreached(reference: Reference, reason: str, names: Sequence[str]) -> str:
+    """Return a hint about a registry out of reach; *names* are those of the images in the store."""
+    same = [name for name in names if name.lower() == str(reference).lower()]
+    near = same[0] if same else nearest(str(reference), names)
+    if near is not None:
+        return f"did you mean {Reference.parse(near).familiar}, which the store has?"
+    host = reference.host
+    if host != _DEFAULT_HOST and "connection refused" in reason:
+        return f"start the registry at {host}, or correct its address; pybuild images lists what is here"
+    if host != _DEFAULT_HOST and "no such host" in reason:
+        return f"see whether {host} is spelt so, and whether this machine has a network"
+    return (
+        "without a network: pybuild load an archive, --build-context NAME=oci-layout://DIR, or"
+        f' mirrors = ["HOST"] under [registry."{host}"]'
+    )
 
 
 async def _others(

@@ -45,7 +45,8 @@ def place_of(dest: str) -> tuple[str, bool]:
         return path, False
     path = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(path)):
-        raise _usage_error(f"output directory {os.path.dirname(path)} does not exist")
+        above = os.path.dirname(path)
+        raise _usage_error(f"output directory {above} does not exist", f"make it: mkdir -p {above}")
     return path, True
 
 

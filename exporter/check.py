@@ -124,7 +124,8 @@ def check_directory(dest: str, what: str, *, is_layout: bool) -> None:
             raise _refusal(f"{what} {dest}", error) from error
         break
     if not stat.S_ISDIR(mode):
-        raise UsageError(f"{what} directory {dest}: {path} is not a directory")
+        hint = f"{path} is in the way: name another place"
+        raise UsageError(f"{what} directory {dest}: {path} is not a directory", hints=[hint])
     if is_layout:
         from pybuild.image.archive import check_layout  # seldom wanted
 

@@ -227,7 +227,11 @@ def parse_output(text: str) -> Output:
         raise UsageError(f'unknown output type "{kind}"{hint}')
     if kind in {"local", "oci"} and not dest:
         if kind == "local":
-            raise UsageError(f'output "{text}": dest is required for local')
+            from difflib import get_close_matches
+
+            meant = get_close_matches("dest", attrs, n=1)
+            hint = f"write dest= for {meant[0]}=" if meant else "say where to: type=local,dest=DIR"
+            raise UsageError(f'output "{text}": dest is required for local', hints=[hint])
         dest = "-"
     if kind == "tar" and not dest:
         dest = "-"

@@ -73,12 +73,29 @@ def read_archive(
         UserError: *source* is none of the known formats.
         EnvironmentFault: it is damaged, incomplete or lying.
     """
-    files = _Files(source, scratch)
+    try:
+        files = _Files(source, scratch)
+    except EnvironmentFault as fault:
+        if os.path.isdir(source) or _begins_as_tar(source):
+            raise
+        raise UserError(f"{source} is no archive of an image", hints=[_WANTED]) from fault
     if files.has("oci-layout"):
         return _Layout(files, adopt, blob_path).load()
     if files.has("manifest.json"):
         return _Classic(files, adopt, blob_path).load()
-    raise UserError(f"{source} is neither an OCI layout nor a docker archive")
+    raise UserError(f"{source} is neither an OCI layout nor a docker archive", hints=[_WANTED])
+
+
+def _begins_as_tar(source: str) -> bool:
+    """Return whether a file is large enough for one, and no text of somebody's."""
+    with open(source, "rb") as file:
+        head = file.read(_BLOCK)
+    return len(head) == _BLOCK or head.startswith(_COMPRESSED)
+
+
+_WANTED = "name what pybuild save, docker save or skopeo wrote; for a file tree: pybuild import"
+_BLOCK = 512
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 
 
 class _Files:

@@ -90,7 +90,10 @@ class Platform:
             arch = _ARCH_ALIASES.get(name, (name, ""))[0]
             if arch in KNOWN_ARCHES and not version:
                 return cls.make(base.os, name)
-            raise ValueError(f'platform "{text}": unknown operating system or architecture')
+            raise ValueError(
+                f'platform "{text}": unknown operating system or architecture'
+                f" (write os/arch, such as {LINUX_AMD64})"
+            )
         platform = cls.make(name, parts[1], parts[2] if len(parts) == 3 else "", version)
         if platform.os not in KNOWN_OSES:
             raise ValueError(f'platform "{text}": unknown operating system "{parts[0]}"')

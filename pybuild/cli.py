@@ -148,6 +148,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
+_OF_OTHERS = {
+    "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
+    "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
+    "ps": "containers end with their command here: pybuild run IMAGE",
+    "exec": "containers end with their command here: pybuild run IMAGE COMMAND",
+}
+
+
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         return _help_about(words[1:])
@@ -161,6 +169,8 @@ def _dispatch(words: list[str]) -> int:
     elif _is_command_word(words[0]):
         from difflib import get_close_matches
 
+        if other := _OF_OTHERS.get(words[0]):
+            raise BadOption(f'there is no "pybuild {words[0]}"', other)
         near = get_close_matches(words[0], NAMES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise BadOption(
@@ -177,18 +187,23 @@ def _dispatch(words: list[str]) -> int:
     shape, least, most = command.arguments
     count = len(parsed.positionals)
     if count < least or (0 <= most < count):
-        hint = BadOption.hint
+        hint = f"pybuild {command.name} --help shows how it is written"
         if command.name == "build":
-            hint = (
-                "name the directory to build: pybuild build . (the dot is this one)"
-                if not count
-                else f"one is too many: {' '.join(parsed.positionals)}"
-            )
+            hint = _of_contexts(parsed)
         raise BadOption(
             f'"pybuild {command.name}" expects {shape or "no arguments"}, got {count} arguments',
             hint,
         )
     return _run(command, parsed)
+
+
+def _of_contexts(parsed: Parsed) -> str:
+    """Return a hint about a build with no context, or with several."""
+    if not parsed.positionals:
+        return "name the directory to build: pybuild build . (the dot is this one)"
+    has_values = parsed.many("build-arg") or parsed.many("label")
+    quotes = "; quote a value with blanks" if has_values else ""
+    return f"one is too many: {' '.join(parsed.positionals)}{quotes}"
 
 
 def _help_about(words: list[str]) -> int:

@@ -12,6 +12,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
+from pybuild.model.suggest import did_you_mean
 from pybuild.model.text import switch
 from pybuild.remotecache.places.s3options import SOURCE, TARGET, S3Place, s3_place
 
@@ -119,7 +120,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         UsageError: a type or an attribute that there is not, or a wrong value.
     """
     if kind not in _TO:
-        message = f'unknown cache exporter: "{kind}"'
+        message = f'unknown cache exporter: "{kind}"{did_you_mean(kind, _TO)}'
         if kind in _LATER:
             message = f"cache exporter {kind} is not supported yet"
         raise UsageError(message, hints=["use type=registry, type=local, type=s3 or type=inline"])
@@ -166,7 +167,9 @@ def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> C
     if kind not in _FROM:
         if kind in _LATER:
             raise UsageError(f"cache importer {kind} is not supported yet")
-        raise UsageError(f'unknown cache importer: "{kind}"')
+        near = did_you_mean(kind, _FROM)
+        kinds = ", ".join(f"type={one}" for one in _FROM)
+        raise UsageError(f'unknown cache importer: "{kind}"{near}', hints=[f"there are {kinds}"])
     if strict:
         _check(f"cache-from type={kind}", attrs, _FROM[kind])
     if kind == "local" and not attrs.get("src"):
@@ -250,7 +253,8 @@ def _check(what: str, attrs: Mapping[str, str], known: frozenset[str]) -> None:
 def _reference(attrs: Mapping[str, str], role: str) -> Reference:
     text = attrs.get("ref", "")
     if not text:
-        raise UsageError(f"registry cache {role} requires ref")
+        hint = "name where it is: type=registry,ref=HOST/NAME:cache"
+        raise UsageError(f"registry cache {role} requires ref", hints=[hint])
     try:
         reference = Reference.parse(text)
     except ValueError as error:

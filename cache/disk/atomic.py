@@ -157,7 +157,11 @@ def fault(error: OSError, doing: str, root: str) -> EnvironmentFault:
             hints=("put the store elsewhere with PYBUILD_ROOT",),
         )
     name = f": {os.fsdecode(error.filename)}" if error.filename else ""
-    return EnvironmentFault(f"{doing}{name}: {reason}")
+    hints = ("name a directory of your own with --root or PYBUILD_ROOT",)
+    return EnvironmentFault(
+        f"{doing}{name}: {reason}",
+        hints=hints if error.errno in (errno.EACCES, errno.ENOENT, errno.EPERM) else (),
+    )
 
 
 def mount_point(path: str) -> str:

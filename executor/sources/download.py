@@ -188,7 +188,7 @@ class Downloader:
             if status in (401, 403):
                 host = urlsplit(shown).hostname
                 hints = (f"pass credentials with --secret id=HTTP_AUTH_TOKEN_{host},…",)
-            hints = hints or ("nothing is there: see the URL in a browser",)
+            hints = hints or (f"the server has no such file: correct {urlsplit(shown).path}",)
             raise UserError(f"cannot fetch {shown}: invalid response status {status}", hints=hints)
         digest, size = await self._write(response, path, shown, on_progress)
         return Fetched(
@@ -260,7 +260,8 @@ def _fault(shown: str, error: HttpFault) -> PybuildError:
             hints = ("its authority has to be among those that this machine trusts",)
             return error.saying(message).copy_with(hints=hints)
         case _:
-            return error.saying(message)
+            hint = "see whether the URL is spelt so, and whether this machine has a network"
+            return error.saying(message).hinting(hint)
 
 
 def _unchanged(response: Response, known: Validators | None) -> Fetched | None:

@@ -172,6 +172,10 @@ def _unreachable(remote: GitRemote, error: ProgramFailed) -> Fault:
         hints = ("it redirects to plain http: name the repository's final URL",)
     elif "Permission denied (publickey" in text:
         hints = ("load the key into the agent that --ssh forwards",)
+    elif "Could not resolve host" in text or "Failed to connect" in text:
+        hints = ("see whether its host is spelt so, and whether this machine has a network",)
+    elif "not found" in text or "does not exist" in text:
+        hints = ("see whether it is spelt so; a private one needs --secret id=GIT_AUTH_TOKEN,…",)
     return Fault(ENVIRONMENT, f"failed to fetch remote {remote.shown}: {text}", hints)
 
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Sequence
 
 from pybuild.executor.steps.spec import StepExit
-from pybuild.model.ops import ExecOp
+from pybuild.model.ops import ExecOp, Mount, MountType
 from pybuild.model.suggest import nearest
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -103,10 +103,10 @@ def reason_of(
     if ended.status == _NOT_EXECUTABLE and (refused := _match(_REFUSED, end)):
         return (f"{refused} may not be executed", _executable(refused, files))
     if any(full in line for line in lowered for full in _FULL):
-        return _full(store)
+        return _full(store, [m for m in op.mounts if m.type is MountType.TMPFS])
     if ended.status > 128:
         name = _signal_name(ended.status - 128)
-        return (name, "where memory is short the kernel does that: see dmesg, or what the step ran")
+        return (name, _of_signal(ended.status - 128))
     for secret in missing_secrets:
         if any(f"/run/secrets/{secret}" in line for line in end) or secret in shell_text:
             return (f"secret {secret} was not given", f"give it: --secret id={secret},src=FILE")
@@ -195,18 +195,26 @@ def _executable(path: str, files: StepFiles) -> str:
     return "give it the right to be executed: chmod +x"
 
 
-def _full(store: str) -> Reason:
+def _full(store: str, small: Sequence[Mount]) -> Reason:
     found = os.statvfs(store)
     if found.f_bavail * 50 > found.f_blocks:
-        return (
-            "a file system of the step is full",
-            "give its mount more: size=… of --mount=type=tmpfs",
-        )
+        where = " or ".join(mount.target for mount in small) or "a file system of the step"
+        target = small[0].target if small else "PATH"
+        return (f"{where} is full", f"give it more: --mount=type=tmpfs,target={target},size=…")
     free = found.f_bavail * found.f_frsize >> 20
     return (
         f"the disk is full: {free} MiB left for the store {store}",
         "pybuild prune frees what builds left there; pybuild du shows it",
     )
+
+
+def _of_signal(number: int) -> str:
+    """Return what most often sends the signal, and what helps."""
+    if number == signal.SIGKILL:
+        return "the kernel does that where memory is short: run fewer things at once, or give more (--memory)"
+    if number in (signal.SIGSEGV, signal.SIGILL, signal.SIGBUS):
+        return "the program is at fault, or was made for another processor: see --platform"
+    return "see what the step ran: the signal came from inside"
 
 
 def _signal_name(number: int) -> str:

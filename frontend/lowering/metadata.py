@@ -193,4 +193,11 @@ def check_signal(text: str) -> None:
     name = text.upper().removeprefix("SIG")
     known = name in _SIGNALS or name in _REAL_TIME
     if not known and not (_NUMBER.match(text) and int(text) != 0):
-        raise UserError(f"invalid signal: {text}")
+        raise UserError(f"invalid signal: {text}", hints=(_near_signal(name),))
+
+
+def _near_signal(name: str) -> str:
+    from pybuild.model.suggest import nearest
+
+    near = nearest(name, _SIGNALS)
+    return f"did you mean SIG{near}?" if near else "write SIGTERM or a number, such as 15"

@@ -49,7 +49,7 @@ def parse_port(text: str) -> PortSpec:
         _check_address(address)
     numbers = _range(port)
     if numbers is None:
-        hint = "a port is a number: EXPOSE 80, or 53/udp"
+        hint = "a port is a number up to 65535: EXPOSE 80, or 53/udp"
         raise UserError(f"invalid containerPort: {port}", hints=(hint,))
     hosts = _range(host) if host else range(0)
     if hosts is None:

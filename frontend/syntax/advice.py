@@ -35,10 +35,22 @@ def advice(message: str, lines: Sequence[str], first: int, last: int) -> tuple[s
         return _unclosed(text, lines, first)
     if message.startswith("FROM requires"):
         words = text.split()
+        if len(words) == 3 and words[2].lower() == "as":
+            return (f"name the stage: FROM {words[1]} AS NAME",)
         if len(words) == 3:
             return (f"a tag stands behind a colon: FROM {words[1]}:{words[2]}",)
         if len(words) > 4 and words[2].lower() == "as":
             return (f"a stage's name is one word: AS {'-'.join(words[3:])}",)
+    if message.startswith("invalid escape token"):
+        return ("write # escape=\\ or # escape=`, or take the line out",)
+    if message.startswith("invalid network mode"):
+        return ("it is one of default, none, host",)
+    if "must have two arguments" in message and len(text.split()) == 2:
+        return (f"give it a value: {text[:_MOST]}=value",)
+    if "to be in JSON form" in message and len(text) < _MOST:
+        keyword, *words = text.split()
+        quoted = ", ".join(f'"{word}"' for word in words)
+        return (f"write {keyword} [{quoted}]",)
     if "requires at least two arguments" in message and len(text.split()) == 2:
         return (f"say where to: {text[:_MOST]} ./",)
     return ()

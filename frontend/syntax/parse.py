@@ -66,7 +66,11 @@ def parse_dockerfile(
     try:
         directives, count = parse_directives(lines)
     except SyntaxFault as fault:
-        raise located(fault, filename, fault.first_line, fault.last_line) from None
+        from pybuild.frontend.syntax.advice import advice
+
+        first, last = fault.first_line, fault.last_line
+        hints = advice(fault.message, lines, first, last)
+        raise located(fault, filename, first, last).hinting(*hints) from None
     draft.directives = directives
     reader = LineReader(lines, escape=directives.escape, skip=count)
     parser = _Parser(reader, directives.escape, filename, draft.warnings)

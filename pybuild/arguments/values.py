@@ -92,7 +92,10 @@ def parse_secret(text: str) -> Secret:
         variable = name
     if variable:
         if variable not in os.environ:
-            raise UsageError(f'secret "{name}": environment variable {variable} is not set')
+            raise UsageError(
+                f'secret "{name}": environment variable {variable} is not set',
+                hints=[f"export {variable} before, or name a file: --secret id={name},src=FILE"],
+            )
         content = os.environb[os.fsencode(variable)]
         return Secret(id=name, read=lambda: content, in_key=in_key)
     source = os.path.abspath(os.path.expanduser(path or name))

@@ -77,7 +77,8 @@ def load(parsed: Parsed) -> int:
 
     source = parsed.one("input", "-")
     if source != "-" and not os.path.exists(source):
-        raise UserError(f"open {source}: no such file or directory")
+        hint = "name an archive that pybuild save, docker save or skopeo wrote"
+        raise UserError(f"open {source}: no such file or directory", hints=[hint])
     with open_store(parsed) as store:
         scratch = store.scratch("load")
         os.mkdir(scratch)

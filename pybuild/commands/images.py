@@ -53,8 +53,18 @@ def find(store: Store, name: str, *, hold: bool = False) -> Descriptor:
     images = store.images
     descriptor = images.held(name, store.lease) if hold else images.resolve(name)
     if descriptor is None:
-        raise UserError(f"no such image: {name}", hints=["pybuild images lists what is there"])
+        raise UserError(f"no such image: {name}", hints=[_near(store, name)])
     return descriptor
+
+
+def _near(store: Store, name: str) -> str:
+    """Return a hint about the images that there are."""
+    from pybuild.model.suggest import nearest
+
+    known = [Reference.parse(one).familiar for names, _ in store.images.list() for one in names]
+    wished = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    near = nearest(wished, known)
+    return f"did you mean {near}?" if near else "pybuild images lists what is there"
 
 
 def images(parsed: Parsed) -> int:

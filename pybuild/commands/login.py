@@ -129,7 +129,10 @@ def _decoded(data: bytes) -> str:
 
 def _prompt(text: str, option: str, *, secret: bool) -> str:
     if not sys.stdin.isatty():
-        raise UsageError(f"nobody to ask: standard input is no terminal, and no {option} was given")
+        raise UsageError(
+            f"nobody to ask: standard input is no terminal, and no {option} was given",
+            hints=["pass the password: pybuild login -u NAME --password-stdin HOST < FILE"],
+        )
     try:
         return getpass.getpass(text) if secret else input(text).strip()
     except EOFError:
