@@ -68,7 +68,12 @@ def warning(emit: Emit) -> Callable[[str], None]:
 
 def advice_of(remark: Remark, vertex: Vertex) -> BuildWarning:
     """Return the advice about the instruction of *vertex*."""
-    from pybuild.model.advice import COPIED_NOTHING, COPIED_OVER, UNKNOWN_OWNER
+    from pybuild.model.advice import COPIED_NOTHING, COPIED_OVER, LARGE_CONTEXT, UNKNOWN_OWNER
 
-    kinds = {"nothing": COPIED_NOTHING, "over": COPIED_OVER, "owner": UNKNOWN_OWNER}
+    kinds = {
+        "nothing": COPIED_NOTHING,
+        "over": COPIED_OVER,
+        "owner": UNKNOWN_OWNER,
+        "large": LARGE_CONTEXT,
+    }
     return kinds[remark.kind].warning(*remark.values, spans=vertex.meta.spans)

@@ -51,7 +51,10 @@ UNKNOWN_OWNER = Advice(
 )
 LARGE_CONTEXT = Advice(
     name="LargeContext",
-    message="{0} of the context are read, most of it in {1}: put what is not needed into .dockerignore, as {2}".format,
+    message=(
+        "{0} of the context were copied, most of it {1}: what is not needed goes into .dockerignore,"
+        " as a line {2}"
+    ).format,
 )
 
 ADVICE = {

@@ -311,6 +311,7 @@ class _Work:
                 )
             except FileNotFoundError as error:
                 raise _not_found(tree, "/" + source.path) from error
+        self._copied.note_bytes(action, copier.copied_bytes)
         above = copier.top + "/" if copier.top else ""
         self.met = [path.removeprefix(above) for path in copier.met if path.startswith(above)]
         if self._refresh is not None and action.mtime_ns is None:

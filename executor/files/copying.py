@@ -83,6 +83,7 @@ class Copier:
 
     Attributes:
         met: paths in the destination where something was that is no directory, replaced or left.
+        copied_bytes: so far.
         top: the path there of the directory whose contents were copied last.
     """
 
@@ -103,7 +104,7 @@ class Copier:
             owner if owner is not None or keep_owner else (0, 0), mode, mtime_ns, dest.ledger
         )
         self._progress = progress
-        self._copied_bytes = 0
+        self.copied_bytes = 0
         self._reported_bytes = 0
         # Parents get the --chown owner and a numeric --chmod [CP-12]; mkdir(2) knows no set-id bits,
         # and so does the reference.
@@ -379,10 +380,10 @@ class Copier:
     # --- the source and its changes ---------------------------------------------------------------
 
     def _tell(self, size: int) -> None:
-        self._copied_bytes += size
-        if self._progress is not None and self._copied_bytes - self._reported_bytes > 16 << 20:
-            self._reported_bytes = self._copied_bytes
-            self._progress(self._copied_bytes)
+        self.copied_bytes += size
+        if self._progress is not None and self.copied_bytes - self._reported_bytes > 16 << 20:
+            self._reported_bytes = self.copied_bytes
+            self._progress(self.copied_bytes)
 
     def _is_changed(self, before: os.stat_result, after: os.stat_result) -> bool:
         """A file of a snapshot can only be linked: where nothing may mount, other steps do that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 from pybuild.executor.files import owners
@@ -9,6 +10,7 @@ from pybuild.executor.files.selecting import select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import ClientDirectory, CopyPath, Remark
 from pybuild.executor.zygote.faults import Fault
+from pybuild.model.amounts import short_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from pybuild.executor.files.values import TreeInput
 
+LARGE_BYTES = 500_000_000
+_MOST_NAMED = 3
 _FAILURES = (OSError, ValueError, Fault)
 
 
@@ -24,16 +28,27 @@ class Copied:
 
     def __init__(self) -> None:
         self._counts: list[tuple[CopyPath, int]] = []
+        self._large: tuple[CopyPath, int] | None = None
 
     def note(self, action: CopyPath, count: int) -> None:
         self._counts.append((action, count))
+
+    def note_bytes(self, action: CopyPath, copied: int) -> None:
+        """Note how much a copy moved."""
+        if copied >= LARGE_BYTES:
+            self._large = action, copied
 
     def remarks(
         self, target: Tree, inputs: Mapping[int, TreeInput], trees: Mapping[int, Tree]
     ) -> list[Remark]:
         """Return the remarks; none where looking fails, which is not worth a failure."""
         try:
-            return [*self._nothing(inputs, trees), *self._over(target), *self._owner(target)]
+            return [
+                *self._nothing(inputs, trees),
+                *self._over(target),
+                *self._owner(target),
+                *self._too_much(trees),
+            ]
         except _FAILURES:
             return []
 
@@ -71,6 +86,44 @@ class Copied:
                 if unknown := owners.unknown(target, names.user, names.group):
                     return [Remark("owner", list(unknown))]
         return []
+
+    def _too_much(self, trees: Mapping[int, Tree]) -> list[Remark]:
+        """Look for what is largest in much of a client's directory."""
+        if self._large is None:
+            return []
+        action, copied = self._large
+        tree, path = trees[action.input], action.source.strip("/")
+        if not tree.is_local or action.wildcard:
+            return []
+        sizes: list[tuple[int, str]] = []
+        with tree.locate(path) as place:
+            if not place.is_dir:
+                return []
+            for name, status in _entries_of(tree, place.open_dir(), path):
+                below = f"{path}/{name}".lstrip("/")
+                sizes.append((_size(tree, below, status), below))
+        sizes.sort(reverse=True)
+        largest = [(size, name) for size, name in sizes[:_MOST_NAMED] if size * 20 >= copied]
+        if not largest:
+            return []
+        shown = ", ".join(f"{name} ({short_bytes(size)})" for size, name in largest)
+        return [Remark("large", [short_bytes(copied), shown, largest[0][1]])]
+
+
+def _entries_of(tree: Tree, fd: int, path: str) -> list[tuple[str, os.stat_result]]:
+    try:
+        return tree.entries(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _size(tree: Tree, path: str, status: os.stat_result) -> int:
+    """Return the bytes of the files at and below *path*."""
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    with tree.locate(path, follow=False) as place:
+        entries = _entries_of(tree, place.open_dir(), path) if place.is_dir else []
+    return sum(_size(tree, f"{path}/{name}", one) for name, one in entries)
 
 
 def _is_optional(pattern: str) -> bool:

@@ -182,7 +182,7 @@ class Refresh(NamedTuple):
 
 
 class Remark(NamedTuple):
-    """A result of a copy that was hardly meant: ``nothing``, ``over`` or ``owner`` (`remarking`)."""
+    """A result of a copy that was hardly meant: ``nothing``, ``over``, ``owner``, ``large`` (`remarking`)."""
 
     kind: str
     values: Sequence[str]

@@ -10,7 +10,7 @@ from typing import TextIO
 from pybuild.model.errors import ExitCode, InternalError, PybuildError, StepError, unwrap
 from pybuild.model.excerpt import excerpt
 from pybuild.model.printable import without_controls
-from pybuild.progress.screen import RED, may_colour, painted
+from pybuild.progress.screen import RED, may_colour, painted, size_of
 from pybuild.progress.terminalguard import direct
 
 _LINE_END = re.compile("\r\n|\r|\n")
@@ -39,19 +39,22 @@ def report(error: BaseException, out: TextIO, *, debug: bool = False) -> int:
         out.write("hint: this is a bug in pybuild; run again with --debug and report it\n")
         return ExitCode.INTERNAL
     terminal = direct(out)
-    if terminal is not None and may_colour():
-        terminal.write(_coloured(text(error)))
-    else:
+    if terminal is None:
         out.write(text(error))
+    else:
+        from pybuild.progress.folding import folded
+
+        shown = folded(without_controls(text(error)), size_of(terminal).columns)
+        terminal.write(_coloured(shown) if may_colour() else shown)
     return error.exit_code
 
 
 def _coloured(shown: str) -> str:
     """Return the text of an error with its first word and the failed step's header in colour.
 
-    Its lines are cleaned here: they go past the guard of the terminal.
+    Its lines are clean: they go past the guard of the terminal.
     """
-    lines = without_controls(shown).split("\n")
+    lines = shown.split("\n")
     for number, line in enumerate(lines):
         if line.startswith("error: "):
             lines[number] = painted("error:", RED) + line.removeprefix("error:")

@@ -25,6 +25,7 @@ from pybuild.model.events import (
     VertexProgress,
     VertexStarted,
 )
+from pybuild.progress.folding import folded
 from pybuild.progress.plain import LineCutter, warning_line, warning_lines
 from pybuild.progress.screen import BLUE, GREY, RED, YELLOW, clean, fit, painted, size_of, step_row
 
@@ -86,9 +87,9 @@ class TtyDisplay:
             self._thread.join()
         with self._lock:
             self.draw(final=True)
-            self._out.writelines(
-                clean(w.removesuffix("\n")) + "\n" for w in warning_lines(self._warnings)
-            )
+            lines = [clean(w.removesuffix("\n")) for w in warning_lines(self._warnings)]
+            columns = size_of(self._out).columns
+            self._out.writelines(folded(line, columns) + "\n" for line in lines)
             self._out.flush()
 
     def _apply(self, event: Event) -> None:

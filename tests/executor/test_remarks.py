@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.executor.files import remarking
 from pybuild.executor.files.values import Remark
 from pybuild.executor.inputs import advice_of
 from pybuild.model.ops import Copy, Owner, ScratchSource, Vertex, VertexMeta
@@ -81,6 +82,21 @@ def test_owners_that_the_image_does_not_know_are_remarked(
     bench.delta(_PEOPLE).context({"a": ""})
     made = bench.remarks(copy("/a", "/", owner=owner))
     assert made == ([] if remark is None else [("owner", remark)])
+
+
+def test_much_of_a_context_comes_with_its_largest_directories(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remarking, "LARGE_BYTES", 9000)
+    spec: Spec = {"modules/a/b": "x" * 6000, "modules/c": "x" * 1000, "data": "x" * 3000, "s": "x"}
+    bench.delta(BASE).context({**spec, "hidden": "x" * 9000}, ["hidden"])
+    assert bench.remarks(copy("/", "/srv/")) == [
+        ("large", ["10kB", "modules (7kB), data (3kB)", "modules"])
+    ]
+
+
+def test_less_than_that_is_no_remark(bench: Bench) -> None:
+    assert bench.delta(BASE).context({"a": "x" * 9000}).remarks(copy("/", "/srv/")) == []
 
 
 def test_a_remark_is_advice_with_the_lines_that_it_is_about() -> None:

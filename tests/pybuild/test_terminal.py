@@ -14,7 +14,7 @@ from pybuild.commandline.examples import EXAMPLES, GROUPS, TOPICS
 from pybuild.commandline.help import overview, topic, usage
 from pybuild.model.advice import UNSET_IN_RUN
 from pybuild.model.digest import Digest
-from pybuild.model.errors import StepError
+from pybuild.model.errors import StepError, UserError
 from pybuild.model.events import (
     Event,
     LogStream,
@@ -25,8 +25,9 @@ from pybuild.model.events import (
 )
 from pybuild.model.span import Span
 from pybuild.progress.display import make_display
+from pybuild.progress.folding import folded
 from pybuild.progress.plain import PlainDisplay
-from pybuild.progress.render import report
+from pybuild.progress.render import report, text
 from pybuild.progress.screen import BLUE, RED, YELLOW, painted, result_line
 from pybuild.progress.terminalguard import TerminalGuard
 from pybuild.progress.tty import TtyDisplay
@@ -150,7 +151,8 @@ def test_advice_is_in_sight_while_a_build_runs_and_listed_once_at_its_end() -> N
     display.draw(final=False)
     assert f" ! {_SAID}"[:60] in out.getvalue()
     display.close()
-    assert out.getvalue().count(f" - {_SAID}") == 1
+    shown = " ".join(line.strip() for line in out.getvalue().split("\x1b[J")[-1].splitlines())
+    assert shown.endswith(f"1 warning found: - {_SAID}")
 
 
 def test_plain_progress_has_advice_at_once_and_once() -> None:
@@ -169,6 +171,33 @@ def test_an_error_on_a_terminal_is_seen() -> None:
     assert shown.startswith(
         f"------\n{RED} > [2/3] RUN make:\x1b[0m\n| one\n| two\n------\n{RED}error:\x1b[0m it failed\n"
     )
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_no_line_of_an_error_is_wider_than_the_terminal(columns: int) -> None:
+    error = UserError(
+        '"requirements/production.txt" is not in the context',
+        hints=("it is at deploy/production.txt: paths begin in the context",),
+        spans=(Span("Dockerfile", 1, 1),),
+        sources={"Dockerfile": ["COPY requirements/production.txt /srv/app/requirements/now.txt"]},
+    )
+    lines = folded(text(error), columns).split("\n")
+    assert all(len(line) <= columns for line in lines)
+    joined = " ".join(line.strip() for line in lines[:-2])
+    assert error.message in joined and error.hints[0] in joined
+
+
+def test_an_error_is_folded_between_words_below_its_beginning() -> None:
+    shown = folded(
+        "error: one two three four five\nhint: six\n   1 | >>> RUN seven eight nine\n", 20
+    )
+    assert shown == "error: one two three\n       four five\nhint: six\n   1 | >>> RUN seve…\n"
+
+
+def test_words_of_a_step_are_folded_and_none_is_lost() -> None:
+    assert folded("| " + "x" * 30, 20) == "| " + "x" * 18 + "\n| " + "x" * 12
+    assert folded("hint: " + "x" * 20, 20) == "hint: " + "x" * 14 + "\n      " + "x" * 6
+    assert folded("a long line of text", 5) == "a long line of text"
 
 
 def test_an_error_in_a_file_has_no_colours() -> None:
