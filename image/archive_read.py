@@ -78,12 +78,12 @@ def read_archive(
     except EnvironmentFault as fault:
         if os.path.isdir(source) or _begins_as_tar(source):
             raise
-        raise UserError(f"{source} is no archive of an image", hints=[_WANTED]) from fault
+        raise UserError(f"{source} is no archive of an image", hints=[_ARCHIVES]) from fault
     if files.has("oci-layout"):
         return _Layout(files, adopt, blob_path).load()
     if files.has("manifest.json"):
         return _Classic(files, adopt, blob_path).load()
-    raise UserError(f"{source} is neither an OCI layout nor a docker archive", hints=[_WANTED])
+    raise UserError(f"{source} is neither an OCI layout nor a docker archive", hints=[_ARCHIVES])
 
 
 def _begins_as_tar(source: str) -> bool:
@@ -93,7 +93,7 @@ def _begins_as_tar(source: str) -> bool:
     return len(head) == _BLOCK or head.startswith(_COMPRESSED)
 
 
-_WANTED = "name what pybuild save, docker save or skopeo wrote; for a file tree: pybuild import"
+_ARCHIVES = "name what pybuild save, docker save or skopeo wrote; for a file tree: pybuild import"
 _BLOCK = 512
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 

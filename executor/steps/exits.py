@@ -209,7 +209,7 @@ def _full(store: str, small: Sequence[Mount]) -> Reason:
 
 
 def _of_signal(number: int) -> str:
-    """Return what most often sends the signal, and what helps."""
+    """Return the most frequent reason for the signal, and the way out."""
     if number == signal.SIGKILL:
         return "the kernel does that where memory is short: run fewer things at once, or give more (--memory)"
     if number in (signal.SIGSEGV, signal.SIGILL, signal.SIGBUS):

@@ -62,6 +62,9 @@ def test_what_is_no_registry(capsys: pytest.CaptureFixture[str], text: str) -> N
     )
 
 
+_HINT = "hint: pass the password: pybuild login -u NAME --password-stdin HOST < FILE\n"
+
+
 @pytest.mark.parametrize(
     ("words", "data", "message"),
     [
@@ -81,17 +84,18 @@ def test_what_is_no_registry(capsys: pytest.CaptureFixture[str], text: str) -> N
         ),
         (
             ("-u=a",), b"",
-            "error: nobody to ask: standard input is no terminal, and no --password-stdin was given\n",
+            "error: nobody to ask: standard input is no terminal, and no --password-stdin was given\n"
+            + _HINT,
         ),
         (
             (), b"",
-            "error: nobody to ask: standard input is no terminal, and no --username was given\n",
+            "error: nobody to ask: standard input is no terminal, and no --username was given\n" + _HINT,
         ),
         (
             ("-p=b",), b"",
             ("warning: a password on the command line is seen by others\n"
             "hint: use --password-stdin\n"
-            "error: nobody to ask: standard input is no terminal, and no --username was given\n"),
+            "error: nobody to ask: standard input is no terminal, and no --username was given\n" + _HINT),
         ),
     ],
 )  # fmt: skip
