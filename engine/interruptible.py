@@ -1,14 +1,16 @@
-"""An event loop of a command's own, whose work ends when a person or the system says so."""
+"""The signals that end a command: what is half made by then is taken away, and the status tells which it was.
+
+Lean: commands without an event loop come here, too.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-import uvloop
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 from pybuild.model.errors import Cancelled, ExitCode
 
@@ -16,7 +18,57 @@ T = TypeVar("T")
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 3
+"""So many of them end the process whatever it is doing; the second changes nothing, as with docker."""
+
 _FORCED = b"\ngot 3 SIGTERM/SIGINTs, forcefully exiting\n"
+
+
+class Ended(KeyboardInterrupt):
+    """A signal ended the command.
+
+    Attributes:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def ended_by_signals() -> Generator[None]:
+    """Have the first signal that ends others raise `Ended`; those that were ignored, as by nohup, stay so.
+
+    Nothing is done outside of the main thread, where Python allows no handlers.
+    """
+    received = 0
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            raise Ended(number)
+        if received == _PATIENCE:
+            _leave_now(number)
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    before = {n: now for n, now in before.items() if now not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, end)
+    except ValueError:
+        before.clear()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_now(number: int) -> NoReturn:
+    """End the process. Steps end with it, and a store opens clean after that."""
+    os.write(2, _FORCED)
+    os._exit(128 + number)
 
 
 def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
@@ -28,28 +80,36 @@ def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
     Raises:
         Cancelled: it was ended so.
     """
-    return uvloop.run(_interrupted(work))
+    import uvloop
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    try:
+        return uvloop.run(_interrupted(work))
+    finally:
+        for number, handler in before.items():  # the loop leaves the system's own
+            if handler is not None:  # not one that Python knows
+                signal.signal(number, handler)
 
 
 async def _interrupted(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     task = asyncio.current_task()
     assert task is not None
-    received = 0
+    received: list[int] = []
 
-    def end() -> None:
-        nonlocal received
-        received += 1
-        if received == 1:
+    def end(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
             task.cancel()
-        elif received == _PATIENCE:
-            # Steps end with us, and a store opens clean after that.
-            os.write(2, _FORCED)
-            os._exit(ExitCode.CANCELLED)
+        elif len(received) == _PATIENCE:
+            _leave_now(number)
 
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(number, end)
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         return await work
     except asyncio.CancelledError:
-        raise Cancelled("context canceled") from None
+        status = ExitCode(128 + received[0]) if received else ExitCode.CANCELLED
+        raise Cancelled("context canceled", status=status) from None

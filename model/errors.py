@@ -7,7 +7,7 @@
     ├── EnvironmentFault     disk, kernel, registry, network                 exit 3
     │   └── DamagedBlob      bytes that are not what they are stored under   exit 3
     ├── InternalError        our bug                                         exit 4
-    └── Cancelled            Ctrl-C, or the client went away                 exit 130
+    └── Cancelled            Ctrl-C, or the client went away                 exit 130 (128 + the signal)
 
 An error is data, and never changes: several may wait for the same one. On its way up copies are made
 of it, which say more. Only ``pybuild/progress/render.py`` makes text of it.
@@ -33,7 +33,9 @@ class ExitCode(IntEnum):
     USAGE = 2
     ENVIRONMENT = 3
     INTERNAL = 4
+    HUNG_UP = 129
     CANCELLED = 130
+    TERMINATED = 143
 
 
 class PybuildError(Exception):
@@ -172,9 +174,15 @@ class InternalError(PybuildError):
 
 
 class Cancelled(PybuildError):
-    """The build was asked to stop."""
+    """The work was to stop.
 
-    exit_code = ExitCode.CANCELLED
+    Args:
+        status: 128 + n for signal n, as shells have it.
+    """
+
+    def __init__(self, message: str, *, status: ExitCode = ExitCode.CANCELLED) -> None:
+        super().__init__(message)
+        self.exit_code = status
 
 
 def unwrap(error: BaseException) -> BaseException:

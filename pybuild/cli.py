@@ -95,9 +95,9 @@ def _main(argv: Sequence[str] | None) -> int:
         # Our reader went away (`pybuild images | head`); nothing is wrong with us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("\ncanceled\n")
-        return 130
+        return 128 + getattr(error, "number", 2)
     except MemoryError:  # whatever is imported or made now might fail again
         sys.stderr.write(_NO_MEMORY)
         return 3
@@ -288,14 +288,17 @@ def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = N
     import gc
     from importlib import import_module
 
+    from pybuild.engine.interruptible import ended_by_signals
+
     _see_to_files()
     module, _, function = target.partition(":")
-    command = getattr(import_module(module), function)
-    arguments = (parsed, builder()) if builder else (parsed,)
-    if not gc.isenabled():  # in a process of our own
-        gc.freeze()
-        gc.enable()
-    status = command(*arguments)
+    with ended_by_signals():
+        command = getattr(import_module(module), function)
+        arguments = (parsed, builder()) if builder else (parsed,)
+        if not gc.isenabled():  # in a process of our own
+            gc.freeze()
+            gc.enable()
+        status = command(*arguments)
     assert isinstance(status, int)
     return status
 

@@ -6,6 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import BufferedWriter, FileIO
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.environment import platforms_of
@@ -58,9 +61,20 @@ def save(parsed: Parsed) -> int:
         images = [NamedImage(descriptor, names) for descriptor, names in named.items()]
         write = write_oci_archive if kind == "oci" else write_docker_archive
         dest = parsed.one("output", "-")
-        with whole_file(dest) as fd, os.fdopen(os.dup(fd), "wb", buffering=_PIECE) as file:
+        with whole_file(dest) as fd, _buffered(fd) as file:
             write(file, store.blobs.path, images)
     return 0
+
+
+@contextmanager
+def _buffered(fd: int) -> Generator[BufferedWriter[FileIO]]:
+    """Give a file for *fd*; after a failure or a signal nothing more is written to what may be a pipe that nobody reads."""
+    with BufferedWriter(FileIO(os.dup(fd), "w"), _PIECE) as file:
+        try:
+            yield file
+        except BaseException:
+            file.raw.close()
+            raise
 
 
 def _held_image(store: Store, text: str) -> Descriptor:

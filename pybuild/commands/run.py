@@ -17,6 +17,7 @@ from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
+from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_copy
@@ -209,8 +210,6 @@ def _volume(text: str) -> StepMount:
 
 def unpack(parsed: Parsed) -> int:
     """Write ``rootfs/`` and ``config.json`` into a new directory [OUT, IMG-18]."""
-    import uvloop
-
     name, directory = parsed.positionals
     if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise UsageError(f"{directory} is not empty")
@@ -222,7 +221,7 @@ def unpack(parsed: Parsed) -> int:
             snapshot = engine.layers().of_image(manifest.digest)
             await write_bundle(engine, snapshot, config, directory, parsed.flag("rootless"))
 
-    uvloop.run(work())
+    run_interruptible(work())
     return 0
 
 
