@@ -152,7 +152,7 @@ def overlay_fault(error: OSError) -> Fault:
         hints = (
             "rootless builds need overlay in user namespaces: Linux 5.11 or later, and a store "
             + "that is itself not on overlay, NFS or FUSE",
-            "or run as root",
+            "name another directory with --root or PYBUILD_ROOT, or install uidmap, or run as root",
         )
     elif error.errno == errno.EINVAL:
         hints = ("put the store on ext4, xfs, btrfs or tmpfs; overlay cannot write on overlay",)

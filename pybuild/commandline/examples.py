@@ -50,7 +50,7 @@ TOPICS = {
         "docker system df, prune, info                       pybuild system df, prune, info",
         "docker images --format, docker inspect --format     the same, with the same fields",
         "docker buildx create --driver remote NAME ADDR      pybuild builder add NAME ADDR",
-        "docker buildx history ls, logs, inspect             pybuild explain",
+        "docker buildx history ls, logs, inspect, rm         pybuild history ls, logs, inspect, rm",
         "",
         "DOCKER_DEFAULT_PLATFORM, BUILDX_BUILDER, BUILDKIT_HOST, BUILDKIT_PROGRESS, BUILDKIT_COLORS,",
         "NO_COLOR, FORCE_COLOR and the logins and proxies of docker's config.json count.",
