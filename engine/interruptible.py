@@ -112,4 +112,4 @@ async def _interrupted(work: Coroutine[Any, Any, T]) -> T:
         return await work
     except asyncio.CancelledError:
         status = ExitCode(128 + received[0]) if received else ExitCode.CANCELLED
-        raise Cancelled("context canceled", status=status) from None
+        raise Cancelled("context canceled").copy_with(exit_code=status) from None

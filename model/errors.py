@@ -174,15 +174,9 @@ class InternalError(PybuildError):
 
 
 class Cancelled(PybuildError):
-    """The work was to stop.
+    """The work was to stop; by another signal than Ctrl-C's it has a copy's `exit_code`."""
 
-    Args:
-        status: 128 + n for signal n, as shells have it.
-    """
-
-    def __init__(self, message: str, *, status: ExitCode = ExitCode.CANCELLED) -> None:
-        super().__init__(message)
-        self.exit_code = status
+    exit_code = ExitCode.CANCELLED
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import hashlib
     from typing import Protocol
 
     class FileIndex(Protocol):
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def body_state(xattrs: list[tuple[str, bytes]]) -> hashlib._Hash:  # pyright: ignore[reportPrivateUsage]
     """Return the digester of a file's content: its bytes are still to be added."""
+    import hashlib  # which loads OpenSSL: workers that copy hash nothing
+
     state = hashlib.sha256()
     for name, value in xattrs:
         raw = os.fsencode(name)

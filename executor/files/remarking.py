@@ -10,7 +10,6 @@ from pybuild.executor.files.selecting import select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import ClientDirectory, CopyPath, Remark
 from pybuild.executor.zygote.faults import Fault
-from pybuild.model.amounts import short_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +105,8 @@ class Copied:
         largest = [(size, name) for size, name in sizes[:_MOST_NAMED] if size * 20 >= copied]
         if not largest:
             return []
+        from pybuild.model.amounts import short_bytes  # few copies are so large
+
         shown = ", ".join(f"{name} ({short_bytes(size)})" for size, name in largest)
         return [Remark("large", [short_bytes(copied), shown, largest[0][1]])]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pybuild.executor.workers.job import Job, job
-from pybuild.executor.workers.launch import Ahead
+from pybuild.executor.workers.launch import CALLS, STEPS, Ahead
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 from tests.executor import zygote_functions as here
@@ -322,3 +322,13 @@ def test_what_cannot_be_started_ahead_is_told_when_it_is_needed(
 def test_nothing_is_started_ahead_on_a_single_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     _have_processors(monkeypatch, {0})
     assert not Ahead().waiting
+
+
+@pytest.mark.parametrize("module", [STEPS, CALLS])
+def test_what_zygotes_import_ahead_is_lean(module: str) -> None:
+    """Each build pays for it twice, and each fork for what it takes in memory."""
+    program = f"import sys; sys.path.append(sys.argv[1]); import {module}; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program, str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    heavy = {"_hashlib", "asyncio", "dataclasses", "enum", "json", "pathlib", "re", "typing"}
+    assert heavy.isdisjoint(done.stdout.split())
