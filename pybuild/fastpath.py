@@ -76,7 +76,10 @@ def try_cached_build(parsed: Parsed) -> int | None:
 
 def _keep(root: str, began: float, record: dict[str, Any], *, is_quiet: bool) -> None:
     """Keep the build in the history, now that its answer is given."""
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        pass  # it is told at the end, when this is tried again
     steps: list[list[str]] = record["steps"]
     cached = sum(word == "CACHED" for _, word in steps)
     facts = {

@@ -12,6 +12,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.output import Output
+from pybuild.model.advice import ADVICE
 from pybuild.model.errors import InternalError, PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.ops import NetworkMode, StepSettings
@@ -56,7 +57,8 @@ async def _build(
     warnings: set[str] = set()
 
     def watch(event: Event) -> None:
-        if isinstance(event, BuildWarning):
+        # Advice is ours, about what the reference says nothing of.
+        if isinstance(event, BuildWarning) and event.rule not in ADVICE:
             line = event.spans[0].first_line if event.spans else 0
             warnings.add(f"{event.rule}: {event.message} (line {line})")
 

@@ -20,7 +20,6 @@ _PEOPLE: Spec = {"etc/passwd": "root:x:0:0::/:\nweb:x:33:34::/:\n", "etc/group":
     ("source", "why"),
     [
         ("/dist/*.whl", "dist/ in the context has a.tar"),
-        ("/dits/*.whl", "did you mean dist?"),
         ("/*.whl", "the context has dist, one"),
         ("/dist/hid*", ".dockerignore excludes dist/hidden"),
     ],

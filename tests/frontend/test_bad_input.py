@@ -256,4 +256,4 @@ def test_random_bytes_are_answered(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(os.urandom(5 * MIB))
     status, _, err = _check(tmp_path)
     assert status == 1
-    assert err.startswith("error: dockerfile parse error on line 1: ")
+    assert err.startswith("error: dockerfile parse error on line ")

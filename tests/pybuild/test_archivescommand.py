@@ -72,7 +72,7 @@ def test_an_image_without_a_name_is_loaded_as_an_id(
         (("save", "--platform=linux/amd64,linux/arm64", "one:1"), 2, (
             "linux/amd64,linux/arm64: one platform at a time\n"
         )),
-        (("save", "none:1"), 1, "no such image: none:1\nhint: pybuild images lists"),
+        (("save", "none:1"), 1, "no such image: none:1\nhint: did you mean one:1?"),
         (("load", "-i", "/none.tar"), 1, "open /none.tar: no such file or directory\n"),
         (("import", "/none.tar", "A b"), 2, "invalid reference format"),
         (("import", "/none.tar"), 1, "open /none.tar: no such file or directory\n"),

@@ -73,7 +73,9 @@ class Builder:
         except PybuildError as error:
             assert movement.may_be_missing and NOT_THERE.search(error.message), error
         else:
-            assert len(warnings) <= 1 and all(map(WARNED.match, warnings))
+            # A pattern is looked for once, at a moment when there may be nothing that it matches.
+            moved = [text for text in warnings if not text.startswith("nothing matches f*: ")]
+            assert len(moved) <= 1 and all(map(WARNED.match, moved))
 
 
 @pytest.fixture(scope="module")
