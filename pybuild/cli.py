@@ -151,8 +151,7 @@ def _open_closed_streams() -> None:
 _OF_OTHERS = {
     "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
     "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
-    "ps": "containers end with their command here: pybuild run IMAGE",
-    "exec": "containers end with their command here: pybuild run IMAGE COMMAND",
+    "exec": "run another container of the image: pybuild run IMAGE COMMAND",
 }
 
 

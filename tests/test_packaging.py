@@ -15,6 +15,7 @@ ROOMS = [
     "builds",
     "cache",
     "client",
+    "containers",
     "daemon",
     "engine",
     "executor",

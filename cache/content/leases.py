@@ -12,7 +12,7 @@ import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pybuild.cache.content.patches import whole_of
-from pybuild.cache.disk.atomic import Disk, fault
+from pybuild.cache.disk.atomic import Disk, discard, fault
 from pybuild.cache.disk.locks import LiveFile, bury, is_alive, locked
 from pybuild.cache.disk.plainfile import NotPlain, plain
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         def add_all(self, things: list[tuple[str, str]]) -> None: ...
 
 
+_LASTING = "lasting-"
 KINDS = frozenset({"blob", "context", "delta", "mount"})
 
 
@@ -133,6 +134,27 @@ class Leases:
         with locked(self._collection, shared=True, wait=wait):
             lease.write(self._disk, self._folder, text)
 
+    def keep(self, name: str, things: list[tuple[str, str]]) -> None:
+        """Keep *things* under *name*, also when no process of ours lives any more, until `drop`.
+
+        They are leased by the caller meanwhile, so they are there. Nothing else has this name.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        text = "".join(f"{kind} {thing}\n" for kind, thing in sorted(set(things))).encode()
+        with locked(self._collection, shared=True):
+            fd = self._disk.create(os.path.join(self._folder, _LASTING + name))
+            try:
+                self._disk.write(fd, text)
+                self._disk.flush(fd)
+            finally:
+                os.close(fd)
+
+    def drop(self, name: str) -> None:
+        """Keep what is under *name* no longer."""
+        discard(os.path.join(self._folder, _LASTING + name))
+
     def guard(self) -> AbstractContextManager[None]:
         """Keep everybody from freeing anything meanwhile; for moments, not while working."""
         return nullcontext() if self.read_only else locked(self._collection, shared=True)
@@ -169,7 +191,7 @@ class Leases:
         try:
             for name in os.listdir(self._folder):
                 path = os.path.join(self._folder, name)
-                if bury(path):
+                if not name.startswith(_LASTING) and bury(path):
                     continue
                 names |= _named(_text(path))
         except OSError as error:

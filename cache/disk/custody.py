@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 # Of these each store has all.
 DIRECTORIES = ("blobs", "leases", "locks", "logs", "memo", "mounts", "records", "snapshots", "tmp")
 _MORE_DIRECTORIES = (
-    *("blobs/sha256", "blobs/sha512", "builds", "contexts", "history", "history/blobs"),
+    *(
+        "blobs/sha256",
+        "blobs/sha512",
+        "builds",
+        "containers",
+        "containers/names",
+        "contexts",
+        "history",
+        "history/blobs",
+    ),
     *(
         "history/records",
         "names",

@@ -83,6 +83,10 @@ class Children:
         """Return those of all, and of what records for them."""
         return (*self._living, *self._recorders.pidfds())
 
+    def pid(self, job: str) -> int:
+        """Return the process number of a job that lives."""
+        return self._living[self._by_job[job]].pid
+
     # --- start ------------------------------------------------------------------------------------
 
     def start_call(self, job: str, function: str, fds: list[int]) -> None:

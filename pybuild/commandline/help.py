@@ -10,6 +10,7 @@ from pybuild.model.options import Option
 _HEADS = {
     "building": "building:",
     "images": "images of the local store:",
+    "containers": "containers:",
     "registries": "registries, and images in them:",
     "disk": "the store and its share of the disk:",
 }

@@ -142,13 +142,15 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "run",
-        "Run a command in an image, in the foreground.",
+        "Run a command in an image.",
         "pybuild.commands.run:main",
         (
+            Option("detach", "in the background; print the container's ID", short="d"),
             Option("entrypoint", "replace the image's entrypoint", "CMD"),
             Option("env", "set an environment variable", "K[=V]", "e", True),
             Option("interactive", "accepted: standard input is always ours", short="i"),
             Option("hostname", "host name of the container", "NAME"),
+            Option("name", "name of the container, with --detach", "NAME"),
             Option("network", "host or none", "MODE", values=("host", "none")),
             PLATFORM,
             Option(

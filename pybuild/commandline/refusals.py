@@ -21,10 +21,8 @@ _BUILD = {
 _RUN = {
     "cidfile": "the container ends with the command; there is nothing to find it by",
     "cpus": "limit a build's steps with --cpu-quota; run has no limits",
-    "detach": "put & after the command, or run it by a service manager",
     "gpus": "bind what the program needs with -v /dev/…",
     "mount": "write -v HOST:CONTAINER[:ro]",
-    "name": "the container ends with the command; there is nothing to name",
     "privileged": "run the program outside of a container",
     "restart": "run it by a service manager",
 }

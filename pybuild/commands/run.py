@@ -6,15 +6,20 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
+from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
+from pybuild.containers.containers import Containers, ContainerSpec
+from pybuild.containers.names import new_id, new_name
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.interruptible import run_interruptible
@@ -29,6 +34,7 @@ from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.jsontext import as_object
 from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -40,6 +46,11 @@ else:
     apply = WorkerModule("pybuild.executor.files.apply")
 
 STOP_SECONDS = 10.0
+_NOT_DETACHED = {
+    "interactive": "nobody can type there: leave it out",
+    "rm": "remove it when it has ended: pybuild wait NAME; pybuild rm NAME",
+    "tty": "leave it out, and look at what it writes: pybuild logs -f NAME",
+}
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
@@ -54,6 +65,7 @@ async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
     check_published(parsed.many("publish"), _network(parsed))
+    _check_detached(parsed)
     platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
@@ -62,6 +74,11 @@ async def _run(parsed: Parsed) -> int:
         layers = engine.layers()
         snapshot = layers.of_image(manifest.digest)
         lowers = await layers.ensure(snapshot.deltas, lambda event: None)
+        if parsed.flag("detach"):
+            kept = _container(
+                parsed, engine, config.get("config") or {}, command, manifest, snapshot
+            )
+            return await asyncio.to_thread(_detach, engine.store, kept, lowers)
         active = await asyncio.to_thread(engine.store.deltas.begin)
         try:
             spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
@@ -143,6 +160,71 @@ async def find_image(
     return manifest, parse_config(engine.store.blobs.read(document.config.digest))
 
 
+class _Process(NamedTuple):
+    """The first process, by the options and the image [CTR-1, CTR-2]."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+
+
+def _process(parsed: Parsed, config: Mapping[str, Any], command: Sequence[str]) -> _Process:
+    entrypoint = parsed.one("entrypoint")
+    if entrypoint:
+        args = [entrypoint, *command]
+    else:
+        args = [*_texts(config, "Entrypoint"), *(command or _texts(config, "Cmd"))]
+    if not args:
+        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
+    given = parse_pairs(parsed.many("env"), "env", from_environment=True)
+    env = [item for item in _texts(config, "Env") if item.partition("=")[0] not in given]
+    env += [f"{key}={value}" for key, value in given.items()]
+    cwd = parsed.one("workdir") or config.get("WorkingDir") or "/"
+    user = parsed.one("user") or config.get("User") or ""
+    if sys.stdin.isatty() and "TERM" in os.environ and "TERM" not in given:
+        env.append(f"TERM={os.environ['TERM']}")
+    return _Process(tuple(args), tuple(env), cwd, user)
+
+
+def _container(
+    parsed: Parsed,
+    engine: Engine,
+    config: Mapping[str, Any],
+    command: Sequence[str],
+    manifest: Descriptor,
+    snapshot: Snapshot,
+) -> ContainerSpec:
+    id, mode = new_id(), _network(parsed)
+    mounts = map(_volume, parsed.many("volume"))
+    return ContainerSpec(
+        **_process(parsed, config, command)._asdict(),
+        id=id,
+        name=parsed.one("name"),
+        image=parsed.positionals[0],
+        manifest=str(manifest.digest),
+        deltas=snapshot.deltas,
+        hostname=parsed.one("hostname") or id[:12],
+        network=mode,
+        resolv_conf=engine.resolv_conf(host_network=mode != "none"),
+        binds=tuple((mount.source, mount.target, mount.readonly) for mount in mounts),
+        readonly=parsed.flag("read-only"),
+        labels={str(k): str(v) for k, v in as_object(config.get("Labels")).items()},
+        created=time.time_ns(),
+    )
+
+
+def _detach(store: Store, spec: ContainerSpec, lowers: Sequence[str]) -> int:
+    containers = Containers(store)
+    if not spec.name:
+        spec = replace(spec, name=new_name(spec.id, containers.names()))
+    container = containers.create(spec)
+    for warning in containers.start(container, lowers):
+        sys.stderr.write(f"warning: {warning}\n")
+    sys.stdout.write(spec.id + "\n")
+    return 0
+
+
 def _spec(
     parsed: Parsed,
     engine: Engine,
@@ -151,28 +233,13 @@ def _spec(
     lowers: list[str],
     active: ActiveDelta,
 ) -> StepSpec:
-    entrypoint = parsed.one("entrypoint")
-    if entrypoint:
-        args = [entrypoint, *command]
-    else:
-        args = [*_texts(config, "Entrypoint"), *(command or _texts(config, "Cmd"))]
-    if not args:
-        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
     mode = _network(parsed)
-    given = parse_pairs(parsed.many("env"), "env", from_environment=True)
-    env = [item for item in _texts(config, "Env") if item.partition("=")[0] not in given]
-    env += [f"{key}={value}" for key, value in given.items()]
-    if sys.stdin.isatty() and "TERM" in os.environ and "TERM" not in given:
-        env.append(f"TERM={os.environ['TERM']}")
     hostname = parsed.one("hostname", "pybuild")
     return StepSpec(
+        **_process(parsed, config, command)._asdict(),
         lowers=tuple(lowers),
         upper=active.fs,
         work=active.work,
-        args=tuple(args),
-        env=tuple(env),
-        cwd=parsed.one("workdir") or config.get("WorkingDir") or "/",
-        user=parsed.one("user") or config.get("User") or "",
         hostname=hostname,
         network=mode,
         mounts=tuple(_volume(text) for text in parsed.many("volume")),
@@ -180,6 +247,20 @@ def _spec(
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
     )
+
+
+def _check_detached(parsed: Parsed) -> None:
+    """Refuse what a container in the background, or one in the foreground, does not have."""
+    if not parsed.flag("detach"):
+        if parsed.one("name"):
+            raise UsageError(
+                "--name needs --detach: in the foreground nothing outlives the command",
+                hints=["pybuild run -d --name NAME IMAGE"],
+            )
+        return
+    for option, way_out in _NOT_DETACHED.items():
+        if parsed.flag(option):
+            raise UsageError(f"--{option} does not go with --detach", hints=[way_out])
 
 
 def _network(parsed: Parsed) -> str:

@@ -1,0 +1,56 @@
+"""The order to the process that watches a container, its files, and the words between it and commands.
+
+A command speaks to a monitor over a SOCK_SEQPACKET socket in the container's directory, in `marshal`, as
+workers do: both ends are ours, and the directory is the user's alone.
+
+    to the spawner   ("run", ContainerOrder) + the container's directory
+    from a monitor   ("started", warnings)   ("fault", kind, message, hints)   ("exited", status)
+    to a monitor     ("kill", signal)   ("stop", signal, seconds)
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from pybuild.executor.steps.spec import StepSpec
+from pybuild.model.border import NamedTuple
+
+MESSAGE_BYTES = 1 << 18
+
+# The files of a container, in its directory [MON-2]; the last five of all containers, in theirs.
+LOCK = "lock"
+"""Held by the monitor for its life, whatever becomes of its process number [MON-3]."""
+SOCKET = "monitor"
+STATE = "state.json"
+SPEC = "spec.json"
+LOG = "log.json"
+TREE, WORK = "fs", "work"
+NAMES = "names"
+SPAWNER = "spawner"
+SPAWNER_LOCK = "spawner.lock"
+SPAWNER_LOG = "spawner.log"
+"""Where it and monitors complain; begun anew by each spawner."""
+
+
+class ContainerOrder(NamedTuple):
+    """One run of a container.
+
+    Attributes:
+        id: 64 hexadecimal digits.
+        step: the process and its file tree, which is kept.
+        boot: the id of this boot of the machine.
+    """
+
+    id: str
+    step: StepSpec
+    boot: str = ""
+
+
+def accept(listener: _socket.socket) -> _socket.socket:
+    """Return the next connection to *listener*.
+
+    Raises:
+        OSError: there is none any more.
+    """
+    fd = int(listener._accept()[0])  # type: ignore[attr-defined]  # pyright: ignore
+    return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)

@@ -1,0 +1,128 @@
+"""How a container is started: by the store's spawner, which is started itself where there is none."""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pybuild.containers.order import (
+    MESSAGE_BYTES,
+    SPAWNER,
+    SPAWNER_LOCK,
+    SPAWNER_LOG,
+    ContainerOrder,
+)
+from pybuild.executor.workers.interpreter import copy_interpreter
+from pybuild.executor.workers.launch import default_pythonpath
+from pybuild.executor.workers.process import error_of
+from pybuild.executor.zygote.faults import describe_os_error
+from pybuild.model.border import packed
+from pybuild.model.errors import EnvironmentFault, InternalError
+
+_BOOT = (
+    "import sys; "
+    "sys.path += sys.argv[4:]; "
+    "from pybuild.containers.spawner import main; "
+    "rootless = {'yes': True, 'no': False}.get(sys.argv[3]); "
+    "main(int(sys.argv[1]), int(sys.argv[2]), rootless)"
+)
+_SECONDS = 60.0
+_BACKLOG = 128
+
+
+def start(folder: str, home: int, order: ContainerOrder, rootless: bool | None) -> Sequence[str]:
+    """Have a container started; return the warnings about what it has to go on without.
+
+    Args:
+        folder: of all containers of the store.
+        home: the container's directory, open.
+
+    Raises:
+        UserError, EnvironmentFault: it cannot be.
+    """
+    message = marshal.dumps(("run", packed(order)))
+    if len(message) > MESSAGE_BYTES:
+        raise EnvironmentFault(
+            f"what the container is given takes {len(message)} bytes: at most {MESSAGE_BYTES}",
+            hints=["pass fewer or shorter arguments and variables"],
+        )
+    try:
+        with _connected(folder, rootless) as spawner:
+            spawner.settimeout(_SECONDS)
+            socket.send_fds(spawner, [message], [home])
+            data = spawner.recv(MESSAGE_BYTES)
+    except OSError as error:
+        raise EnvironmentFault(describe_os_error(error, "cannot start the container")) from error
+    if not data:
+        raise EnvironmentFault(
+            "the container's monitor ended before the container had begun",
+            hints=[f"see {os.path.join(folder, SPAWNER_LOG)}"],
+        )
+    answer: Sequence[Any] = marshal.loads(data)
+    if answer[0] == "fault":
+        raise error_of(answer)
+    if answer[0] != "started":
+        raise InternalError(f"unknown answer of a monitor: {answer!r}")
+    warnings: Sequence[str] = answer[1]
+    return warnings
+
+
+def _connected(folder: str, rootless: bool | None) -> socket.socket:
+    """Return a connection to the spawner, which cannot leave before it has taken it."""
+    lock = os.open(os.path.join(folder, SPAWNER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            address = f"/proc/self/fd/{at}/{SPAWNER}"
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                connection.connect(address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                _launch(folder, address, rootless)
+                connection.connect(address)
+            return connection
+        finally:
+            os.close(at)
+    finally:
+        os.close(lock)
+
+
+def _launch(folder: str, address: str, rootless: bool | None) -> None:
+    """Start a spawner that listens already: who connects need not wait until it is ready."""
+    if os.path.lexists(address):
+        os.unlink(address)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Its own open file of the lock: ours is held, and is let go of when we are done.
+    lock = os.open(os.path.join(folder, SPAWNER_LOCK), os.O_RDWR | os.O_CLOEXEC)
+    program = log = -1
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        log = os.open(os.path.join(folder, SPAWNER_LOG), flags, 0o600)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        program = copy_interpreter()
+        fds = (listener.fileno(), lock)
+        rootless_word = {True: "yes", False: "no", None: "auto"}[rootless]
+        subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless_word]
+            + default_pythonpath(),
+            executable=f"/proc/{os.getpid()}/fd/{program}",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            pass_fds=fds,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        listener.close()
+        for fd in (lock, log, program):
+            if fd >= 0:
+                os.close(fd)
