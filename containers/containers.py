@@ -3,7 +3,7 @@
 <root>/containers/
   names/NAME      the id of the container of that name; to make it is to have the name
   spawner         a socket, see `starting`; spawner.lock
-  ID/             one container, see `places`; a lease of its layers lasts as long as it
+  ID/             one container, see `order`; a lease of its layers lasts as long as it
 """
 
 from __future__ import annotations
@@ -296,7 +296,8 @@ class Containers:
         """
         id = text
         try:
-            with open(os.path.join(self._names, text), encoding="ascii") as file:
+            # Looked for, not made: who asks for a container need not be the first to have one.
+            with open(os.path.join(self._folder, places.NAMES, text), encoding="ascii") as file:
                 id = file.read()
         except (OSError, ValueError):
             pass

@@ -6,8 +6,6 @@ import fcntl
 import marshal
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +16,7 @@ from pybuild.containers.order import (
     SPAWNER_LOG,
     ContainerOrder,
 )
-from pybuild.executor.workers.interpreter import copy_interpreter
-from pybuild.executor.workers.launch import default_pythonpath
+from pybuild.executor.workers.launch import default_pythonpath, start_lean
 from pybuild.executor.workers.process import error_of
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.border import packed
@@ -101,28 +98,16 @@ def _launch(folder: str, address: str, rootless: bool | None) -> None:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Its own open file of the lock: ours is held, and is let go of when we are done.
     lock = os.open(os.path.join(folder, SPAWNER_LOCK), os.O_RDWR | os.O_CLOEXEC)
-    program = log = -1
+    log = -1
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         log = os.open(os.path.join(folder, SPAWNER_LOG), flags, 0o600)
         listener.bind(address)
         listener.listen(_BACKLOG)
-        program = copy_interpreter()
         fds = (listener.fileno(), lock)
-        rootless_word = {True: "yes", False: "no", None: "auto"}[rootless]
-        subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless_word]
-            + default_pythonpath(),
-            executable=f"/proc/{os.getpid()}/fd/{program}",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            pass_fds=fds,
-            cwd="/",
-            start_new_session=True,
-        )
+        start_lean(_BOOT, fds, rootless, default_pythonpath(), shielded=True, stderr=log)
     finally:
         listener.close()
-        for fd in (lock, log, program):
+        for fd in (lock, log):
             if fd >= 0:
                 os.close(fd)

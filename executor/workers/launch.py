@@ -86,23 +86,16 @@ def launch(
     # copy; the pidfd says it in any case.
     watch = os.pidfd_open(os.getpid())
     fds = (theirs.fileno(), watch)
-    rootless_word = {True: "yes", False: "no", None: "auto"}[rootless]
-    command = [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, fds), rootless_word]
-    command += [STEPS if shielded else CALLS, *pythonpath]
-    program = -1
     try:
-        program = copy_interpreter() if shielded else -1
-        process = subprocess.Popen(
-            command,
-            # By our descriptor, as one of its own would stay open in it.
-            executable=f"/proc/{os.getpid()}/fd/{program}" if shielded else None,
-            env=environment,
-            stdin=subprocess.DEVNULL,
+        process = start_lean(
+            _BOOT,
+            fds,
+            rootless,
+            [STEPS if shielded else CALLS, *pythonpath],
+            shielded=shielded,
+            environment=environment,
             stdout=stderr,
             stderr=stderr,
-            pass_fds=fds,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C in the terminal reaches us alone.
         )
     except BaseException:
         ours.close()
@@ -111,9 +104,47 @@ def launch(
     finally:
         theirs.close()
         os.close(watch)
+    return Launched(process, ours, stderr)
+
+
+def start_lean(
+    boot: str,
+    fds: tuple[int, int],
+    rootless: bool | None,
+    words: Sequence[str],
+    *,
+    shielded: bool,
+    environment: Mapping[str, str] | None = None,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int,
+) -> subprocess.Popen[bytes]:
+    """Start an interpreter that imports nothing by itself, in a session of its own.
+
+    Args:
+        boot: its program, which finds *fds*, ``yes``, ``no`` or ``auto`` for *rootless*, and *words* in its arguments.
+        shielded: it runs a copy of the interpreter (`executor.workers.interpreter`).
+
+    Raises:
+        OSError, EnvironmentFault: this machine does not let us.
+    """
+    rootless_word = {True: "yes", False: "no", None: "auto"}[rootless]
+    program = copy_interpreter() if shielded else -1
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", boot, *map(str, fds), rootless_word, *words],
+            # By our descriptor, as one of its own would stay open in it.
+            executable=f"/proc/{os.getpid()}/fd/{program}" if shielded else None,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=fds,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C in the terminal reaches us alone.
+        )
+    finally:
         if program >= 0:
             os.close(program)
-    return Launched(process, ours, stderr)
 
 
 class Ahead:
