@@ -25,8 +25,7 @@ from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import is_alive, same_file
 from pybuild.cache.store import Store
-from pybuild.containers import order as places
-from pybuild.containers.order import ContainerOrder
+from pybuild.containers.order import LOCK, NAMES, SOCKET, SPEC, TREE, WORK, ContainerOrder
 from pybuild.containers.starting import start
 from pybuild.containers.state import (
     CREATED,
@@ -123,7 +122,7 @@ class Container:
     @property
     def is_running(self) -> bool:
         """Whether its monitor lives."""
-        return is_alive(os.path.join(self.path, places.LOCK))
+        return is_alive(os.path.join(self.path, LOCK))
 
     def state(self) -> ContainerState:
         """Return the state of now: one that says it runs, and has no monitor, has ended unseen [MON-6, MON-7].
@@ -150,7 +149,7 @@ class Container:
         """Tell its monitor something; False: it has none."""
         with self.home() as home, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as monitor:
             try:
-                monitor.connect(f"/proc/self/fd/{home}/{places.SOCKET}")
+                monitor.connect(f"/proc/self/fd/{home}/{SOCKET}")
                 monitor.send(marshal.dumps(message))
             except (FileNotFoundError, ConnectionError):
                 return False
@@ -159,7 +158,7 @@ class Container:
     def wait(self) -> int:
         """Return its exit code when it has ended; of one that has not begun, 0 at once."""
         with self.home() as home:
-            lock = os.open(places.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
+            lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH)
             finally:
@@ -182,7 +181,7 @@ class Containers:
     @cached_property
     def _names(self) -> str:
         """The directory of names; made with the first container."""
-        folder = os.path.join(self._folder, places.NAMES)
+        folder = os.path.join(self._folder, NAMES)
         with faults("cannot keep containers", self._store.root):
             for path in (self._folder, folder):
                 with suppress(FileExistsError):
@@ -201,8 +200,8 @@ class Containers:
             with self._reserved(spec), faults("cannot make a container", self._store.root):
                 self._store.leases.keep(_lease(spec.id), [("delta", one) for one in spec.deltas])
                 os.mkdir(made, 0o700)
-                os.mkdir(os.path.join(made, places.TREE), 0o755)
-                with open(os.path.join(made, places.SPEC), "x", encoding="utf-8") as file:
+                os.mkdir(os.path.join(made, TREE), 0o755)
+                with open(os.path.join(made, SPEC), "x", encoding="utf-8") as file:
                     json.dump(asdict(spec), file, sort_keys=True)
                 os.rename(made, path)
         except BaseException:
@@ -280,7 +279,7 @@ class Containers:
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)
         try:
-            with open(os.path.join(path, places.SPEC), "rb") as file:
+            with open(os.path.join(path, SPEC), "rb") as file:
                 return Container(path, ContainerSpec.of_json(as_object(json.loads(file.read()))))
         except FileNotFoundError:
             return None
@@ -297,7 +296,7 @@ class Containers:
         id = text
         try:
             # Looked for, not made: who asks for a container need not be the first to have one.
-            with open(os.path.join(self._folder, places.NAMES, text), encoding="ascii") as file:
+            with open(os.path.join(self._folder, NAMES, text), encoding="ascii") as file:
                 id = file.read()
         except (OSError, ValueError):
             pass
@@ -322,7 +321,7 @@ class Containers:
         """
         with container.home() as home:
             try:
-                os.mkdir(places.WORK, 0o700, dir_fd=home)
+                os.mkdir(WORK, 0o700, dir_fd=home)
             except FileExistsError:
                 pass
             step = _step(container, lowers)
@@ -360,8 +359,8 @@ def _step(container: Container, lowers: Sequence[str]) -> StepSpec:
     spec = container.spec
     return StepSpec(
         lowers=tuple(lowers),
-        upper=os.path.join(container.path, places.TREE),
-        work=os.path.join(container.path, places.WORK),
+        upper=os.path.join(container.path, TREE),
+        work=os.path.join(container.path, WORK),
         args=spec.args,
         env=spec.env,
         cwd=spec.cwd,

@@ -18,8 +18,6 @@ from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.containers.containers import Containers, ContainerSpec
-from pybuild.containers.names import new_id, new_name
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.interruptible import run_interruptible
@@ -41,6 +39,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from pybuild.containers.containers import ContainerSpec
     from pybuild.executor.files import apply
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
@@ -195,6 +194,9 @@ def _container(
     manifest: Descriptor,
     snapshot: Snapshot,
 ) -> ContainerSpec:
+    from pybuild.containers.containers import ContainerSpec
+    from pybuild.containers.names import new_id
+
     id, mode = new_id(), _network(parsed)
     mounts = map(_volume, parsed.many("volume"))
     return ContainerSpec(
@@ -215,6 +217,9 @@ def _container(
 
 
 def _detach(store: Store, spec: ContainerSpec, lowers: Sequence[str]) -> int:
+    from pybuild.containers.containers import Containers
+    from pybuild.containers.names import new_name
+
     containers = Containers(store)
     if not spec.name:
         spec = replace(spec, name=new_name(spec.id, containers.names()))
