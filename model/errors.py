@@ -10,7 +10,7 @@
     └── Cancelled            Ctrl-C, or the client went away                 exit 130 (128 + the signal)
 
 An error is data, and never changes: several may wait for the same one. On its way up copies are made
-of it, which say more. Only ``pybuild/progress/render.py`` makes text of it.
+of it, which say more. Only ``progress/render.py`` makes text of it.
 """
 
 from __future__ import annotations

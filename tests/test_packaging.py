@@ -26,6 +26,7 @@ ROOMS = [
     "image",
     "model",
     "net",
+    "progress",
     "registry",
     "remotecache",
     "solver",

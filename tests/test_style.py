@@ -29,7 +29,7 @@ RIDDLE_NAMES = frozenset(
 
 PLAIN = (
     *("buildkit", "cache", "client", "engine", "explain", "exporter", "grammar", "image", "model"),
-    *("pybuild", "remotecache"),
+    *("progress", "pybuild", "remotecache"),
 )
 """Rooms without such names."""
 
