@@ -31,6 +31,17 @@ if TYPE_CHECKING:
             """Return the value of an option."""
             ...
 
+    class CommandOptions(CommandLine, Protocol):
+        """The words of a command, with the options that have many values or none."""
+
+        def many(self, name: str) -> list[str]:
+            """Return the values of an option that can be repeated."""
+            ...
+
+        def flag(self, name: str) -> bool:
+            """Return whether an option without a value is set."""
+            ...
+
 
 FORMAT = 6
 # Where the rules for sources are, if no option says it [POL-1].

@@ -14,7 +14,6 @@ from pybuild.builds.recording import recorded
 from pybuild.builds.remembering import remember, sign
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
-from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import Settings
@@ -22,6 +21,7 @@ from pybuild.explain.report import BuildReport
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 
 if TYPE_CHECKING:
+    from pybuild.builds.memo import CommandOptions
     from pybuild.executor.workers.launch import Ahead
 
 
@@ -29,7 +29,7 @@ _SWITCH_S = 0.0005
 
 
 def build_here(
-    parsed: Parsed,
+    parsed: CommandOptions,
     settings: Settings,
     ahead: Ahead | None,
     request: BuildRequest,
@@ -49,7 +49,7 @@ def build_here(
 
 
 async def _build(
-    parsed: Parsed,
+    parsed: CommandOptions,
     settings: Settings,
     ahead: Ahead | None,
     request: BuildRequest,

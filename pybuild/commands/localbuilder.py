@@ -10,11 +10,10 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pybuild.commandline.parser import Parsed
-
 if TYPE_CHECKING:
     from pybuild.builds.builder import BuilderFacts
     from pybuild.builds.buildrecord import BuildRecord
+    from pybuild.builds.memo import CommandOptions
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -36,7 +35,7 @@ class LocalBuilder:
         ahead: workers that were started already, for a build.
     """
 
-    def __init__(self, parsed: Parsed, ahead: Ahead | None = None) -> None:
+    def __init__(self, parsed: CommandOptions, ahead: Ahead | None = None) -> None:
         self._parsed = parsed
         self._ahead = ahead
         if ahead is not None:  # a build is certain: what it needs is imported with its command
@@ -128,13 +127,13 @@ class LocalBuilder:
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
         from pybuild.cache.space.filters import parse_filters
         from pybuild.cache.space.usage import overhead, usage
-        from pybuild.commands.localstore import with_store
+        from pybuild.engine.localstore import with_store
 
         def measure(store: Store) -> list[UsageRecord]:
             picks, _ = parse_filters(filters, store.clock.now())
             return [record for record in [*usage(store), overhead(store)] if picks(record)]
 
-        return with_store(self._parsed, measure, to_read=True)
+        return with_store(self._settings, measure, to_read=True)
 
     def disk_bytes(self) -> int:
         path = self._settings.root
@@ -148,7 +147,7 @@ class LocalBuilder:
         from pybuild.cache.repositories.collect import unlink_at_once
         from pybuild.cache.space.oldbuilds import prune_builds
         from pybuild.cache.space.prune import prune
-        from pybuild.commands.localstore import with_store
+        from pybuild.engine.localstore import with_store
         from pybuild.engine.servesettings import read_keeping
 
         keeping = read_keeping(self._settings.registry_server)
@@ -157,7 +156,7 @@ class LocalBuilder:
             unlink_at_once(store, keeping)
             return prune(store, policy, freed).freed + prune_builds(store, policy, freed)
 
-        total = with_store(self._parsed, work)
+        total = with_store(self._settings, work)
         if not wait_for_others(os.path.join(self._settings.root, "snapshots"), _FLUSH_S):
             sys.stderr.write("warning: what builds made is still being written to the disk\n")
         return total
