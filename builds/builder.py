@@ -1,6 +1,6 @@
 """The builder: makes builds, and answers about builds, files and the space that they take.
 
-Commands are written against it once. This process is one (`pybuild.commands.localbuilder`), a build
+Commands are written against it once. This process is one (`pybuild.builds.localbuilder`), a build
 server another (`pybuild.client.remotebuilder`).
 """
 

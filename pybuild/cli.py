@@ -260,7 +260,7 @@ def _build(target: str, parsed: Parsed) -> int:
 def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None = None) -> Builder:
     """Return the build server of *record*, or this process."""
     if record is None:
-        from pybuild.commands.localbuilder import LocalBuilder
+        from pybuild.builds.localbuilder import LocalBuilder
 
         return LocalBuilder(parsed, ahead)
     from pybuild.client.remotebuilder import RemoteBuilder

@@ -104,7 +104,7 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
     name = words[0] if words else builders.in_use
     builder: Builder
     if not name or name == LOCAL:
-        from pybuild.commands.localbuilder import LocalBuilder
+        from pybuild.builds.localbuilder import LocalBuilder
 
         builder = LocalBuilder(parsed)
         lines = [("Name", LOCAL), ("Address", "this process")]

@@ -71,7 +71,7 @@ async def _sleep_briefly(delay: float) -> None:
 
 if __name__ == "__main__":
     asyncio.sleep = _sleep_briefly  # type: ignore[assignment]  # before anybody takes it
-    for module in ("commands.build", "commands.localbuild", "commands.localbuilder"):
+    for module in ("commands.build", "builds.localbuild", "builds.localbuilder"):
         import_module(f"pybuild.{module}")
     answers = os.fdopen(os.dup(1), "w")
     os.set_inheritable(answers.fileno(), False)

@@ -27,7 +27,7 @@ RARE = (
 def test_a_build_imports_nothing_that_is_for_rare_ones() -> None:
     program = (
         "import sys; before = set(sys.modules)\n"
-        "import pybuild.commands.build, pybuild.commands.localbuilder, pybuild.commands.localbuild\n"
+        "import pybuild.commands.build, pybuild.builds.localbuilder, pybuild.builds.localbuild\n"
         f"print(*sorted(set({RARE!r}) & (set(sys.modules) - before)))"
     )
     done = subprocess.run(

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from pybuild.builds.localbuilder import LocalBuilder
 from pybuild.cache.content import cachemounts
 from pybuild.cache.store import Store
 from pybuild.cli import main
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.localbuilder import LocalBuilder
 from pybuild.image.attestation import UNKNOWN
 from pybuild.model.descriptor import (
     OCI_CONFIG,

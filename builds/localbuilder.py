@@ -39,7 +39,7 @@ class LocalBuilder:
         self._parsed = parsed
         self._ahead = ahead
         if ahead is not None:  # a build is certain: what it needs is imported with its command
-            import pybuild.commands.localbuild  # pyright: ignore[reportUnusedImport] # noqa: F401
+            import pybuild.builds.localbuild  # pyright: ignore[reportUnusedImport] # noqa: F401
 
     @cached_property
     def _settings(self) -> Settings:
@@ -60,7 +60,7 @@ class LocalBuilder:
         emit: Emit,
         explained: Callable[[BuildReport], None] | None = None,
     ) -> BuildResult:
-        from pybuild.commands.localbuild import build_here
+        from pybuild.builds.localbuild import build_here
 
         def ignore(report: BuildReport) -> None:
             pass
