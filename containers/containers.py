@@ -9,91 +9,38 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import marshal
 import os
 import re
 import shutil
 import socket
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, field
 from functools import cached_property
-from typing import Any
 
 from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import is_alive, same_file
 from pybuild.cache.store import Store
-from pybuild.containers.order import LOCK, NAMES, SOCKET, SPEC, TREE, WORK, ContainerOrder
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.order import CONFIG, LOCK, NAMES, SOCKET, TREE, ContainerOrder
 from pybuild.containers.starting import start
 from pybuild.containers.state import (
-    CREATED,
     EXITED,
     LOST,
+    NOT_STARTED,
     RUNNING,
     ContainerState,
     read_state,
     write_state,
 )
-from pybuild.executor import network
-from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.containers.steps import step_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.model.jsontext import as_object
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 STOP_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
-    """A container as it was asked for, which nothing changes.
-
-    Attributes:
-        id: 64 hexadecimal digits [CTR-5].
-        image: as people named it; *manifest* is its digest.
-        deltas: of its image's layers, base first.
-        args, env, cwd, user: of its first process, the image's defaults included [CTR-1, CTR-2].
-        resolv_conf: the text of its /etc/resolv.conf.
-        binds: source on the host, target, read-only.
-        created: nanoseconds since the epoch.
-    """
-
-    id: str
-    name: str
-    image: str
-    manifest: str
-    deltas: tuple[str, ...]
-    args: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    cwd: str = "/"
-    user: str = ""
-    hostname: str = ""
-    network: str = "host"
-    resolv_conf: str = ""
-    binds: tuple[tuple[str, str, bool], ...] = ()
-    readonly: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    created: int = 0
-
-    @property
-    def short_id(self) -> str:
-        return self.id[:12]
-
-    @staticmethod
-    def of_json(document: Mapping[str, Any]) -> ContainerSpec:
-        """Return the container that `asdict` gave *document* of.
-
-        Raises:
-            TypeError, KeyError: the document is damaged.
-        """
-        known = dict(document)
-        for name in ("deltas", "args", "env"):
-            known[name] = tuple(known[name])
-        known["binds"] = tuple((source, target, ro) for source, target, ro in known["binds"])
-        return ContainerSpec(**known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +48,7 @@ class Container:
     """A container that exists: its directory, and what is written there."""
 
     path: str
-    spec: ContainerSpec
+    config: ContainerConfig
 
     @contextmanager
     def home(self) -> Generator[int]:
@@ -113,7 +60,7 @@ class Container:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            raise UserError(f"no such container: {self.spec.name}") from None
+            raise UserError(f"no such container: {self.config.name}") from None
         try:
             yield fd
         finally:
@@ -140,8 +87,8 @@ class Container:
                         write_state(home, state)
             except (OSError, ValueError) as error:
                 raise EnvironmentFault(
-                    f"the state of container {self.spec.name} cannot be read: {error}",
-                    hints=[f"remove it: pybuild rm -f {self.spec.short_id}"],
+                    f"the state of container {self.config.name} cannot be read: {error}",
+                    hints=[f"remove it: pybuild rm -f {self.config.short_id}"],
                 ) from error
         return state
 
@@ -188,48 +135,50 @@ class Containers:
                     os.mkdir(path, 0o700)
         return folder
 
-    def create(self, spec: ContainerSpec) -> Container:
-        """Make a container of *spec*; its layers, which are leased already, are kept while it is.
+    def create(self, config: ContainerConfig) -> Container:
+        """Make a container of *config*; its layers, which are leased already, are kept while it is.
 
         Raises:
             UserError: the name is none, or is taken. EnvironmentFault: it cannot be made.
         """
-        path = os.path.join(self._folder, spec.id)
+        path = os.path.join(self._folder, config.id)
         made = self._store.tmp.name("container")
         try:
-            with self._reserved(spec), faults("cannot make a container", self._store.root):
-                self._store.leases.keep(_lease(spec.id), [("delta", one) for one in spec.deltas])
+            with self._reserved(config), faults("cannot make a container", self._store.root):
+                self._store.leases.keep(
+                    _lease(config.id), [("delta", one) for one in config.deltas]
+                )
                 os.mkdir(made, 0o700)
                 os.mkdir(os.path.join(made, TREE), 0o755)
-                with open(os.path.join(made, SPEC), "x", encoding="utf-8") as file:
-                    json.dump(asdict(spec), file, sort_keys=True)
+                with open(os.path.join(made, CONFIG), "x", encoding="utf-8") as file:
+                    file.write(config.to_json())
                 os.rename(made, path)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
-            self._forget(spec)
+            self._forget(config)
             raise
-        return Container(path, spec)
+        return Container(path, config)
 
     @contextmanager
-    def _reserved(self, spec: ContainerSpec) -> Generator[None]:
+    def _reserved(self, config: ContainerConfig) -> Generator[None]:
         """Have the name for the block, in which the container is to come to be.
 
         Raises:
             UserError: it is none, or is taken.
         """
-        if not _NAME.match(spec.name):
+        if not _NAME.match(config.name):
             raise UserError(
-                f"Invalid container name ({spec.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+                f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
             )
-        path = os.path.join(self._names, spec.name)
+        path = os.path.join(self._names, config.name)
         with faults("cannot keep containers", self._store.root):
-            fd = self._take_name(path, spec)
+            fd = self._take_name(path, config)
         try:
             yield
         finally:
             os.close(fd)
 
-    def _take_name(self, path: str, spec: ContainerSpec) -> int:
+    def _take_name(self, path: str, config: ContainerConfig) -> int:
         """Return the locked file of the name, with the id in it."""
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -241,27 +190,27 @@ class Containers:
                     continue
                 if id and os.path.lexists(os.path.join(self._folder, id)):
                     raise UserError(
-                        f'the container name "{spec.name}" is already in use by container '
+                        f'the container name "{config.name}" is already in use by container '
                         f'"{id[:12]}"',
-                        hints=[f"remove that one (pybuild rm {spec.name}), or take another name"],
+                        hints=[f"remove that one (pybuild rm {config.name}), or take another name"],
                     )
                 if id:  # who made or removed it was killed in the middle
                     self._store.leases.drop(_lease(id))
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, spec.id.encode(), 0)
+                os.pwrite(fd, config.id.encode(), 0)
             except BaseException:
                 os.close(fd)
                 raise
             return fd
 
-    def _forget(self, spec: ContainerSpec) -> None:
+    def _forget(self, config: ContainerConfig) -> None:
         """Give back the name and the layers of a container that is not there any more."""
-        path = os.path.join(self._names, spec.name)
+        path = os.path.join(self._names, config.name)
         with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # not from under who takes it over
-            if file.read() == spec.id:
+            if file.read() == config.id:
                 os.unlink(path)
-        self._store.leases.drop(_lease(spec.id))
+        self._store.leases.drop(_lease(config.id))
 
     def names(self) -> frozenset[str]:
         """Return the names that are taken."""
@@ -274,13 +223,13 @@ class Containers:
         except FileNotFoundError:
             return []
         found = [one for one in map(self._read, ids) if one is not None]
-        return sorted(found, key=lambda one: (one.spec.created, one.spec.id), reverse=True)
+        return sorted(found, key=lambda one: (one.config.created, one.config.id), reverse=True)
 
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)
         try:
-            with open(os.path.join(path, SPEC), "rb") as file:
-                return Container(path, ContainerSpec.of_json(as_object(json.loads(file.read()))))
+            with open(os.path.join(path, CONFIG), "rb") as file:
+                return Container(path, ContainerConfig.of_json(file.read()))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -302,7 +251,7 @@ class Containers:
             pass
         found = [self._read(id)] if _ID.match(id) else []
         if not found and re.fullmatch(r"[0-9a-f]{1,63}", text):
-            found = [one for one in self.list() if one.spec.id.startswith(text)]
+            found = [one for one in self.list() if one.config.id.startswith(text)]
         if len(found) > 1:
             raise UserError(f"several containers have ids that begin with {text}")
         if not found or found[0] is None:
@@ -311,27 +260,41 @@ class Containers:
             )
         return found[0]
 
-    def start(
-        self, container: Container, lowers: Sequence[str], rootless: bool | None = None
-    ) -> Sequence[str]:
-        """Start it and return the warnings; *lowers* are the directories of its deltas.
+    def start(self, container: Container, rootless: bool | None = None) -> Sequence[str]:
+        """Start it and return the warnings; one that runs goes on.
 
         Raises:
-            UserError, EnvironmentFault: it cannot be started, or runs.
+            UserError, EnvironmentFault: it cannot be started.
         """
+        if container.is_running:
+            return ()
+        config = container.config
         with container.home() as home:
-            try:
-                os.mkdir(WORK, 0o700, dir_fd=home)
-            except FileExistsError:
-                pass
-            step = _step(container, lowers)
-            order = ContainerOrder(container.spec.id, step, boot_id() or "")
+            step = step_of(config, container.path, self._lowers(config))
+            order = ContainerOrder(config.id, step, boot_id() or "")
             try:
                 return start(self._folder, home, order, rootless)
             except (UserError, EnvironmentFault) as error:
-                if not container.is_running:
-                    write_state(home, ContainerState(CREATED, error=error.message, exit_code=127))
+                state = read_state(home)
+                if container.is_running and state.status == RUNNING:
+                    return ()  # another command was faster
+                state = state._replace(error=error.message, exit_code=NOT_STARTED)
+                write_state(home, state)
                 raise
+
+    def _lowers(self, config: ContainerConfig) -> Sequence[str]:
+        """Return the directories of its layers, which its lease keeps.
+
+        Raises:
+            EnvironmentFault: one is not there.
+        """
+        for name in config.deltas:
+            if not self._store.deltas.has(name):
+                raise EnvironmentFault(
+                    f"container {config.name}: its layer {name} is not in the store any more",
+                    hints=["the store was damaged: remove the container, and create it again"],
+                )
+        return [self._store.deltas.path(name) for name in config.deltas]
 
     def remove(self, container: Container, *, force: bool = False) -> None:
         """Remove it with what it wrote.
@@ -342,36 +305,14 @@ class Containers:
         if container.is_running:
             if not force:
                 raise UserError(
-                    f'container "{container.spec.name}" is running',
+                    f'container "{container.config.name}" is running',
                     hints=["stop it first, or remove it with -f"],
                 )
             container.stop(9, 0.0)
-        with faults(f"cannot remove container {container.spec.name}", self._store.root):
+        with faults(f"cannot remove container {container.config.name}", self._store.root):
             self._store.tmp.trash(container.path)
-        self._forget(container.spec)
+        self._forget(container.config)
 
 
 def _lease(id: str) -> str:
     return f"container-{id}"
-
-
-def _step(container: Container, lowers: Sequence[str]) -> StepSpec:
-    spec = container.spec
-    return StepSpec(
-        lowers=tuple(lowers),
-        upper=os.path.join(container.path, TREE),
-        work=os.path.join(container.path, WORK),
-        args=spec.args,
-        env=spec.env,
-        cwd=spec.cwd,
-        user=spec.user,
-        hostname=spec.hostname,
-        network=spec.network,
-        mounts=tuple(
-            StepMount(StepMountType.BIND_PATH, target, source, readonly=readonly)
-            for source, target, readonly in spec.binds
-        ),
-        resolv_conf=spec.resolv_conf.encode(),
-        hosts=network.hosts(spec.hostname).encode(),
-        readonly=spec.readonly,
-    )

@@ -114,6 +114,7 @@ class _Monitor:
             OSError, Fault: there is none.
         """
         step = self._order.step
+        _make_empty(step.work)
         self._channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._watch(self._channel.fileno(), self._hear)
         fds = [theirs.detach()]
@@ -307,6 +308,20 @@ def _take(lock: int) -> None:
             raise Fault(USER, "the container is running already") from None
         fcntl.flock(lock, fcntl.LOCK_UN)
         time.sleep(0.001)  # who looks has it for a moment
+
+
+def _make_empty(work: str) -> None:
+    """Have an empty work directory, whatever an earlier run has left in it: its mounts are gone."""
+    for folder, directories, files in os.walk(work, topdown=False):
+        for name in files:
+            os.unlink(f"{folder}/{name}")
+        for name in directories:
+            path = f"{folder}/{name}"
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    try:
+        os.mkdir(work, 0o700)
+    except FileExistsError:
+        pass
 
 
 def _send(client: _socket.socket, message: tuple[Any, ...]) -> None:

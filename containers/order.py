@@ -22,7 +22,7 @@ LOCK = "lock"
 """Held by the monitor for its life, whatever becomes of its process number [MON-3]."""
 SOCKET = "monitor"
 STATE = "state.json"
-SPEC = "spec.json"
+CONFIG = "config.json"
 LOG = "log.json"
 TREE, WORK = "fs", "work"
 NAMES = "names"
@@ -30,6 +30,47 @@ SPAWNER = "spawner"
 SPAWNER_LOCK = "spawner.lock"
 SPAWNER_LOG = "spawner.log"
 """Where it and monitors complain; begun anew by each spawner."""
+
+
+class RestartPolicy(NamedTuple):
+    """When a container that has ended is started again [CTR-33].
+
+    Attributes:
+        name: ``no``, ``on-failure``, ``always`` or ``unless-stopped``.
+        most: restarts of ``on-failure``; 0: any number.
+    """
+
+    name: str = "no"
+    most: int = 0
+
+
+class LogConfig(NamedTuple):
+    """Where the output goes [CTR-75].
+
+    Attributes:
+        driver: ``json-file``, ``local`` or ``none``.
+        options: as they were given: ``max-size``, ``max-file``.
+    """
+
+    driver: str = "json-file"
+    options: dict[str, str] = {}  # noqa: RUF012 - of a tuple, which nobody changes
+
+
+class HealthCheck(NamedTuple):
+    """How somebody looks after a container's health [CTR-3, CTR-37].
+
+    Attributes:
+        test: ``("CMD", …)`` or ``("CMD-SHELL", text)``.
+        interval, timeout, start_period, start_interval: in nanoseconds.
+        retries: so many failures in a row make it unhealthy.
+    """
+
+    test: tuple[str, ...]
+    interval: int = 30_000_000_000
+    timeout: int = 30_000_000_000
+    start_period: int = 0
+    start_interval: int = 5_000_000_000
+    retries: int = 3
 
 
 class ContainerOrder(NamedTuple):

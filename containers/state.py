@@ -11,6 +11,8 @@ from pybuild.model.border import NamedTuple
 CREATED, RUNNING, EXITED = "created", "running", "exited"
 LOST = 255
 """The exit code of a container whose end nobody saw [MON-6]."""
+NOT_STARTED = 128
+"""That of one which could not be started [CTR-25]."""
 
 
 class ContainerState(NamedTuple):

@@ -178,7 +178,7 @@ def _dispatch(words: list[str]) -> int:
     else:
         command = find("build")
         assert command is not None
-    if command.name == "run":
+    if command.name in ("run", "create"):
         words = _shield_run_command(words, command.options)
     parsed = parse(words, command.options if _asks_builder(command) else (*command.options, HOST))
     if parsed.flag("help") or not command.target:

@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import GLOBAL, TEMPLATE, Command
-from pybuild.model.options import Option
+from pybuild.commandline.parser import GLOBAL, PLATFORM, TEMPLATE, Command
+from pybuild.model.options import STEP_OPTIONS, Option
 
+_LIMITS = tuple(
+    Option(one.name, one.help.replace("RUN", "it"), one.metavar, one.short, one.repeat)
+    for one in STEP_OPTIONS
+    if one.has_flag and one.name not in ("network", "hostname", "dns", "dns-search", "dns-option")
+)
+_CREATION = (
+    *_LIMITS,
+    Option("cidfile", "write the container's id to a new file", "FILE"),
+    Option("cpus", "processors that it may keep busy (1.5)", "N"),
+    Option("entrypoint", "replace the image's entrypoint", "CMD"),
+    Option("env", "set an environment variable", "K[=V]", "e", True),
+    Option("env-file", "set those of a file", "FILE", repeat=True),
+    Option("health-cmd", "command that tells whether it is healthy", "CMD"),
+    Option("health-interval", "time between two of them (30s)", "TIME"),
+    Option("health-retries", "failures in a row that make it unhealthy (3)", "N"),
+    Option("health-start-interval", "time between two while it starts (5s)", "TIME"),
+    Option("health-start-period", "time to start, in which no failure counts (0s)", "TIME"),
+    Option("health-timeout", "time that one may take (30s)", "TIME"),
+    Option("hostname", "host name of the container", "NAME"),
+    Option("init", "its first process is an init, which reaps what others leave"),
+    Option("interactive", "keep standard input open", short="i"),
+    Option("label", "set a label", "K=V", "l", True),
+    Option("label-file", "set those of a file", "FILE", repeat=True),
+    Option(
+        "log-driver",
+        "where the output goes: json-file, local or none",
+        "NAME",
+        values=("json-file", "local", "none"),
+    ),
+    Option("log-opt", "option of it: max-size=10m, max-file=3", "K=V", repeat=True),
+    Option("name", "name of the container", "NAME"),
+    Option("network", "host or none", "MODE", values=("host", "none")),
+    Option("no-healthcheck", "nobody looks after its health, as the image would have it"),
+    Option("pids-limit", "processes of it at once, at most; -1: no limit", "N"),
+    PLATFORM,
+    Option(
+        "publish",
+        "a port of the host's network, which the process has: none is mapped",
+        "P",
+        "p",
+        True,
+    ),
+    Option("read-only", "the root file system cannot be written"),
+    Option(
+        "restart", "when it is started again: no, on-failure[:N], always, unless-stopped", "POLICY"
+    ),
+    Option("rm", "remove it when it has ended"),
+    Option("stop-signal", "signal that stops it", "SIGNAL"),
+    Option("stop-timeout", "seconds until it is killed then (10)", "SECONDS"),
+    Option("tty", "give the process a terminal of its own", short="t"),
+    Option("user", "user[:group] to run as", "USER", "u"),
+    Option("volume", "bind a directory (host:container[:ro])", "SPEC", "v", True),
+    Option("workdir", "working directory", "DIR", "w"),
+)
+_ENDING = (
+    Option("signal", "signal to send: a name or a number", "SIGNAL", "s"),
+    Option("time", "seconds to wait (10)", "SECONDS", "t"),
+)
 _SIGNAL = Option("signal", "signal to send: a name or a number", "SIGNAL", "s")
 
 COMMANDS: tuple[Command, ...] = (
@@ -15,14 +73,24 @@ COMMANDS: tuple[Command, ...] = (
         GLOBAL,
         ("VERB", 0, -1),
         {
+            "create": "create",
             "kill": "kill",
             "logs": "logs",
             "ls": "ps",
+            "restart": "restart",
             "rm": "rm",
             "run": "run",
+            "start": "start",
             "stop": "stop",
             "wait": "wait",
         },
+    ),
+    Command(
+        "create",
+        "Create a container, and do not start it.",
+        "pybuild.commands.creating:create",
+        (*_CREATION, *GLOBAL),
+        ("IMAGE [CMD…]", 1, -1),
     ),
     Command(
         "kill",
@@ -57,6 +125,13 @@ COMMANDS: tuple[Command, ...] = (
         ("", 0, 0),
     ),
     Command(
+        "restart",
+        "End containers that run, and start them.",
+        "pybuild.commands.containers:restart",
+        (*_ENDING, *GLOBAL),
+        ("CONTAINER…", 1, -1),
+    ),
+    Command(
         "rm",
         "Remove containers with what they wrote.",
         "pybuild.commands.containers:rm",
@@ -64,10 +139,28 @@ COMMANDS: tuple[Command, ...] = (
         ("CONTAINER…", 1, -1),
     ),
     Command(
+        "run",
+        "Run a command in an image.",
+        "pybuild.commands.run:main",
+        (
+            *_CREATION,
+            Option("detach", "in the background; print the container's ID", short="d"),
+            *GLOBAL,
+        ),
+        ("IMAGE [CMD…]", 1, -1),
+    ),
+    Command(
+        "start",
+        "Start containers that are there.",
+        "pybuild.commands.containers:start",
+        GLOBAL,
+        ("CONTAINER…", 1, -1),
+    ),
+    Command(
         "stop",
         "End containers: SIGTERM, and SIGKILL when the time is up.",
         "pybuild.commands.containers:stop",
-        (_SIGNAL, Option("time", "seconds to wait (10)", "SECONDS", "t"), *GLOBAL),
+        (*_ENDING, *GLOBAL),
         ("CONTAINER…", 1, -1),
     ),
     Command(

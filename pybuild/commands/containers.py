@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pybuild.arguments.signals import signal_number
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import age, open_store
 from pybuild.commands.listing import show_list
@@ -52,7 +53,7 @@ def ps(parsed: Parsed) -> int:
         known = [(one, state) for one, state in known if state.status == RUNNING]
     if parsed.flag("quiet"):
         for one, _ in known:
-            print(one.spec.id if whole else one.spec.short_id)
+            print(one.config.id if whole else one.config.short_id)
         return 0
     rows = [_row(one, state, whole=whole) for one, state in known]
     show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
@@ -60,22 +61,22 @@ def ps(parsed: Parsed) -> int:
 
 
 def _row(one: Container, state: ContainerState, *, whole: bool) -> dict[str, Any]:
-    spec = one.spec
-    command = " ".join(spec.args)
+    config = one.config
+    command = " ".join(config.args)
     if not whole and len(command) > _MOST_COMMAND:
         command = command[: _MOST_COMMAND - 1] + "…"
-    created = _datetime(spec.created)
+    created = _datetime(config.created)
     return {
-        "ID": spec.id if whole else spec.short_id,
-        "Image": spec.image,
+        "ID": config.id if whole else config.short_id,
+        "Image": config.image,
         "Command": json.dumps(command, ensure_ascii=False),
         "CreatedAt": created.isoformat(sep=" ", timespec="seconds"),
         "RunningFor": age(created),
         "Ports": "",
         "State": state.status,
         "Status": _status(state),
-        "Names": spec.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in spec.labels.items()),
+        "Names": config.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in config.labels.items()),
     }
 
 
@@ -109,24 +110,60 @@ def logs(parsed: Parsed) -> int:
     return 0
 
 
+def start(parsed: Parsed) -> int:
+    """Start containers that are there; one that runs goes on."""
+    return _each(parsed, _start)
+
+
+def _start(containers: Containers, one: Container) -> None:
+    for warning in containers.start(one):
+        sys.stderr.write(f"warning: {warning}\n")
+
+
 def stop(parsed: Parsed) -> int:
     """End containers: a signal, and SIGKILL when the time is up."""
+    end = _ending(parsed)
+    return _each(parsed, lambda containers, one: end(one))
+
+
+def restart(parsed: Parsed) -> int:
+    """End containers that run, and start them."""
+    end = _ending(parsed)
+
+    def again(containers: Containers, one: Container) -> None:
+        end(one)
+        _start(containers, one)
+
+    return _each(parsed, again)
+
+
+def _ending(parsed: Parsed) -> Callable[[Container], None]:
+    """Return the end that a container is given, by the options or by its own config [CTR-31]."""
     text = parsed.one("time")
     try:
-        seconds = float(text) if text else STOP_SECONDS
+        given = float(text) if text else None
     except ValueError:
         raise UsageError(f'invalid time "{text}": expected seconds') from None
-    number = _signal(parsed.one("signal", "SIGTERM"))
-    return _each(parsed, lambda containers, one: one.stop(number, seconds))
+    number = signal_number(parsed.one("signal")) if parsed.one("signal") else 0
+
+    def end(one: Container) -> None:
+        config = one.config
+        own = STOP_SECONDS if config.stop_seconds is None else config.stop_seconds
+        one.stop(
+            number or signal_number(config.stop_signal or "SIGTERM"),
+            own if given is None else given,
+        )
+
+    return end
 
 
 def kill(parsed: Parsed) -> int:
     """Send a signal to containers."""
-    number = _signal(parsed.one("signal", "SIGKILL"))
+    number = signal_number(parsed.one("signal", "SIGKILL"))
 
     def send(containers: Containers, one: Container) -> None:
         if not one.send("kill", number):
-            raise UserError(f"container {one.spec.name} is not running")
+            raise UserError(f"container {one.config.name} is not running")
         if number == signal.SIGKILL:
             one.wait()
 
@@ -164,13 +201,3 @@ def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:
             first = first.copy_with(message=f"{first.message}; {rest}")
         raise first
     return 0
-
-
-def _signal(text: str) -> int:
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper()
-    try:
-        return int(signal.Signals[name if name.startswith("SIG") else "SIG" + name])
-    except KeyError:
-        raise UsageError(f"invalid signal: {text}") from None

@@ -6,17 +6,14 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
-from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
@@ -32,14 +29,13 @@ from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import Cancelled, UsageError, UserError
-from pybuild.model.jsontext import as_object
 from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from pybuild.containers.containers import ContainerSpec
+    from pybuild.containers.containers import Container
     from pybuild.executor.files import apply
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
@@ -50,6 +46,20 @@ _NOT_DETACHED = {
     "rm": "remove it when it has ended: pybuild wait NAME; pybuild rm NAME",
     "tty": "leave it out, and look at what it writes: pybuild logs -f NAME",
 }
+_IN_FRONT = frozenset(
+    (
+        "config",
+        "debug",
+        "entrypoint",
+        "env",
+        "help",
+        "hostname",
+        "interactive",
+        "network",
+        "platform",
+    )
+    + ("publish", "read-only", "rm", "root", "tty", "user", "volume", "workdir")
+)
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
@@ -63,21 +73,22 @@ def main(parsed: Parsed) -> int:
 async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
-    check_published(parsed.many("publish"), _network(parsed))
+    check_published(parsed.many("publish"), network_of(parsed))
     _check_detached(parsed)
     platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
     async with Engine(settings) as engine:
+        if parsed.flag("detach"):
+            from pybuild.commands.creating import create_container
+
+            container = await create_container(parsed, engine)
+            await asyncio.to_thread(_detach, engine, container)
+            return 0
         manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
         layers = engine.layers()
         snapshot = layers.of_image(manifest.digest)
         lowers = await layers.ensure(snapshot.deltas, lambda event: None)
-        if parsed.flag("detach"):
-            kept = _container(
-                parsed, engine, config.get("config") or {}, command, manifest, snapshot
-            )
-            return await asyncio.to_thread(_detach, engine.store, kept, lowers)
         active = await asyncio.to_thread(engine.store.deltas.begin)
         try:
             spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
@@ -186,48 +197,13 @@ def _process(parsed: Parsed, config: Mapping[str, Any], command: Sequence[str]) 
     return _Process(tuple(args), tuple(env), cwd, user)
 
 
-def _container(
-    parsed: Parsed,
-    engine: Engine,
-    config: Mapping[str, Any],
-    command: Sequence[str],
-    manifest: Descriptor,
-    snapshot: Snapshot,
-) -> ContainerSpec:
-    from pybuild.containers.containers import ContainerSpec
-    from pybuild.containers.names import new_id
-
-    id, mode = new_id(), _network(parsed)
-    mounts = map(_volume, parsed.many("volume"))
-    return ContainerSpec(
-        **_process(parsed, config, command)._asdict(),
-        id=id,
-        name=parsed.one("name"),
-        image=parsed.positionals[0],
-        manifest=str(manifest.digest),
-        deltas=snapshot.deltas,
-        hostname=parsed.one("hostname") or id[:12],
-        network=mode,
-        resolv_conf=engine.resolv_conf(host_network=mode != "none"),
-        binds=tuple((mount.source, mount.target, mount.readonly) for mount in mounts),
-        readonly=parsed.flag("read-only"),
-        labels={str(k): str(v) for k, v in as_object(config.get("Labels")).items()},
-        created=time.time_ns(),
-    )
-
-
-def _detach(store: Store, spec: ContainerSpec, lowers: Sequence[str]) -> int:
+def _detach(engine: Engine, container: Container) -> None:
+    """Start a container, and say its id."""
     from pybuild.containers.containers import Containers
-    from pybuild.containers.names import new_name
 
-    containers = Containers(store)
-    if not spec.name:
-        spec = replace(spec, name=new_name(spec.id, containers.names()))
-    container = containers.create(spec)
-    for warning in containers.start(container, lowers):
+    for warning in Containers(engine.store).start(container):
         sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write(spec.id + "\n")
-    return 0
+    sys.stdout.write(container.config.id + "\n")
 
 
 def _spec(
@@ -238,7 +214,7 @@ def _spec(
     lowers: list[str],
     active: ActiveDelta,
 ) -> StepSpec:
-    mode = _network(parsed)
+    mode = network_of(parsed)
     hostname = parsed.one("hostname", "pybuild")
     return StepSpec(
         **_process(parsed, config, command)._asdict(),
@@ -247,7 +223,7 @@ def _spec(
         work=active.work,
         hostname=hostname,
         network=mode,
-        mounts=tuple(_volume(text) for text in parsed.many("volume")),
+        mounts=tuple(bind_of(text) for text in parsed.many("volume")),
         resolv_conf=engine.resolv_conf(host_network=mode != "none").encode(),
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
@@ -257,18 +233,19 @@ def _spec(
 def _check_detached(parsed: Parsed) -> None:
     """Refuse what a container in the background, or one in the foreground, does not have."""
     if not parsed.flag("detach"):
-        if parsed.one("name"):
-            raise UsageError(
-                "--name needs --detach: in the foreground nothing outlives the command",
-                hints=["pybuild run -d --name NAME IMAGE"],
-            )
+        for option in sorted(parsed.values):
+            if option not in _IN_FRONT:
+                raise UsageError(
+                    f"--{option} needs --detach: in the foreground nothing outlives the command",
+                    hints=[f"pybuild run -d --{option} … IMAGE"],
+                )
         return
     for option, way_out in _NOT_DETACHED.items():
         if parsed.flag(option):
             raise UsageError(f"--{option} does not go with --detach", hints=[way_out])
 
 
-def _network(parsed: Parsed) -> str:
+def network_of(parsed: Parsed) -> str:
     mode = parsed.one("network", "host")
     if mode not in {"host", "none", "default"}:
         raise UsageError(f'invalid network mode: "{mode}": one of host, none')
@@ -280,7 +257,7 @@ def _texts(config: Mapping[str, Any], key: str) -> list[str]:
     return [str(item) for item in texts]
 
 
-def _volume(text: str) -> StepMount:
+def bind_of(text: str) -> StepMount:
     """Read ``host:container[:ro|rw]``."""
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")

@@ -121,6 +121,35 @@ def test_what_cannot_be_started_says_why(machine: Pybuild) -> None:
     assert machine("ps", "-a", "--format", "{{.Names}} {{.Status}}").out == "one Created\n"
 
 
+def test_one_is_created_started_again_and_restarted(machine: Pybuild) -> None:
+    """What it wrote, and its log, are there when it is started again [CTR-9, CTR-35, CTR-76]."""
+    script = "echo once >> /f; cat /f; test -e /go || exit 3; while :; do sleep 0.05; done"
+    id = machine("create", "--name", "one", "-l", "a=b", "base", "sh", "-c", script).out.strip()
+    shown = "{{.ID}} {{.State}} {{.Labels}}"
+    assert machine("ps", "-a", "--format", shown).out == f"{id[:12]} created a=b\n"
+    assert machine("start", "one").out == "one\n"
+    assert machine("wait", "one").out == "3\n"
+    machine("start", "one")
+    assert machine("wait", "one").out == "3\n"
+    assert log(machine, "one") == "once\nonce\nonce\n"
+    machine("rm", "one")
+    run(machine, "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done", "--name", "two")
+    wait_until(lambda: log(machine, "two") == "up\n")
+    assert machine("start", "two").out == "two\n"  # it runs, and goes on
+    assert machine("restart", "-t", "30", "two").out == "two\n"
+    wait_until(lambda: log(machine, "two") == "up\nup\n")
+    assert machine("ps", "--format", "{{.Names}} {{.State}}").out == "two running\n"
+
+
+def test_the_id_of_one_is_written_to_a_file_of_its_own(machine: Pybuild, tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    id = machine("create", "--cidfile", path, "base", "true").out.strip()
+    assert path.read_text() == id
+    error = machine("create", "--cidfile", path, "base", "true", code=2).err
+    assert "container ID file found" in error
+    assert machine("ps", "-aq", "--no-trunc").out == f"{id}\n"
+
+
 def test_the_log_is_whole_and_can_be_followed(machine: Pybuild) -> None:
     count = 3000
     script = f"i=0; while test $i -lt {count}; do i=$((i+1)); echo line $i; done; echo ünd"

@@ -332,6 +332,8 @@ def test_options_of_which_all_values_count() -> None:
         "secret",
         "ssh",
     } | steps
+    created = {"add-host", "env", "env-file", "label", "label-file", "log-opt", "publish"}
+    created |= {"ulimit", "volume"}
     more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
@@ -339,6 +341,7 @@ def test_options_of_which_all_values_count() -> None:
     }
     assert {name: options for name, options in repeated.items() if options} == {
         "build": both | more,
+        "create": created,
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
         "history ls": {"filter"},
@@ -349,7 +352,7 @@ def test_options_of_which_all_values_count() -> None:
         "lint": {"build-arg"},
         "prune": {"filter"},
         "registry": {"addr"},
-        "run": {"env", "publish", "volume"},
+        "run": created,
         "verify": both,
     }
 

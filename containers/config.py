@@ -1,0 +1,129 @@
+"""A container as it was created: what docker calls Config and HostConfig, as far as there is such a thing here.
+
+It is written to the container's directory once, and never guessed again from its image; `rename` and
+`update` alone replace it. A field is added here, with its default, and is then kept by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any
+
+from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_object
+
+_PARTS: Mapping[str, Any] = {
+    "health": HealthCheck,
+    "limits": StepLimits,
+    "log": LogConfig,
+    "restart": RestartPolicy,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerConfig:
+    """A container as it was created, with what its image says taken over [CTR-1, CTR-2, CTR-4].
+
+    Attributes:
+        id: 64 hexadecimal digits [CTR-5].
+        image: as people named it; *manifest* is its digest, *image_id* that of its config.
+        deltas: the directories of its layers in the store, by name, base first.
+        created: nanoseconds since the epoch.
+        entrypoint, cmd: None where there is none; both together are the words of the first process.
+        cwd: its working directory; *user* is ``user[:group]``.
+        labels: those of the image, and those that were given.
+        tty: its streams are a terminal. *stdin*: it has a standard input that can be written to;
+            *stdin_once*: which ends with the first command that was attached to it.
+        stop_signal: a name or a number; "" is SIGTERM. *stop_seconds*: None is ten.
+        health: None where nobody looks.
+        network: its mode; *resolv_conf* is the text of its file, *add_hosts* are names with addresses.
+        binds: source on the host, target, read-only.
+        readonly: nothing can be written but in mounts.
+        auto_remove: it goes when it has ended.
+        init: its first process is an init, which reaps what others leave.
+        limits: of its cgroup; *ulimits* are ``(name, soft, hard)``; *shm_bytes*: 0 is 64 MiB.
+    """
+
+    id: str
+    name: str
+    image: str
+    manifest: str
+    image_id: str = ""
+    deltas: tuple[str, ...]
+    created: int = 0
+
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    hostname: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    tty: bool = False
+    stdin: bool = False
+    stdin_once: bool = False
+    stop_signal: str = ""
+    stop_seconds: float | None = None
+    health: HealthCheck | None = None
+
+    network: str = "host"
+    resolv_conf: str = ""
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    binds: tuple[tuple[str, str, bool], ...] = ()
+    readonly: bool = False
+    restart: RestartPolicy = RestartPolicy()
+    auto_remove: bool = False
+    log: LogConfig = LogConfig()
+    init: bool = False
+    limits: StepLimits = StepLimits()
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_bytes: int = 0
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:12]
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The words of the first process, the image's entrypoint before the command."""
+        return (*(self.entrypoint or ()), *(self.cmd or ()))
+
+    def to_json(self) -> str:
+        """Return the text of its file."""
+        document: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            document[one.name] = value._asdict() if hasattr(value, "_asdict") else value
+        return json.dumps(document, sort_keys=True, default=dict)
+
+    @staticmethod
+    def of_json(data: bytes) -> ContainerConfig:
+        """Return the container that `to_json` wrote; fields that another version had are left out.
+
+        Raises:
+            ValueError, TypeError: the text is damaged.
+        """
+        known: dict[str, Any] = {}
+        document = as_object(json.loads(data))
+        for one in fields(ContainerConfig):
+            if one.name in document:
+                known[one.name] = _read(one.name, document[one.name])
+        return ContainerConfig(**known)
+
+
+def _read(name: str, value: Any) -> Any:
+    part = _PARTS.get(name)
+    if part is None or value is None:
+        return _frozen(value)
+    members = as_object(value)
+    return part(**{key: _frozen(members[key]) for key in part._fields if key in members})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_frozen(one) for one in value)  # pyright: ignore[reportUnknownVariableType]
+    return value

@@ -1,0 +1,240 @@
+"""Options of ``run`` and ``create`` as the parts of a container's config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pybuild.arguments.signals import signal_number
+from pybuild.arguments.values import parse_pairs
+from pybuild.commandline.parser import Parsed
+from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.frontend.syntax.healthchecks import interval_ns
+from pybuild.model.amounts import parse_binary_size
+from pybuild.model.errors import UsageError, UserError
+from pybuild.model.jsontext import as_object
+from pybuild.model.resources import Resources
+from pybuild.model.stepoptions import settings_of_flags
+
+_POLICIES = ("no", "on-failure", "always", "unless-stopped")
+_LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "json-file": ("max-size", "max-file"),
+    "local": ("max-size", "max-file"),
+    "none": (),
+}
+_PERIOD_US = 100_000
+_LEAST_MEMORY = 6 << 20
+_DURATIONS = ("interval", "timeout", "start-period", "start-interval")
+
+
+def texts_of(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return a list of an image's config; empty where it has none."""
+    texts: list[object] = config.get(key) or []
+    return tuple(str(item) for item in texts)
+
+
+def command_of(
+    entrypoint: str | None, command: Sequence[str], image: Mapping[str, Any]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return the entrypoint and the command of a container [CTR-2].
+
+    Args:
+        entrypoint: as it was given; None: it was not, "": there is to be none.
+        image: the config of the image.
+
+    Raises:
+        UsageError: there is nothing to run.
+    """
+    if entrypoint is None:
+        first = texts_of(image, "Entrypoint")
+        rest = tuple(command) or texts_of(image, "Cmd")
+    else:
+        first = (entrypoint,) if entrypoint else ()
+        rest = tuple(command)
+    if not (first or rest):
+        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
+    return first or None, rest or None
+
+
+def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the environment: the image's, less what ``-e`` and ``--env-file`` set or take away [CTR-1]."""
+    lines = [line for path in parsed.many("env-file") for line in _lines_of(path)]
+    items = [*lines, *parsed.many("env")]
+    given = parse_pairs(items, "env", from_environment=True)
+    named = {item.partition("=")[0] for item in items}
+    env = [item for item in texts_of(image, "Env") if item.partition("=")[0] not in named]
+    return (*env, *(f"{key}={value}" for key, value in given.items()))
+
+
+def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:
+    """Return the labels: the image's, and those that were given."""
+    labels = {str(key): str(value) for key, value in as_object(image.get("Labels")).items()}
+    lines = [line for path in parsed.many("label-file") for line in _lines_of(path)]
+    return labels | parse_pairs([*lines, *parsed.many("label")], "label", from_environment=False)
+
+
+def _lines_of(path: str) -> list[str]:
+    """Return the lines of a file of ``NAME=value``, without the comments.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: {str(reason).lower()}") from error
+    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def restart_policy(text: str) -> RestartPolicy:
+    """Read ``no``, ``always``, ``unless-stopped`` or ``on-failure[:n]`` [CTR-7, CTR-33].
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    name, colon, count = text.partition(":")
+    name = name or "no"
+    if name not in _POLICIES:
+        raise UsageError(f'invalid restart policy "{text}": one of {", ".join(_POLICIES)}')
+    if not colon:
+        return RestartPolicy(name)
+    if name != "on-failure":
+        raise UsageError(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    if not count.isdecimal():
+        raise UsageError(f'invalid restart policy "{text}": "{count}" is no number')
+    return RestartPolicy(name, int(count))
+
+
+def log_config(parsed: Parsed) -> LogConfig:
+    """Read ``--log-driver`` and ``--log-opt`` [CTR-7, CTR-75].
+
+    Raises:
+        UsageError: there is no such driver, or it has no such option.
+    """
+    driver = parsed.one("log-driver") or "json-file"
+    if driver not in _LOG_OPTIONS:
+        raise UsageError(
+            f'no log driver named "{driver}": one of {", ".join(_LOG_OPTIONS)}',
+            hints=["send its output on yourself: pybuild logs -f CONTAINER | PROGRAM"],
+        )
+    options = parse_pairs(parsed.many("log-opt"), "log option", from_environment=False)
+    for name, value in options.items():
+        if name not in _LOG_OPTIONS[driver]:
+            raise UsageError(f"unknown log opt '{name}' for {driver} log driver")
+        if name == "max-size":
+            parse_binary_size(value, "max-size")
+        elif not value.isdecimal() or int(value) < 1:
+            raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
+    if int(options.get("max-file", 1)) > 1 and driver == "json-file" and "max-size" not in options:
+        raise UsageError("max-file needs max-size: without it the log is one file")
+    return LogConfig(driver, options)
+
+
+def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None:
+    """Return the health check: the image's, with what ``--health-*`` says in its place [CTR-3].
+
+    Raises:
+        UsageError: options that contradict each other, or are wrong.
+    """
+    given = as_object(image.get("Healthcheck"))
+    command = parsed.one("health-cmd")
+    names = [*_DURATIONS, "retries"]
+    if parsed.flag("no-healthcheck"):
+        if command or any(parsed.one(f"health-{name}") for name in names):
+            raise UsageError("--no-healthcheck conflicts with --health-* options")
+        return None
+    test = ("CMD-SHELL", command) if command else texts_of(given, "Test")
+    if not test or test[0] == "NONE":
+        return None
+    if test[0] == "CMD-SHELL":
+        shell = texts_of(image, "Shell") or ("/bin/sh", "-c")
+        test = ("CMD", *shell, *test[1:])
+    known: dict[str, int] = {}
+    try:
+        for name in _DURATIONS:
+            key = "".join(word.capitalize() for word in name.split("-"))
+            value = interval_ns(name, parsed.one(f"health-{name}")) or int(given.get(key) or 0)
+            if value:
+                known[name.replace("-", "_")] = value
+    except UserError as error:
+        raise UsageError(f"--health-*: {error.message}") from error
+    text = parsed.one("health-retries")
+    if text and not text.isdecimal():
+        raise UsageError(f'invalid --health-retries "{text}": expected a number')
+    retries = int(text or 0) or int(given.get("Retries") or 0)
+    if retries:
+        known["retries"] = retries
+    return HealthCheck(test, **known)
+
+
+def surroundings(parsed: Parsed) -> dict[str, Any]:
+    """Return the fields of a config that limits, ulimits and names of hosts are in.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    settings = settings_of_flags(lambda name: () if name == "network" else parsed.many(name))
+    return {
+        "add_hosts": settings.add_hosts,
+        "ulimits": settings.ulimits,
+        "shm_bytes": settings.shm_size_bytes,
+        "limits": limits_of(parsed, settings.resources),
+    }
+
+
+def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
+    """Return the limits of a container's cgroup, with docker's own spellings [CTR-7].
+
+    Raises:
+        UsageError: they contradict each other, or are too small.
+    """
+    limits = StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
+    if 0 < limits.memory_bytes < _LEAST_MEMORY:
+        raise UsageError("minimum memory limit allowed is 6MB")
+    if cpus := parsed.one("cpus"):
+        if limits.cpu_quota_us or limits.cpu_period_us:
+            raise UsageError("--cpus and --cpu-period or --cpu-quota cannot both be set")
+        limits = limits._replace(cpu_period_us=_PERIOD_US, cpu_quota_us=_quota(cpus))
+    text = parsed.one("pids-limit")
+    if text:
+        if not text.removeprefix("-").isdecimal():
+            raise UsageError(f'invalid --pids-limit "{text}": expected a number')
+        limits = limits._replace(pids=max(0, int(text)))
+    return limits
+
+
+def _quota(text: str) -> int:
+    there = os.cpu_count() or 1
+    try:
+        count = float(text)
+    except ValueError:
+        raise UsageError(f'invalid --cpus "{text}": expected a number such as 1.5') from None
+    if not 0.01 <= count <= there:
+        raise UsageError(
+            f"range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        )
+    return int(count * _PERIOD_US)
+
+
+def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a config that say how it is stopped [CTR-31].
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    given = parsed.one("stop-signal")
+    if given:
+        signal_number(given)
+    text = parsed.one("stop-timeout")
+    if text and not text.removeprefix("-").isdecimal():
+        raise UsageError(f'invalid --stop-timeout "{text}": expected seconds')
+    return {
+        "stop_signal": given or str(image.get("StopSignal") or ""),
+        "stop_seconds": float(text) if text else None,
+    }

@@ -1,0 +1,130 @@
+"""``pybuild create``, and the first half of ``pybuild run``: from an image to a container."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pybuild.arguments.containers import (
+    command_of,
+    environment_of,
+    health_check,
+    labels_of,
+    log_config,
+    restart_policy,
+    stopping,
+    surroundings,
+)
+from pybuild.arguments.environment import platforms_of
+from pybuild.commandline.parser import Parsed
+from pybuild.commands.run import bind_of, find_image, network_of
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.containers import Container, Containers
+from pybuild.containers.names import new_id, new_name
+from pybuild.engine.engine import Engine
+from pybuild.engine.interruptible import run_interruptible
+from pybuild.engine.settings import load_settings
+from pybuild.model.errors import UsageError
+
+
+def create(parsed: Parsed) -> int:
+    """Create a container, and print its id."""
+
+    async def work() -> str:
+        async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
+            return (await create_container(parsed, engine)).config.id
+
+    sys.stdout.write(run_interruptible(work()) + "\n")
+    return 0
+
+
+async def create_container(parsed: Parsed, engine: Engine) -> Container:
+    """Make the container that the command line describes; nothing runs.
+
+    Raises:
+        UsageError, UserError, EnvironmentFault: there can be none.
+    """
+    name, *command = parsed.positionals
+    platforms = platforms_of(parsed)
+    cidfile = parsed.one("cidfile")
+    if cidfile and os.path.lexists(cidfile):
+        raise UsageError(
+            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
+        )
+    manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
+    image: dict[str, Any] = config.get("config") or {}
+    described = _describe(parsed, engine, command, image)
+    layers = engine.layers()
+    snapshot = layers.of_image(manifest.digest)
+    lowers = await layers.ensure(snapshot.deltas, lambda event: None)
+    described = replace(
+        described,
+        manifest=str(manifest.digest),
+        deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
+    )
+    return await asyncio.to_thread(_create, engine, described, cidfile)
+
+
+def _create(engine: Engine, config: ContainerConfig, cidfile: str) -> Container:
+    containers = Containers(engine.store)
+    if not config.name:
+        config = replace(config, name=new_name(config.id, containers.names()))
+    container = containers.create(config)
+    if cidfile:
+        try:
+            with open(cidfile, "x", encoding="ascii") as file:
+                file.write(config.id)
+        except OSError as error:
+            containers.remove(container)
+            raise UsageError(f"--cidfile {cidfile}: {(error.strerror or '').lower()}") from error
+    return container
+
+
+def _describe(
+    parsed: Parsed, engine: Engine, command: Sequence[str], image: dict[str, Any]
+) -> ContainerConfig:
+    """Return the config, but for what is known of the image's layers only when they are here."""
+    id, mode = new_id(), network_of(parsed)
+    given = parsed.values.get("entrypoint")
+    entrypoint, cmd = command_of(given[-1] if given else None, command, image)
+    restart = restart_policy(parsed.one("restart"))
+    if parsed.flag("rm") and restart.name != "no":
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
+    env = environment_of(parsed, image)
+    if parsed.flag("tty") and not any(item.startswith("TERM=") for item in env):
+        env = (*env, "TERM=xterm")
+    mounts = map(bind_of, parsed.many("volume"))
+    return ContainerConfig(
+        id=id,
+        name=parsed.one("name"),
+        image=parsed.positionals[0],
+        manifest="",
+        deltas=(),
+        created=time.time_ns(),
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=env,
+        cwd=parsed.one("workdir") or image.get("WorkingDir") or "/",
+        user=parsed.one("user") or image.get("User") or "",
+        hostname=parsed.one("hostname") or id[:12],
+        labels=labels_of(parsed, image),
+        tty=parsed.flag("tty"),
+        stdin=parsed.flag("interactive"),
+        stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),
+        health=health_check(parsed, image),
+        network=mode,
+        resolv_conf=engine.resolv_conf(host_network=mode != "none"),
+        binds=tuple((mount.source, mount.target, mount.readonly) for mount in mounts),
+        readonly=parsed.flag("read-only"),
+        restart=restart,
+        auto_remove=parsed.flag("rm"),
+        log=log_config(parsed),
+        init=parsed.flag("init"),
+        **stopping(parsed, image),
+        **surroundings(parsed),
+    )
