@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from pybuild.arguments.build import caches_of, outputs_of
 from pybuild.arguments.values import parse_allowed
-from pybuild.arguments.volumes import parse_volumes
 from pybuild.builds.givencontexts import GivenContext, source_of
+from pybuild.builds.hostvolumes import parse_volumes
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings

@@ -125,7 +125,7 @@ def _volumes(parsed: Parsed) -> tuple[HostVolume, ...]:
     """Read the values of ``-v``, which few builds have."""
     if "volume" not in parsed.values:
         return ()
-    from pybuild.arguments.volumes import parse_volumes
+    from pybuild.builds.hostvolumes import parse_volumes
 
     return parse_volumes(parsed.many("volume"))
 

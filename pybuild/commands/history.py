@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pybuild.arguments.buildfilters import parse_build_filters
+from pybuild.builds.buildfilters import parse_build_filters
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus, find_record
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.listing import show_list, table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.volumes import parse_volumes
+from pybuild.builds.hostvolumes import parse_volumes
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
 from pybuild.model.errors import UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.arguments.buildfilters import parse_build_filters
+from pybuild.builds.buildfilters import parse_build_filters
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus, find_record, from_facts
 from pybuild.builds.recording import build_name
 from pybuild.commandline import find_words
