@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 
 _PIECE = 1 << 20
 _HEAD = 512
@@ -76,3 +77,15 @@ class StandardInput:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def copy_archive(path: str) -> None:
+    """Keep the archive on standard input in the new file *path*.
+
+    Raises:
+        UsageError: it is a terminal.
+        EnvironmentFault: there is no room for it.
+    """
+    if sys.stdin.isatty():
+        raise UsageError("refusing to read an archive from a terminal", hints=["name a file"])
+    StandardInput().copy_to(path)

@@ -117,3 +117,35 @@ def _copy(source: Store, target: Store, root: Descriptor) -> None:
         path = target.scratch("lent")
         shutil.copyfile(source.blobs.path(digest), path)
         target.blobs.adopt(path, digest, size)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict as text for people."""
+    if verdict.is_same:
+        return f"the same image twice: {verdict.first}\n"
+    lines = [f"two images: {verdict.first}", f"            {verdict.second}"]
+    step: str | None = None
+    for one in verdict.differences:
+        if one.step != step:
+            step = one.step
+            platform = f" ({one.platform})" if one.platform and "/" in one.platform else ""
+            lines += ["", f"{step or 'the image'}{platform}"]
+        lines.append(f"  {_clause(one)}")
+    # What an image is made of is not trusted with the terminal.
+    shown = ["".join(char if char.isprintable() else "?" for char in line) for line in lines]
+    return "\n".join(shown) + "\n"
+
+
+def _clause(one: ImageDifference) -> str:
+    name = f"/{one.path}" if one.step else one.path
+    match one.what:
+        case "content":
+            return f"{name}: byte {one.offset} is {one.was}, then {one.now}"
+        case "only in the first" | "only in the second":
+            return f"{name}: {one.what} build"
+        case "order or padding":
+            return "the same files in another order"
+        case "config":
+            return f"{name}: {one.was}, then {one.now}"
+        case _:
+            return f"{name}: {one.what} is {one.was}, then {one.now}".lstrip(": ")

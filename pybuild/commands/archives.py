@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedWriter, FileIO
 from typing import TYPE_CHECKING
 
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
     from pybuild.builds.request import BuildRequest
     from pybuild.cache.store import Store
 
-_ROOTFS = "rootfs.tar"
 _EXPORTING = "pybuild-export-"
 _PIECE = 1 << 20
-# What `docker import --change` takes; the rest would run something, or read files.
-_CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "SHELL") + (
-    ("STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
-)
 
 
 def save(parsed: Parsed) -> int:
@@ -87,6 +82,7 @@ def _held_image(store: Store, text: str) -> Descriptor:
 
 def load(parsed: Parsed) -> int:
     """Take the images of an archive or OCI layout into the store, each with its names."""
+    from pybuild.builds.standardinput import copy_archive
     from pybuild.image.archive_read import read_archive
 
     source = parsed.one("input", "-")
@@ -99,7 +95,7 @@ def load(parsed: Parsed) -> int:
         try:
             if source == "-":
                 source = os.path.join(scratch, "stdin")
-                _copy_standard_input(source)
+                copy_archive(source)
             work = os.path.join(scratch, "files")
             os.mkdir(work)
             images = read_archive(source, work, store.blobs.adopt, store.blobs.path)
@@ -134,29 +130,14 @@ def export(parsed: Parsed) -> int:
 
 
 def import_(parsed: Parsed) -> int:
-    """Make an image of one layer from a tar of a file tree: the image of a small Dockerfile."""
-    from pybuild.builds.request import BuildRequest
+    """Make an image of one layer from a tar of a file tree."""
+    from pybuild.builds.imageimport import import_image
 
     source, *names = parsed.positionals
-    tags = tuple(parse_reference(name) for name in names)
-    changes = [_checked_change(change) for change in parsed.many("change")]
-    with tempfile.TemporaryDirectory(prefix="pybuild-import-") as context:
-        path = os.path.join(context, _ROOTFS)
-        if "://" in source:
-            add = ["ADD", "--unpack=true", source, "/"]
-            _fetch(parsed, source, context)
-        else:
-            add = ["ADD", _ROOTFS, "/"]
-            _take(source, path)
-        _check_archive(path, source)
-        lines = ["FROM scratch", " ".join(add), *changes]
-        request = BuildRequest(
-            context=context,
-            dockerfile_text="".join(f"{line}\n" for line in lines).encode(),
-            platforms=platforms_of(parsed),
-            tags=tags,
-        )
-        image_id = _build(parsed, request)
+    tags = [parse_reference(name) for name in names]
+    build = partial(_build, parsed)
+    platforms = platforms_of(parsed)
+    image_id = import_image(source, parsed.many("change"), build, platforms=platforms, tags=tags)
     sys.stdout.write(f"{image_id}\n")
     return 0
 
@@ -184,87 +165,6 @@ def _build(parsed: Parsed, request: BuildRequest) -> str:
     finally:
         display.close()
     return str(result.image_id or "")
-
-
-def _checked_change(change: str) -> str:
-    """Return the line that *change* is.
-
-    Raises:
-        UsageError: it does more than to set what the image says of itself.
-    """
-    word = change.split(maxsplit=1)[0].upper() if change.strip() else ""
-    if word not in _CHANGES or "\n" in change:
-        raise UsageError(f'invalid change "{change}": one of {", ".join(_CHANGES)}')
-    return change
-
-
-def _fetch(parsed: Parsed, url: str, directory: str) -> None:
-    """Bring what *url* holds to a file in *directory*; a build after that finds it in the cache."""
-    from pybuild.builds.request import BuildRequest
-    from pybuild.exporter.output import Output
-
-    lines = f"FROM scratch\nADD --unpack=false {url} /{_ROOTFS}\n"
-    output = Output(type="local", dest=directory)
-    request = BuildRequest(context=directory, dockerfile_text=lines.encode(), outputs=(output,))
-    _build(parsed, request)
-
-
-def _check_archive(path: str, source: str) -> None:
-    """See that ADD will unpack the file: what it takes for none is simply copied.
-
-    Raises:
-        UserError: it is no archive, or holds nothing.
-    """
-    from pybuild.executor.files.archives import open_archive
-    from pybuild.executor.zygote.faults import Fault
-
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        is_archive = open_archive(fd) is not None
-    except Fault as error:
-        raise EnvironmentFault(error.message, hints=error.hints) from error
-    finally:
-        os.close(fd)
-    if not is_archive:
-        shown = "standard input" if source == "-" else source
-        raise UserError(
-            f"{shown} is no tar archive with files in it",
-            hints=[
-                "import takes a tar of a file tree, plain or compressed by gzip, bzip2, xz or zstd"
-            ],
-        )
-
-
-def _take(source: str, path: str) -> None:
-    """Bring a file, or standard input, to *path*.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    if source == "-":
-        _copy_standard_input(path)
-        return
-    try:
-        os.link(os.path.realpath(source), path)
-        return
-    except OSError:
-        pass  # on another file system, or somebody else's
-    try:
-        shutil.copyfile(source, path)
-    except OSError as error:
-        raise UserError(f"open {source}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _copy_standard_input(path: str) -> None:
-    """Keep standard input in a file.
-
-    Raises:
-        UsageError: it is a terminal.
-    """
-    if sys.stdin.isatty():
-        raise UsageError("refusing to read an archive from a terminal", hints=["name a file"])
-    with open(path, "xb") as file, os.fdopen(os.dup(0), "rb") as stream:
-        shutil.copyfileobj(stream, file, _PIECE)
 
 
 def _platform(parsed: Parsed) -> Platform | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from pybuild.builds.builddocument import document_of, rfc3339
 from pybuild.builds.buildfilters import parse_build_filters
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus, find_record
 from pybuild.commandline.parser import Parsed
@@ -76,13 +77,6 @@ def _exact(record: BuildRecord) -> dict[str, Any]:
     }
 
 
-def rfc3339(seconds: float) -> str:
-    """Return a time as docker writes it."""
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
 def logs(parsed: Parsed, builder: Builder) -> int:
     """Show all that a build said."""
     kind = parsed.one("progress", "plain")
@@ -130,7 +124,7 @@ def inspect(parsed: Parsed, builder: Builder) -> int:
     if form == "pretty":
         sys.stdout.write(_pretty(record))
         return 0
-    document = _document(record)
+    document = document_of(record)
     if form == "json":
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -138,62 +132,8 @@ def inspect(parsed: Parsed, builder: Builder) -> int:
     return 0
 
 
-def _document(record: BuildRecord) -> dict[str, Any]:
-    """Return a build by docker's names for its parts, and with what ours have beside."""
-    took = time.time() - record.at if record.seconds is None else record.seconds
-    attrs = dict(record.attrs)
-    no_cache = attrs.pop("no-cache", None)
-    contexts, labels = _taken(attrs, "context:"), _taken(attrs, "label:")
-    platforms = attrs.pop("platform", "")
-    rest = {name: value for name, value in attrs.items() if ":" not in name}
-    document: dict[str, Any] = {
-        "Name": record.name,
-        "Ref": record.id,
-        "Context": record.context,
-        "Dockerfile": record.dockerfile,
-        "VCSRepository": attrs.get("vcs:source", ""),
-        "VCSRevision": attrs.get("vcs:revision", ""),
-        "Target": record.target,
-        "Platform": platforms.split(",") if platforms else [],
-        "NamedContexts": contexts,
-        "StartedAt": rfc3339(record.at),
-        "CompletedAt": "" if record.seconds is None else rfc3339(record.at + record.seconds),
-        "Duration": int(took * 1e9),
-        "Status": "failed" if record.status is BuildStatus.ERROR else str(record.status),
-        "Error": {"Message": record.error, "Name": record.step, "Logs": list(record.log)}
-        if record.error
-        else {},
-        "NumCompletedSteps": record.completed,
-        "NumTotalSteps": record.total,
-        "NumCachedSteps": record.cached,
-        "BuildArgs": _pairs(arg.partition("=")[::2] for arg in record.args),
-        "Labels": labels,
-        "Config": {
-            "NoCache": no_cache == "",
-            "NoCacheFilter": no_cache.split(",") if no_cache else [],
-            "RestRaw": _pairs(rest.items()),
-        },
-        "ClientRef": record.ref,
-        "Images": list(record.images),
-        "ImageID": record.image_id,
-        "Names": list(record.names),
-        "Tags": list(record.tags),
-        "NumWarnings": record.warnings,
-    }
-    return document
-
-
-def _taken(attrs: dict[str, str], start: str) -> list[dict[str, str]]:
-    names = [name for name in attrs if name.startswith(start)]
-    return _pairs((name.removeprefix(start), attrs.pop(name)) for name in names)
-
-
-def _pairs(items: Iterable[tuple[str, ...]]) -> list[dict[str, str]]:
-    return [{"Name": name, "Value": value} for name, value in items]
-
-
 def _pretty(record: BuildRecord) -> str:
-    document = _document(record)
+    document = document_of(record)
     percent = 100 * record.cached / record.total if record.total else 0.0
     took = document["Duration"] / 1e9
     running = " (running)" if record.seconds is None else ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.cache.repositories.listing import manifest_rows
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
@@ -19,11 +20,9 @@ from pybuild.engine.host import SystemClock
 from pybuild.engine.paths import certificate_directories
 from pybuild.engine.servesettings import Serving, read_serving
 from pybuild.engine.settings import Settings, load_settings
-from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError, UsageError, UserError
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.printable import in_log
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.credentials import DockerCredentials
@@ -105,7 +104,7 @@ def _list(parsed: Parsed, rest: Sequence[str]) -> int:
     """List the content of the registry: repositories, tags, digests, sizes."""
     with open_store(parsed, to_read=True) as store:
         names = rest or store.repositories.names()
-        rows = [row for name in names for row in _rows(store, _known(store, name))]
+        rows = [row for name in names for row in manifest_rows(store, _known(store, name))]
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         return 0
@@ -121,51 +120,6 @@ def _list(parsed: Parsed, rest: Sequence[str]) -> int:
     ]
     sys.stdout.write(table([["REPOSITORY", "TAG", "DIGEST", "PUSHED (UTC)", "SIZE"], *body]))
     return 0
-
-
-def _rows(store: Store, repository: Repository) -> list[dict[str, str | int]]:
-    tags: dict[Digest, list[str]] = {}
-    for tag in repository.tags():
-        named = repository.tag(tag)
-        if named is not None:
-            tags.setdefault(named.digest, []).append(tag)
-    rows: list[dict[str, str | int]] = []
-    for digest in repository.manifests():
-        entry = repository.manifest(digest)
-        if entry is None:
-            continue
-        rows += [
-            {
-                "repository": repository.name,
-                "tag": tag,
-                "digest": digest,
-                "media_type": entry.descriptor.media_type,
-                "pushed": int(entry.changed),
-                "size": _size(store, digest),
-            }
-            for tag in tags.get(digest, [""])
-        ]
-    return sorted(rows, key=lambda row: (not row["tag"], row["tag"], row["digest"]))
-
-
-def _size(store: Store, digest: Digest) -> int:
-    """Return the bytes of the configs and layers that a manifest or index names, each once."""
-    queue, sizes = [digest], dict[Digest, int]()
-    seen: set[Digest] = set()
-    while queue:
-        current = queue.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        try:
-            document = parse_manifest(store.blobs.read(current))
-        except (BlobMissing, PybuildError):
-            continue
-        if isinstance(document, Index):
-            queue += [child.digest for child in document.manifests]
-        else:
-            sizes.update((blob.digest, blob.size) for blob in (document.config, *document.layers))
-    return sum(sizes.values())
 
 
 def _remove(parsed: Parsed, rest: Sequence[str]) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.builds.verify import Verdict
+from pybuild.builds.verify import Verdict, verdict_text
 from pybuild.cli import main
-from pybuild.commands.verify import verdict_text
 from pybuild.image.compare import ImageDifference
 from pybuild.model.digest import Digest
 
