@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import asdict, field, fields, is_dataclass
 from typing import Any
 
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object
+from pybuild.volumes.mountpoint import MountPoint
 
 _PARTS: Mapping[str, Any] = {
     "health": HealthCheck,
@@ -41,7 +42,7 @@ class ContainerConfig:
         stop_signal: a name or a number; "" is SIGTERM. *stop_seconds*: None is ten.
         health: None where nobody looks.
         network: its mode; *resolv_conf* is the text of its file, *add_hosts* are names with addresses.
-        binds: source on the host, target, read-only.
+        mounts: what it has besides its own files.
         readonly: nothing can be written but in mounts.
         auto_remove: it goes when it has ended.
         init: its first process is an init, which reaps what others leave.
@@ -73,7 +74,7 @@ class ContainerConfig:
     network: str = "host"
     resolv_conf: str = ""
     add_hosts: tuple[tuple[str, str], ...] = ()
-    binds: tuple[tuple[str, str, bool], ...] = ()
+    mounts: tuple[MountPoint, ...] = ()
     readonly: bool = False
     restart: RestartPolicy = RestartPolicy()
     auto_remove: bool = False
@@ -98,7 +99,7 @@ class ContainerConfig:
         for one in fields(self):
             value = getattr(self, one.name)
             document[one.name] = value._asdict() if hasattr(value, "_asdict") else value
-        return json.dumps(document, sort_keys=True, default=dict)
+        return json.dumps(document, sort_keys=True, default=_plain)
 
     @staticmethod
     def of_json(data: bytes) -> ContainerConfig:
@@ -115,7 +116,13 @@ class ContainerConfig:
         return ContainerConfig(**known)
 
 
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) else dict(value)  # type: ignore[arg-type]
+
+
 def _read(name: str, value: Any) -> Any:
+    if name == "mounts":
+        return tuple(map(MountPoint.of_json, value))
     part = _PARTS.get(name)
     if part is None or value is None:
         return _frozen(value)

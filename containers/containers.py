@@ -37,6 +37,8 @@ from pybuild.containers.state import (
 from pybuild.containers.steps import step_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.volumes.mountpoint import MountKind
+from pybuild.volumes.volumes import Volumes
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
@@ -270,7 +272,8 @@ class Containers:
             return ()
         config = container.config
         with container.home() as home:
-            step = step_of(config, container.path, self._lowers(config))
+            mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
+            step = step_of(config, container.path, self._lowers(config), mounts)
             order = ContainerOrder(config.id, step, boot_id() or "")
             try:
                 return start(self._folder, home, order, rootless)
@@ -296,8 +299,19 @@ class Containers:
                 )
         return [self._store.deltas.path(name) for name in config.deltas]
 
-    def remove(self, container: Container, *, force: bool = False) -> None:
+    def volume_users(self, name: str) -> Sequence[str]:
+        """Return the ids of the containers that a volume belongs to, running or not."""
+        return [one.config.id for one in self.list() if name in _volumes(one)]
+
+    def used_volumes(self) -> frozenset[str]:
+        """Return the names of the volumes that containers have."""
+        return frozenset(name for one in self.list() for name in _volumes(one))
+
+    def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it with what it wrote.
+
+        Args:
+            volumes: and the volumes without a name of their own that nobody else uses [CTR-39].
 
         Raises:
             UserError: it runs, and *force* was not said.
@@ -312,6 +326,22 @@ class Containers:
         with faults(f"cannot remove container {container.config.name}", self._store.root):
             self._store.tmp.trash(container.path)
         self._forget(container.config)
+        if volumes:
+            self._remove_volumes(container)
+
+    def _remove_volumes(self, container: Container) -> None:
+        """Remove the anonymous volumes that a container had alone."""
+        known = Volumes(self._store)
+        for name in _volumes(container):
+            with suppress(UserError):  # somebody else has it, or removed it
+                if known.find(name).is_anonymous:
+                    known.remove(name, self.volume_users)
+
+
+def _volumes(container: Container) -> list[str]:
+    """Return the names of its volumes."""
+    mounts = container.config.mounts
+    return [mount.source for mount in mounts if mount.kind is MountKind.VOLUME]
 
 
 def _lease(id: str) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
 from pybuild.executor import network
-from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.executor.steps.spec import StepMount, StepSpec
 
 
-def step_of(config: ContainerConfig, path: str, lowers: Sequence[str]) -> StepSpec:
+def step_of(
+    config: ContainerConfig, path: str, lowers: Sequence[str], mounts: Sequence[StepMount]
+) -> StepSpec:
     """Return the first process of the container whose directory is *path*; *lowers*: of its layers."""
     return StepSpec(
         lowers=tuple(lowers),
@@ -23,10 +25,7 @@ def step_of(config: ContainerConfig, path: str, lowers: Sequence[str]) -> StepSp
         user=config.user,
         hostname=config.hostname,
         network=config.network,
-        mounts=tuple(
-            StepMount(StepMountType.BIND_PATH, target, source, readonly=readonly)
-            for source, target, readonly in config.binds
-        ),
+        mounts=tuple(mounts),
         resolv_conf=config.resolv_conf.encode(),
         hosts=network.hosts(config.hostname, config.add_hosts).encode(),
         ulimits=config.ulimits,

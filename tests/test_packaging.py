@@ -30,6 +30,7 @@ ROOMS = [
     "registry",
     "remotecache",
     "solver",
+    "volumes",
 ]
 
 

@@ -64,6 +64,12 @@ _GROUPS = {
     "tags": "registries",
     "unpack": "images",
     "verify": "building",
+    "volume": "volumes",
+    "volume create": "volumes",
+    "volume inspect": "volumes",
+    "volume ls": "volumes",
+    "volume prune": "volumes",
+    "volume rm": "volumes",
     "wait": "containers",
     "why-kept": "disk",
 }

@@ -56,7 +56,22 @@ _CREATION = (
     Option("stop-timeout", "seconds until it is killed then (10)", "SECONDS"),
     Option("tty", "give the process a terminal of its own", short="t"),
     Option("user", "user[:group] to run as", "USER", "u"),
-    Option("volume", "bind a directory (host:container[:ro])", "SPEC", "v", True),
+    Option(
+        "mount",
+        "mount by names: type=bind|volume|tmpfs,source=…,target=…[,readonly]",
+        "SPEC",
+        "",
+        True,
+    ),
+    Option("tmpfs", "mount an empty tmpfs (PATH[:size=64m,mode=700])", "SPEC", "", True),
+    Option(
+        "volume",
+        "mount a directory or a volume (HOST:PATH[:ro], NAME:PATH, PATH)",
+        "SPEC",
+        "v",
+        True,
+    ),
+    Option("volumes-from", "mount what another container has", "NAME[:ro]", "", True),
     Option("workdir", "working directory", "DIR", "w"),
 )
 _ENDING = (
@@ -135,7 +150,11 @@ COMMANDS: tuple[Command, ...] = (
         "rm",
         "Remove containers with what they wrote.",
         "pybuild.commands.containers:rm",
-        (Option("force", "those that run, too: they are killed", short="f"), *GLOBAL),
+        (
+            Option("force", "those that run, too: they are killed", short="f"),
+            Option("volumes", "and their volumes that have no name of their own", short="v"),
+            *GLOBAL,
+        ),
         ("CONTAINER…", 1, -1),
     ),
     Command(

@@ -11,6 +11,7 @@ _HEADS = {
     "building": "building:",
     "images": "images of the local store:",
     "containers": "containers:",
+    "volumes": "volumes of containers:",
     "registries": "registries, and images in them:",
     "disk": "the store and its share of the disk:",
 }

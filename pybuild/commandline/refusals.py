@@ -22,7 +22,6 @@ _RUN = {
     "cidfile": "the container ends with the command; there is nothing to find it by",
     "cpus": "limit a build's steps with --cpu-quota; run has no limits",
     "gpus": "bind what the program needs with -v /dev/…",
-    "mount": "write -v HOST:CONTAINER[:ro]",
     "privileged": "run the program outside of a container",
     "restart": "run it by a service manager",
 }

@@ -180,8 +180,10 @@ def wait(parsed: Parsed) -> int:
 
 def rm(parsed: Parsed) -> int:
     """Remove containers with what they wrote."""
-    force = parsed.flag("force")
-    return _each(parsed, lambda containers, one: containers.remove(one, force=force))
+    force, volumes = parsed.flag("force"), parsed.flag("volumes")
+    return _each(
+        parsed, lambda containers, one: containers.remove(one, force=force, volumes=volumes)
+    )
 
 
 def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:

@@ -22,7 +22,8 @@ from pybuild.arguments.containers import (
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.run import bind_of, find_image, network_of
+from pybuild.commands.run import find_image, network_of
+from pybuild.commands.runmounts import provision
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.containers import Container, Containers
 from pybuild.containers.names import new_id, new_name
@@ -67,7 +68,11 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
         manifest=str(manifest.digest),
         deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
     )
-    return await asyncio.to_thread(_create, engine, described, cidfile)
+    async with provision(parsed, engine, image, lowers, lasts=True) as provided:
+        described = replace(described, mounts=provided.mounts)
+        container = await asyncio.to_thread(_create, engine, described, cidfile)
+        provided.keep()
+    return container
 
 
 def _create(engine: Engine, config: ContainerConfig, cidfile: str) -> Container:
@@ -98,7 +103,6 @@ def _describe(
     env = environment_of(parsed, image)
     if parsed.flag("tty") and not any(item.startswith("TERM=") for item in env):
         env = (*env, "TERM=xterm")
-    mounts = map(bind_of, parsed.many("volume"))
     return ContainerConfig(
         id=id,
         name=parsed.one("name"),
@@ -119,7 +123,6 @@ def _describe(
         health=health_check(parsed, image),
         network=mode,
         resolv_conf=engine.resolv_conf(host_network=mode != "none"),
-        binds=tuple((mount.source, mount.target, mount.readonly) for mount in mounts),
         readonly=parsed.flag("read-only"),
         restart=restart,
         auto_remove=parsed.flag("rm"),

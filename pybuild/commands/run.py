@@ -23,12 +23,13 @@ from pybuild.executor import network
 from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack
 from pybuild.executor.steps.ownterminal import own_terminal
-from pybuild.executor.steps.spec import StepExit, StepMount, StepMountType, StepSpec
+from pybuild.executor.steps.spec import StepExit, StepMount, StepSpec
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.jsontext import as_object
 from pybuild.model.ops import Copy
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -58,7 +59,8 @@ _IN_FRONT = frozenset(
         "network",
         "platform",
     )
-    + ("publish", "read-only", "rm", "root", "tty", "user", "volume", "workdir")
+    + ("mount", "publish", "read-only", "rm", "root", "tmpfs", "tty", "user")
+    + ("volume", "volumes-from", "workdir")
 )
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
@@ -89,18 +91,37 @@ async def _run(parsed: Parsed) -> int:
         layers = engine.layers()
         snapshot = layers.of_image(manifest.digest)
         lowers = await layers.ensure(snapshot.deltas, lambda event: None)
-        active = await asyncio.to_thread(engine.store.deltas.begin)
-        try:
-            spec = _spec(parsed, engine, config.get("config") or {}, command, lowers, active)
-            wants_terminal = parsed.flag("tty") and os.isatty(0)
-            with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
-                return await _follow(
-                    lambda on_start: engine.workers.run_step(
-                        spec, lambda _stream, _data: None, stdio=stdio, on_start=on_start
-                    )
+        facts = as_object(config.get("config"))
+        if not any(map(parsed.many, ("mount", "tmpfs", "volume", "volumes-from"))):
+            return await _in_front(parsed, engine, facts, command, lowers, ())
+        from pybuild.commands.runmounts import provision
+        from pybuild.volumes.volumes import Volumes
+
+        async with provision(parsed, engine, facts, lowers, lasts=False) as provided:
+            mounts = tuple(map(Volumes(engine.store).step_mount, provided.mounts))
+            return await _in_front(parsed, engine, facts, command, lowers, mounts)
+
+
+async def _in_front(
+    parsed: Parsed,
+    engine: Engine,
+    config: Mapping[str, Any],
+    command: Sequence[str],
+    lowers: Sequence[str],
+    mounts: tuple[StepMount, ...],
+) -> int:
+    active = await asyncio.to_thread(engine.store.deltas.begin)
+    try:
+        spec = _spec(parsed, engine, config, command, lowers, active)._replace(mounts=mounts)
+        wants_terminal = parsed.flag("tty") and os.isatty(0)
+        with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
+            return await _follow(
+                lambda on_start: engine.workers.run_step(
+                    spec, lambda _stream, _data: None, stdio=stdio, on_start=on_start
                 )
-        finally:
-            engine.store.deltas.abort(active)
+            )
+    finally:
+        engine.store.deltas.abort(active)
 
 
 async def _follow(
@@ -210,8 +231,8 @@ def _spec(
     parsed: Parsed,
     engine: Engine,
     config: Mapping[str, Any],
-    command: list[str],
-    lowers: list[str],
+    command: Sequence[str],
+    lowers: Sequence[str],
     active: ActiveDelta,
 ) -> StepSpec:
     mode = network_of(parsed)
@@ -223,7 +244,6 @@ def _spec(
         work=active.work,
         hostname=hostname,
         network=mode,
-        mounts=tuple(bind_of(text) for text in parsed.many("volume")),
         resolv_conf=engine.resolv_conf(host_network=mode != "none").encode(),
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
@@ -255,20 +275,6 @@ def network_of(parsed: Parsed) -> str:
 def _texts(config: Mapping[str, Any], key: str) -> list[str]:
     texts: list[object] = config.get(key) or []
     return [str(item) for item in texts]
-
-
-def bind_of(text: str) -> StepMount:
-    """Read ``host:container[:ro|rw]``."""
-    source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not target.startswith("/") or mode not in {"", "ro", "rw"}:
-        raise UsageError(f'invalid volume "{text}": expected host:/container[:ro]')
-    path = os.path.abspath(os.path.expanduser(source))
-    if not os.path.exists(path):
-        raise UsageError(f'volume "{text}": {path}: no such file or directory')
-    return StepMount(
-        type=StepMountType.BIND_PATH, target=target, source=path, readonly=mode == "ro"
-    )
 
 
 def unpack(parsed: Parsed) -> int:

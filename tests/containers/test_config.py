@@ -7,6 +7,7 @@ import json
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.executor.steps.spec import StepLimits
+from pybuild.volumes.reading import read_bind, read_mount
 
 PLAIN = ContainerConfig(id="a" * 64, name="one", image="base", manifest="sha256:1", deltas=())
 FULL = ContainerConfig(
@@ -25,7 +26,7 @@ FULL = ContainerConfig(
     stop_seconds=2.5,
     health=HealthCheck(("CMD", "true"), retries=7),
     add_hosts=(("name", "10.0.0.1"),),
-    binds=(("/a", "/b", True),),
+    mounts=(read_bind("/a:/b:ro"), read_mount("src=vol,dst=/c,volume-label=x=y")),
     restart=RestartPolicy("on-failure", 3),
     log=LogConfig("local", {"max-size": "1m"}),
     limits=StepLimits(memory_bytes=7),
@@ -47,5 +48,6 @@ def test_what_another_version_wrote_is_read_as_far_as_it_is_known() -> None:
     document = json.loads(FULL.to_json())
     document["later"] = 1
     document["restart"]["later"] = 1
+    document["mounts"][0]["later"] = 1
     del document["shm_bytes"]
     assert ContainerConfig.of_json(json.dumps(document).encode()) == FULL

@@ -333,7 +333,7 @@ def test_options_of_which_all_values_count() -> None:
         "ssh",
     } | steps
     created = {"add-host", "env", "env-file", "label", "label-file", "log-opt", "publish"}
-    created |= {"ulimit", "volume"}
+    created |= {"mount", "tmpfs", "ulimit", "volume", "volumes-from"}
     more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
@@ -354,6 +354,9 @@ def test_options_of_which_all_values_count() -> None:
         "registry": {"addr"},
         "run": created,
         "verify": both,
+        "volume create": {"label", "opt"},
+        "volume ls": {"filter"},
+        "volume prune": {"filter"},
     }
 
 

@@ -1,0 +1,136 @@
+"""A mount of a container, besides its own file tree [CTR-100]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, fields
+from enum import StrEnum
+from typing import Any
+
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
+from pybuild.model.jsontext import as_object
+from pybuild.volumes.volume import LOCAL
+
+
+class MountKind(StrEnum):
+    BIND = "bind"
+    VOLUME = "volume"
+    TMPFS = "tmpfs"
+
+
+class MountOrigin(StrEnum):
+    """The origin of a mount; later ones win where two have one target [CTR-100]."""
+
+    IMAGE = "image"
+    VOLUMES_FROM = "volumes-from"
+    BIND = "bind"
+    """``-v``: one of docker's HostConfig.Binds."""
+    MOUNT = "mount"
+    """``--mount``: one of docker's HostConfig.Mounts."""
+    TMPFS = "tmpfs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPoint:
+    """A mount of a container.
+
+    Attributes:
+        source: a path of the host, or the name of a volume; "" of one that is still to be made.
+        text: as it was given, where one text says it all.
+        mode: the options that docker shows as Mode.
+        nocopy: a new volume does not get what the image has in its place.
+        subpath: what of the volume is mounted.
+        propagation: of a bind, one of docker's words.
+        labels, options, driver: of a volume that is made for it.
+        size_bytes, permissions: of a tmpfs; 0 and None leave it to the kernel.
+    """
+
+    kind: MountKind
+    target: str
+    source: str = ""
+    readonly: bool = False
+    origin: MountOrigin = MountOrigin.BIND
+    text: str = ""
+    mode: str = ""
+    nocopy: bool = False
+    subpath: str = ""
+    propagation: str = ""
+    driver: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    size_bytes: int = 0
+    permissions: int | None = None
+
+    @staticmethod
+    def of_json(document: Mapping[str, Any]) -> MountPoint:
+        """Return the mount that `asdict` gave *document* of; fields of other versions are left out.
+
+        Raises:
+            TypeError, KeyError, ValueError: it is damaged.
+        """
+        known = {key: value for key, value in as_object(document).items() if key in _FIELDS}
+        known["kind"] = MountKind(known["kind"])
+        known["origin"] = MountOrigin(known["origin"])
+        return MountPoint(**known)
+
+    def shown(self, mountpoint: str) -> dict[str, object]:
+        """Return it as docker's inspect has it; *mountpoint* is the volume's [CTR-72]."""
+        facts: dict[str, object] = {"Type": str(self.kind)}
+        if self.kind is MountKind.VOLUME:
+            facts |= {"Name": self.source, "Source": mountpoint}
+        else:
+            facts |= {"Source": self.source}
+        facts |= {"Destination": self.target}
+        if self.kind is MountKind.VOLUME:
+            facts |= {"Driver": LOCAL}
+        facts |= {"Mode": self.mode, "RW": not self.readonly}
+        facts |= {
+            "Propagation": (self.propagation or "rprivate") if self.kind is MountKind.BIND else ""
+        }
+        return facts
+
+    def step_mount(self) -> StepMount:
+        """Return it for the sandbox; a volume says that itself."""
+        if self.kind is MountKind.TMPFS:
+            return StepMount(
+                StepMountType.TMPFS,
+                self.target,
+                size_bytes=self.size_bytes,
+                mode=self.permissions,
+            )
+        return StepMount(StepMountType.BIND_PATH, self.target, self.source, readonly=self.readonly)
+
+
+_FIELDS = frozenset(one.name for one in fields(MountPoint))
+
+
+def settled(
+    given: Iterable[MountPoint], others: Iterable[MountPoint], image: Sequence[str]
+) -> tuple[MountPoint, ...]:
+    """Return the mounts of a container: those *given*, then of *others* and the image what is free.
+
+    Args:
+        others: those of the containers of ``--volumes-from``.
+        image: the paths that its VOLUMEs name.
+
+    Raises:
+        UserError: two have one target.
+    """
+    mounts: dict[str, MountPoint] = {}
+    for mount in given:
+        if mount.target in mounts:
+            raise UserError(f"Duplicate mount point: {mount.target}")
+        mounts[mount.target] = mount
+    for mount in others:
+        mounts.setdefault(mount.target, mount)
+    for path in image:
+        target = os.path.normpath("/" + path.lstrip("/"))
+        if target != "/":
+            mounts.setdefault(
+                target,
+                MountPoint(kind=MountKind.VOLUME, target=target, origin=MountOrigin.IMAGE),
+            )
+    return tuple(sorted(mounts.values(), key=lambda mount: mount.target.split("/")))
