@@ -132,6 +132,12 @@ class StepStart(NamedTuple):
     work: str
 
 
+class StepJoin(NamedTuple):
+    """The start of a further process in a step that runs: the job of its first one."""
+
+    job: str
+
+
 class StepSpec(NamedTuple):
     """One process in one file tree.
 

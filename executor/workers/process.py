@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pybuild.executor.steps.spec import StepStart
+from pybuild.executor.steps.spec import StepJoin, StepStart
 from pybuild.executor.workers.interpreter import library_path
 from pybuild.executor.workers.keptjobs import KeptJobs
 from pybuild.executor.workers.launch import Launched, launch
@@ -201,11 +201,13 @@ class ZygoteProcess:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def begin(self, start: StepStart | str, fds: Sequence[int], request: Any) -> RunningJob:
+    def begin(
+        self, start: StepStart | StepJoin | str, fds: Sequence[int], request: Any
+    ) -> RunningJob:
         """Have a job started; *fds* (kept by the caller) come after the channel in the child.
 
         Args:
-            start: a step, or the name of a function to call.
+            start: a step, a process in one, or the name of a function to call.
             request: is on the channel before the process is, as far as it finds room there.
         """
         unsent = wire.frame(request)

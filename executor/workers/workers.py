@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pybuild.executor.steps.spec import StepExit, StepSpec, StepStart
+from pybuild.executor.steps.spec import StepExit, StepJoin, StepSpec, StepStart
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
 from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
 from pybuild.executor.workers.launch import Ahead, default_pythonpath
@@ -23,7 +23,7 @@ from pybuild.executor.workers.socketservice import SocketService
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.executor.zygote.wire import RECORDER_FAILED
 from pybuild.model.border import packed
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError
 
 if TYPE_CHECKING:
     from pybuild.cache.space.budget import Budget
@@ -39,6 +39,19 @@ _DRAIN_SECONDS = 1.0
 OnOutput = Callable[[str, bytes], None]
 OnProgress = Callable[[int], None]
 OnMessage = Callable[[Sequence[Any]], bool]
+
+
+class RunningStep:
+    """A step that was asked for, as `Workers.run_step` hands it out."""
+
+    def __init__(self, zygote: ZygoteProcess, job: RunningJob) -> None:
+        self.zygote = zygote
+        self.job = job
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process; one that is meant to end a step's first process does so
+        even if that does not catch it."""
+        self.zygote.kill(self.job, number)
 
 
 class Workers:
@@ -133,15 +146,20 @@ class Workers:
         on_output: OnOutput,
         *,
         stdio: tuple[int, int, int] | None = None,
-        on_start: Callable[[Callable[[int], None]], None] | None = None,
+        on_start: Callable[[RunningStep], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
+        beside: RunningStep | None = None,
     ) -> StepExit:
         """Run a step in the sandbox; *on_output* gets ``"stdout" | "stderr"`` and bytes.
 
         With *stdio*, the step has these three descriptors of the caller as its standard streams,
         and *on_output* gets nothing of its own. Without, its standard input is empty [RUN-2].
         What the step has to go on without is said first, as a line of ``"stderr"``.
-        *on_start* is given what sends a signal to the step's first process; one that is meant to
-        end it does so even if the process does not catch it.
+        *on_start* is given the step as soon as it is asked for, *on_ready* called when nothing but
+        its program is missing.
+
+        With *beside*, its process is a further one of that step, in the same tree and namespaces:
+        what *spec* says of mounts and limits is nothing then.
 
         Returns when the step's whole pid namespace is gone and all of its output was handed on.
         Cancelling sends SIGTERM, then SIGKILL half a second later, and raises only when the
@@ -152,7 +170,9 @@ class Workers:
             EnvironmentFault: the machine refuses something that the sandbox needs.
         """
         runtime = await self.runtime()
-        zygote = await self._zygote("exec")
+        if beside is not None and runtime is not None:
+            raise UserError(f"no second process can be started in a container of {runtime.name}")
+        zygote = beside.zygote if beside is not None else await self._zygote("exec")
         self._foresee("call")
         if runtime is not None:
             from pybuild.executor.steps import ocibundle
@@ -165,6 +185,8 @@ class Workers:
             if message[0] != "warning":
                 messages.append(message)
                 if message[0] == "ready":
+                    if on_ready is not None:
+                        on_ready()
                     _compare_descriptors(message[1:], handed_over)
                     if "listener" in message:
                         answer = functools.partial(
@@ -187,13 +209,14 @@ class Workers:
                     streams.append(_Stream(name, read_end, on_output))
                     write_ends.append(write_end)
                 handed = write_ends if stdio is None else (stdio[1], stdio[2], stdio[0])
-                step = _begin(zygote, spec.start(), handed, packed(spec))
+                start = spec.start() if beside is None else StepJoin(beside.job.id)
+                step = _begin(zygote, start, handed, packed(spec))
             finally:
                 for fd in write_ends:
                     os.close(fd)
             if on_start is not None:
-                on_start(functools.partial(zygote.kill, step))
-            async with bounded(self.budget, spec.upper):
+                on_start(RunningStep(zygote, step))
+            async with bounded(self.budget, spec.upper if beside is None else ""):
                 ended = await _attend(
                     zygote,
                     step,
@@ -334,7 +357,7 @@ class _Stream:
 
 
 def _begin(
-    zygote: ZygoteProcess, start: StepStart | str, fds: Sequence[int], request: Any
+    zygote: ZygoteProcess, start: StepStart | StepJoin | str, fds: Sequence[int], request: Any
 ) -> RunningJob:
     try:
         return zygote.begin(start, fds, request)

@@ -9,7 +9,7 @@ import time
 
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import cgroups, isolation, procstatus, rootfs, syscalls, worker
-from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.usernet import Usernet
 
@@ -37,16 +37,28 @@ class Child:
         leaf: its cgroups; None for a call.
         work: a step's work directory; "" for a call.
         net: its own network, if it has one.
+        copied: it is a step's supervisor.
+        joined: it is a further process of a step, whose cgroups it shares.
     """
 
     def __init__(
-        self, job: str, pid: int, leaf: cgroups.Leaf | None, net: Usernet, work: str
+        self,
+        job: str,
+        pid: int,
+        leaf: cgroups.Leaf | None,
+        net: Usernet,
+        work: str,
+        *,
+        copied: bool = False,
+        joined: bool = False,
     ) -> None:
         self.job = job
         self.work = work
         self.net = net
         self.pid = pid
         self.leaf = leaf
+        self.copied = copied
+        self.joined = joined
         self.oom_kills = cgroups.oom_kills() if leaf is not None and not leaf.places else -1
         self.start = time.monotonic()
 
@@ -146,9 +158,41 @@ class Children:
             net = Usernet(False)
         net.start(pid)
         syscalls.close_quietly(*fds)
-        self.add(Child(job, pid, leaf, net, step.work), pidfd)
+        self.add(Child(job, pid, leaf, net, step.work, copied=copied), pidfd)
         if link.ends:
             self._start_recorder(job, link)
+
+    def start_joined(self, job: str, of: str, fds: list[int]) -> None:
+        """Have a further process started in the step that is the job *of*; as `start_call`.
+
+        Raises:
+            Fault: the step has ended, or there can be none.
+        """
+        from pybuild.executor.zygote import joining
+
+        known = self._by_job.get(of)
+        step = None if known is None else self._living[known]
+        if known is None or step is None or step.leaf is None:
+            raise joining.has_ended()
+        if step.copied:
+            raise Fault(
+                ENVIRONMENT,
+                "no second process can be started in a container that works on a copy",
+                isolation.SUB_ID_HINTS,
+            )
+        place = joining.Place(step.pid, known, step.leaf)
+        try:
+            pid, pidfd = place.clone()
+            if pid == 0:
+
+                def become(channel: _socket.socket, fds: list[int]) -> NoReturn:
+                    joining.become_joined(channel, fds, place)
+
+                self._begin(fds, become)
+        finally:
+            place.close()
+        syscalls.close_quietly(*fds)
+        self.add(Child(job, pid, None, Usernet(False), "", joined=True), pidfd)
 
     def add(self, child: Child, pidfd: int) -> None:
         """Take over a job's process."""
@@ -200,11 +244,12 @@ class Children:
         pidfd = self._by_job.get(job)
         if pidfd is None:
             return
-        pid = self._living[pidfd].pid
+        child = self._living[pidfd]
         # The kernel does not deliver to a namespace's first process what it does not catch; to
         # wait out a grace time for that would be wasted.
-        if number in _ENDING and not procstatus.catches(pid, number):
-            number = _SIGTERM if procstatus.catches(pid, _SIGTERM) else _SIGKILL
+        is_first = not child.joined
+        if is_first and number in _ENDING and not procstatus.catches(child.pid, number):
+            number = _SIGTERM if procstatus.catches(child.pid, _SIGTERM) else _SIGKILL
         try:
             syscalls.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
@@ -260,7 +305,8 @@ class Children:
                 syscalls.pidfd_send_signal(pidfd, _SIGKILL)
             except OSError:
                 pass
-        for child in self._living.values():
+        # A namespace's first process is gone only when those that joined it were waited for.
+        for child in sorted(self._living.values(), key=lambda child: not child.joined):
             try:
                 os.waitpid(child.pid, 0)
             except OSError:

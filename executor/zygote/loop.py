@@ -14,7 +14,7 @@ import os
 import select
 import struct
 
-from pybuild.executor.steps.spec import StepExit
+from pybuild.executor.steps.spec import StepExit, StepJoin
 from pybuild.executor.zygote import cgroups, isolation, syscalls, wire, worker
 from pybuild.executor.zygote.children import (
     REMOVE_AGAIN_MS,
@@ -40,6 +40,7 @@ else:
     import _signal as signal  # the C part; signal.py imports enum
 
 _STEP = "pybuild.executor.zygote.sandbox:become_step"
+_JOINED = "pybuild.executor.zygote.joining:become_joined"
 _MAX_FDS = 253  # SCM_MAX_FD
 _SIGINT, _SIGKILL = 2, 9
 
@@ -132,11 +133,14 @@ class _Zygote:
                 self.spare.dismiss()  # its end takes a while, and others may want something
         return True
 
-    def _start(self, job: str, start: StepStart | str, fds: list[int]) -> None:
-        """Start a job: a step, or a call of the function of this name."""
+    def _start(self, job: str, start: StepStart | StepJoin | str, fds: list[int]) -> None:
+        """Start a job: a step, a process in one, or a call of the function of this name."""
         try:
             if isinstance(start, str):
                 self.children.start_call(job, start, fds)
+            elif isinstance(start, StepJoin):
+                worker.preload(_JOINED)
+                self.children.start_joined(job, start.job, fds)
             else:
                 self._start_step(job, start, fds)
         except (OSError, Fault) as error:

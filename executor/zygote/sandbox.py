@@ -135,11 +135,16 @@ def _have_recorded(
 
 def begin_session(hostname: str) -> None:
     os.setsid()
+    begin_keyring()
+    syscalls.sethostname(hostname)
+
+
+def begin_keyring() -> None:
+    """Leave the builder's keys behind."""
     try:
         syscalls.join_session_keyring("pybuild")
     except OSError:
         pass  # A kernel or an outer sandbox without keyrings has nothing to protect.
-    syscalls.sethostname(hostname)
 
 
 def _build_root(

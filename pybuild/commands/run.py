@@ -38,6 +38,7 @@ from pybuild.model.snapshot import Snapshot
 if TYPE_CHECKING:
     from pybuild.containers.containers import Container
     from pybuild.executor.files import apply
+    from pybuild.executor.workers.workers import RunningStep
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
 
@@ -125,21 +126,21 @@ async def _in_front(
 
 
 async def _follow(
-    run: Callable[[Callable[[Callable[[int], None]], None]], Coroutine[Any, Any, StepExit]],
+    run: Callable[[Callable[[RunningStep], None]], Coroutine[Any, Any, StepExit]],
 ) -> int:
     """Wait for the process, hand it our signals, and return its status.
 
     One that gets a signal to end has as long as ``docker stop`` gives; a second one ends it at once.
     """
-    send: list[Callable[[int], None]] = []
+    running: list[RunningStep] = []
     received: list[signal.Signals] = []
-    step = asyncio.create_task(run(send.append))
+    step = asyncio.create_task(run(running.append))
     loop = asyncio.get_running_loop()
 
     def hand_on(number: signal.Signals) -> None:
         received.append(number)
-        if send:
-            send[0](int(number))
+        if running:
+            running[0].signal(int(number))
         else:
             step.cancel()
 

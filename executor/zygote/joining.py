@@ -1,0 +1,154 @@
+"""A further process in the namespaces of a step that runs: exec.
+
+It is the zygote's own child, so that its end and its signals are those of any job, and a member of the
+step's cgroup and process namespace, so that it ends with the step. Processes of the step can see it
+before it has become its program; what it holds until then is not theirs to look at.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pybuild.executor.zygote import (
+    isolation,
+    landlock,
+    privileges,
+    sandbox,
+    setup,
+    syscalls,
+    ulimits,
+    users,
+    wire,
+    worker,
+)
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.model.border import unpacked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+    from typing import NoReturn
+
+    from pybuild.executor.steps.spec import StepSpec
+    from pybuild.executor.zygote.cgroups import Leaf
+
+_NUMBER_BYTES = 32
+_ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Place:
+    """A living step, held open: its namespaces and its root. For the zygote.
+
+    Args:
+        pidfd: the zygote's of the step's process *pid*; the place has one of its own.
+
+    Raises:
+        Fault: it has ended, or nothing can be started beside it.
+    """
+
+    def __init__(self, pid: int, pidfd: int, leaf: Leaf) -> None:
+        if not isolation.mounts() or isolation.records():
+            raise Fault(
+                ENVIRONMENT,
+                f"no second process can be started in a container on this rung ({isolation.rung()})",
+                isolation.SUB_ID_HINTS,
+            )
+        self.leaf = leaf
+        try:
+            # Not the namespace's: a step made ahead is in its root by chroot(2).
+            self.root = os.open(f"/proc/{pid}/root", _ROOT)
+        except OSError as error:
+            raise has_ended() from error
+        self.pidfd = os.dup(pidfd)
+
+    def clone(self) -> tuple[int, int]:
+        """Fork into the step's process namespace; return as `syscalls.clone3` does.
+
+        Who goes into a namespace to have children there may not come back out of it, unless it is root
+        outside as well. So a process goes in whose only child is ours from the beginning.
+
+        Raises:
+            OSError, Fault: there is no process.
+        """
+        read_end, write_end = os.pipe()
+        try:
+            helper = os.fork()
+            if helper == 0 and not self._clone_for_parent(write_end):
+                os.close(read_end)
+                os.close(write_end)
+                return 0, -1
+            os.close(write_end)
+            write_end = -1
+            number = os.read(read_end, _NUMBER_BYTES)
+            os.waitpid(helper, 0)
+        finally:
+            syscalls.close_quietly(*(fd for fd in (read_end, write_end) if fd >= 0))
+        if not number:
+            raise has_ended()
+        return int(number), os.pidfd_open(int(number))
+
+    def _clone_for_parent(self, write_end: int) -> int:
+        """Return 0 in a new child of our parent; we ourselves end, and tell its number before."""
+        try:
+            syscalls.setns(self.pidfd, syscalls.CLONE_NEWPID)
+            pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=self.leaf.into_fd)
+            if pid == 0:
+                return 0
+            os.write(write_end, str(pid).encode())
+        except OSError:
+            pass  # who reads no number knows enough
+        os._exit(0)
+
+    def enter(self, *, own_network: bool) -> None:
+        """Change to the step's other namespaces and its root. For the new process."""
+        flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+        flags |= syscalls.CLONE_NEWCGROUP | (syscalls.CLONE_NEWNET if own_network else 0)
+        syscalls.setns(self.pidfd, flags)
+        os.fchdir(self.root)
+        os.chroot(".")
+
+    def close(self) -> None:
+        os.close(self.root)
+        os.close(self.pidfd)
+
+
+def has_ended() -> Fault:
+    return Fault(USER, "the container has ended")
+
+
+def become_joined(channel: RawSocket, fds: list[int], place: Place) -> NoReturn:
+    """Become the program that *channel* asks for, as `sandbox.become_step`, beside the step of *place*.
+
+    Of its `StepSpec` nothing is mounted: the step has done that.
+    """
+    try:
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        place.leaf.join()
+        spec: StepSpec = unpacked(wire.receive_one(channel))
+        setup.check(spec)
+        place.enter(own_network=spec.own_network)
+        os.setsid()
+        sandbox.begin_keyring()
+        user = users.resolve(place.root, spec.user)
+        setup.enter_cwd(spec.cwd, user)
+        place.close()
+        os.umask(0o022)
+        environment = setup.environment_of(spec, user.home)
+        for warning in ulimits.apply(spec.ulimits):
+            channel.sendall(wire.frame(("warning", warning)))
+        if not place.leaf.has_pids:
+            ulimits.bound_processes(place.leaf.pids)
+        setup.reset_signals()
+        setup.take_streams(fds)
+        setup.take_terminal()
+        if spec.network == "default":
+            landlock.leave_abstract_sockets()
+        listener = privileges.confine(
+            user, insecure=spec.insecure, shares_network=not spec.own_network
+        )
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+        setup.say_ready(channel, listener, [])
+    except BaseException as error:  # noqa: BLE001 - all of it is reported
+        channel.sendall(wire.frame(worker.fault_message(error)))
+        os._exit(1)
+    setup.execute(spec.args, environment)
