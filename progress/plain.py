@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import threading
 from collections.abc import Sequence
+from itertools import count
 from typing import TextIO
 
 from pybuild.model.amounts import human_bytes
@@ -27,106 +29,138 @@ from pybuild.progress.terminalguard import direct
 class PlainDisplay:
     """``#N name``, ``#N 0.123 log``, ``#N CACHED``, ``#N DONE 1.2s``, ``#N ERROR: …``.
 
-    A vertex gets its number when it is first heard of, so numbers grow down the page. When another
-    one speaks in between, the one that is interrupted is left with ``#N ...`` and named again when
-    it goes on. Whatever a step or a server says, each line begins with a number of ours: tools that
-    read logs take commands from the beginnings of lines. A file or pipe gets a step's bytes as they
-    are, a terminal no command but colours.
+    A step gets its number when its first line is written, so numbers grow down the page. Steps that
+    run beside another one wait until that has ended, so that each is one block wherever that is
+    possible. None waits longer than a few seconds: the one that is interrupted is left with
+    ``#N ...`` and named again when it goes on. One that failed interrupts at once. Whatever a step
+    or a server says, each line begins with a number of ours: tools that read logs take commands
+    from the beginnings of lines. A file or pipe gets a step's bytes as they are, a terminal no
+    command but colours.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, patience_s: float = 3.0) -> None:
         self._out = out
+        self._patience_s = patience_s
         self._terminal = direct(out)
-        self._names: dict[Digest, str] = {}
-        self._numbers: dict[Digest, int] = {}
-        self._started: dict[Digest, float] = {}
-        self._cutters: dict[Digest, LineCutter] = {}
-        self._bars: dict[Digest, float] = {}
-        self._current: Digest | None = None
+        self._steps: dict[Digest, _Step] = {}
+        self._numbers = count(1)
+        self._current: _Step | None = None
+        self._waiting: list[_Step] = []  # that which began to wait first stands first
+        self._now = 0.0
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
         self._warnings: list[BuildWarning] = []
 
     def show(self, event: Event) -> None:
+        with self._lock:
+            self._apply(event)
+            self._out.flush()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._timer:
+                self._timer.cancel()
+            for step in self._waiting[:]:
+                self._open(step)
+            self._out.writelines(warning_lines(self._warnings))
+            self._out.flush()
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, BuildWarning):
+            if event.at_once:
+                self._out.write(warning_line(event, "warning: "))
+            else:
+                self._warnings.append(event)
+            return
+        if isinstance(event, VertexAdded):
+            self._steps.setdefault(event.vertex, _Step(event.name)).name = event.name
+            return
+        step = self._steps.setdefault(event.vertex, _Step(event.vertex))
+        self._now = max(self._now, event.time)
         match event:
-            case VertexAdded():
-                self._names[event.vertex] = event.name
             case VertexStarted():
-                self._started[event.vertex] = event.time
-                self._switch(event.vertex)
+                step.started, step.is_over = event.time, False
+                self._say(step)
             case VertexCached():
-                self._end(event.vertex, "CACHED")
+                self._end(step, "CACHED")
             case VertexCompleted():
-                self._flush(event.vertex)
-                self._end(event.vertex, f"DONE {self._since(event.vertex, event.time):.1f}s")
+                self._say(step, *step.rest())
+                self._end(step, f"DONE {step.seconds(event.time):.1f}s")
             case VertexFailed():
-                self._flush(event.vertex)
-                word = "CANCELED" if event.cancelled else f"ERROR: {event.error}"
-                if not event.cancelled or event.vertex in self._started:
-                    self._end(event.vertex, word)
+                self._say(step, *step.rest())
+                if not event.cancelled:
+                    self._open(step)
+                    self._end(step, f"ERROR: {event.error}")
+                elif step.started is not None:
+                    self._end(step, "CANCELED")
             case VertexLog():
-                cutter = self._cutters.setdefault(event.vertex, LineCutter())
-                self._log(event.vertex, event.time, cutter.feed(event.data))
-                self._bar(event.vertex, event.time, cutter.take_bar())
+                self._say(step, *step.written(event.data, event.time))
             case VertexProgress():
                 if event.done:
                     amount = f" {_amount(event)}" if event.current or event.total else ""
-                    self._line(event.vertex, f"{event.id}{amount} done")
-            case BuildWarning():
-                if event.at_once:
-                    self._out.write(warning_line(event, "warning: "))
-                else:
-                    self._warnings.append(event)
-        self._out.flush()
+                    self._say(step, (False, f"{event.id}{amount} done"))
+        for step in self._waiting[:]:
+            if step.since < self._now - self._patience_s or len(step.lines) > _MOST_WAITING:
+                self._open(step)
 
-    def close(self) -> None:
-        self._out.writelines(warning_lines(self._warnings))
-        self._out.flush()
+    def _say(self, step: _Step, *lines: _Line) -> None:
+        """Write lines of a step, and its name before the first; beside another one they wait."""
+        step.lines += lines
+        if self._current in (None, step):
+            self._open(step)
+        elif step not in self._waiting:
+            step.since, step.is_overdue = self._now, False
+            self._waiting.append(step)
+            self._watch()
 
-    def _switch(self, vertex: Digest) -> int:
-        number = self._numbers.setdefault(vertex, len(self._numbers) + 1)
-        if self._current != vertex:
+    def _end(self, step: _Step, word: str) -> None:
+        step.is_over = True
+        self._say(step, (False, word))
+        if self._current is None:
+            # First what has ended as well; of those that run that which waits longest has the turn.
+            for other in [other for other in self._waiting if other.is_over]:
+                self._open(other)
+            if self._waiting:
+                self._open(self._waiting[0])
+
+    def _open(self, step: _Step) -> None:
+        """Write all that *step* has said; it has the turn until it ends, or another one waited too long."""
+        if self._current != step:
             if self._current is not None:
-                self._out.write(f"#{self._numbers[self._current]} ...\n\n")
-            self._out.write(numbered(number, self._names.get(vertex, vertex)))
-            self._current = vertex
-        return number
-
-    def _line(self, vertex: Digest, line: str) -> None:
-        self._out.write(numbered(self._switch(vertex), line))
-
-    def _end(self, vertex: Digest, word: str) -> None:
-        self._line(vertex, word)
-        self._out.write("\n")
-        self._current = None
-
-    def _log(self, vertex: Digest, time: float, lines: list[str]) -> None:
-        since = self._since(vertex, time)
-        for line in lines:
-            self._said(vertex, f"{since:.3f} ", line)
-
-    def _bar(self, vertex: Digest, time: float, bar: str) -> None:
-        """Show the state of a progress bar, at most each second: as lines they would be thousands."""
-        if bar and not 0 <= time - self._bars.get(vertex, -_BAR_S) < _BAR_S:
-            self._bars[vertex] = time
-            self._log(vertex, time, [bar])
-
-    def _since(self, vertex: Digest, time: float) -> float:
-        """Return how long a vertex runs, in seconds; none if the clock was set back meanwhile."""
-        return max(0.0, time - self._started.get(vertex, time))
-
-    def _flush(self, vertex: Digest) -> None:
-        cutter = self._cutters.pop(vertex, None)
-        if cutter:
-            for line in cutter.finish():
-                self._said(vertex, "", line)
-
-    def _said(self, vertex: Digest, stamp: str, line: str) -> None:
-        """Show a line of a step's; a carriage return begins a line of its own."""
-        number = self._switch(vertex)
-        for part in line.split("\r") if "\r" in line else (line,):
-            if self._terminal is not None:
-                self._terminal.write(f"#{number} {stamp}{with_colours(part)}".rstrip() + "\n")
+                self._out.write(f"#{self._current.number} ...\n\n")
+            step.number = step.number or next(self._numbers)
+            self._out.write(numbered(step.number, step.name))
+        if step in self._waiting:
+            self._waiting.remove(step)
+        for is_log, line in step.lines:
+            if not is_log:
+                self._out.write(numbered(step.number, line))
+            elif self._terminal is not None:
+                self._terminal.write(f"#{step.number} {with_colours(line)}".rstrip() + "\n")
             else:
-                self._out.write(f"#{number} {stamp}{part}".rstrip() + "\n")
+                self._out.write(f"#{step.number} {line}".rstrip() + "\n")
+        step.lines.clear()
+        self._current = None if step.is_over else step
+        if step.is_over:
+            self._out.write("\n")
+
+    def _watch(self) -> None:
+        """See to it that what waits is written also when no event comes."""
+        if self._timer is None:
+            self._timer = threading.Timer(self._patience_s, self._look)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            for step in self._waiting[:]:
+                if step.is_overdue:
+                    self._open(step)
+                step.is_overdue = True
+            self._timer = None
+            if self._waiting:
+                self._watch()
+            self._out.flush()
 
 
 def _one_line(text: str) -> str:
@@ -195,3 +229,45 @@ class LineCutter:
         """Return the last, unfinished line, if any."""
         rest, self._rest = self._rest + self._decoder.decode(b"", final=True), ""
         return [rest] if rest else []
+
+
+_MOST_WAITING = 1000
+_Line = tuple[bool, str]
+"""A line without its number, and whether the step itself wrote it."""
+
+
+class _Step:
+    """A step, and the lines of it that wait to be written."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.number = 0
+        self.started: float | None = None
+        self.is_over = False
+        self.lines: list[_Line] = []
+        self.since = 0.0
+        self.is_overdue = False
+        self._cutter = LineCutter()
+        self._bar_shown: float | None = None
+
+    def seconds(self, time: float) -> float:
+        """Return how long it runs; none if the clock was set back meanwhile."""
+        return max(0.0, time - (time if self.started is None else self.started))
+
+    def written(self, data: bytes, time: float) -> list[_Line]:
+        """Return the lines that *data* completes, and at most each second the state of a progress bar."""
+        lines = self._cutter.feed(data)
+        bar = self._cutter.take_bar()  # as lines all of them would be thousands
+        if bar and (self._bar_shown is None or not 0 <= time - self._bar_shown < _BAR_S):
+            self._bar_shown = time
+            lines.append(bar)
+        return [said for line in lines for said in _said(f"{self.seconds(time):.3f} ", line)]
+
+    def rest(self) -> list[_Line]:
+        """Return its last line, if that has no end."""
+        return [said for line in self._cutter.finish() for said in _said("", line)]
+
+
+def _said(stamp: str, line: str) -> list[_Line]:
+    """Return what a step wrote; a carriage return begins a line of its own."""
+    return [(True, stamp + part) for part in (line.split("\r") if "\r" in line else (line,))]

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from io import StringIO
 
 import pytest
@@ -49,21 +50,80 @@ STORY: list[Event] = [
 ]
 
 
-def test_plain_numbers_steps_and_names_an_interrupted_one_again() -> None:  # UI-4
+def plain(*events: Event) -> str:
     out = StringIO()
     display = PlainDisplay(out)
-    for event in STORY:
+    for event in events:
         display.show(event)
     display.close()
-    assert out.getvalue() == (
+    return out.getvalue()
+
+
+def test_plain_writes_each_step_as_one_block_also_where_they_overlap() -> None:  # UI-4
+    assert plain(*STORY) == (
         "#1 [1/3] FROM base\n#1 CACHED\n\n"
-        "#2 [2/3] RUN make\n#2 ...\n\n"
-        "#3 [3/3] RUN test\n#3 ...\n\n"
-        "#2 [2/3] RUN make\n#2 0.750 one\n#2 1.000 two\n#2 ...\n\n"
-        "#3 [3/3] RUN test\n#3 0.750 ärger\n#3 ...\n\n"
-        "#2 [2/3] RUN make\n#2 DONE 1.5s\n\n"
-        "#3 [3/3] RUN test\n#3 ERROR: exit code: 3\n\n"
+        "#2 [2/3] RUN make\n#2 0.750 one\n#2 1.000 two\n#2 DONE 1.5s\n\n"
+        "#3 [3/3] RUN test\n#3 0.750 ärger\n#3 ERROR: exit code: 3\n\n"
         "\n 1 warning found:\n - StageNameCasing: Stage name 'X' should be lowercase\n"
+    )
+
+
+def test_plain_gives_a_quick_step_three_lines_whatever_runs_beside_it() -> None:
+    events: list[Event] = []
+    for vertex, name in ((A, "WORKDIR /src"), (B, "COPY . ."), (C, "RUN make")):
+        events += [VertexAdded(vertex=vertex, name=name), VertexStarted(vertex=vertex, time=1.0)]
+    events += [VertexCompleted(vertex=vertex, time=1.5) for vertex in (C, A, B)]
+    assert plain(*events) == (
+        "#1 WORKDIR /src\n#1 DONE 0.5s\n\n"
+        "#2 RUN make\n#2 DONE 0.5s\n\n"
+        "#3 COPY . .\n#3 DONE 0.5s\n\n"
+    )
+
+
+BESIDE: list[Event] = [
+    VertexAdded(vertex=A, name="RUN make"),
+    VertexAdded(vertex=B, name="RUN test"),
+    VertexStarted(vertex=A, time=10.0),
+    VertexStarted(vertex=B, time=10.0),
+    log(B, 10.5, b"one\n"),
+]
+
+
+def test_plain_lets_no_step_wait_for_long() -> None:
+    """The one that is interrupted is named again when it goes on."""
+    later: list[Event] = [log(A, 20.0, b"two\n"), VertexCompleted(vertex=B, time=20.5)]
+    assert plain(*BESIDE, *later, VertexCompleted(vertex=A, time=21.0)) == (
+        "#1 RUN make\n#1 10.000 two\n#1 ...\n\n"
+        "#2 RUN test\n#2 0.500 one\n#2 DONE 10.5s\n\n"
+        "#1 RUN make\n#1 DONE 11.0s\n\n"
+    )
+
+
+def test_plain_lets_no_step_wait_for_long_while_nothing_happens() -> None:
+    out = StringIO()
+    display = PlainDisplay(out, patience_s=0.01)
+    for event in BESIDE:
+        display.show(event)
+    deadline = time.monotonic() + 60
+    while not out.getvalue().endswith("one\n") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    display.close()
+    assert out.getvalue() == "#1 RUN make\n#1 ...\n\n#2 RUN test\n#2 0.500 one\n"
+
+
+def test_plain_does_not_keep_much_of_what_waits() -> None:
+    text = plain(*BESIDE, log(B, 10.5, b"x\n" * 2000), VertexCompleted(vertex=A, time=10.5))
+    assert text.index("#1 ...") < text.index("#2 0.500 x") < text.index("#1 DONE")
+
+
+def test_plain_shows_a_failure_at_once_and_at_the_end_what_waits() -> None:
+    failed = VertexFailed(vertex=C, time=10.6, error="exit code: 3")
+    added: list[Event] = [
+        VertexAdded(vertex=C, name="RUN lint"),
+        VertexStarted(vertex=C, time=10.0),
+    ]
+    assert plain(*BESIDE, *added, failed) == (
+        "#1 RUN make\n#1 ...\n\n#2 RUN lint\n#2 ERROR: exit code: 3\n\n#3 RUN test\n#3 0.500 one\n"
     )
 
 
