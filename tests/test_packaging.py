@@ -26,6 +26,7 @@ ROOMS = [
     "image",
     "model",
     "net",
+    "networks",
     "progress",
     "registry",
     "remotecache",

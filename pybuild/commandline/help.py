@@ -12,6 +12,7 @@ _HEADS = {
     "images": "images of the local store:",
     "containers": "containers:",
     "volumes": "volumes of containers:",
+    "networks": "networks:",
     "registries": "registries, and images in them:",
     "disk": "the store and its share of the disk:",
 }

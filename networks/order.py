@@ -1,0 +1,58 @@
+"""The order for networks: the part of a container's order that its monitor hands to `attaching`."""
+
+from __future__ import annotations
+
+from pybuild.model.border import NamedTuple
+
+
+class PortOrder(NamedTuple):
+    """A port to publish.
+
+    Attributes:
+        port: of the container.
+        address: of the host, "": all, or the network's own choice.
+        first, last: of the host: the first that is free is taken; 0: whatever the kernel gives.
+    """
+
+    protocol: str
+    port: int
+    address: str = ""
+    first: int = 0
+    last: int = 0
+
+
+class EndpointOrder(NamedTuple):
+    """A network to be on, by name or id.
+
+    Attributes:
+        addresses: to have there, one for each version of IP at most.
+        priority: of its gateway among those of all networks.
+    """
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
+    priority: int = 0
+
+
+class NetworkOrder(NamedTuple):
+    """All of it.
+
+    Attributes:
+        folder: of the store's networks.
+        container, name, hostname: of the container.
+        servers, search, options: of its resolv.conf; () for the host's.
+        hosts: further names, with their addresses; ``host-gateway`` stands for the gateway's.
+    """
+
+    folder: str
+    container: str
+    name: str
+    hostname: str
+    endpoints: tuple[EndpointOrder, ...]
+    ports: tuple[PortOrder, ...] = ()
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
