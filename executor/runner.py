@@ -24,7 +24,7 @@ from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError
 from pybuild.model.events import Emit, Event, VertexProgress
 from pybuild.model.ops import (
     Copy,
@@ -44,9 +44,9 @@ from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot, stacked
 
 if TYPE_CHECKING:
-    from pybuild.executor.files import unhiding
+    from pybuild.executor.files import changes
 else:
-    unhiding = WorkerModule("pybuild.executor.files.unhiding")
+    changes = WorkerModule("pybuild.executor.files.changes")
 
 
 def _quiet(_event: Event) -> None:
@@ -287,33 +287,68 @@ class BuildRunner:
 
     async def _alone(self, snapshot: Snapshot, emit: Emit) -> Snapshot:
         """Return *snapshot* with its opaque directories written out."""
-        await self.ensure(snapshot, emit)
-        store = self._store
+        places = await self._places(snapshot, emit)
         # A patch brings along what it changes, and neither takes anything away.
-        places = [store.deltas.directories(name) for name in snapshot.deltas]
         alone = [at for at, place in enumerate(places) if len(place) == 1]
-        found = await self._workers.call(job(unhiding.with_opaque, [places[at][0] for at in alone]))
-        deltas = list(snapshot.deltas)
+        found = await self._workers.call(job(changes.with_opaque, [places[at][0] for at in alone]))
+        deltas: list[tuple[str, ...]] = [(name,) for name in snapshot.deltas]
         for at in (alone[number] for number in found):
-            below = [directory for place in places[:at] for directory in place]
-            active = await asyncio.to_thread(store.deltas.begin)
-            try:
-                await self._workers.call(job(unhiding.write_out, below, places[at][0], active.fs))
-            except BaseException:
-                store.deltas.abort(active)
-                raise
-            deltas[at] = await asyncio.to_thread(
-                store.deltas.commit, active, None, {"type": "regular"}, self._lease
-            )
-        return Snapshot(tuple(deltas))
+            deltas[at] = await self._changes(places[:at], places[: at + 1])
+        return Snapshot(tuple(name for some in deltas for name in some))
 
     async def _diff(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Snapshot:
-        lower, upper = [
-            (await self._inputs.snapshot(vertex, inputs, n, emit)).deltas for n in (0, 1)
-        ]
-        if upper[: len(lower)] != lower:
-            raise UserError(
-                "a difference between trees of which one is not built on the other "
-                "is not supported yet"
+        """Return the changes from the first tree to the second: of one built on it, step by step."""
+        lower, upper = [await self._inputs.snapshot(vertex, inputs, n, emit) for n in (0, 1)]
+        before, after = await self._places(lower, emit), await self._places(upper, emit)
+        cut = len(lower.deltas)
+        if upper.deltas[:cut] != lower.deltas:
+            return Snapshot(await self._changes(before, after))
+        deltas: list[str] = []
+        for at in range(cut, len(after)):
+            deltas += await self._changes(after[:at], after[: at + 1], upper.deltas[at])
+        return Snapshot(tuple(deltas))
+
+    async def _places(self, snapshot: Snapshot, emit: Emit) -> list[list[str]]:
+        """Return the directories of each of the snapshot's deltas, base first."""
+        places: list[list[str]] = []
+        earlier: list[str] = []
+        for number in range(1, len(snapshot.deltas) + 1):
+            until = await self.ensure(Snapshot(snapshot.deltas[:number]), emit)
+            places.append(until[len(earlier) :])
+            earlier = until
+        return places
+
+    async def _changes(
+        self, lower: Sequence[list[str]], upper: Sequence[list[str]], own: str = ""
+    ) -> tuple[str, ...]:
+        """Return the deltas that make the tree *upper* of *lower*; none where that changes nothing.
+
+        Args:
+            own: the uppermost delta of *upper*; it stays where there is nothing else in it.
+        """
+        deltas = self._store.deltas
+        old, new = [[one for place in places for one in place] for places in (lower, upper)]
+        actives = [await asyncio.to_thread(deltas.begin) for _ in range(2)]
+        under, active = actives
+        facts = {"type": "regular"}
+        try:
+            call = job(changes.write, old, new, active.fs, under.fs)
+            written = await self._workers.call(call)
+            is_own = bool(own) and written.number == await self._workers.call(
+                job(changes.count, new[-1])
             )
-        return Snapshot(upper[len(lower) :])
+            names: list[str] = []
+            if written.hides:
+                names.append(
+                    await asyncio.to_thread(deltas.commit, under, None, facts, self._lease)
+                )
+            if written.number and is_own:
+                names.append(own)
+            elif written.number:
+                names.append(
+                    await asyncio.to_thread(deltas.commit, active, None, facts, self._lease)
+                )
+        finally:
+            for one in actives:
+                deltas.abort(one)
+        return tuple(names)

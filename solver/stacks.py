@@ -1,4 +1,4 @@
-"""Composing file trees by joining and cutting their stacks of deltas, without touching a file."""
+"""Composing file trees by joining their stacks of deltas, without touching a file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,6 @@ from collections.abc import Sequence
 
 from pybuild.model.ops import DiffOp, FileOp, HttpSource, MergeOp, ScratchSource, Vertex
 from pybuild.model.snapshot import Result, Snapshot, stacked
-
-
-def difference(lower: Snapshot, upper: Snapshot) -> Snapshot | None:
-    """Return the changes of *upper* over *lower* if it is stacked on it; None otherwise."""
-    cut = len(lower.deltas)
-    if upper.deltas[:cut] != lower.deltas:
-        return None
-    return Snapshot(upper.deltas[cut:])
 
 
 def composed(vertex: Vertex, inputs: Sequence[Result]) -> Snapshot | None:
@@ -24,8 +16,8 @@ def composed(vertex: Vertex, inputs: Sequence[Result]) -> Snapshot | None:
     match vertex.op:
         case MergeOp() if all(map(_hides_nothing, vertex.inputs[1:])):
             return stacked(snapshots)
-        case DiffOp() if len(snapshots) == 2:
-            return difference(*snapshots)
+        case DiffOp() if snapshots[0] == snapshots[1]:
+            return Snapshot()
         case _:
             return None
 

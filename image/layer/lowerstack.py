@@ -13,19 +13,23 @@ if TYPE_CHECKING:
 
 
 class LowerStack:
-    """The merged view of delta directories; paths are relative and their links not followed."""
+    """The merged view of delta directories; paths are relative and their links not followed.
+
+    Attributes:
+        top: the directories that make up the root, the uppermost first.
+    """
 
     def __init__(self, directories: Sequence[str], *, userxattr: bool) -> None:
         """Args:
         directories: base first.
         """
-        self._top_first = [os.fsencode(path) for path in reversed(directories)]
+        self.top = [os.fsencode(path) for path in reversed(directories)]
         self._own = overlayfs.namespace(userxattr)
         self._noted = bool(directories) and overlayfs.is_overlay(directories[0])
 
     def find(self, path: bytes) -> bytes | None:
         """Return the place of the entry at *path*; the top one, for a directory."""
-        here = self._top_first
+        here = self.top
         place: bytes | None = here[0] if here else None
         for part in path.split(b"/") if path else ():
             here, place = self._child(here, part)
@@ -35,11 +39,19 @@ class LowerStack:
 
     def names(self, path: bytes) -> list[bytes]:
         """Return the names in the merged directory at *path*, sorted; none where that is none."""
-        here = self._top_first
+        here = self.top
         for part in path.split(b"/") if path else ():
             here, _ = self._child(here, part)
+        return sorted(self.children(here))
+
+    def children(self, here: list[bytes]) -> dict[bytes, tuple[list[bytes], bytes]]:
+        """Return the entries of the directory that is made up of the directories *here*, by name.
+
+        Each is the directories that make it up, the uppermost first, and its place.
+        """
         names = {name for directory in here for name in os.listdir(directory)}
-        return sorted(name for name in names if self._child(here, name)[1] is not None)
+        entries = {name: self._child(here, name) for name in names}
+        return {name: (merged, at) for name, (merged, at) in entries.items() if at is not None}
 
     def _child(self, here: list[bytes], name: bytes) -> tuple[list[bytes], bytes | None]:
         merged: list[bytes] = []

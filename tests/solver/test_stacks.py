@@ -1,10 +1,10 @@
-"""Joining and cutting stacks of deltas."""
+"""Joining stacks of deltas."""
 
 from __future__ import annotations
 
-from pybuild.model.ops import FileOp, MergeOp, Mkdir, ScratchSource, Vertex
+from pybuild.model.ops import DiffOp, FileOp, MergeOp, Mkdir, ScratchSource, Vertex
 from pybuild.model.snapshot import Snapshot, stacked
-from pybuild.solver.stacks import composed, difference
+from pybuild.solver.stacks import composed
 
 
 def test_merge_keeps_a_delta_where_it_is_uppermost() -> None:
@@ -16,9 +16,12 @@ def test_merge_of_nothing_is_scratch() -> None:
     assert stacked([]) == Snapshot()
 
 
-def test_difference_cuts_what_is_below() -> None:
-    assert difference(Snapshot(("a",)), Snapshot(("a", "b", "c"))) == Snapshot(("b", "c"))
-    assert difference(Snapshot(("b",)), Snapshot(("a", "b"))) is None
+def test_a_tree_does_not_differ_from_itself() -> None:
+    scratch = Vertex(ScratchSource())
+    one = Snapshot(("a", "b"))
+    same = Vertex(DiffOp(), (scratch, scratch))
+    assert composed(same, [one, one]) == Snapshot()
+    assert composed(same, [Snapshot(("a",)), one]) is None
 
 
 def test_only_trees_that_can_hide_nothing_are_joined_unseen() -> None:

@@ -1,0 +1,203 @@
+"""BuildKit's suite of its ``client`` package against the build server: a table, and what has changed since.
+
+    BUILDKIT_CHECKOUT=/path/to/buildkit python -m tests.conformance.peersuite [PATTERN ...]
+
+Nightly and by hand, never in CI: it needs root, Go, `docker-registry`, and a checkout of the reference,
+of which nothing is kept here but the names of the cases (``clientsuite.toml``). Every case runs in a
+process of its own with a time limit, as half an answer can make the client panic.
+
+Environment:
+    BUILDKIT_CHECKOUT: the reference's checkout.
+    BUILDKITD: the server to run the suite against, for the reference's own figures; pybuild without it.
+    SUITE_SCRATCH: where binaries, logs and the mirror of images go; a temporary directory without it.
+    SUITE_JOBS, SUITE_LIMIT_S: cases at a time (2), seconds that one may take (120).
+
+Ends with status 1 where a case that is recorded as passing does not pass.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.conformance.cases import HERE
+from tests.conformance.standins import fill_mirror
+
+RECORD = HERE / "clientsuite.toml"
+_CASE = re.compile(r"^\s+--- (PASS|FAIL|SKIP): (\S+) \(", re.MULTILINE)
+_BEGUN = re.compile(r"^=== RUN   (\S+)$", re.MULTILINE)
+_ERROR = re.compile(r"^\s+Error:\s+(.*(?:\n\s{12,}\t?\s+\t.*)*)", re.MULTILINE)
+_WORKER = "/worker=oci"
+
+
+class Outcome(NamedTuple):
+    """How one case ended."""
+
+    case: str
+    verdict: str  # passed, failed, skipped, hung, panicked
+    reason: str = ""
+
+
+class Suite(NamedTuple):
+    """What is needed to run cases: made once."""
+
+    scratch: Path
+    binary: Path
+    package: Path
+    limit_s: int
+
+    @classmethod
+    def prepare(cls, checkout: Path, scratch: Path, server: str | None, limit_s: int) -> Suite:
+        """Build the tests' binary, name the programs that it looks for, and fill the mirror."""
+        for name in ("programs", "server"):
+            (scratch / name).mkdir(parents=True, exist_ok=True)
+        binary = scratch / "client.test"
+        if not binary.exists():
+            subprocess.run(
+                ["go", "test", "-c", "-o", str(binary), "./client"],
+                cwd=checkout,
+                env={**os.environ, "CGO_ENABLED": "0"},
+                check=True,
+                timeout=3600,
+            )
+        registry = shutil.which("registry") or shutil.which("docker-registry")
+        ours = server or str(Path(sys.executable).parent / "pybuild")
+        for name, target in (("programs/registry", registry), ("server/buildkitd", ours)):
+            link = scratch / name
+            link.unlink(missing_ok=True)
+            link.symlink_to(target or "/nowhere")
+        mirror = scratch / "mirror"
+        if registry and not mirror.exists():
+            fill_mirror(registry, mirror)
+        return cls(scratch, binary, checkout / "client", limit_s)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a case."""
+        path = f"{self.scratch / 'programs'}:{self.scratch / 'server'}:{os.environ['PATH']}"
+        mirror = str(self.scratch / "mirror")
+        return {**os.environ, "PATH": path, "BUILDKIT_REGISTRY_MIRROR_DIR": mirror}
+
+    def cases(self) -> list[str]:
+        """Return the names of all cases: each fails at once, and tells its name, where no server is found."""
+        environment = self.environment()
+        environment["PATH"] = str(self.scratch / "programs")
+        output = self._finish(["-test.run", "Integration"], "cases.log", environment)[0]
+        return sorted({name for name in _BEGUN.findall(output) if _WORKER in name})
+
+    def run(self, case: str) -> Outcome:
+        """Run one case to its end, or to the limit."""
+        pattern = "/".join(f"^{re.escape(part)}$" for part in case.split("/"))
+        words = ["-test.run", pattern, f"-test.timeout={self.limit_s}s"]
+        name = case.replace("/", "_") + ".log"
+        return outcome(case, *self._finish(words, name, self.environment()))
+
+    def _finish(
+        self, words: Sequence[str], name: str, environment: Mapping[str, str]
+    ) -> tuple[str, int]:
+        """Run the binary to its end or to the limit; return what it wrote, and its status or -1."""
+        log = self.scratch / "logs" / name
+        log.parent.mkdir(exist_ok=True)
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [str(self.binary), "-test.v", *words],
+                cwd=self.package,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+            try:
+                status = process.wait(self.limit_s + 10)
+            except subprocess.TimeoutExpired:
+                status = -1
+            finally:
+                _end(process)
+        return log.read_text(errors="replace"), status
+
+
+def outcome(case: str, text: str, status: int) -> Outcome:
+    """Return how *case* ended, by what its process wrote."""
+    if status == -1 or "panic: test timed out" in text:
+        return Outcome(case, "hung")
+    if re.search(r"^panic: ", text, re.MULTILINE) and "--- FAIL" not in text.split("panic: ")[0]:
+        return Outcome(case, "panicked", text.split("panic: ", 1)[1].split("\n")[0][:200])
+    verdicts = {name: verdict for verdict, name in _CASE.findall(text)}
+    verdict = verdicts.get(case, "FAIL")
+    if status == 0 and verdict != "FAIL":
+        return Outcome(case, "skipped" if verdict == "SKIP" else "passed")
+    errors = [" ".join(match.split()) for match in _ERROR.findall(text)]
+    return Outcome(case, "failed", (errors or ["no message"])[0][:300])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill *process* and what it started: servers are in sessions of their own."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(after_name[1]), []).append(int(entry.name))
+    for pid in _below(process.pid, children):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.kill()
+    process.wait()
+
+
+def _below(pid: int, children: dict[int, list[int]]) -> Iterator[int]:
+    for child in children.get(pid, []):
+        yield from _below(child, children)
+        yield child
+
+
+def main(patterns: Sequence[str]) -> int:
+    """Run the cases that match, print the table, and compare it with the record."""
+    os.nice(5)
+    checkout = Path(os.environ["BUILDKIT_CHECKOUT"])
+    scratch = Path(os.environ.get("SUITE_SCRATCH") or tempfile.mkdtemp(prefix="suite-"))
+    limit_s = int(os.environ.get("SUITE_LIMIT_S", "120"))
+    suite = Suite.prepare(checkout, scratch, os.environ.get("BUILDKITD"), limit_s)
+    cases = suite.cases()
+    if patterns:
+        cases = [name for name in cases if any(fnmatch.fnmatch(name, f"*{p}*") for p in patterns)]
+    outcomes: list[Outcome] = []
+    with ThreadPoolExecutor(int(os.environ.get("SUITE_JOBS", "2"))) as pool:
+        for done in pool.map(suite.run, cases):
+            outcomes.append(done)
+            print(f"{done.verdict:9} {done.case.replace(_WORKER, '')}  {done.reason}", flush=True)
+    print(dict(Counter(done.verdict for done in outcomes)))
+    recorded = tomllib.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    passing = set(recorded.get("passing", []))
+    lost = [done.case for done in outcomes if done.case in passing and done.verdict != "passed"]
+    gained = [
+        done.case for done in outcomes if done.case not in passing and done.verdict == "passed"
+    ]
+    print(
+        "\n".join(
+            [
+                *(f"no longer passes: {name}" for name in lost),
+                *(f"passes now: {name}" for name in gained),
+            ]
+        )
+    )
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""Stand-ins for the public images that BuildKit's suite pulls, in a registry's directory: there is no network.
+
+Each is made of Debian's static busybox. What a case wants of the real image beyond that (packages, another
+version) it does not find, with the reference either.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import subprocess
+import tarfile
+import threading
+import urllib.request
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+_CONFIG = """\
+version: 0.1
+loglevel: debug
+storage:
+    filesystem:
+        rootdirectory: {data}
+http:
+    addr: 127.0.0.1:0
+validation:
+    manifests:
+        urls:
+            allow:
+                - ^https?://
+"""
+_DOCKER = "application/vnd.docker."
+_MANIFEST = _DOCKER + "distribution.manifest.v2+json"
+_TIME = 1700000000
+_PASSWD = """\
+root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/bin/false
+bin:x:2:2:bin:/bin:/bin/false
+www-data:x:33:33:www-data:/var/www:/bin/false
+nobody:x:65534:65534:nobody:/home:/bin/false
+"""
+_DIRECTORIES = (
+    "bin",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "root",
+    "sbin",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "usr/sbin",
+    "var",
+)
+_GROUP = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\nwww-data:x:33:\nnobody:x:65534:\n"
+
+
+def fill_mirror(registry: str, directory: Path) -> None:
+    """Start *registry* on *directory*, push the stand-ins to it, and end it."""
+    directory.mkdir(parents=True)
+    config = directory / "config.yaml"
+    config.write_text(_CONFIG.format(data=directory / "data"))
+    process = subprocess.Popen(
+        [registry, "serve", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        port = next(m[1] for m in map(_LISTENING.search, process.stderr) if m)
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        push = _Pusher(f"http://127.0.0.1:{port}/v2/").image
+        push("library/busybox", "latest", [_tar(_busybox)])
+        push("library/alpine", "latest", [_tar(_alpine)])
+        push("tonistiigi/test", "nolayers", [])
+        layers = [_tar(partial(_file, name=name, data=b"x")) for name in ("foreign", "own")]
+        push("cpuguy83/buildkit-foreign", "latest", layers, foreign=1)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+_LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+
+
+class _Pusher:
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def image(self, name: str, tag: str, layers: Sequence[bytes], *, foreign: int = 0) -> None:
+        """Push an image of *layers*, the first *foreign* ones of which are said to be elsewhere."""
+        described: list[dict[str, Any]] = []
+        for number, layer in enumerate(layers):
+            kind = "foreign.diff" if number < foreign else "diff"
+            described.append(
+                self._blob(name, f"image.rootfs.{kind}.tar.gzip", gzip.compress(layer, mtime=0))
+            )
+            if number < foreign:
+                described[-1]["urls"] = [f"https://elsewhere.invalid/{described[-1]['digest']}"]
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "2023-11-14T22:13:20Z",
+            "config": {
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Cmd": ["sh"],
+            },
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
+            "history": [{"created_by": "stand-in"} for _ in layers],
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": self._blob(name, "container.image.v1+json", json.dumps(config).encode()),
+            "layers": described,
+        }
+        self._send(
+            "PUT", f"{self._base}{name}/manifests/{tag}", json.dumps(manifest).encode(), _MANIFEST
+        )
+
+    def _blob(self, name: str, kind: str, data: bytes) -> dict[str, Any]:
+        location = self._send("POST", f"{self._base}{name}/blobs/uploads/", b"", "text/plain")
+        digest = _digest(data)
+        self._send("PUT", f"{location}&digest={digest}", data, "application/octet-stream")
+        return {"mediaType": _DOCKER + kind, "size": len(data), "digest": digest}
+
+    @staticmethod
+    def _send(method: str, url: str, data: bytes, kind: str) -> str:
+        request = urllib.request.Request(url, data, {"Content-Type": kind}, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return str(answer.headers.get("Location", ""))
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _tar(fill: Callable[[tarfile.TarFile], None]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        fill(tar)
+    return buffer.getvalue()
+
+
+def _entry(tar: tarfile.TarFile, name: str, kind: bytes, mode: int, target: str = "") -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.linkname, info.mtime = kind, mode, target, _TIME
+    tar.addfile(info)
+
+
+def _file(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = len(data), mode, _TIME
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _busybox(tar: tarfile.TarFile) -> None:
+    _tree(tar)
+
+
+def _alpine(tar: tarfile.TarFile) -> None:
+    _tree(tar)
+    _file(tar, "etc/alpine-release", b"3.18.0\n")
+
+
+def _tree(tar: tarfile.TarFile) -> None:
+    for name in _DIRECTORIES:
+        _entry(tar, name, tarfile.DIRTYPE, {"tmp": 0o1777, "root": 0o700}.get(name, 0o755))
+    _file(tar, "bin/busybox", Path("/bin/busybox").read_bytes(), 0o755)
+    listed = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=True)
+    for applet in listed.stdout.split():
+        if applet != "busybox":
+            # Links of the other kind: who compares trees reads each of them.
+            _entry(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o755, "busybox")
+    _file(tar, "etc/passwd", _PASSWD.encode())
+    _file(tar, "etc/group", _GROUP.encode())
