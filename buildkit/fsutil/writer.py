@@ -287,8 +287,7 @@ class TreeWriter:
             fd = self._dir(entry.path)
             there = os.fstat(fd)
             same_owner = (there.st_uid, there.st_gid) == (entry.uid, entry.gid)
-            if not same_owner:
-                self._own(fd, entry, there)
+            self._own(fd, entry, there)
             for name in own_attributes(fd):
                 if name not in entry.xattrs:
                     os.removexattr(fd, name)

@@ -25,6 +25,7 @@ from pybuild.buildkit.fsutil.receiver import Receiver, order_key
 from pybuild.buildkit.fsutil.sender import Sender
 from pybuild.buildkit.fsutil.walk import Walk
 from pybuild.buildkit.fsutil.writer import TreeWriter
+from tests.buildkit.fsentries import DIR, FILE
 from tests.daemon.trees import Transfer, describe
 
 
@@ -153,10 +154,11 @@ def test_a_changed_mode_moves_no_data(source: Path, target: Path) -> None:
 
 
 @pytest.mark.root
-def test_an_unchanged_file_gets_the_owner_of_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "data"), [(FILE, b"abc"), (DIR, b"")], ids=["file", "directory"])
+def test_what_is_unchanged_gets_the_owner_of_now(tmp_path: Path, mode: int, data: bytes) -> None:
     def send(uid: int, gid: int) -> os.stat_result:
-        entry = Stat(path=b"f", mode=0o644, size=3, mtime_ns=5, uid=uid, gid=gid)
-        sender = Sender([entry], lambda path: io.BytesIO(b"abc"))
+        entry = Stat(path=b"f", mode=mode, size=len(data), mtime_ns=5, uid=uid, gid=gid)
+        sender = Sender([entry], lambda path: io.BytesIO(data))
         writer = TreeWriter(str(tmp_path))
         receiver = Receiver(writer)
         while not (receiver.finished and sender.finished):
@@ -237,6 +239,7 @@ def test_a_file_that_grows_while_it_is_sent_is_fetched_again(source: Path, targe
 
 _KILLED = """
 import os, signal, sys
+from tests.buildkit.fsentries import DIR, FILE
 from tests.daemon.trees import Transfer
 left = int(sys.argv[3])
 def step():
