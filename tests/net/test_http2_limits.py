@@ -100,6 +100,14 @@ def test_nothing_is_sent_on_a_stream_after_its_end() -> None:
         connection.send_data(5, b"of no stream")
 
 
+def test_nothing_is_sent_on_a_connection_that_failed() -> None:
+    connection = server()
+    connection.receive(headers(1))
+    assert outcome(connection.receive(data(0))) == "connection PROTOCOL_ERROR"
+    with pytest.raises(StreamGone):
+        connection.send_headers(1, RESPONSE)
+
+
 def test_nothing_is_sent_after_a_request_without_a_body() -> None:
     connection = client()
     stream_id = connection.open(REQUEST, end=True)
