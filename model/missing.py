@@ -7,7 +7,6 @@ class BlobMissing(KeyError):
     """The store does not hold the blob, or no longer: its bytes were damaged."""
 
     def __init__(self, digest: str, reason: str = "not in the store") -> None:
-        super().__init__(digest)
         self.digest = digest
         self.reason = reason
 

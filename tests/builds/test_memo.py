@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from pybuild.builds import memo
+from pybuild.cache.content.buildhistory import Builds, name_of
 from pybuild.cache.content.origins import LAST_RESULT_OF
+from pybuild.cache.store import Store
+from pybuild.model.events import VertexAdded, VertexCached, VertexCompleted
+from tests.clocks import FakeClock
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -309,3 +313,27 @@ def test_what_was_just_looked_at_is_signed_by_that_once(
 
 def test_a_context_that_cannot_be_read_is_not_signed(tmp_path: Path) -> None:
     assert memo.sign_context(str(tmp_path / "none"), [""], []) is None
+
+
+def test_a_build_from_a_memo_is_in_the_same_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(tmp_path / "store", FakeClock())
+    monkeypatch.setattr(memo, "MOST_BUILDS", 2)
+    ids = iter([b"\x10aaa", b"\x10bbb", b"\x10ccc", b"\x00ddd"])
+
+    def next_id(count: int) -> bytes:
+        return next(ids)
+
+    monkeypatch.setattr(os, "urandom", next_id)
+    for at in range(4):
+        rows = [["load", "DONE 0.0s"], ["RUN make", "CACHED"]]
+        memo.keep_build(store.root, float(at), {"name": "n", "rows": rows})
+    newest, older = Builds(store).all()
+    assert (newest.facts["at"], older.facts["at"]) == (3.0, 2.0)
+    assert newest.name == name_of(3.0, newest.id)
+    assert [type(event) for event in newest.events()] == [
+        *(VertexAdded, VertexCompleted),
+        *(VertexAdded, VertexCached),
+    ]
+    store.close()

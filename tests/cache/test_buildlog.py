@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.builds import memo
 from pybuild.cache.content import buildhistory, buildlog
-from pybuild.cache.content.buildhistory import Builds, name_of
+from pybuild.cache.content.buildhistory import Builds
 from pybuild.cache.content.buildlog import read_events
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.space.oldbuilds import prune_builds
@@ -72,6 +71,12 @@ def test_every_kind_of_event_comes_back(store: Store) -> None:
     [build] = Builds(store).all()
     assert (build.facts["status"], build.facts["name"]) == ("completed", "n")
     assert build.facts["steps"] == {"total": 2, "completed": 2, "cached": 1}
+
+
+def test_a_line_without_an_end_comes_when_its_step_has_ended(store: Store) -> None:
+    events = kept(store, [EVENTS[2], said(b"half"), EVENTS[-1]])
+    assert [type(event) for event in events] == [VertexAdded, VertexLog, VertexCompleted]
+    assert text_of(events) == "half"
 
 
 def test_no_secret_is_in_a_log_however_it_is_cut_into_pieces(store: Store) -> None:
@@ -200,28 +205,6 @@ def test_the_oldest_go_when_they_are_too_many_or_too_large(
     monkeypatch.setattr(buildhistory, "MAX_BYTES", 2)
     builds.trim()
     assert [build.facts["at"] for build in builds.all()] == [5.0]
-
-
-def test_a_build_from_a_memo_is_in_the_same_history(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memo, "MOST_BUILDS", 2)
-    ids = iter([b"\x10aaa", b"\x10bbb", b"\x10ccc", b"\x00ddd"])
-
-    def next_id(count: int) -> bytes:
-        return next(ids)
-
-    monkeypatch.setattr(os, "urandom", next_id)
-    for at in range(4):
-        rows = [["load", "DONE 0.0s"], ["RUN make", "CACHED"]]
-        memo.keep_build(store.root, float(at), {"name": "n", "rows": rows})
-    newest, older = Builds(store).all()
-    assert (newest.facts["at"], older.facts["at"]) == (3.0, 2.0)
-    assert newest.name == name_of(3.0, newest.id)
-    assert [type(event) for event in newest.events()] == [
-        *(VertexAdded, VertexCompleted),
-        *(VertexAdded, VertexCached),
-    ]
 
 
 def test_pruning_takes_old_builds_by_the_words_it_is_told(tmp_path: Path) -> None:
