@@ -20,7 +20,7 @@ from pybuild.cache.space.prune import (
     prune,
     wait_until_freed,
 )
-from pybuild.cache.space.usage import usage
+from pybuild.cache.space.usage import overhead, usage
 from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_INDEX, OCI_LAYER, Descriptor
 from pybuild.model.digest import Digest
@@ -362,3 +362,13 @@ def test_default_policies_run(store: Store, builder: Builder, clock: FakeClock) 
     with_room = collect(store, default_policies(store))
     assert isinstance(with_room, Pruned)
     assert_sound(store)
+
+
+def test_what_a_store_needs_for_itself_cannot_be_freed(store: Store, root: Path) -> None:
+    before = overhead(store)
+    (root / "records.damaged-1").write_bytes(b"x" * 100_000)  # which usage() tells of
+    (root / "tmp/file").write_bytes(b"x" * 100_000)
+    assert overhead(store) == before
+    assert before.size > 0 and not before.reclaimable
+    (root / "more").write_bytes(b"x" * 100_000)
+    assert overhead(store).size >= before.size + 100_000

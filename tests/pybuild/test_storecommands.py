@@ -242,3 +242,11 @@ def test_lint_takes_values_of_arguments(tmp_path: Path, run: Run) -> None:
     skip = "--build-arg=BUILDKIT_DOCKERFILE_CHECK=skip=all"
     assert "no warnings" in run("lint", skip, str(tmp_path))
     assert run("lint", str(tmp_path), status=1) == ""
+
+
+def test_facts_of_the_system_are_spelled_for_people(tmp_path: Path, run: Run) -> None:
+    shown = dict(line.split(": ", 1) for line in run("info").splitlines()[:-1])
+    assert shown["Root Dir"] == str(tmp_path / "store")
+    assert shown["Server Version"] == json.loads(run("info", "--format=json"))["ServerVersion"]
+    assert {"Kernel Version", "OS Type", "Operating System", "Total Memory", "CPUs"} < set(shown)
+    assert run("info", "--format={{.OSType}}") == "linux\n"

@@ -16,7 +16,7 @@ from pybuild.exporter.imagetools.copy import copy_image
 from pybuild.exporter.imagetools.place import RepositoryPlace
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
@@ -72,6 +72,26 @@ def test_indexes_without_end_are_refused(blobs: DirectoryBlobs, tmp_path: Path) 
                     await copy_image(source, [], store, quiet)
 
     run(work())
+
+
+def test_indexes_are_pushed_four_deep_and_no_deeper(blobs: DirectoryBlobs) -> None:
+    stored: list[str] = []
+
+    async def has_all(request: web.Request) -> web.Response:
+        if request.method == "PUT":
+            stored.append(request.path.rpartition("/")[2])
+        return web.Response(status=201 if request.method == "PUT" else 200)
+
+    async def work() -> None:
+        async with serve(has_all) as host, client(Hosts({host: {"http": True}})) as c:
+            at = Reference(host, "a/b", "t")
+            await push_image(c, blobs, nested(blobs, 4), [at])
+            with pytest.raises(InternalError, match="nested too deeply to push"):
+                await push_image(c, blobs, nested(blobs, 5), [at])
+
+    run(work())
+    assert len(stored) == 5
+    assert stored[-1] == "t"
 
 
 def test_an_index_of_ten_thousand_silent_entries_costs_few_requests(blobs: DirectoryBlobs) -> None:
