@@ -37,6 +37,7 @@ class ContainerConfig:
         entrypoint, cmd: None where there is none; both together are the words of the first process.
         cwd: its working directory; *user* is ``user[:group]``.
         labels: those of the image, and those that were given.
+        exposed: ports as ``80/tcp``, of the image and of ``--expose`` [CTR-1].
         tty: its streams are a terminal. *stdin*: it has a standard input that can be written to;
             *stdin_once*: which ends with the first command that was attached to it.
         stop_signal: a name or a number; "" is SIGTERM. *stop_seconds*: None is ten.
@@ -64,6 +65,7 @@ class ContainerConfig:
     user: str = ""
     hostname: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    exposed: tuple[str, ...] = ()
     tty: bool = False
     stdin: bool = False
     stdin_once: bool = False

@@ -307,6 +307,13 @@ class Containers:
         """Return the names of the volumes that containers have."""
         return frozenset(name for one in self.list() for name in _volumes(one))
 
+    def sizes(self, container: Container) -> tuple[int, int]:
+        """Return the bytes that it wrote, and those of its whole tree; files of all ids need a worker."""
+        tree = os.path.join(container.path, TREE)
+        wrote = max(0, self._store.measure(tree).size - os.stat(tree).st_blocks * 512)
+        below = map(self._store.deltas.path, container.config.deltas)
+        return wrote, wrote + sum(self._store.measure(path).size for path in below)
+
     def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it with what it wrote.
 

@@ -269,5 +269,5 @@ class _Step:
 
 
 def _said(stamp: str, line: str) -> list[_Line]:
-    """Return what a step wrote; a carriage return begins a line of its own."""
+    """Return the output of a step; a carriage return begins a line of its own."""
     return [(True, stamp + part) for part in (line.split("\r") if "\r" in line else (line,))]

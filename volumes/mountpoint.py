@@ -133,4 +133,4 @@ def settled(
                 target,
                 MountPoint(kind=MountKind.VOLUME, target=target, origin=MountOrigin.IMAGE),
             )
-    return tuple(sorted(mounts.values(), key=lambda mount: mount.target.split("/")))
+    return tuple(mounts.values())

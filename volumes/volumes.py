@@ -68,7 +68,7 @@ class Volumes:
         check_options(options or {})
         volume = LocalVolume(
             name=name,
-            mountpoint=self._data(name),
+            mountpoint=self.mountpoint(name),
             options=dict(options or {}),
             labels=known,
             created=time.time_ns(),
@@ -114,7 +114,7 @@ class Volumes:
         try:
             with open(os.path.join(self._path(name), _RECORD), "rb") as file:
                 document = as_object(json.loads(file.read()))
-            return LocalVolume.of_json(document, self._data(name))
+            return LocalVolume.of_json(document, self.mountpoint(name))
         except FileNotFoundError:
             raise UserError(
                 f"get {name}: no such volume", hints=["pybuild volume ls lists what there is"]
@@ -122,7 +122,7 @@ class Volumes:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
                 f"volume {name} cannot be read: {error}",
-                hints=[f"its files are in {self._data(name)}"],
+                hints=[f"its files are in {self.mountpoint(name)}"],
             ) from error
 
     def list(self) -> list[LocalVolume]:
@@ -223,5 +223,6 @@ class Volumes:
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
 
-    def _data(self, name: str) -> str:
+    def mountpoint(self, name: str) -> str:
+        """Return the directory of the files of the volume of that name, which need not be there."""
         return os.path.join(self._folder, name, DATA)

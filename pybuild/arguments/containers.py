@@ -59,13 +59,32 @@ def command_of(
 
 
 def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the environment: the image's, less what ``-e`` and ``--env-file`` set or take away [CTR-1]."""
+    """Return the environment: what ``-e`` and ``--env-file`` set, then what they leave of the image's [CTR-1]."""
     lines = [line for path in parsed.many("env-file") for line in _lines_of(path)]
     items = [*lines, *parsed.many("env")]
     given = parse_pairs(items, "env", from_environment=True)
     named = {item.partition("=")[0] for item in items}
     env = [item for item in texts_of(image, "Env") if item.partition("=")[0] not in named]
-    return (*env, *(f"{key}={value}" for key, value in given.items()))
+    return (*(f"{key}={value}" for key, value in given.items()), *env)
+
+
+def exposed_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ports that the image and ``--expose`` name, as ``80/tcp`` [CTR-1].
+
+    Raises:
+        UsageError: it is no port.
+    """
+    ports = {str(port): None for port in as_object(image.get("ExposedPorts"))}
+    for text in parsed.many("expose"):
+        numbers, _, protocol = text.partition("/")
+        first, dash, last = numbers.partition("-")
+        ends = [int(end) if end.isdecimal() else 0 for end in (first, last if dash else first)]
+        if (protocol or "tcp") not in ("tcp", "udp", "sctp") or not 0 < ends[0] <= ends[1] < 65536:
+            raise UsageError(
+                f"invalid range format for --expose: {text}", hints=["--expose 80 or 8000-8010/udp"]
+            )
+        ports |= {f"{port}/{protocol or 'tcp'}": None for port in range(ends[0], ends[1] + 1)}
+    return tuple(sorted(ports))
 
 
 def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:

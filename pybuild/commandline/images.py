@@ -13,6 +13,12 @@ from pybuild.commandline.parser import (
 )
 from pybuild.model.options import Option
 
+_INSPECTION = (
+    Option("check", "recompute every digest, diffID and size of the image"),
+    Option("format", "json, or a template ({{.Config.Env}}), of docker's names", "FORM", "f"),
+    Option("raw", "the manifest's exact bytes"),
+)
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "export",
@@ -45,7 +51,7 @@ COMMANDS: tuple[Command, ...] = (
             "build": "build",
             "history": "history",
             "import": "import",
-            "inspect": "inspect",
+            "inspect": "image inspect",
             "list": "images",
             "load": "load",
             "ls": "images",
@@ -57,6 +63,13 @@ COMMANDS: tuple[Command, ...] = (
             "save": "save",
             "tag": "tag",
         },
+    ),
+    Command(
+        "image inspect",
+        "Show an image's manifest, config and layers as JSON.",
+        "pybuild.commands.images:inspect",
+        (*_INSPECTION, *GLOBAL),
+        ("NAME…", 1, -1),
     ),
     Command(
         "image prune",
@@ -105,15 +118,12 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "inspect",
-        "Show an image's manifest, config and layers as JSON.",
-        "pybuild.commands.images:inspect",
+        "Show a container, an image (its manifest, config and layers) or a volume as JSON.",
+        "pybuild.commands.inspecting:inspect",
         (
-            Option("check", "recompute every digest, diffID and size of the image"),
-            Option(
-                "format", "json, or a template ({{.Config.Env}}), of docker's names", "FORM", "f"
-            ),
-            Option("raw", "the manifest's exact bytes"),
-            Option("type", "accepted: it is an image", "image", values=("image",)),
+            *_INSPECTION,
+            Option("size", "of a container: with the sizes of its files", short="s"),
+            Option("type", "only of these", "KIND", values=("container", "image", "volume")),
             *GLOBAL,
         ),
         ("NAME…", 1, -1),

@@ -2,94 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.arguments.signals import signal_number
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import age, open_store
-from pybuild.commands.listing import show_list
+from pybuild.commands.images import open_store
 from pybuild.containers.containers import STOP_SECONDS, Container, Containers
 from pybuild.containers.logreading import read_log
-from pybuild.containers.state import CREATED, RUNNING, ContainerState
 from pybuild.model.errors import PybuildError, UsageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-_TITLES = {
-    "ID": "CONTAINER ID",
-    "Image": "IMAGE",
-    "Command": "COMMAND",
-    "CreatedAt": "CREATED AT",
-    "RunningFor": "CREATED",
-    "Ports": "PORTS",
-    "State": "STATE",
-    "Status": "STATUS",
-    "Names": "NAMES",
-    "Labels": "LABELS",
-}
-_SHOWN = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
-_MOST_COMMAND = 20
 
 
 @contextmanager
 def _containers(parsed: Parsed) -> Generator[Containers]:
     with open_store(parsed) as store:
         yield Containers(store)
-
-
-def ps(parsed: Parsed) -> int:
-    """List containers: those that run, or all."""
-    whole = parsed.flag("no-trunc")
-    with _containers(parsed) as containers:
-        known = [(one, one.state()) for one in containers.list()]
-    if not parsed.flag("all"):
-        known = [(one, state) for one, state in known if state.status == RUNNING]
-    if parsed.flag("quiet"):
-        for one, _ in known:
-            print(one.config.id if whole else one.config.short_id)
-        return 0
-    rows = [_row(one, state, whole=whole) for one, state in known]
-    show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
-    return 0
-
-
-def _row(one: Container, state: ContainerState, *, whole: bool) -> dict[str, Any]:
-    config = one.config
-    command = " ".join(config.args)
-    if not whole and len(command) > _MOST_COMMAND:
-        command = command[: _MOST_COMMAND - 1] + "…"
-    created = _datetime(config.created)
-    return {
-        "ID": config.id if whole else config.short_id,
-        "Image": config.image,
-        "Command": json.dumps(command, ensure_ascii=False),
-        "CreatedAt": created.isoformat(sep=" ", timespec="seconds"),
-        "RunningFor": age(created),
-        "Ports": "",
-        "State": state.status,
-        "Status": _status(state),
-        "Names": config.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in config.labels.items()),
-    }
-
-
-def _datetime(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-
-
-def _status(state: ContainerState) -> str:
-    if state.status == CREATED:
-        return "Created"
-    if state.status == RUNNING:
-        return f"Up {age(_datetime(state.started)).removesuffix(' ago')}"
-    return f"Exited ({state.exit_code}) {age(_datetime(state.finished))}".rstrip()
 
 
 def logs(parsed: Parsed) -> int:

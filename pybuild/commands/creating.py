@@ -13,6 +13,7 @@ from typing import Any
 from pybuild.arguments.containers import (
     command_of,
     environment_of,
+    exposed_of,
     health_check,
     labels_of,
     log_config,
@@ -30,6 +31,8 @@ from pybuild.containers.names import new_id, new_name
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
+from pybuild.image.manifest import Manifest, parse_manifest
+from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
 
 
@@ -66,6 +69,7 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
     described = replace(
         described,
         manifest=str(manifest.digest),
+        image_id=_image_id(engine, manifest),
         deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
     )
     async with provision(parsed, engine, image, lowers, lasts=True) as provided:
@@ -73,6 +77,11 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
         container = await asyncio.to_thread(_create, engine, described, cidfile)
         provided.keep()
     return container
+
+
+def _image_id(engine: Engine, manifest: Descriptor) -> str:
+    document = parse_manifest(engine.store.blobs.read(manifest.digest), manifest.media_type)
+    return str(document.config.digest if isinstance(document, Manifest) else manifest.digest)
 
 
 def _create(engine: Engine, config: ContainerConfig, cidfile: str) -> Container:
@@ -117,6 +126,7 @@ def _describe(
         user=parsed.one("user") or image.get("User") or "",
         hostname=parsed.one("hostname") or id[:12],
         labels=labels_of(parsed, image),
+        exposed=exposed_of(parsed, image),
         tty=parsed.flag("tty"),
         stdin=parsed.flag("interactive"),
         stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),

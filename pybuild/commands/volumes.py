@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
 from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
+from pybuild.containers.choosing import has_label
 from pybuild.containers.containers import Containers
 from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import PybuildError, UsageError, UserError
@@ -235,9 +236,3 @@ def _flag(name: str, value: str) -> bool:
     if flag is None:
         raise UsageError(f"invalid filter '{name}={value}'", hints=["true or false"])
     return flag
-
-
-def has_label(labels: Mapping[str, str], label: str) -> bool:
-    """Return whether *labels* have ``key``, or ``key=value``."""
-    key, equals, value = label.partition("=")
-    return key in labels and (not equals or labels[key] == value)

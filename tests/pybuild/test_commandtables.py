@@ -163,8 +163,10 @@ def test_a_page_has_a_line_for_each_option() -> None:
 def test_the_first_page_has_a_line_for_each_command() -> None:
     lines = overview().splitlines()
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
-    assert lines[4:6] == ["building:", "  build            Build an image from a Dockerfile."]
-    assert "  du               Show what the store holds and how much of it can be freed." in lines
+    assert lines[4:6] == ["building:", "  build              Build an image from a Dockerfile."]
+    assert (
+        "  du                 Show what the store holds and how much of it can be freed." in lines
+    )
     texts = {
         line.index(command.help) for command in every() for line in lines if command.help in line
     }
@@ -333,7 +335,7 @@ def test_options_of_which_all_values_count() -> None:
         "ssh",
     } | steps
     created = {"add-host", "env", "env-file", "label", "label-file", "log-opt", "publish"}
-    created |= {"mount", "tmpfs", "ulimit", "volume", "volumes-from"}
+    created |= {"expose", "mount", "tmpfs", "ulimit", "volume", "volumes-from"}
     more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
@@ -350,7 +352,11 @@ def test_options_of_which_all_values_count() -> None:
         "imagetools": {"annotation", "file", "tag"},
         "import": {"change"},
         "lint": {"build-arg"},
+        "network create": {"aux-address", "gateway", "ip-range", "label", "opt", "subnet"},
+        "network ls": {"filter"},
+        "network prune": {"filter"},
         "prune": {"filter"},
+        "ps": {"filter"},
         "registry": {"addr"},
         "run": created,
         "verify": both,

@@ -1,0 +1,164 @@
+"""Containers as ``ps --filter`` picks them [CTR-30]. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.state import ContainerState
+from pybuild.model.errors import UsageError
+from pybuild.model.text import boolean
+from pybuild.volumes.mountpoint import MountKind
+
+Test = Callable[[ContainerConfig, ContainerState], bool]
+
+STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
+_KNOWN = (
+    *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label"),
+    *("label!", "name", "network", "publish", "since", "status", "until", "volume"),
+)
+
+
+class Choice:
+    """The filters of one list.
+
+    Attributes:
+        shows_ended: containers that do not run are meant, too.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        images: Callable[[str], Collection[str]],
+        created: Callable[[str], int],
+        *,
+        known: Collection[str] = _KNOWN,
+    ) -> None:
+        """Read ``key=value`` texts: of one key any value fits, of labels all must.
+
+        Args:
+            images: returns the names and digests of the image that a text names.
+            created: returns the moment in which the container that a text names was created.
+
+        Raises:
+            UsageError: an unknown key, or a wrong value.
+        """
+        values: dict[str, list[str]] = {}
+        for text in texts:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UsageError(
+                    f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
+                )
+            if key not in known:
+                raise UsageError(
+                    f"invalid filter '{key}'", hints=[f"known: {', '.join(sorted(known))}"]
+                )
+            values.setdefault(key, []).append(value)
+        self.shows_ended = bool({"status", "exited"} & values.keys())
+        self._tests = [
+            _test(key, choices, images, created) for key, choices in sorted(values.items())
+        ]
+
+    def fits(self, config: ContainerConfig, state: ContainerState) -> bool:
+        return all(test(config, state) for test in self._tests)
+
+
+def _test(
+    key: str,
+    values: Sequence[str],
+    images: Callable[[str], Collection[str]],
+    created: Callable[[str], int],
+) -> Test:
+    match key:
+        case "label" | "label!":
+            return _labels(values, has=key == "label")
+        case "before":
+            latest = min(map(created, values))
+            return lambda config, _: config.created < latest
+        case "since":
+            earliest = max(map(created, values))
+            return lambda config, _: config.created > earliest
+        case "ancestor":
+            names = {name for value in values for name in images(value)}
+            return lambda config, _: (
+                not names.isdisjoint((config.image, config.manifest, config.image_id))
+            )
+        case "exited":
+            codes = {_number(value) for value in values}
+            return lambda _, state: state.status == "exited" and state.exit_code in codes
+        case "status":
+            _check(key, values, STATES)
+        case "health":
+            _check(key, values, _HEALTH)
+        case "is-task":
+            flags = {boolean(value) for value in values}
+            return lambda _config, _state: False in flags
+        case _:
+            pass
+    tests = [_ONE_OF[key](value) for value in values]
+    return lambda config, state: any(test(config, state) for test in tests)
+
+
+def _number(value: str) -> int:
+    if not value.removeprefix("-").isdecimal():
+        raise UsageError(f"invalid filter 'exited={value}'", hints=["exited takes an exit code"])
+    return int(value)
+
+
+def _check(key: str, values: Sequence[str], known: Sequence[str]) -> None:
+    for value in values:
+        if value not in known:
+            what = f"invalid value for {key}" if key == "health" else "invalid filter 'status="
+            text = f"{what} ({value})" if key == "health" else f"{what}{value}'"
+            raise UsageError(text, hints=[f"one of {', '.join(known)}"])
+
+
+def _labels(values: Sequence[str], *, has: bool) -> Test:
+    return lambda config, _: all(has_label(config.labels, one) is has for one in values)
+
+
+def has_label(labels: Mapping[str, str], label: str) -> bool:
+    """Return whether *labels* have ``key``, or ``key=value``."""
+    key, equals, value = label.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _name(value: str) -> Test:
+    try:
+        pattern = re.compile(value)
+    except re.error as error:
+        raise UsageError(f"invalid filter 'name={value}': {error}") from error
+    return lambda config, _: bool(pattern.search(config.name) or pattern.search(f"/{config.name}"))
+
+
+def _volume(value: str) -> Test:
+    return lambda config, _: any(
+        value in (mount.target, mount.source if mount.kind is not MountKind.TMPFS else "")
+        for mount in config.mounts
+    )
+
+
+def _port(value: str) -> Test:
+    port, _, protocol = value.partition("/")
+    first, dash, last = port.partition("-")
+    if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        raise UsageError(f"invalid filter 'expose={value}'", hints=["expose=80/tcp"])
+    ports = {f"{n}/{protocol or 'tcp'}" for n in range(int(first), int(last or first) + 1)}
+    return lambda config, _: not ports.isdisjoint(config.exposed)
+
+
+_ONE_OF: Mapping[str, Callable[[str], Test]] = {
+    "expose": _port,
+    "health": lambda value: lambda config, _: value == "none" and config.health is None,
+    "id": lambda value: lambda config, _: config.id.startswith(value),
+    "isolation": lambda value: lambda _config, _state: value in ("", "default"),
+    "name": _name,
+    "network": lambda value: lambda config, _: config.network == value,
+    "publish": lambda value: lambda _config, _state: False,
+    "status": lambda value: lambda _, state: state.status == value,
+    "until": lambda value: lambda _config, _state: True,
+    "volume": _volume,
+}

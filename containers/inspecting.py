@@ -1,0 +1,277 @@
+"""A container as ``docker inspect`` describes it [CTR-70…73]. Pure, but for the paths that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.log import moment
+from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
+from pybuild.containers.state import ContainerState
+from pybuild.model.dataclass import dataclass
+from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
+
+_NEVER = "0001-01-01T00:00:00Z"
+_SHM_BYTES = 64 << 20
+_MASKED = ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
+_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
+_BLKIO = ("WeightDevice", "DeviceReadBps", "DeviceWriteBps", "DeviceReadIOps", "DeviceWriteIOps")
+_ALIVE = ("running", "paused", "restarting")
+_ADDRESSES: Mapping[str, Any] = {
+    "IPAMConfig": None,
+    "Links": None,
+    "Aliases": None,
+    "NetworkID": "",
+    "EndpointID": "",
+    "Gateway": "",
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "MacAddress": "",
+    "DriverOpts": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """The facts about a container that its record does not have.
+
+    Attributes:
+        path: its directory.
+        lowers: the directories of its layers, base first.
+        mountpoint: returns the directory of a volume's files.
+        sizes: the bytes that it wrote, and those of its whole tree; None where nobody asks.
+    """
+
+    path: str
+    lowers: tuple[str, ...]
+    mountpoint: Callable[[str], str]
+    sizes: tuple[int, int] | None = None
+
+
+def document(config: ContainerConfig, state: ContainerState, where: Whereabouts) -> dict[str, Any]:
+    """Return the whole description."""
+    args = config.args
+    facts: dict[str, Any] = {
+        "Id": config.id,
+        "Created": moment(config.created),
+        "Path": args[0] if args else "",
+        "Args": list(args[1:]),
+        "State": state_facts(state),
+        "Image": config.image_id or config.manifest,
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "LogPath": os.path.join(where.path, LOG) if config.log.driver == "json-file" else "",
+        "Name": f"/{config.name}",
+        "RestartCount": getattr(state, "restarts", 0),
+        "Driver": "overlayfs",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": _host_config(config),
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": ":".join(reversed(where.lowers)),
+                "UpperDir": os.path.join(where.path, TREE),
+                "WorkDir": os.path.join(where.path, WORK),
+            },
+            "Name": "overlayfs",
+        },
+    }
+    if where.sizes is not None:
+        facts |= {"SizeRw": where.sizes[0], "SizeRootFs": where.sizes[1]}
+    facts["Mounts"] = [
+        mount.shown(where.mountpoint(mount.source) if mount.kind is MountKind.VOLUME else "")
+        for mount in config.mounts
+        if mount.origin is not MountOrigin.TMPFS
+    ]
+    facts["Config"] = _config(config)
+    facts["NetworkSettings"] = _network(config)
+    return facts
+
+
+def state_facts(state: ContainerState) -> dict[str, Any]:
+    """Return docker's State [CTR-30]."""
+    return {
+        "Status": state.status,
+        "Running": state.status in _ALIVE,
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": False,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": moment(state.started) if state.started else _NEVER,
+        "FinishedAt": moment(state.finished) if state.finished else _NEVER,
+    }
+
+
+def _config(config: ContainerConfig) -> dict[str, Any]:
+    """Return docker's Config, with its nulls [CTR-71]."""
+    facts: dict[str, Any] = {
+        "Hostname": config.hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": config.stdin_once,
+        "AttachStdout": config.stdin_once,
+        "AttachStderr": config.stdin_once,
+    }
+    if config.exposed:
+        facts["ExposedPorts"] = {port: {} for port in config.exposed}
+    facts |= {
+        "Tty": config.tty,
+        "OpenStdin": config.stdin,
+        "StdinOnce": config.stdin_once,
+        "Env": list(config.env),
+        "Cmd": _list(config.cmd),
+    }
+    if config.health is not None:
+        facts["Healthcheck"] = _health(config.health)
+    volumes: dict[str, dict[str, Any]] = {
+        mount.target: {}
+        for mount in config.mounts
+        if mount.origin is MountOrigin.IMAGE
+        or (mount.origin is MountOrigin.BIND and mount.text == mount.target)
+    }
+    facts |= {
+        "Image": config.image,
+        "Volumes": volumes or None,
+        "WorkingDir": config.cwd if config.cwd != "/" else "",
+        "Entrypoint": _list(config.entrypoint),
+        "OnBuild": None,
+        "Labels": dict(config.labels),
+    }
+    if config.stop_signal:
+        facts["StopSignal"] = config.stop_signal
+    if config.stop_seconds is not None:
+        facts["StopTimeout"] = int(config.stop_seconds)
+    return facts
+
+
+def _list(words: tuple[str, ...] | None) -> list[str] | None:
+    return None if words is None else list(words)
+
+
+def _health(check: HealthCheck) -> dict[str, Any]:
+    return {
+        "Test": list(check.test),
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    }
+
+
+def _host_config(config: ContainerConfig) -> dict[str, Any]:
+    """Return docker's HostConfig: what was given, and the defaults [CTR-4]."""
+    mounts, limits = config.mounts, config.limits
+    return {
+        "Binds": _given(mounts, MountOrigin.BIND, lambda one: one.text != one.target) or None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": config.log.driver, "Config": dict(config.log.options)},
+        "NetworkMode": config.network,
+        "PortBindings": {},
+        "RestartPolicy": {"Name": config.restart.name, "MaximumRetryCount": config.restart.most},
+        "AutoRemove": config.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": sorted(set(_given(mounts, MountOrigin.VOLUMES_FROM))) or None,
+        "CapAdd": None,
+        "CapDrop": None,
+        "CgroupnsMode": "private",
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": [f"{name}:{address}" for name, address in config.add_hosts] or None,
+        "GroupAdd": None,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": 0,
+        "PidMode": "",
+        "Privileged": False,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": config.readonly,
+        "SecurityOpt": None,
+        **_tmpfs(mounts),
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": config.shm_bytes or _SHM_BYTES,
+        "Runtime": "pybuild",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        "CpuShares": limits.cpu_shares,
+        "Memory": limits.memory_bytes,
+        "NanoCpus": 0,
+        "CgroupParent": limits.parent,
+        "BlkioWeight": 0,
+        **{f"Blkio{what}": [] for what in _BLKIO},
+        "CpuPeriod": limits.cpu_period_us,
+        "CpuQuota": limits.cpu_quota_us,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "Devices": [],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": 0,
+        "MemorySwap": limits.memory_swap_bytes or 2 * limits.memory_bytes,
+        "MemorySwappiness": None,
+        "OomKillDisable": None,
+        "PidsLimit": limits.pids or None,
+        "Ulimits": [
+            {"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in config.ulimits
+        ],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+        **_mounts(mounts),
+        **({"Init": True} if config.init else {}),
+        "MaskedPaths": list(_MASKED),
+        "ReadonlyPaths": list(_READONLY),
+    }
+
+
+def _given(
+    mounts: tuple[MountPoint, ...],
+    origin: MountOrigin,
+    test: Callable[[MountPoint], bool] = lambda one: True,
+) -> list[str]:
+    return [one.text for one in mounts if one.origin is origin and test(one)]
+
+
+def _tmpfs(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
+    tmpfs = {one.target: one.text for one in mounts if one.origin is MountOrigin.TMPFS}
+    return {"Tmpfs": tmpfs} if tmpfs else {}
+
+
+def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
+    given: list[dict[str, Any]] = []
+    for one in mounts:
+        if one.origin is MountOrigin.MOUNT:
+            facts: dict[str, Any] = {"Type": str(one.kind)}
+            facts |= {"Source": one.source} if one.source else {}
+            facts |= {"Target": one.target}
+            facts |= {"ReadOnly": True} if one.readonly else {}
+            given.append(facts)
+    return {"Mounts": given} if given else {}
+
+
+def _network(config: ContainerConfig) -> dict[str, Any]:
+    """Return docker's NetworkSettings; its maps are never null."""
+    return {
+        "SandboxID": "",
+        "SandboxKey": "",
+        "Ports": {},
+        "Networks": {config.network: dict(_ADDRESSES)},
+    }

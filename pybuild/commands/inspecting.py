@@ -1,0 +1,113 @@
+"""``pybuild inspect`` and ``container inspect``: what a name stands for, as docker's JSON or by a template."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pybuild.cache.store import Store
+from pybuild.commandline.parser import Parsed
+from pybuild.commands import images, volumes
+from pybuild.commands.images import open_store
+from pybuild.commands.localstore import with_store
+from pybuild.containers.containers import Container, Containers
+from pybuild.containers.inspecting import Whereabouts, document
+from pybuild.exporter.docker.document import document as image_document
+from pybuild.model.errors import UserError
+from pybuild.model.gotemplate import go_json, rendered
+from pybuild.volumes.volumes import Volumes
+
+
+def inspect(parsed: Parsed) -> int:
+    """Show containers, images and volumes; one image alone as we have always shown it."""
+    kind = parsed.one("type")
+    of_images = ("check", "raw")
+    if kind == "image" or any(map(parsed.flag, of_images)):
+        return images.inspect(parsed)
+    with open_store(parsed, to_read=True) as store:
+        others = [name for name in parsed.positionals if not _is_image(store, name, kind)]
+    if not others and not kind:
+        return images.inspect(parsed)
+    return _show(parsed, kind)
+
+
+def containers(parsed: Parsed) -> int:
+    """Show containers."""
+    return _show(parsed, "container")
+
+
+def _is_image(store: Store, name: str, kind: str) -> bool:
+    """Whether a name stands for an image, and for no container, which comes first."""
+    if kind:
+        return False
+    try:
+        Containers(store).find(name)
+        return False
+    except UserError:
+        pass
+    return store.images.resolve(name) is not None
+
+
+def _show(parsed: Parsed, kind: str) -> int:
+    """Show what is there, also where something else is not; that is the error then."""
+    documents: list[dict[str, Any]] = []
+    missing: list[UserError] = []
+
+    def look(store: Store) -> None:
+        for name in parsed.positionals:
+            try:
+                documents.append(_document(store, name, kind, sized=parsed.flag("size")))
+            except UserError as error:
+                missing.append(error)
+
+    if parsed.flag(
+        "size"
+    ):  # what a container wrote may be of all ids, and needs a worker to look at
+        with_store(parsed, look, to_read=True)
+    else:
+        with open_store(parsed, to_read=True) as store:
+            look(store)
+    form = parsed.one("format")
+    if form and form != "json":
+        sys.stdout.write("".join(f"{rendered(form, one)}\n" for one in documents))
+    elif form:
+        sys.stdout.write("".join(f"{go_json(one)}\n" for one in documents))
+    else:
+        sys.stdout.write(json.dumps(documents, indent=4, ensure_ascii=False) + "\n")
+    if missing:
+        raise missing[0]
+    return 0
+
+
+def _document(store: Store, name: str, kind: str, *, sized: bool) -> dict[str, Any]:
+    """Return the description of a container of that name, else of an image, else of a volume.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    if kind in ("", "container"):
+        try:
+            return container_document(store, Containers(store).find(name), sized=sized)
+        except UserError:
+            if kind:
+                raise
+    known = Volumes(store)
+    if kind or (known.has(name) and store.images.resolve(name) is None):
+        return volumes.document(known.find(name))
+    try:
+        return image_document(store, images.find(store, name))
+    except UserError as error:  # it knows the image that was perhaps meant
+        raise error.copy_with(message=f"no such object: {name}") from None
+
+
+def container_document(store: Store, one: Container, *, sized: bool = False) -> dict[str, Any]:
+    """Return docker's description of a container."""
+    known = Volumes(store)
+    where = Whereabouts(
+        path=one.path,
+        lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
+        mountpoint=known.mountpoint,
+        sizes=Containers(store).sizes(one) if sized else None,
+    )
+    return document(one.config, one.state(), where)
