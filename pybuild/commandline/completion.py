@@ -6,13 +6,14 @@ once. Only names of images are asked for, of ``pybuild images``, where a word ca
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from importlib.resources import files
 
 from pybuild.commandline import every
 from pybuild.commandline.parser import Command, Parsed
-from pybuild.commandline.shelltexts import BASH, FISH, ZSH
 from pybuild.model.errors import UsageError
 from pybuild.model.options import Option
 
@@ -101,6 +102,12 @@ def _spellings(option: Option) -> list[str]:
     return [*([f"-{option.short}"] if option.short else []), f"--{option.name}"]
 
 
+def _filled(shell: str, **tables: str) -> str:
+    """Return the script for *shell* with each ``@name@`` in its file replaced by a table."""
+    text = files("pybuild.commandline").joinpath(f"completion.{shell}").read_text("utf-8")
+    return re.sub(f"@({'|'.join(tables)})@", lambda at: tables[at[1]], text)
+
+
 # --- bash -----------------------------------------------------------------------------------------
 
 
@@ -129,7 +136,8 @@ def _bash(commands: Sequence[Command]) -> str:
         for number, at_place in enumerate(offers, 1):
             place = "*" if number == len(offers) else str(number)
             positions.setdefault(_bash_offer(at_place), []).append(f"{command.name}:{place}")
-    return BASH.format(
+    return _filled(
+        "bash",
         commands=" ".join(command.name for command in commands),
         values=_bash_cases(cases),
         options=_bash_cases(options),
@@ -172,7 +180,7 @@ def _zsh(commands: Sequence[Command]) -> str:
         + "        ) ;;"
         for command in commands
     )
-    return ZSH.format(commands=described, specs=cases)
+    return _filled("zsh", commands=described, specs=cases)
 
 
 def _zsh_specs(command: Command) -> list[str]:
@@ -242,7 +250,8 @@ def _fish(commands: Sequence[Command]) -> str:
         (command.name, [word for o in command.options if o.metavar for word in _spellings(o)])
         for command in commands
     )
-    return FISH.format(
+    return _filled(
+        "fish",
         commands=" ".join(command.name for command in commands),
         valued="\n".join(
             f"set -g __pybuild_valued_{name.replace('-', '_')} {' '.join(words)}"
