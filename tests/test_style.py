@@ -63,6 +63,8 @@ SHORT = {
 }
 """Modules of under 25 lines, each with the reason; packages' faces and generated messages apart."""
 
+MOST_LINES = 500
+"""The lines of a module or of a test file: beyond that it holds two nouns."""
 
 PRIVATE = re.compile(
     r"# pyright: ignore\[reportPrivateUsage|setattr\([\w.]+, \"_[a-zA-Z]|\"pybuild\.[\w.]*\._[a-zA-Z]"
@@ -120,6 +122,12 @@ def test_modules_are_worth_a_file() -> None:
     }
     assert short - set(SHORT) == set()
     assert set(SHORT) - short == set(), "these have grown or gone"
+
+
+def test_no_file_is_too_long_to_be_read_at_once() -> None:
+    files = [path for place in (*PLACES, "tests") for path in _modules(place)]
+    long = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in files}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
 
 
 def test_vocabulary_is_sorted_and_its_owners_exist() -> None:

@@ -15,8 +15,8 @@ from pybuild.client.filesync import file_sync
 from pybuild.daemon.session.filesync import LocalRequest
 from pybuild.daemon.session.upload import adopt
 from pybuild.model.errors import EnvironmentFault
+from tests.daemon.filesyncrig import CONTEXT, rig
 from tests.daemon.peers import open_store
-from tests.daemon.test_session_filesync import CONTEXT, rig
 
 pytestmark = pytest.mark.slow
 CEILING = 24 << 20

@@ -14,7 +14,8 @@ from tests.daemon.buildsites import daemon
 from tests.executor.contract.rungs import RUNGS, command_on, place_for
 from tests.harness import Pybuild, write
 from tests.security import archives
-from tests.security.archives import ATTEMPTS, Attempt, Tree, f, link, pack, read_tree
+from tests.security.archivemembers import Attempt, f, link, pack
+from tests.security.archives import ATTEMPTS, Tree, read_tree
 from tests.webservers import site
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -38,8 +39,7 @@ def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         place = user.place / "archives"
         place.mkdir()
         os.chown(place, rung.uid, rung.uid)
-        text = Path(archives.__file__).read_text(encoding="utf-8")
-        command, environment = command_on(rung, user, text, str(place))
+        command, environment = command_on(rung, user, archives.program(), str(place))
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=300, check=False, env=environment
         )

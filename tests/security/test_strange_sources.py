@@ -19,7 +19,8 @@ from tests.executor.sourcesites import SourceSite, on_site
 from tests.gitservers import Repository, need_git
 from tests.gitservers import http_backend as git_over_http
 from tests.harness import Pybuild, write
-from tests.security.archives import f, pack, read_tree
+from tests.security.archivemembers import f, pack
+from tests.security.archives import read_tree
 from tests.webservers import serving, site
 
 
