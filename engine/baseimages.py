@@ -172,8 +172,10 @@ class ImageSourceResolver:
                 images = [] if self.is_guest else self._store.images.list()
                 return [name for names, _ in images for name in names]
 
-            tags = partial(self._client().tags, reference)
-            raise await worded(error, reference, stored, tags) from error.__cause__
+            client = self._client()
+            tags = partial(client.tags, reference)
+            fault = await worded(error, reference, stored, tags, client.settings_file)
+            raise fault from error.__cause__
 
     def _lacks(self, name: str) -> str:
         """Return the document of an image of the store that is gone or was damaged, if one is."""

@@ -147,8 +147,11 @@ class Engine:
         if self._hosts is None:
             from pybuild.registry.client.hosts import Hosts
 
-            directories = certificate_directories()
-            self._hosts = Hosts(self.settings.registries, certificate_directories=directories)
+            self._hosts = Hosts(
+                self.settings.registries,
+                certificate_directories=certificate_directories(),
+                file=self.settings.config,
+            )
         return self._hosts
 
     def client(self) -> Client:

@@ -25,12 +25,23 @@ def config_file(given: str) -> str | None:
     named = given or os.environ.get("PYBUILD_CONFIG", "")
     if named:
         return os.path.abspath(named)
-    if os.geteuid() == 0:
-        path = "/etc/pybuild/pybuild.toml"
-    else:
-        base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
-        path = os.path.join(base, "pybuild", "pybuild.toml")
+    path = _default_config()
     return path if os.path.exists(path) else None
+
+
+def config_to_write(given: str) -> str:
+    """The file in which a setting takes effect, whether it exists or not, as people write it."""
+    path = config_file(given) or _default_config()
+    home = _home()
+    is_below = home != "/" and path.startswith(home + "/")
+    return f"~{path[len(home) :]}" if is_below else path
+
+
+def _default_config() -> str:
+    if os.geteuid() == 0:
+        return "/etc/pybuild/pybuild.toml"
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
+    return os.path.join(base, "pybuild", "pybuild.toml")
 
 
 def certificate_directories() -> list[str]:

@@ -59,7 +59,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.content.cachemounts import MountLimit
-from pybuild.engine.paths import config_file, default_root
+from pybuild.engine.paths import config_file, config_to_write, default_root
 from pybuild.engine.table import Table, read_toml
 from pybuild.model.dataclass import dataclass
 
@@ -133,6 +133,7 @@ class Settings:
     """The settings of the configuration file and the environment.
 
     Attributes:
+        config: the file that settings stand in, or would, as hints name it.
         registries: per host, the table as written; `registry.client.hosts` knows its keys and checks them.
         max_parallelism: the number of steps that may run at once; 0 is the default of the machine.
         durable: a build is done when all of it is on the disk.
@@ -146,6 +147,7 @@ class Settings:
     """
 
     root: str
+    config: str = "pybuild.toml"
     registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     max_parallelism: int = 0
     durable: bool = False
@@ -211,6 +213,7 @@ def load_settings(
         parse_size(cache_max, 1)
     settings = Settings(
         root=os.path.abspath(root) if root else default_root(reader.text("root")),
+        config=config_to_write(config),
         registries=registries,
         max_parallelism=oci.number("max-parallelism"),
         durable=reader.boolean("durable", False),

@@ -22,16 +22,19 @@ async def worded(
     reference: Reference,
     stored: Callable[[], Iterable[str]],
     tags: Callable[[], Awaitable[list[str]]],
+    file: str,
 ) -> PybuildError:
     """Return *error* with its cause first.
 
     Args:
         stored: gives the names of the images in the store.
         tags: asks the registry for the tags of the repository.
+        file: where settings of registries are written.
     """
     reason = error.message.partition(f"{reference}: ")[2] or error.message
     peer = error.peer or error.message
     name, host = reference.familiar, reference.host
+    mirrors = f'mirrors = ["HOST"] under [registry."{host}"] in {file}'
     if isinstance(error, UserError) and reason.endswith(f"{reference}: not found"):
         hint = await _others(reference, stored, tags)
         message = f"neither the store nor {host} has an image {name}"
@@ -40,15 +43,15 @@ async def worded(
         return error
     if any(word in reason for word in _UNREACHED):
         message = f"{name} is not in the store, and {host} is out of reach: {reason}"
-        hint = _unreached(reference, reason, sorted(stored()))
+        hint = _unreached(reference, reason, sorted(stored()), mirrors)
         return error.copy_with(message=message, hints=(*error.hints, hint)[:2], peer=peer)
     if any(status in reason for status in _BROKEN):
-        hint = f'{host} is broken: try later, or set mirrors = ["HOST"] under [registry."{host}"]'
+        hint = f"{host} is broken: try later, or set {mirrors}"
         return error.copy_with(hints=(*error.hints, hint)[:2])
     return error
 
 
-def _unreached(reference: Reference, reason: str, names: Sequence[str]) -> str:
+def _unreached(reference: Reference, reason: str, names: Sequence[str], mirrors: str) -> str:
     """Return a hint about a registry out of reach; *names* are those of the images in the store."""
     same = [name for name in names if name.lower() == str(reference).lower()]
     near = same[0] if same else nearest(str(reference), names)
@@ -60,8 +63,8 @@ def _unreached(reference: Reference, reason: str, names: Sequence[str]) -> str:
     if host != _DEFAULT_HOST and "no such host" in reason:
         return f"see whether {host} is spelt so, and whether this machine has a network"
     return (
-        "without a network: pybuild load an archive, --build-context NAME=oci-layout://DIR, or"
-        f' mirrors = ["HOST"] under [registry."{host}"]'
+        "without a network: pybuild load an archive of it, pybuild import a root file system,"
+        f" --build-context NAME=oci-layout://DIR, or {mirrors}"
     )
 
 

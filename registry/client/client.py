@@ -63,6 +63,7 @@ class Client:
             chunk_bytes: upload blobs in chunks of this many bytes; 0: in one piece.
         """
         self._hosts = hosts or Hosts()
+        self.settings_file = self._hosts.file
         self._clock = clock
         self._chunk_bytes = chunk_bytes
         self._transport = Transport(

@@ -37,21 +37,21 @@ class UnresolvedImage(UserError):
     """No registry knows the image, or it does not tell us."""
 
 
-def hints_of(error: HttpFault) -> list[str]:
-    """Return the settings of a registry that would change what went wrong below HTTP."""
+def hints_of(error: HttpFault, file: str) -> list[str]:
+    """Return the settings in *file* that would change what went wrong below HTTP."""
     match error:
         case Untrusted():
-            return [f'trust its authority: ca = ["FILE"] {_where(error)}']
+            return [f'trust its authority: ca = ["FILE"] {_where(error, file)}']
         case PlainAnswer():
-            return [f"if it speaks plain HTTP: http = true {_where(error)}"]
+            return [f"if it speaks plain HTTP: http = true {_where(error, file)}"]
         case HungUp():
             return [f"if {error.authority} wants a certificate of yours, keep it in certs.d"]
         case _:
             return []
 
 
-def _where(error: HttpFault) -> str:
-    return f'under [registry."{error.authority}"] in pybuild.toml (docs/configuration.md)'
+def _where(error: HttpFault, file: str) -> str:
+    return f'under [registry."{error.authority}"] in {file}'
 
 
 def error_codes(body: bytes) -> list[tuple[str, str]]:

@@ -92,11 +92,14 @@ class Hosts:
         tables: Mapping[str, Mapping[str, Any]] | None = None,
         *,
         certificate_directories: Sequence[str] = (),
+        file: str = "pybuild.toml",
     ) -> None:
         """Read *tables*, ``{"docker.io": {"mirrors": […], …}}``.
 
-        *certificate_directories* hold a directory per host, as ``certs.d`` does [REG-10].
+        *certificate_directories* hold a directory per host, as ``certs.d`` does [REG-10]. *file* is
+        where hints say that a table of a registry is to be written.
         """
+        self.file = file
         self._configs: dict[str, HostConfig] = {}
         self._tls_directories: dict[str, tuple[str, ...]] = {}
         self._certificate_directories = tuple(certificate_directories)
@@ -117,7 +120,7 @@ class Hosts:
 
     def insecure(self, host: str) -> Hosts:
         """The same hosts, with *host* allowed plain HTTP and unverified TLS [REG-9]."""
-        copy = Hosts(certificate_directories=self._certificate_directories)
+        copy = Hosts(certificate_directories=self._certificate_directories, file=self.file)
         copy._configs = dict(self._configs)
         copy._tls_directories = dict(self._tls_directories)
         known = copy._configs.get(host, HostConfig(host))

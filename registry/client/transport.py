@@ -189,7 +189,7 @@ class Transport:
         )
 
     def _fault(self, request: Request, error: HttpFault) -> HttpFault:
-        hints = [*error.hints, *hints_of(error)]
+        hints = [*error.hints, *hints_of(error, self._hosts.file)]
         if error.status in (401, 403):
             hints = self._auth.hints(request.endpoint.registry)
         message = f"{_about(request)}: {error.message}"

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.engine.paths import certificate_directories, config_file, default_root
+from pybuild.engine.paths import (
+    certificate_directories,
+    config_file,
+    config_to_write,
+    default_root,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +50,17 @@ def test_a_named_configuration_counts_whether_it_is_there_or_not(
     monkeypatch.setenv("PYBUILD_CONFIG", "env.toml")
     assert config_file("/none.toml") == "/none.toml"
     assert config_file("") == os.path.abspath("env.toml")
+
+
+def test_a_hint_names_the_file_that_a_setting_takes_effect_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert config_to_write("") == "~/.config/pybuild/pybuild.toml"
+    assert config_to_write("/none.toml") == "/none.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/xdg")
+    assert config_to_write("") == "/xdg/pybuild/pybuild.toml"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert config_to_write("") == "/etc/pybuild/pybuild.toml"
 
 
 def test_the_users_own_configuration_counts_where_it_exists(

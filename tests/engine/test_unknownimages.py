@@ -27,6 +27,18 @@ def test_the_tags_in_the_store_are_named(text: str) -> None:
         raise EnvironmentFault("no answer")
 
     error = UserError(f"{reference}: {reference}: not found")
-    shown = asyncio.run(worded(error, reference, lambda: STORED, tags))
+    shown = asyncio.run(worded(error, reference, lambda: STORED, tags, "F"))
     assert shown.message == f"neither the store nor r.example:5000 has an image {text}"
     assert shown.hints == ("of its tags the store has 1, 2",)
+
+
+@pytest.mark.parametrize("reason", ["no such host (registry-1.docker.io:443)", "HEAD /: 503 X"])
+def test_the_file_of_the_settings_and_ways_without_a_network_are_named(reason: str) -> None:
+    async def tags() -> list[str]:
+        raise EnvironmentFault("no answer")
+
+    reference = Reference.parse("debian:12")
+    error = EnvironmentFault(f"{reference}: {reason}")
+    (hint,) = asyncio.run(worded(error, reference, lambda: (), tags, "~/p.toml")).hints
+    assert hint.endswith('mirrors = ["HOST"] under [registry."docker.io"] in ~/p.toml')
+    assert ("503" in reason) != ("pybuild import" in hint)

@@ -114,16 +114,16 @@ def test_bodies_of_another_form_have_no_codes() -> None:
 
 
 def test_faults_below_http_have_the_setting_that_would_change_them() -> None:
-    assert hints_of(Untrusted("x", authority="h:1")) == [
-        'trust its authority: ca = ["FILE"] under [registry."h:1"] in pybuild.toml (docs/configuration.md)'
+    assert hints_of(Untrusted("x", authority="h:1"), "F") == [
+        'trust its authority: ca = ["FILE"] under [registry."h:1"] in F'
     ]
-    assert hints_of(PlainAnswer("x", authority="h:1")) == [
-        'if it speaks plain HTTP: http = true under [registry."h:1"] in pybuild.toml (docs/configuration.md)'
+    assert hints_of(PlainAnswer("x", authority="h:1"), "F") == [
+        'if it speaks plain HTTP: http = true under [registry."h:1"] in F'
     ]
-    assert hints_of(HungUp("x", authority="h:1")) == [
+    assert hints_of(HungUp("x", authority="h:1"), "F") == [
         "if h:1 wants a certificate of yours, keep it in certs.d"
     ]
-    assert hints_of(HttpFault("x", authority="h:1")) == []
+    assert hints_of(HttpFault("x", authority="h:1"), "F") == []
 
 
 @pytest.mark.parametrize(

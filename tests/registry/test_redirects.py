@@ -151,7 +151,7 @@ def test_plain_http_where_it_is_not_allowed_hints_at_the_setting(
                 await c.resolve(Reference.parse(f"{registry.host}/a/b:1"))
             assert "server gave HTTP response to HTTPS client" in caught.value.message
             assert caught.value.hints == (
-                f'if it speaks plain HTTP: http = true under [registry."{registry.host}"] in pybuild.toml (docs/configuration.md)',
+                f'if it speaks plain HTTP: http = true under [registry."{registry.host}"] in pybuild.toml',
             )
 
     run(work())

@@ -129,7 +129,7 @@ def test_unknown_authority_is_refused_even_on_loopback(secure: RegistryProcess) 
                 await c.resolve(Reference.parse(f"{secure.host}/a/b:1"))
             assert "certificate verify failed" in caught.value.message
             assert caught.value.hints == (
-                f'trust its authority: ca = ["FILE"] under [registry."{secure.host}"] in pybuild.toml (docs/configuration.md)',
+                f'trust its authority: ca = ["FILE"] under [registry."{secure.host}"] in pybuild.toml',
             )
 
     run(work())
