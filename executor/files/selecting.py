@@ -42,11 +42,12 @@ class Source:
 
 
 class NoFolder(FileNotFoundError):
-    """There is no directory *path*, whose entries a pattern is to match."""
+    """There is no directory *path*, whose entries a pattern is to match; *hidden* as in `Hidden`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, hidden: str | None) -> None:
         super().__init__(path)
         self.path = path
+        self.hidden = hidden
 
 
 def select(tree: Tree, path: str, *, wildcard: bool, lenient: bool = True) -> list[Source]:
@@ -107,11 +108,11 @@ def _expand(tree: Tree, parts: list[str], first: int) -> list[Source]:
     folder = "/".join(_unescape(part) for part in parts[:first])
     try:
         place = tree.locate(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NoFolder("/" + folder) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoFolder("/" + folder, getattr(error, "path", None)) from None
     with place:
         if place.status is None:
-            raise NoFolder("/" + folder)
+            raise NoFolder("/" + folder, None)
         if not place.is_dir:
             return []
         base = place.path

@@ -180,7 +180,7 @@ class _Digesting:
         try:
             sources = select(self._tree, path, wildcard=wildcard, lenient=False)
         except NoFolder as missing:
-            raise NotFound(missing.path, None, above_pattern=True) from missing
+            raise NotFound(missing.path, missing.hidden, above_pattern=True) from missing
         if self._facts is not None and not (len(sources) == 1 and not sources[0].is_match):
             self._facts.give_up()
         for source in sources:

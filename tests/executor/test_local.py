@@ -266,6 +266,19 @@ def test_error_names_the_ignore_line(tmp_path: Path) -> None:
     )
 
 
+def test_error_for_a_pattern_below_an_ignored_directory_names_the_line(tmp_path: Path) -> None:
+    root = build(tmp_path / "ctx", {"dist/app.js": "", ".dockerignore": "dist\n"})
+    with pytest.raises(UserError) as caught:
+        digester(tmp_path, HandClock(root)).digest(
+            LocalTree(str(root), ("dist",)), Selection(path="/dist/*.js", wildcard=True)
+        )
+    assert caught.value.message == (
+        '"dist" is excluded from the context by .dockerignore line 1 ("dist")'
+    )
+    assert caught.value.hints == ('take that line out, or add "!dist" below it',)
+    assert caught.value.peer == "lstat /dist: no such file or directory"
+
+
 def test_error_for_a_missing_file_has_no_ignore_hint(tmp_path: Path) -> None:
     root = build(tmp_path / "ctx", {"a": ""})
     with pytest.raises(UserError, match='"nope" is not in the context$') as caught:
