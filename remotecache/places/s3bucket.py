@@ -273,7 +273,7 @@ class Bucket:
             if quick and alarm.expired():
                 self._rests_until = loop.time() + _REST_S
                 raise S3Fault(f"{doing}: no answer for {PATIENCE_S:.0f} s") from error
-            raise S3Fault(f"{doing}: {error or type(error).__name__}") from error
+            raise S3Fault(f"{doing}: {str(error) or type(error).__name__}") from error
 
     async def _open(self) -> _Client:
         place = self._place
