@@ -54,6 +54,16 @@ def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> No
     assert found["n"] == (b"4", 0, 7, 8, {})
 
 
+def test_what_is_gone_meanwhile_is_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    status = os.stat(tmp_path / "f")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert ownership.OwnershipNotes().view(fd, "gone", status) is status
+    finally:
+        os.close(fd)
+
+
 def test_lists_with_strange_names_survive_and_ways_out_do_not(tmp_path: Path) -> None:
     delta = str(tmp_path / "fs")
     owners = {b"a:b\n\xff/c": (1, 2), b"../up": (3, 4), b"d/../../up": (5, 6)}

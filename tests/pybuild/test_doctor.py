@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cli import main
 from pybuild.commands.doctor import as_text
 from pybuild.executor.doctor import Check, CheckState
 from pybuild.executor.rungs import rungs_of
@@ -120,7 +121,11 @@ def test_it_finds_what_is_here_and_leaves_nothing(pybuild: Pybuild) -> None:
     text = pybuild("doctor", code=None).out
     assert text.startswith("RUNG")
     assert "kernel " in text
-    assert 'invalid format "xml"' in pybuild("doctor", "--format=xml", code=2).err
+
+
+def test_a_report_is_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--format=xml"]) == 2
+    assert capsys.readouterr().err.startswith('error: invalid format "xml": one of table, json\n')
 
 
 @pytest.mark.slow
