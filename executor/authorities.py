@@ -24,6 +24,7 @@ _PLACE = "/run/pybuild/ca"
 _BUNDLE = f"{_PLACE}/bundle.pem"
 _STORE = f"{_PLACE}/java.jks"
 _APT = f"{_PLACE}/apt.conf"
+_WGET = f"{_PLACE}/wgetrc"
 _PASSWORD = "changeit"  # of Java's own trust store, and what its tools try first
 _VARIABLES = (
     "SSL_CERT_FILE",  # openssl, and with it Python, Ruby, PHP; Go, uv, rustls
@@ -42,6 +43,7 @@ _JAVA = f"-Djavax.net.ssl.trustStore={_STORE} -Djavax.net.ssl.trustStorePassword
 _ENVIRONMENT = (
     *(f"{name}={_BUNDLE}" for name in _VARIABLES),
     f"APT_CONFIG={_APT}",
+    f"WGETRC={_WGET}",  # Debian's wget knows no other variable
     f"JAVA_TOOL_OPTIONS={_JAVA}",
 )
 
@@ -71,6 +73,7 @@ _REFUSALS = (
     "issued by an unknown authority",
     "the certificate issuer is unknown",
     "the certificate is not trusted",
+    "doesn't have a known issuer",
 )
 
 
@@ -163,6 +166,7 @@ def _write(place: str, files: Sequence[str]) -> None:
         (_BUNDLE, bundle.encode()),
         (_STORE, trust_store(trusted)),
         (_APT, f'Acquire::https::CaInfo "{_BUNDLE}";\n'.encode()),
+        (_WGET, f"ca_certificate = {_BUNDLE}\n".encode()),
     ):
         path = f"{place}/{os.path.basename(name)}"
         with open(path, "wb") as file:

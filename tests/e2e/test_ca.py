@@ -44,7 +44,7 @@ def test_steps_trust_it_and_neither_layer_nor_configuration_nor_key_knows(
 ) -> None:
     text = (
         "FROM base\nENV PIP_CERT=/mine\n"
-        "RUN cat $SSL_CERT_FILE | cut -c1-40 && cat $APT_CONFIG && echo pip $PIP_CERT"
+        "RUN cat $SSL_CERT_FILE | cut -c1-40 && cat $APT_CONFIG $WGETRC && echo pip $PIP_CERT"
         " && ! touch /run/pybuild/ca/x 2>/dev/null && echo made > /f\n"
     )
     context = write(tmp_path / "c", Dockerfile=text)
@@ -55,6 +55,7 @@ def test_steps_trust_it_and_neither_layer_nor_configuration_nor_key_knows(
     first = authority.ca.read_text().splitlines()[1][:40]
     assert f" {first}\n" in log
     assert ' Acquire::https::CaInfo "/run/pybuild/ca/bundle.pem";\n' in log
+    assert " ca_certificate = /run/pybuild/ca/bundle.pem\n" in log
     assert " pip /mine\n" in log
     found = members(archive)
     assert "f" in found

@@ -54,6 +54,7 @@ def test_the_bundle_has_each_certificate_once_and_no_key(
         "bundle.pem": 0o644,
         "java.jks": 0o644,
         "apt.conf": 0o644,
+        "wgetrc": 0o644,
     }
     assert place.stat().st_mode & 0o777 == 0o755
 
