@@ -124,4 +124,7 @@ def _take(source: str, path: str) -> None:
     try:
         shutil.copyfile(source, path)
     except OSError as error:
-        raise UserError(f"open {source}: {(error.strerror or str(error)).lower()}") from error
+        raise UserError(
+            f"open {source}: {(error.strerror or str(error)).lower()}",
+            hints=["name a tar of a root file system, or - for standard input"],
+        ) from error

@@ -19,7 +19,7 @@ from pybuild.exporter.imagemaker import FinishedImage, ImageMaker
 from pybuild.exporter.output import Output, check_tagless, output_names
 from pybuild.image.manifest import build_index
 from pybuild.model.descriptor import DOCKER_INDEX, OCI_INDEX, Descriptor
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.reference import Reference
 
@@ -391,16 +391,29 @@ async def push(
         sources[digest] = [near for place in places for near in engine.near(place)]
     hosts = sorted({name.host for name in names}) if insecure else []
     async with engine.client_for(hosts) as client:
-        await push_image(
-            client,
-            engine.store.blobs,
-            descriptor,
-            names,
-            mount_sources=sources,
-            push_by_digest=by_digest,
-            progress=step.transfer,
-        )
+        try:
+            await push_image(
+                client,
+                engine.store.blobs,
+                descriptor,
+                names,
+                mount_sources=sources,
+                push_by_digest=by_digest,
+                progress=step.transfer,
+            )
+        except PybuildError as error:
+            hints = (*_official(names), *error.hints)[:2]
+            raise error.copy_with(hints=hints) from error.__cause__
     await asyncio.to_thread(note_pushed, engine.store, descriptor, names)
     for name in names:
         shown = name.repository if by_digest else name
         step.did(f"pushing manifest for {shown}@{descriptor.digest}")
+
+
+def _official(names: Sequence[Reference]) -> list[str]:
+    """Return a hint about the first name without a host and an owner: nobody may push to it."""
+    return [
+        f"{name.familiar} is a name of Docker Hub's own images: pybuild tag {name.familiar} HOST/{name.familiar}, and push that"
+        for name in names
+        if name.repository.startswith("docker.io/library/")
+    ][:1]

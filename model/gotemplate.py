@@ -98,7 +98,9 @@ def _parts(template: str) -> Iterator[_Token]:
             yield "action", match[2].strip()
     rest = template[at:]
     if "{{" in rest:
-        raise UsageError(f'template "{template}": an action has no end')
+        raise UsageError(
+            f'template "{template}": an action has no end', hints=["write }} behind each {{"]
+        )
     yield "text", rest.lstrip() if trims else rest
 
 

@@ -150,7 +150,9 @@ def _open_closed_streams() -> None:
 
 _OF_OTHERS = {
     "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
+    "commit": "write what was done as RUN in a Dockerfile, and build that",
     "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
+    "up": "there is no compose either: build each service, and pybuild run -d its image",
     "exec": "run another container of the image: pybuild run IMAGE COMMAND",
 }
 

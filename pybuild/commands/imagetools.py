@@ -44,7 +44,10 @@ def main(parsed: Parsed) -> int:
         raise UsageError(f'unknown command "imagetools {verb}": one of {", ".join(verbs)}')
     function, shape, least, most = verbs[verb]
     if not least <= len(words) <= most:
-        raise UsageError(f'"pybuild imagetools {verb}" expects {shape}, got {len(words)} arguments')
+        raise UsageError(
+            f'"pybuild imagetools {verb}" expects {shape}, got {len(words)} arguments',
+            hints=["pybuild imagetools --help shows how it is written"],
+        )
     return function(parsed, words)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
 from pybuild.commandline.parser import Parsed
@@ -16,7 +17,8 @@ from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.reference import Reference, is_pinned
 from pybuild.progress.display import make_display
 
@@ -33,14 +35,23 @@ def pull(parsed: Parsed) -> int:
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
         from pybuild.registry.client.pull import pull_image
 
-        image = await pull_image(
-            engine.client(),
-            engine.store.blobs,
-            reference,
-            platform,
-            layers=True,
-            progress=step.transfer,
-        )
+        client = engine.client()
+        try:
+            image = await pull_image(
+                client,
+                engine.store.blobs,
+                reference,
+                platform,
+                layers=True,
+                progress=step.transfer,
+            )
+        except PybuildError as error:
+            from pybuild.engine.unknownimages import worded
+
+            tags = partial(client.tags, reference)
+            stored = partial(_names, engine)
+            fault = await worded(error, reference, stored, tags, client.settings_file)
+            raise fault from error.__cause__
         manifest = image.manifest
         engine.images.resolutions.put(reference, platform, manifest)
         engine.images.describe(manifest, reference)
@@ -67,7 +78,7 @@ def push(parsed: Parsed) -> int:
             )
         lines: list[str] = []
         for name in names:
-            descriptor = find(engine.store, str(name), hold=True)
+            descriptor = _held(engine, name)
             await push_image(engine, descriptor, [name], step)
             lines.append(f"{name}@{descriptor.digest}")
         return "\n".join(lines)
@@ -75,8 +86,25 @@ def push(parsed: Parsed) -> int:
     return _run(parsed, "pushing", work)
 
 
+def _held(engine: Engine, name: Reference) -> Descriptor:
+    """Return the image of the store; where it is there under another name, say how it gets this one."""
+    try:
+        return find(engine.store, str(name), hold=True)
+    except UserError as error:
+        last = name.path.rpartition("/")[2]
+        for other in map(Reference.parse, _names(engine)):
+            if other.path.rpartition("/")[2] == last and other.repository != name.repository:
+                hint = f"name it so first: pybuild tag {other.familiar} {name.familiar}"
+                raise error.copy_with(hints=(hint,)) from None
+        raise
+
+
+def _names(engine: Engine) -> list[str]:
+    return [name for names, _ in engine.store.images.list() for name in names]
+
+
 def _tags_of(engine: Engine, repository: Reference) -> list[Reference]:
-    listed = (Reference.parse(name) for names, _ in engine.store.images.list() for name in names)
+    listed = map(Reference.parse, _names(engine))
     return [one for one in listed if one.repository == repository.repository and one.tag]
 
 
