@@ -128,6 +128,7 @@ async def solve_and_deliver(
     missed: OnMiss,
     emit: Emit,
     finish: Callable[[Sequence[Output]], Sequence[Output]] = lambda outputs: outputs,
+    more: bool = False,
 ) -> Delivered:
     """Make the results of a build, and bring them where they are to go.
 
@@ -137,6 +138,7 @@ async def solve_and_deliver(
         attest: returns results with their attestations.
         missed: called with each step that is about to run.
         finish: returns the outputs as the results want them.
+        more: that may be more of them than *delivery* has.
 
     Raises:
         PybuildError: a step failed, or a result cannot go there.
@@ -145,7 +147,7 @@ async def solve_and_deliver(
     solves = Solves(
         engine,
         cache_session,
-        whole=is_delivered(delivery.outputs),
+        whole=more or is_delivered(delivery.outputs),
         missed=importing_ahead(delivery.outputs, missed),
     )
     built = await results(solves)

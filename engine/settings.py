@@ -168,7 +168,9 @@ _OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace"
 )
 _DAEMON = ("insecure-entitlements", "provenanceEnvDir", "registry-server")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
-_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode")
+_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode") + (
+    ("cniConfigPath", "cniBinaryPath", "cniPoolSize", "bridgeName", "bridgeSubnet")
+)
 _IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
     "proxyNetwork",
 )

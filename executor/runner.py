@@ -37,8 +37,10 @@ from pybuild.model.ops import (
     LocalSource,
     MergeOp,
     OciLayoutSource,
+    PassOp,
     ScratchSource,
     Vertex,
+    image_identity,
 )
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot, stacked
@@ -140,8 +142,8 @@ class BuildRunner:
     async def identify(self, vertex: Vertex) -> Digest | None:
         """Return the key of a source's content; None for those with content-based keys alone."""
         match vertex.op:
-            case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
-                return digest
+            case ImageSource() | OciLayoutSource() as op:
+                return image_identity(op)
             case HttpSource() | GitSource() as op:
                 return await self._sources.identify(op)
             case _:
@@ -182,6 +184,9 @@ class BuildRunner:
         match vertex.op:
             case ScratchSource():
                 return Snapshot()
+            case ImageSource(digest=digest, layers=layers) if layers:
+                snapshot = await asyncio.to_thread(self.layers.of_image, digest)
+                return Snapshot(snapshot.deltas[:layers])
             case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
                 return await asyncio.to_thread(self.layers.of_image, digest)
             case HttpSource() | GitSource() as op:
@@ -199,6 +204,8 @@ class BuildRunner:
                 return await self._merge(snapshots, emit)
             case DiffOp():
                 return await self._diff(vertex, inputs, emit)
+            case PassOp(output=output):
+                return await self._inputs.snapshot(vertex, inputs, output, emit)
 
     async def _remote(self, vertex: Vertex, op: HttpSource | GitSource, emit: Emit) -> Snapshot:
         progress = self._progress(vertex, emit)

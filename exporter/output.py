@@ -93,7 +93,7 @@ class Output:
         self._check_compatibility()
         if self.annotations().items and not self.oci_types:
             raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
-        if self.compression in ("estargz", "zstd") and not self.oci_types:
+        if self.compression == "estargz" and not self.oci_types:
             raise UsageError(f"output compression {self.compression} needs oci-mediatypes=true")
         if self.type == "docker" and not self.flag("tar", True):
             raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])

@@ -36,11 +36,12 @@ MAX_DEPTH = 4
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 _FOREIGN = ("nondistributable", ".foreign.")
-_TO_DOCKER = {OCI_LAYER: DOCKER_LAYER, OCI_LAYER_GZIP: DOCKER_LAYER_GZIP}
-_TO_OCI = {
-    **{docker: oci for oci, docker in _TO_DOCKER.items()},
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": OCI_LAYER_ZSTD,
+_TO_DOCKER = {
+    OCI_LAYER: DOCKER_LAYER,
+    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+    OCI_LAYER_ZSTD: "application/vnd.docker.image.rootfs.diff.tar.zstd",
 }
+_TO_OCI = {docker: oci for oci, docker in _TO_DOCKER.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +83,7 @@ def layer_media_type(compression: str) -> str:
 
 
 def docker_layer_type(media_type: str) -> str:
-    """Return Docker's type for a layer of either kind.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if media_type == OCI_LAYER_ZSTD:
-        raise ValueError("zstd layers need OCI media types")
+    """Return Docker's type for a layer of either kind."""
     return _TO_DOCKER.get(media_type, media_type)
 
 
@@ -114,7 +109,7 @@ def build_manifest(
     """Return the bytes of a manifest; its config and layers get the types of its family.
 
     Raises:
-        ValueError: annotations, a subject or zstd layers in a Docker manifest.
+        ValueError: annotations or a subject in a Docker manifest.
     """
     docker = _is_docker(media_type, MANIFEST_TYPES, annotations, subject or artifact_type)
     convert = docker_layer_type if docker else oci_layer_type

@@ -63,13 +63,15 @@ class ImageSource:
     """The file tree of one platform's image.
 
     Attributes:
-        digest: of the platform's manifest; the only part that counts.
+        digest: of the platform's manifest; with *layers* the only part that counts.
+        layers: the number of its layers, from the base on, that make the tree; 0 for all of them.
         reference: the name it was asked for by, with or without a tag.
     """
 
     digest: Digest
     reference: Reference = field(compare=False)
     platform: Platform = field(compare=False)
+    layers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ class HttpSource:
     Attributes:
         auth_secret: the id of a secret that is sent as ``Authorization``; empty: the secrets of the host.
         accept, user_agent: headers of the request; empty for ours.
+        server_names: the server may give the file another name than *filename*.
     """
 
     url: str
@@ -106,6 +109,7 @@ class HttpSource:
     auth_secret: str = ""
     accept: str = ""
     user_agent: str = ""
+    server_names: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +289,7 @@ class Copy:
         parents_pivot: for ``--parents``: how many leading components of the source are dropped.
         exclude: ignore-style patterns relative to the root of what is copied [CP-33].
         make_parents: missing directories above the destination are made; it fails otherwise.
+        replace: what is in the way of an entry of another kind goes, whatever it is.
         mode: octal as an int, or symbolic text, or None to keep [CP-22].
         owner: None: keep the source's for snapshots, 0:0 for local sources [CP-20].
     """
@@ -300,6 +305,7 @@ class Copy:
     follow_source_links: bool = True
     parents_pivot: int | None = None
     make_parents: bool = True
+    replace: bool = False
     exclude: tuple[str, ...] = ()
     mode: int | str | None = None
     owner: Owner | None = None
@@ -375,8 +381,21 @@ class DiffOp:
     """The changes of input 1 over input 0."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassOp:
+    """One of the inputs as it is, once all of them are there: the rest is made for what it does.
+
+    Attributes:
+        output: the number of that input.
+        id: the client's; tells such ops apart.
+    """
+
+    output: int = 0
+    id: str = ""
+
+
 SourceOp = ScratchSource | ImageSource | LocalSource | HttpSource | GitSource | OciLayoutSource
-Op = SourceOp | ExecOp | FileOp | MergeOp | DiffOp
+Op = SourceOp | ExecOp | FileOp | MergeOp | DiffOp | PassOp
 
 
 # --- the graph ------------------------------------------------------------------------------------
@@ -463,6 +482,13 @@ def local_reads(*targets: Vertex) -> Iterator[tuple[LocalSource, str]]:
             source = vertex.inputs[index].op
             if isinstance(source, LocalSource):
                 yield source, path
+
+
+def image_identity(op: ImageSource | OciLayoutSource) -> Digest:
+    """Return the digest of an image's content: its manifest's, and of how many layers."""
+    if isinstance(op, ImageSource) and op.layers:
+        return Digest.of_json({"manifest": op.digest, "layers": op.layers})
+    return op.digest
 
 
 def encode_op(op: Op) -> dict[str, Any]:

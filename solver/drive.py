@@ -30,7 +30,7 @@ from pybuild.model.events import (
     VertexFailed,
     VertexStarted,
 )
-from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, Vertex
+from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, PassOp, Vertex
 from pybuild.solver import messages
 from pybuild.solver.messages import (
     Began,
@@ -452,7 +452,7 @@ class Solver:
                 return None  # there is nothing to do
             case ExecOp():
                 return self._queues["steps"]
-            case FileOp() | MergeOp() | DiffOp():
+            case FileOp() | MergeOp() | DiffOp() | PassOp():
                 return self._queues["files"]
             case _:
                 return self._queues["sources"]

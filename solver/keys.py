@@ -41,6 +41,7 @@ from pybuild.model.ops import (
     Op,
     Vertex,
     encode_op,
+    image_identity,
 )
 from pybuild.model.secrets import redacted, redacted_variables, without
 from pybuild.model.selection import Selection
@@ -158,8 +159,8 @@ def source_identity(op: Op) -> Digest | None:
     An ``HttpSource`` with a checksum is known; a git ref may move, so it must be asked for.
     """
     match op:
-        case ImageSource(digest=digest) | OciLayoutSource(digest=digest):
-            return digest
+        case ImageSource() | OciLayoutSource():
+            return image_identity(op)
         case HttpSource(checksum=Digest() as checksum):
             return checksum
         case _:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.model.ops import DiffOp, FileOp, HttpSource, MergeOp, ScratchSource, Vertex
+from pybuild.model.ops import (
+    DiffOp,
+    FileOp,
+    HttpSource,
+    MergeOp,
+    PassOp,
+    ScratchSource,
+    Vertex,
+)
 from pybuild.model.snapshot import Result, Snapshot, stacked
 
 
@@ -16,6 +24,8 @@ def composed(vertex: Vertex, inputs: Sequence[Result]) -> Snapshot | None:
     match vertex.op:
         case MergeOp() if all(map(_hides_nothing, vertex.inputs[1:])):
             return stacked(snapshots)
+        case PassOp(output=output):
+            return snapshots[output]
         case DiffOp() if snapshots[0] == snapshots[1]:
             return Snapshot()
         case _:

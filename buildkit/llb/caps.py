@@ -9,6 +9,7 @@ from __future__ import annotations
 _SOURCES = (
     "source.image",
     "source.image.checksum",
+    "source.image.layerlimit",
     "source.image.resolvemode",
     "source.local",
     "source.local.differ",
@@ -63,6 +64,7 @@ _STEPS = (
 )
 _FILES = (
     "file.base",
+    "file.copy.alwaysreplaceexistingdestpaths",
     "file.copy.includeexcludepatterns",
     "file.copy.modestring",
     "file.copy.requiredpaths",
@@ -70,7 +72,15 @@ _FILES = (
     "file.rm.wildcard",
     "file.symlink.create",
 )
-_REST = ("constraints", "diffop", "mergeop", "meta.description", "meta.ignorecache", "platform")
+_REST = (
+    "constraints",
+    "diffop",
+    "mergeop",
+    "meta.description",
+    "meta.ignorecache",
+    "passthroughop",
+    "platform",
+)
 
 LLB_CAPS = frozenset((*_SOURCES, *_STEPS, *_FILES, *_REST))
 """Capabilities of definitions; those of exporters and the like are for others to add."""

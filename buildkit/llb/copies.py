@@ -25,8 +25,7 @@ def read_copy(
     Raises:
         UserError: it asks for what we do not have.
     """
-    if received.alwaysReplaceExistingDestPaths:
-        raise entry.wrong("a copy that replaces whatever is at its destination is not supported")
+    replace = received.alwaysReplaceExistingDestPaths
     root = fields.path(received.src, "a copy's source")
     mode = _mode(received)
     mtime = fields.seconds(received.timestamp, "a copy")
@@ -35,7 +34,10 @@ def read_copy(
     exclude = fields.texts(received.exclude_patterns, "a pattern")
     required = {fields.path(path, "a copy") for path in received.required_paths}
     if received.include_patterns:
-        if not received.dirCopyContents or received.attemptUnpackDockerCompatibility:
+        if (
+            not (received.dirCopyContents or root == "/")
+            or received.attemptUnpackDockerCompatibility
+        ):
             raise entry.wrong("patterns of a copy that is not of a directory's content")
         for pattern in received.include_patterns:
             if pattern.startswith("!"):
@@ -52,6 +54,7 @@ def read_copy(
                 follow_source_links=received.followSymlink,
                 parents_pivot=paths.components(root),
                 make_parents=make_parents,
+                replace=replace,
                 exclude=exclude,
                 mode=mode,
                 owner=owner,
@@ -71,6 +74,7 @@ def read_copy(
             unpack=received.attemptUnpackDockerCompatibility,
             follow_source_links=received.followSymlink,
             make_parents=make_parents,
+            replace=replace,
             exclude=exclude,
             mode=mode,
             owner=owner,
@@ -105,6 +109,7 @@ def write_copy(op: Copy) -> pb.FileActionCopy:
         dirCopyContents=op.contents_only,
         attemptUnpackDockerCompatibility=op.unpack or op.require_unpack,
         createDestPath=op.make_parents,
+        alwaysReplaceExistingDestPaths=op.replace,
         allowWildcard=op.wildcard,
         allowEmptyWildcard=op.wildcard and op.allow_empty,
         exclude_patterns=op.exclude,

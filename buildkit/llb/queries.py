@@ -18,12 +18,14 @@ class ImageQuery:
     Attributes:
         mode: ``default``, ``pull`` (ask the registry) or ``local`` (rather the image here).
         checksum: the digest that the reference must turn out to have.
+        layers: the number of layers to take; 0 for all of them.
     """
 
     reference: Reference
     platform: Platform
     mode: str = "default"
     checksum: Digest | None = None
+    layers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from pybuild.buildkit.pb import ops as pb
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, PybuildError
-from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, Vertex, VertexMeta
+from pybuild.model.ops import DiffOp, LocalSource, MergeOp, Op, PassOp, Vertex, VertexMeta
 from pybuild.model.platform import Platform
 from pybuild.model.policy import UndecidedSources
 from pybuild.model.span import Span
@@ -248,8 +248,11 @@ class _Reader:
                 vertex = self._merge(entry, meta)
             case "diff":
                 vertex = self._diff(entry, meta)
-            case "build" | "passthrough":
-                raise entry.wrong(f"{kind} ops are not supported")
+            case "passthrough":
+                yield from self._passed(entry, used, meta)
+                return
+            case "build":
+                raise entry.wrong("build ops are not supported")
             case None:
                 raise entry.wrong("its kind is not known")
         if used != frozenset((0,)):
@@ -275,6 +278,19 @@ class _Reader:
             shared = frozenset(kept.values()) - {number}
             op, inputs = execs.read_exec(entry, number, shared, platform, self._tree)
             yield index, Vertex(op, inputs, meta)
+
+    def _passed(
+        self, entry: Entry, used: frozenset[int], meta: VertexMeta
+    ) -> Iterator[tuple[int, Vertex]]:
+        received = entry.op.passthrough
+        inputs = tuple(self._tree(edge) for edge in entry.inputs)
+        for index in sorted(used):
+            if index >= len(received.outputs):
+                raise entry.wrong(f"there is no result {index}")
+            number = received.outputs[index]
+            if not 0 <= number < len(inputs):
+                raise entry.wrong(f"a result refers to input {number} of {len(inputs)}")
+            yield index, Vertex(PassOp(output=number, id=received.id), inputs, meta)
 
     def _merge(self, entry: Entry, meta: VertexMeta) -> Vertex:
         edges = [entry.edge(item.input, "a merge") for item in entry.op.merge.inputs]

@@ -21,6 +21,7 @@ from pybuild.model.reference import Reference
 
 UPLOAD_HOST = "buildkit-session"
 _MOST_HEADER = 4096
+_MOST_LAYERS = 1 << 31
 _UPLOADS = ("upload", "stdin")
 SourceOrQuery = Query | LocalQuery | HttpSource | GitSource
 
@@ -122,7 +123,13 @@ def _image(rest: str, attrs: _Attrs, platform: Platform) -> ImageQuery:
     if mode not in _MODES:
         raise UserError(f'invalid value for resolvemode: "{mode}"')
     checksum = _digest(attrs.take("image.checksum"), "image.checksum")
-    return ImageQuery(reference=_reference(rest), platform=platform, mode=mode, checksum=checksum)
+    limit = attrs.take("image.layerlimit")
+    layers = fields.number(limit, "image.layerlimit") if limit else 0
+    if limit and not 0 < layers < _MOST_LAYERS:
+        raise UserError(f'invalid layer limit "{limit}"')
+    return ImageQuery(
+        reference=_reference(rest), platform=platform, mode=mode, checksum=checksum, layers=layers
+    )
 
 
 def _layout(rest: str, attrs: _Attrs, platform: Platform) -> LayoutQuery:
@@ -158,7 +165,8 @@ def _http(url: str, attrs: _Attrs) -> HttpSource | UploadQuery:
         host = parts.hostname
     except ValueError as error:
         raise UserError(f'invalid URL "{url}": {error}') from error
-    filename = attrs.take("http.filename") or file_name(url)
+    given = attrs.take("http.filename")
+    filename = given or file_name(url)
     headers = attrs.headers("http.header.")
     auth_secret = attrs.take("http.authheadersecret")
     if parts.netloc == UPLOAD_HOST:
@@ -179,6 +187,7 @@ def _http(url: str, attrs: _Attrs) -> HttpSource | UploadQuery:
         auth_secret=auth_secret,
         accept=headers.get("accept", ""),
         user_agent=headers.get("user-agent", ""),
+        server_names=not given,
     )
 
 
@@ -247,7 +256,7 @@ def write_http(op: HttpSource) -> pb.SourceOp:
     source = pb.SourceOp(identifier=url)
     texts = {
         "http.checksum": op.checksum or "",
-        "http.filename": op.filename,
+        "http.filename": "" if op.server_names else op.filename,
         "http.perm": f"{op.mode:#o}".replace("0o", "0") if op.mode != 0o600 else "",
         "http.uid": str(op.uid) if op.uid else "",
         "http.gid": str(op.gid) if op.gid else "",

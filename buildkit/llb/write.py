@@ -26,6 +26,7 @@ from pybuild.model.ops import (
     LocalSource,
     MergeOp,
     OciLayoutSource,
+    PassOp,
     ScratchSource,
     Vertex,
     walk,
@@ -110,6 +111,13 @@ class _Writer:
                 lower, upper = _numbers(edges)
                 op.diff.lower.input = lower
                 op.diff.upper.input = upper
+            case PassOp(output=output, id=id):
+                # Scratch is no input; where it is what is passed on, so is the result.
+                if edges[output] is None:
+                    self.edges[vertex.digest] = None
+                    return
+                passed = [_numbers(edges)[output]]
+                op = pb.Op(passthrough=pb.PassthroughOp(id=id, outputs=passed))
             case FileOp() as file:
                 op = pb.Op(file=writefiles.write_file(file, _numbers(edges)))
             case ExecOp() as step:
@@ -169,6 +177,8 @@ class _Writer:
             case ImageSource():
                 reference = op.reference.with_digest(op.digest)
                 source = pb.SourceOp(identifier=f"docker-image://{reference}")
+                if op.layers:
+                    source.attrs["image.layerlimit"] = str(op.layers)
                 return pb.Op(source=source, platform=platform_message(op.platform))
             case OciLayoutSource():
                 store = self._options.layouts.get(op.path)

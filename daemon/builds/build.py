@@ -25,6 +25,7 @@ from pybuild.daemon.builds.outputs import (
     finished_outputs,
     frontend_facts,
     outputs_of,
+    outputs_of_session,
     response_of,
 )
 from pybuild.daemon.builds.record import begin_record
@@ -40,6 +41,7 @@ from pybuild.daemon.frontend.llbload import load_definition
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta
+from pybuild.daemon.session.exporters import finalize_export
 from pybuild.daemon.session.verdicts import SessionVerdicts
 from pybuild.engine.host import native_platform
 from pybuild.explain.account import Account, MissRefused
@@ -48,6 +50,7 @@ from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.attest.sources import UsedSources
 from pybuild.exporter.built import Built
+from pybuild.exporter.output import Output
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
@@ -273,6 +276,7 @@ class Build:
         attestations = read_attestations(dict(request.FrontendAttrs))
         outputs = outputs_of(request)
         result = Result()
+        more: list[Output] = []
 
         async def caches() -> CacheSession:
             cache_session = await exports_of(scope, request.Cache)
@@ -284,6 +288,7 @@ class Build:
             nonlocal result
             scope.solves = solves
             result = await self._result()
+            more.extend(await outputs_of_session(request, scope.session, result))
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._built(result, key, reference))
@@ -305,7 +310,8 @@ class Build:
             attest=attest,
             missed=self.account.steps.missed,
             emit=scope.emit,
-            finish=lambda outputs: finished_outputs(outputs, result.metadata),
+            finish=lambda outputs: finished_outputs([*outputs, *more], result.metadata),
+            more=request.EnableSessionExporter,
         )
         self.images = {
             number: one.made.descriptor
@@ -314,6 +320,8 @@ class Build:
         }
         facts = response_of(delivered.exported) | frontend_facts(result.metadata)
         facts |= manifest_entry(delivered.cache)
+        if request.EnableSessionExporter and scope.session is not None:
+            await finalize_export(scope.session, facts)
         if not request.Internal:
             builder = attestations.provenance.builder_id if attestations.provenance else ""
             documents = await self._attestor(scope, result).documents(

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
 from pybuild.daemon.builds.scope import Scope
+from pybuild.daemon.frontend.results import Result
 from pybuild.daemon.session.content import SessionContent
+from pybuild.daemon.session.exporters import find_exporters
 from pybuild.daemon.session.filesend import send_stream, send_tree
 from pybuild.daemon.session.sessions import Session
 from pybuild.engine.progress import InternalStep
@@ -56,6 +58,27 @@ def outputs_of(request: pb.SolveRequest) -> list[Output]:
     exporters = [(one.Type, dict(one.Attrs)) for one in request.Exporters]
     if not exporters and request.ExporterDeprecated:
         exporters = [(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated))]
+    return _read_outputs(request, exporters)
+
+
+async def outputs_of_session(
+    request: pb.SolveRequest, session: Session | None, result: Result
+) -> list[Output]:
+    """Return the outputs that the client chooses for the result, where it does that.
+
+    Raises:
+        UserError: an exporter that there is not, or the client fails.
+    """
+    if not request.EnableSessionExporter or session is None:
+        return []
+    trees = [tree.id for _, tree in result.each() if tree is not None]
+    exporters = await find_exporters(session, result.metadata, trees)
+    return _read_outputs(request, [(one.Type, dict(one.Attrs)) for one in exporters])
+
+
+def _read_outputs(
+    request: pb.SolveRequest, exporters: Iterable[tuple[str, dict[str, str]]]
+) -> list[Output]:
     epoch = request.FrontendAttrs.get("build-arg:SOURCE_DATE_EPOCH")
     is_number = epoch is not None and (not epoch or parse_epoch(epoch) is not None)
     outputs: list[Output] = []

@@ -51,7 +51,7 @@ class BridgeService:
         async def handle(data: bytes, call: IncomingCall) -> bytes:
             ref = call.metadata.get(BUILD_ID)
             if not ref:
-                raise RpcError(Code.INVALID_ARGUMENT, f"no {BUILD_ID} in the metadata")
+                raise RpcError(Code.INVALID_ARGUMENT, "no buildid found in context")
             build = await self._server.tenant(call.peer.owner).build(ref)
             await build.wait_ready()
             try:

@@ -68,7 +68,12 @@ async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer
                 image = await scope.engine.images.resolve(request, pull=query.mode != "local")
                 if query.checksum is not None and query.checksum != image.digest:
                     raise UserError(f"{reference}: is {image.digest}, not {query.checksum}")
-                return ImageSource(digest=image.digest, reference=reference, platform=platform)
+                return ImageSource(
+                    digest=image.digest,
+                    reference=reference,
+                    platform=platform,
+                    layers=query.layers,
+                )
             case LayoutQuery(reference=reference, platform=platform):
                 name = query.store or reference.path
                 digest = await scope.layouts.image(name, reference.digest, platform)

@@ -17,7 +17,8 @@ from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.session.upload import HOST
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
-from pybuild.frontend.giturl import CONTEXT_FILE, parse_git_url
+from pybuild.executor.sources.http import name_of
+from pybuild.frontend.giturl import CONTEXT_FILE, file_name, parse_git_url
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.config import encode
 from pybuild.model.digest import Digest
@@ -96,13 +97,13 @@ async def source_meta(
         return response  # nothing is known before it is sent
     if identifier.startswith(("http://", "https://")):
         parts = urlsplit(identifier)
-        op = HttpSource(url=identifier)
+        op = HttpSource(url=identifier, filename=file_name(identifier), server_names=True)
         if parts.netloc == HOST:
             op = await scope.adopt_upload(parts.path.strip("/"), CONTEXT_FILE)
         async with _step(scope, request, f"[internal] load {identifier}"):
             file = await scope.sources.http.file(op)
         response.HTTP.Checksum = f"sha256:{file.sha256}"
-        response.HTTP.Filename = identifier.partition("?")[0].rpartition("/")[2]
+        response.HTTP.Filename = name_of(op, file.name)
         with suppress(ValueError, TypeError, OverflowError):
             modified = parsedate_to_datetime(file.last_modified).timestamp()
             response.HTTP.LastModified.CopyFrom(timestamp(modified))

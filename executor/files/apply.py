@@ -287,6 +287,7 @@ class _Work:
             mtime_ns=action.mtime_ns,
             progress=self._call.progress,
         )
+        copier.replaces = action.replace
         if isinstance(copier, Refresher) and self._refresh is not None:
             copier.changed = self._refresh.changed
         if action.parents_pivot is not None:

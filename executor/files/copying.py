@@ -15,6 +15,7 @@ from pybuild.executor.files.present import is_same_file, is_same_link
 from pybuild.executor.files.selecting import Picker, find
 from pybuild.executor.files.tree import GONE
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, moved
+from pybuild.image.layer import confined
 from pybuild.image.layer.descent import OPEN_DIR
 
 TYPE_CHECKING = False
@@ -35,7 +36,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Dir:
     """A directory being copied; its counterpart is made when first needed [CP-33]."""
 
-    __slots__ = ("_made", "_parent", "fd", "name", "path", "source", "status", "target")
+    __slots__ = ("_parent", "name", "path", "replaces", "source", "status", "target")
 
     def __init__(
         self,
@@ -45,7 +46,9 @@ class Dir:
         status: os.stat_result,
         target: int = -1,
         path: str = "",
+        replaces: bool = False,
     ) -> None:
+        self.replaces = replaces
         self._parent = parent
         self.name = name
         self.source = source
@@ -63,9 +66,12 @@ class Dir:
             except FileExistsError:
                 status = os.stat(self.name, dir_fd=above, follow_symlinks=False)
                 if not stat.S_ISDIR(status.st_mode):
-                    raise Fault(
-                        USER, f"cannot copy to non-directory: /{self.path}", IN_THE_WAY
-                    ) from None
+                    if not self.replaces:
+                        raise Fault(
+                            USER, f"cannot copy to non-directory: /{self.path}", IN_THE_WAY
+                        ) from None
+                    os.unlink(self.name, dir_fd=above)
+                    os.mkdir(self.name, 0o700, dir_fd=above)
             self.target = os.open(self.name, OPEN_DIR, dir_fd=above)
         return self.target
 
@@ -85,6 +91,7 @@ class Copier:
         met: paths in the destination where something was that is no directory, replaced or left.
         copied_bytes: so far.
         top: the path there of the directory whose contents were copied last.
+        replaces: what is in the way of an entry of another kind goes.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class Copier:
         self._links = HardLinks(dest)
         self.met: list[str] = []
         self.top = ""
+        self.replaces = False
         self._has_copied = False
         self._aside = Aside()
 
@@ -234,7 +242,8 @@ class Copier:
         except OSError as error:
             self._gone(path, error)
             return
-        inner = Dir(node, new, source, status, path=f"{node.path}/{new}" if node.path else new)
+        path_there = f"{node.path}/{new}" if node.path else new
+        inner = Dir(node, new, source, status, path=path_there, replaces=self.replaces)
         try:
             if included:
                 self._has_copied = True
@@ -374,7 +383,10 @@ class Copier:
         self.met.append(where)
         if is_same is not None and is_same(self._dest.status(target, new)):
             return None
-        clear(target, new, where)
+        if self.replaces:
+            confined.remove(target, os.fsencode(new))
+        else:
+            clear(target, new, where)
         return make()
 
     # --- the source and its changes ---------------------------------------------------------------

@@ -43,6 +43,7 @@ def encode_copy(copy: Copy, *, is_scratch: bool) -> CopyPath:
         copy.exclude,
         copy.mode,
         *_common(copy, is_scratch),
+        copy.replace,
     )
 
 

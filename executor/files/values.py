@@ -167,6 +167,7 @@ class CopyPath(NamedTuple):
     owner: OwnerNames | None
     mtime_ns: int | None
     is_scratch: bool
+    replace: bool = False
 
 
 class Refresh(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pybuild.model.dataclass import dataclass
@@ -27,6 +28,8 @@ OnProgress = Callable[[int, int], None]
 # Some servers give builders other pages than browsers, and know them by their most common name.
 USER_AGENT = "pybuild/0.1 (compatible; buildkit/v0.30)"
 _TELL_S = 0.1
+_GZIP = zlib.MAX_WBITS | 16
+_MOST_HEADER = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +53,14 @@ class Fetched:
     Attributes:
         sha256: hex, over the file that was written; empty when nothing changed.
         etag, last_modified: as the server wrote them, or "".
+        name: the name that the server gives the file, or "".
     """
 
     sha256: str
     size: int
     etag: str
     last_modified: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,8 @@ class Downloader:
         shown = shown_url(url)
         target = _target(url)
         secret = {"Authorization": authorization} if authorization else {}
-        plain = {"User-Agent": USER_AGENT, **(headers or {})}
+        # Said of every request: servers have other tags for what they compress.
+        plain = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **(headers or {})}
         if known is not None and known.etag:
             # Some servers know their tags and nothing of conditions: asked for the file, they
             # would send it. Whatever else comes of this question, the next one tells.
@@ -196,6 +202,7 @@ class Downloader:
             size=size,
             etag=response.headers.get("ETag", "")[:1024],
             last_modified=response.headers.get("Last-Modified", "")[:128],
+            name=_attached(response.headers.get("Content-Disposition", "")),
         )
 
     async def _write(
@@ -203,7 +210,9 @@ class Downloader:
     ) -> tuple[str, int]:
         limits = self._limits
         limit = limits.max_bytes or _free(path, limits.free_share)
-        total = response.length or 0
+        packed = response.headers.get("Content-Encoding", "").strip().lower() == "gzip"
+        inflate = zlib.decompressobj(_GZIP) if packed else None
+        total = 0 if packed else response.length or 0
         if total > limit:
             raise EnvironmentFault(
                 f"cannot fetch {shown}: {total} bytes, there is room for {limit}"
@@ -215,6 +224,8 @@ class Downloader:
         with os.fdopen(fd, "wb") as file:
             try:
                 async for data in response.chunks():
+                    if inflate is not None:
+                        data = _inflated(inflate, data, limit - size + 1, shown)
                     size += len(data)
                     if size > limit:
                         raise EnvironmentFault(
@@ -227,9 +238,29 @@ class Downloader:
                         on_progress(size, total)
             except ConnectionLost as error:
                 raise _CutBody(f"{error.message} after {size} bytes") from error
+        if inflate is not None and not inflate.eof:
+            raise _CutBody(f"the compressed file ends after {size} bytes")
         if on_progress is not None:
             on_progress(size, size)
         return digest.hexdigest(), size
+
+
+def _inflated(inflate: Any, data: bytes, most: int, shown: str) -> bytes:
+    try:
+        return b"" if inflate.eof else bytes(inflate.decompress(data, max(most, 1)))
+    except zlib.error as error:
+        raise EnvironmentFault(f"cannot fetch {shown}: what is sent as gzip is none") from error
+
+
+def _attached(disposition: str) -> str:
+    """Return the file name in a header ``Content-Disposition``, without directories; "" for none."""
+    if not disposition or len(disposition) > _MOST_HEADER:
+        return ""
+    from email.message import Message  # brings half of the email package
+
+    message = Message()
+    message["Content-Disposition"] = disposition.replace("\r", "").replace("\n", "")
+    return (message.get_filename("") or "").rpartition("/")[2]
 
 
 class _CutBody(ConnectionLost):

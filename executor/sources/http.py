@@ -40,11 +40,13 @@ class HttpFile:
     Attributes:
         sha256: of its bytes, hex.
         last_modified: as the server wrote it, or "".
+        name: the name that the server gives it, or "".
     """
 
     sha256: str
     last_modified: str
     delta: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,16 @@ class HttpRecord:
             "hex": self.file.sha256,
             "etag": self.validators.etag,
             "last_modified": self.file.last_modified,
+            "name": self.file.name,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> HttpRecord | None:
         """Return the record that the store has; None if it names no delta."""
-        texts = [value.get(name) for name in ("delta", "hex", "etag", "last_modified")]
-        delta, sha256, etag, last_modified = (t if isinstance(t, str) else "" for t in texts)
+        texts = [value.get(name) for name in ("delta", "hex", "etag", "last_modified", "name")]
+        delta, sha256, etag, last_modified, name = (t if isinstance(t, str) else "" for t in texts)
         known = Validators(etag=etag, last_modified=last_modified)
-        return cls(HttpFile(sha256, last_modified, delta), known) if delta else None
+        return cls(HttpFile(sha256, last_modified, delta, name), known) if delta else None
 
 
 class HttpFiles:
@@ -102,7 +105,10 @@ class HttpFiles:
         if op.checksum is not None:
             return op.checksum
         file = await self.file(op)
-        return Digest.of_json({"http": file.sha256, "last_modified": file.last_modified})
+        identity = {"http": file.sha256, "last_modified": file.last_modified}
+        if op.server_names and file.name:
+            identity["name"] = file.name
+        return Digest.of_json(identity)
 
     async def snapshot(self, op: HttpSource, on_progress: OnProgress | None = None) -> Snapshot:
         """Return a tree that holds the file and nothing else."""
@@ -121,10 +127,10 @@ class HttpFiles:
         """Return the bytes that *first* has of the same URL, with the look that *op* gives them."""
         held = await self.file(first, on_progress)
         store = self._store
-        there = os.path.join(store.deltas.path(held.delta), _name(first))
+        there = os.path.join(store.deltas.path(held.delta), name_of(first, held.name))
         active = await asyncio.to_thread(store.deltas.begin)
         try:
-            path = os.path.join(active.fs, _name(op))
+            path = os.path.join(active.fs, name_of(op, held.name))
             await self._workers.call(job(jobs.same_file, there, path))
             await asyncio.to_thread(_finish, path, op.mode, held.last_modified)
             if op.uid or op.gid:
@@ -134,7 +140,7 @@ class HttpFiles:
             store.deltas.abort(active)
             raise
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
-        return HttpFile(held.sha256, held.last_modified, delta)
+        return HttpFile(held.sha256, held.last_modified, delta, held.name)
 
     async def changed(self, op: HttpSource) -> int | None:
         """Return when the file of *op* was last changed, in seconds, if that can be known [REP-1].
@@ -145,7 +151,7 @@ class HttpFiles:
         when = _seconds(file.last_modified)
         if when is not None:
             return int(when)
-        path = os.path.join(self._store.deltas.path(file.delta), _name(op))
+        path = os.path.join(self._store.deltas.path(file.delta), name_of(op, file.name))
         return await self._workers.call(job(jobs.newest, path))
 
     async def adopt(
@@ -162,7 +168,7 @@ class HttpFiles:
         if await asyncio.to_thread(self._known, pinned) is None:
             active = await asyncio.to_thread(store.deltas.begin)
             try:
-                target = os.path.join(active.fs, _name(op))
+                target = os.path.join(active.fs, name_of(op))
                 await asyncio.to_thread(os.rename, path, target)
                 await asyncio.to_thread(_finish, target, op.mode, "")
             except BaseException:
@@ -179,7 +185,7 @@ class HttpFiles:
         await self._files.stop()
 
     async def _file(self, op: HttpSource, on_progress: OnProgress | None) -> HttpFile:
-        name = _name(op)
+        name = name_of(op)
         look = _look(op)
         # What is kept of a URL must not tell its credentials.
         where = Digest.of_json({"url": op.url, **look})
@@ -238,6 +244,7 @@ class HttpFiles:
                 return HttpRecord(held.file, Validators(etag=got.etag, last_modified=last_modified))
             if op.checksum is not None:
                 _compare(op, path, got)
+            path = await asyncio.to_thread(_renamed, path, name_of(op, got.name))
             await asyncio.to_thread(_finish, path, op.mode, got.last_modified)
             if op.uid or op.gid:
                 await self._workers.call(job(jobs.own, path, op.uid, op.gid, op.mode))
@@ -246,7 +253,7 @@ class HttpFiles:
             raise
         meta = {"size": got.size, "type": "source.http"}
         delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
-        file = HttpFile(got.sha256, got.last_modified, delta)
+        file = HttpFile(got.sha256, got.last_modified, delta, got.name)
         return HttpRecord(file, Validators(etag=got.etag, last_modified=got.last_modified))
 
     def _authorization(self, op: HttpSource) -> str:
@@ -272,7 +279,11 @@ def _is_remote(op: HttpSource) -> bool:
 
 
 def _is_same(got: Fetched, file: HttpFile) -> bool:
-    return (got.sha256, got.last_modified) == (file.sha256, file.last_modified)
+    return (got.sha256, got.last_modified, got.name) == (
+        file.sha256,
+        file.last_modified,
+        file.name,
+    )
 
 
 def _compare(op: HttpSource, path: str, got: Fetched) -> None:
@@ -325,12 +336,23 @@ def _headers(op: HttpSource) -> dict[str, str]:
 
 def _look(op: HttpSource) -> dict[str, Any]:
     asked = {**_headers(op), "secret": op.auth_secret} if op.auth_secret else _headers(op)
-    return {"name": _name(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **asked}
+    return {"name": name_of(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **asked}
 
 
-def _name(op: HttpSource) -> str:
-    """Return a name that is one component; URLs may say anything."""
-    name = op.filename.rpartition("/")[2].replace("\0", "")
+def _renamed(path: str, name: str) -> str:
+    there = os.path.join(os.path.dirname(path), name)
+    os.rename(path, there)
+    return there
+
+
+def name_of(op: HttpSource, served: str = "") -> str:
+    """Return the name of the file, one component whatever URL and server say.
+
+    Args:
+        served: the server's name for it, or "".
+    """
+    text = served if op.server_names and served else op.filename
+    name = text.rpartition("/")[2].replace("\0", "")
     if name in ("", ".", ".."):
         return _UNNAMED
     if len(os.fsencode(name)) > 255:

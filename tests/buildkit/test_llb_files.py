@@ -177,8 +177,7 @@ def _named(input: int, name: str = "x", base: int = 0) -> pb.FileAction:
         (_named(0, name="a:b"), "invalid owner"),
         (copy(0, 0, 0, src="/", dest="/", modeStr="99999999"), None),
         (copy(0, 0, 0, src="/", dest="/", modeStr="77777"), "the mode"),
-        (copy(0, 0, 0, src="/", dest="/", alwaysReplaceExistingDestPaths=True), "replaces"),
-        (copy(0, 0, 0, src="/", dest="/", include_patterns=["a"]), "not of a directory's content"),
+        (copy(0, 0, 0, src="/x", dest="/", include_patterns=["a"]), "not of a directory's content"),
         (
             copy(0, 0, 0, src="/", dest="/", include_patterns=["!a"], dirCopyContents=True),
             "is not supported",

@@ -7,10 +7,11 @@ import random
 import pytest
 
 from pybuild.buildkit.llb import graph
+from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
-from pybuild.model.ops import walk
+from pybuild.model.ops import PassOp, walk
 from pybuild.model.span import Span
 from tests import watchdog
 from tests.buildkit.llbs import BUSYBOX, Builder, exec_op, file_op, mkdir, one, read_all
@@ -68,7 +69,9 @@ def test_an_op_that_stands_there_twice_is_one() -> None:
         (one(pb.Op()), "its kind is not known"),
         (one(exec_op()), "refers to input 0 of 0"),
         (one(pb.Op(build=pb.BuildOp())), "build ops are not supported"),
-        (one(pb.Op(passthrough=pb.PassthroughOp())), "passthrough ops are not supported"),
+        (one(pb.Op(passthrough=pb.PassthroughOp())), "there is no result 0"),
+        (one(pb.Op(passthrough=pb.PassthroughOp(outputs=[1])), BUSYBOX), "input 1 of 1"),
+        (one(pb.Op(passthrough=pb.PassthroughOp(outputs=[-1])), BUSYBOX), "input -1 of 1"),
         (one(pb.Op(source=BUSYBOX.source), BUSYBOX), "a source has no inputs"),
         (
             one(pb.Op(source=BUSYBOX.source, constraints=pb.WorkerConstraints(filter=["a"]))),
@@ -128,3 +131,18 @@ def test_lines_of_the_clients_file_come_along() -> None:
     found = read_all(definition)
     assert found.result.meta.spans == (Span("Dockerfile", 2, 2),)
     assert found.files == {"Dockerfile": b"FROM busybox\nRUN x\n"}
+
+
+def test_an_op_that_passes_inputs_on_needs_all_of_them() -> None:
+    builder = Builder()
+    one_input, other = builder.add(BUSYBOX), builder.add(exec_op(), builder.add(BUSYBOX))
+    passed = builder.add(
+        pb.Op(passthrough=pb.PassthroughOp(id="x", outputs=[1, 0])), one_input, other
+    )
+    step = builder.add(exec_op(pb.Mount(dest="/m", input=1, output=-1)), passed, (passed[0], 1))
+    result = read_all(builder.end(step)).result
+    first, second = result.inputs
+    assert (first.op, second.op) == (PassOp(output=1, id="x"), PassOp(output=0, id="x"))
+    assert first.inputs == second.inputs and len(first.inputs) == 2
+    again = read_all(write(result)).result
+    assert [vertex.op for vertex in walk(again)].count(PassOp(output=0, id="x")) >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from pybuild.buildkit.llb.queries import (
 )
 from pybuild.buildkit.llb.read import NeedAnswers, read, read_with
 from pybuild.buildkit.llb.sources import write_http
+from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
@@ -29,6 +31,8 @@ from pybuild.model.ops import (
     OciLayoutSource,
     Op,
     ScratchSource,
+    Vertex,
+    image_identity,
 )
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.model.reference import Reference
@@ -189,7 +193,7 @@ def test_a_file_by_http() -> None:
     assert read_source(url, attrs) == HttpSource(
         url=url, checksum=X, filename="f", mode=0o644, uid=1, gid=2
     )
-    assert read_source(url) == HttpSource(url=url, filename="b.tgz")
+    assert read_source(url) == HttpSource(url=url, filename="b.tgz", server_names=True)
 
 
 def test_what_the_client_pipes_in_is_never_fetched() -> None:
@@ -239,6 +243,16 @@ def test_a_repository(identifier: str, attrs: Mapping[str, str], expected: GitSo
     assert read_source(identifier, attrs) == expected
 
 
+def test_an_image_may_end_after_some_layers() -> None:
+    (query,) = asked(one(with_attrs("docker-image://a", {"image.layerlimit": "2"})))
+    assert isinstance(query, ImageQuery) and query.layers == 2
+    whole = ImageSource(digest=X, reference=query.reference, platform=LINUX_AMD64)
+    part = replace(whole, layers=2)
+    assert image_identity(whole) == X != image_identity(part)
+    (op,) = [pb.Op.FromString(data) for data in write(Vertex(part)).defs[:1]]
+    assert op.source.attrs["image.layerlimit"] == "2"
+
+
 def test_known_hosts_come_along_without_counting() -> None:
     found = read_source("git://h/a", {"git.fullurl": "git@h:a", "git.knownsshhosts": "h k"})
     assert isinstance(found, GitSource) and found.known_hosts == "h k"
@@ -253,7 +267,8 @@ def test_known_hosts_come_along_without_counting() -> None:
         ("docker-image://", {}, "invalid reference"),
         ("docker-image://a@sha256:1", {}, "invalid reference"),
         ("docker-image://a", {"image.resolvemode": "x"}, 'resolvemode: "x"'),
-        ("docker-image://a", {"image.layerlimit": "1"}, '"image.layerlimit" is not supported'),
+        ("docker-image://a", {"image.layerlimit": "0"}, "layer limit"),
+        ("docker-image://a", {"image.layerlimit": "x"}, "image.layerlimit"),
         ("docker-image://a", {"image.checksum": "x"}, "image.checksum"),
         ("oci-layout://a:b", {}, "has no digest"),
         ("local://", {}, "has no name"),
@@ -352,10 +367,14 @@ def test_headers_of_a_file_are_those_that_count() -> None:
     op = read_source("http://h/x", attrs)
     assert isinstance(op, HttpSource)
     assert op == HttpSource(
-        url="http://h/x", filename="x", auth_secret="s", accept="a/b", user_agent="me"
+        url="http://h/x",
+        filename="x",
+        auth_secret="s",
+        accept="a/b",
+        user_agent="me",
+        server_names=True,
     )
     assert dict(write_http(op).attrs) == {
-        "http.filename": "x",
         "http.authheadersecret": "s",
         "http.header.accept": "a/b",
         "http.header.user-agent": "me",

@@ -173,7 +173,7 @@ def test_other_keys_of_buildkits_file_are_passed_over(tmp_path: Path) -> None:
     known: Mapping[str, str] = {
         "": 'trace = true\nproxyNetwork = "x"',
         "log": 'format = "json"',
-        "worker.oci": "enabled = true",
+        "worker.oci": 'enabled = true\ncniConfigPath = "x"',
         "worker.containerd": "enabled = false",
         "grpc": "uid = 0",
     }

@@ -137,3 +137,18 @@ def test_a_pattern_in_a_directory_that_is_not_there_is_a_fault(bench: Bench) -> 
     bench.delta(BASE).snapshot({"d/": None})
     with pytest.raises(Fault, match='"/missing": not found'):
         bench.run(copy("/d/*", "/x/"), copy("/missing/*", "/x/"))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_of_another_kind_goes_where_that_is_wanted(bench: Bench, replace: bool) -> None:
+    there: Spec = {"d/dir/f": "1", "d/file": "2", "d/link": Entry(Link("dir")), "d/kept/f": "3"}
+    bench.delta({**BASE, **there})
+    bench.snapshot({"d/dir": "a", "d/file/x": "b", "d/link/y": "c", "d/kept/g": "d"})
+    action = copy("/d", "/d", contents_only=True, replace=replace)
+    if not replace:
+        with pytest.raises(Fault, match="cannot (copy to non-directory|replace to directory)"):
+            bench.run(action)
+        return
+    tree = bench.run(action)
+    paths = ("/d/dir", "/d/file/x", "/d/kept/f", "/d/kept/g", "/d/link/y")
+    assert [tree[path].content for path in paths] == [b"a", b"b", b"3", b"d", b"c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
 import os
@@ -36,7 +37,43 @@ def test_a_file_is_private_and_as_old_as_the_server_says(tmp_path: Path) -> None
             os.getegid(),
         )
         assert status.st_mtime == 1445412480
-        assert server.requests[0].headers["Accept-Encoding"] == "identity"
+        assert server.requests[0].headers["Accept-Encoding"] == "gzip"
+
+    on_site(tmp_path, body)
+
+
+def test_what_is_compressed_on_the_way_is_the_file_itself(tmp_path: Path) -> None:
+    async def body(site: SourceSite) -> None:
+        packed = gzip.compress(b"hello")
+        async with serving(fixed(packed, Content_Encoding="gzip")) as server:
+            tree = await site.tree(source(server))
+        assert (tree / "f.txt").read_bytes() == b"hello"
+        for bad, words in ((b"no gzip at all", "sent as gzip"), (packed[:-9], "ends after")):
+            async with serving(fixed(bad, Content_Encoding="gzip")) as server:
+                with pytest.raises(EnvironmentFault, match=words):
+                    await site.tree(source(server))
+
+    on_site(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("header", "server_names", "name"),
+    [
+        ('attachment; filename="g.bin"', True, "g.bin"),
+        ('attachment; filename="g.bin"', False, "f.txt"),
+        ('attachment; filename="../../etc/passwd"', True, "passwd"),
+        ('attachment; filename="d/"', True, "f.txt"),
+        ('attachment; filename=".."', True, "__unnamed__"),
+        ("inline", True, "f.txt"),
+    ],
+)
+def test_a_server_may_name_the_file(
+    tmp_path: Path, header: str, server_names: bool, name: str
+) -> None:
+    async def body(site: SourceSite) -> None:
+        async with serving(fixed(Content_Disposition=header)) as server:
+            op = source(server, server_names=server_names)
+            assert os.listdir(await site.tree(op)) == [name]
 
     on_site(tmp_path, body)
 

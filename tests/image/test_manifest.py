@@ -54,10 +54,17 @@ def test_docker_manifest_retypes_config_and_layers() -> None:
     assert [layer.media_type for layer in found.layers] == [docker_layer]
 
 
+def test_zstd_layers_have_a_docker_type() -> None:
+    """[OUT-10]"""
+    document = json.loads(
+        build_manifest(CONFIG, [Descriptor(OCI_LAYER_ZSTD, D, 1)], DOCKER_MANIFEST)
+    )
+    (layer,) = document["layers"]
+    assert layer["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
+
 def test_what_docker_types_cannot_say_is_refused() -> None:
     """[OUT-11, OUT-14]"""
-    with pytest.raises(ValueError, match="zstd layers need OCI media types"):
-        build_manifest(CONFIG, [Descriptor(OCI_LAYER_ZSTD, D, 1)], DOCKER_MANIFEST)
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
         build_manifest(CONFIG, [], DOCKER_MANIFEST, annotations={"a": "b"})
     with pytest.raises(ValueError, match="annotations and subjects need OCI media types"):
