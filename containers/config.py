@@ -15,6 +15,7 @@ from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object
+from pybuild.networks.order import EndpointOrder, PortOrder
 from pybuild.volumes.mountpoint import MountPoint
 
 _PARTS: Mapping[str, Any] = {
@@ -23,6 +24,7 @@ _PARTS: Mapping[str, Any] = {
     "log": LogConfig,
     "restart": RestartPolicy,
 }
+_LISTS: Mapping[str, Any] = {"networks": EndpointOrder, "ports": PortOrder}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class ContainerConfig:
         stop_signal: a name or a number; "" is SIGTERM. *stop_seconds*: None is ten.
         health: None where nobody looks.
         network: its mode; *resolv_conf* is the text of its file, *add_hosts* are names with addresses.
+        networks: those that it is on, where it has networks of its own; *ports* are published there.
+        dns, dns_search, dns_options: of a resolv.conf there, the machine's unless others were given.
         mounts: what it has besides its own files.
         readonly: nothing can be written but in mounts.
         auto_remove: it goes when it has ended.
@@ -76,6 +80,11 @@ class ContainerConfig:
     network: str = "host"
     resolv_conf: str = ""
     add_hosts: tuple[tuple[str, str], ...] = ()
+    networks: tuple[EndpointOrder, ...] = ()
+    ports: tuple[PortOrder, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
     mounts: tuple[MountPoint, ...] = ()
     readonly: bool = False
     restart: RestartPolicy = RestartPolicy()
@@ -125,6 +134,8 @@ def _plain(value: Any) -> Any:
 def _read(name: str, value: Any) -> Any:
     if name == "mounts":
         return tuple(map(MountPoint.of_json, value))
+    if name in _LISTS:
+        return tuple(_LISTS[name](*_frozen(one)) for one in value)
     part = _PARTS.get(name)
     if part is None or value is None:
         return _frozen(value)

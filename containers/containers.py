@@ -34,7 +34,7 @@ from pybuild.containers.state import (
     read_state,
     write_state,
 )
-from pybuild.containers.steps import step_of
+from pybuild.containers.steps import networks_of, step_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.volumes.mountpoint import MountKind
@@ -274,7 +274,13 @@ class Containers:
         with container.home() as home:
             mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
             step = step_of(config, container.path, self._lowers(config), mounts)
-            order = ContainerOrder(config.id, step, boot_id() or "")
+            order = ContainerOrder(
+                config.id,
+                step,
+                boot_id() or "",
+                networks_of(config, os.path.join(self._store.root, "networks")),
+                self._joined(config),
+            )
             try:
                 return start(self._folder, home, order, rootless)
             except (UserError, EnvironmentFault) as error:
@@ -284,6 +290,24 @@ class Containers:
                 state = state._replace(error=error.message, exit_code=NOT_STARTED)
                 write_state(home, state)
                 raise
+
+    def _joined(self, config: ContainerConfig) -> int:
+        """Return the process of the container whose network this one shares, 0: it shares none.
+
+        Raises:
+            UserError: that container does not run.
+        """
+        kind, _, name = config.network.partition(":")
+        if kind != "container" or not name:
+            return 0
+        other = self.find(name)
+        state = other.state()
+        if state.status != RUNNING:
+            raise UserError(
+                f"cannot join network of a non running container: {other.config.name}",
+                hints=[f"start it first: pybuild start {other.config.name}"],
+            )
+        return state.pid
 
     def _lowers(self, config: ContainerConfig) -> Sequence[str]:
         """Return the directories of its layers, which its lease keeps.

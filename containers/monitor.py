@@ -24,6 +24,8 @@ from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.model.border import packed
+from pybuild.networks.helper import Helper
+from pybuild.networks.rtnetlink import Inside, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class _Monitor:
         self._handed: list[int] = []
         self._streams: set[int] = set()
         self._is_talking = True
+        self._helper: Helper | None = None
         self._listener = self._listen()
 
     def _listen(self) -> _socket.socket:
@@ -125,8 +128,17 @@ class _Monitor:
             self._watch(read_end, partial(self._read, read_end, stream))
             fds.append(write_end)
         copied = not (overlay_works_in(step.upper) or isolation.records())
-        self.children.start_step(_CONTAINER, step.start(), fds, copied=copied)
+        namespace = namespace_of(self._order.joined)
+        with Inside(namespace):
+            self.children.start_step(_CONTAINER, step.start(), fds, copied=copied)
+        syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
         self._pid = self.children.pid(_CONTAINER)  # it may have ended when it is first heard of
+        if self._order.networks is not None:
+            self._helper = Helper(self._order.networks, self._pid, self._leave)
+            self._warnings += self._helper.warnings
+            step = step._replace(
+                hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
+            )
         self._channel.sendall(wire.frame(packed(step)))
 
     def _leave(self) -> None:
@@ -234,6 +246,8 @@ class _Monitor:
             self._exit = ended
 
     def _finish(self, ended: StepExit) -> None:
+        if self._helper is not None:
+            self._helper.wait()
         try:
             self._log.end()
         except OSError:

@@ -14,6 +14,7 @@ import _socket
 
 from pybuild.executor.steps.spec import StepSpec
 from pybuild.model.border import NamedTuple
+from pybuild.networks.order import NetworkOrder
 
 MESSAGE_BYTES = 1 << 18
 
@@ -80,11 +81,15 @@ class ContainerOrder(NamedTuple):
         id: 64 hexadecimal digits.
         step: the process and its file tree, which is kept.
         boot: the id of this boot of the machine.
+        networks: None where it has none of its own.
+        joined: the process whose network namespace it shares, 0: nobody's but ours.
     """
 
     id: str
     step: StepSpec
     boot: str = ""
+    networks: NetworkOrder | None = None
+    joined: int = 0
 
 
 def accept(listener: _socket.socket) -> _socket.socket:

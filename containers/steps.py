@@ -9,6 +9,8 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepMount, StepSpec
+from pybuild.networks.hostfiles import HOST_GATEWAY
+from pybuild.networks.order import NetworkOrder
 
 
 def step_of(
@@ -24,12 +26,45 @@ def step_of(
         cwd=config.cwd,
         user=config.user,
         hostname=config.hostname,
-        network=config.network,
+        network=mode_of(config),
         mounts=tuple(mounts),
         resolv_conf=config.resolv_conf.encode(),
-        hosts=network.hosts(config.hostname, config.add_hosts).encode(),
+        hosts=network.hosts(config.hostname, _known(config.add_hosts)).encode(),
         ulimits=config.ulimits,
         shm_size_bytes=config.shm_bytes,
         readonly=config.readonly,
         limits=config.limits,
+    )
+
+
+def mode_of(config: ContainerConfig) -> str:
+    """Return the network mode of the sandbox: a network namespace is made for networks of its own."""
+    if config.networks:
+        return "none"
+    return "host" if config.network.startswith("container:") else config.network
+
+
+def _known(add_hosts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return names with addresses; the host's is one of its loopback where its network is shared."""
+    return [
+        (name, "127.0.0.1" if address == HOST_GATEWAY else address) for name, address in add_hosts
+    ]
+
+
+def networks_of(config: ContainerConfig, folder: str) -> NetworkOrder | None:
+    """Return the order for a container's own networks; *folder* is the store's ``networks``."""
+    if not config.networks:
+        return None
+    return NetworkOrder(
+        folder=folder,
+        container=config.id,
+        name=config.name,
+        hostname=config.hostname,
+        endpoints=config.networks,
+        ports=config.ports,
+        resolv_conf=config.resolv_conf,
+        servers=config.dns,
+        search=config.dns_search,
+        options=config.dns_options,
+        hosts=config.add_hosts,
     )

@@ -92,9 +92,14 @@ def _is_loopback(server: str) -> bool:
         return False
 
 
+def host_resolv_conf() -> str:
+    """Return this machine's resolver configuration; absent counts as empty."""
+    return _read(RESOLV_CONF)
+
+
 def step_resolv_conf(*, host_network: bool, dns: DnsSettings | None) -> str:
-    """Read this machine's resolver configuration and return a step's; absent counts as empty."""
-    text = _read(RESOLV_CONF)
+    """Read this machine's resolver configuration and return a step's."""
+    text = host_resolv_conf()
     if not host_network and is_stub(text):
         text = _read(SYSTEMD_RESOLV_CONF) or text
     return resolv_conf(text, host_network=host_network, dns=dns)

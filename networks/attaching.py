@@ -14,12 +14,10 @@ from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.networks import kernelstate, pools, ports, records
-from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of
+from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pybuild.networks.order import EndpointOrder, NetworkOrder
     from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles
 
@@ -63,7 +61,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
         Fault, OSError: it cannot be; nothing is left of it.
     """
     store = records.NetworkFiles(order.folder)
-    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    namespace = namespace_of(pid)
     made = Attachment(store, namespace)
     try:
         with locked(store.lock):
@@ -77,7 +75,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
                 for network, one in found:
                     _join(made, inside, order, network, one, pid, is_main=network is main)
     except BaseException:
-        detach(order.folder, order.container)
+        detach(order.folder, order.container, pid)
         made.close()
         raise
     return made
@@ -122,12 +120,14 @@ def disconnect(made: Attachment, network: Network, container: str) -> None:
             _choose_gateway(made, inside)
 
 
-def detach(folder: str, container: str) -> None:
-    """Give back all that a container had; again and again, where need be."""
+def detach(folder: str, container: str, pid: int) -> None:
+    """Give back all that one run of a container had; again and again, where need be."""
     store = records.NetworkFiles(folder)
     with locked(store.lock):
         for network in store.networks():
-            _leave(store, network, container)
+            endpoint = store.endpoint(network, container)
+            if endpoint is not None and endpoint.pid == pid:
+                _leave(store, network, container)
 
 
 def _join(
@@ -282,16 +282,6 @@ def _leave(store: NetworkFiles, network: Network, container: str) -> None:
             store.drop(network, endpoint)
 
 
-def texts(made: Attachment, order: NetworkOrder) -> list[str]:
-    """Return the lines of the hosts file for its own addresses [NET-10]."""
-    lines: list[str] = []
-    hostname = order.hostname
-    names = f"{hostname} {hostname.partition('.')[0]}" if "." in hostname else hostname
-    for _, endpoint in made.places:
-        lines += [f"{address.partition('/')[0]}\t{names}" for address in endpoint.addresses]
-    return lines
-
-
 def problem(error: OSError) -> Fault:
     """Return the fault for a refusal of the kernel."""
     if error.errno in (errno.EPERM, errno.EACCES):
@@ -301,12 +291,3 @@ def problem(error: OSError) -> Fault:
             ("run as root", "or use the host's network: --network host"),
         )
     return Fault(ENVIRONMENT, describe_os_error(error, "cannot connect the container"))
-
-
-def gateway_of(places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
-    """Return the address of the host as the container sees it, "": it has none."""
-    for network, _ in places:
-        for subnet in network.subnets:
-            if ":" not in subnet.prefix:
-                return subnet.gateway
-    return ""

@@ -42,7 +42,9 @@ class NetworkOrder(NamedTuple):
     Attributes:
         folder: of the store's networks.
         container, name, hostname: of the container.
-        servers, search, options: of its resolv.conf; () for the host's.
+        resolv_conf: the text where names are not answered by us.
+        servers: asked for the names that are no container's.
+        search, options: of its resolv.conf where names are answered by us.
         hosts: further names, with their addresses; ``host-gateway`` stands for the gateway's.
     """
 
@@ -52,6 +54,7 @@ class NetworkOrder(NamedTuple):
     hostname: str
     endpoints: tuple[EndpointOrder, ...]
     ports: tuple[PortOrder, ...] = ()
+    resolv_conf: str = ""
     servers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()

@@ -123,6 +123,18 @@ def _bind(protocol: str, address: str, number: int) -> _socket.socket:
     return socket
 
 
+def accept(listener: _socket.socket) -> _socket.socket:
+    """Return the next connection to *listener*, which waits for nothing.
+
+    Raises:
+        OSError: there is none.
+    """
+    fd = int(listener._accept()[0])  # type: ignore[attr-defined]  # pyright: ignore
+    client = _socket.socket(listener.family, _socket.SOCK_STREAM, 0, fd)
+    client.setblocking(False)
+    return client
+
+
 def _fault(order: PortOrder, address: str, number: int, error: OSError) -> Fault:
     where = f"[{address}]" if ":" in address else address
     what = f"{where}:{number or '*'} for {order.port}/{order.protocol} of the container"

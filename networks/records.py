@@ -182,11 +182,10 @@ class NetworkFiles:
         """Forget a network; it is gone with the first of these calls."""
         place = os.path.join(self.folder, network.id)
         os.unlink(os.path.join(place, NETWORK))
-        for part in (ENDPOINTS, LEASES):
-            for name in os.listdir(os.path.join(place, part)):
-                os.unlink(os.path.join(place, part, name))
-            os.rmdir(os.path.join(place, part))
-        os.rmdir(place)
+        for folder, _, files in os.walk(place, topdown=False):
+            for name in files:
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
 
     # --- endpoints --------------------------------------------------------------------------------
 

@@ -227,6 +227,15 @@ class Inside:
                 os.close(self._own)
 
 
+def namespace_of(pid: int) -> int:
+    """Open the network namespace of a process; -1, which is ours, for 0.
+
+    Raises:
+        OSError: it has ended, or is none of ours.
+    """
+    return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC) if pid else -1
+
+
 def index_of(name: str) -> int:
     """Return the number of a device of this namespace, 0: there is none."""
     try:

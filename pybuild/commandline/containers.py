@@ -8,7 +8,7 @@ from pybuild.model.options import STEP_OPTIONS, Option
 _LIMITS = tuple(
     Option(one.name, one.help.replace("RUN", "it"), one.metavar, one.short, one.repeat)
     for one in STEP_OPTIONS
-    if one.has_flag and one.name not in ("network", "hostname", "dns", "dns-search", "dns-option")
+    if one.has_flag and one.name not in ("network", "hostname")
 )
 _CREATION = (
     *_LIMITS,
@@ -37,16 +37,23 @@ _CREATION = (
     ),
     Option("log-opt", "option of it: max-size=10m, max-file=3", "K=V", repeat=True),
     Option("name", "name of the container", "NAME"),
-    Option("network", "host or none", "MODE", values=("host", "none")),
+    Option("ip", "its address on the first network", "IP"),
+    Option("ip6", "its address of IP version 6 there", "IP"),
+    Option("mac-address", "that of its device there", "MAC"),
+    Option("network", "host, none, container:NAME, or a network's name", "MODE", repeat=True),
+    Option("network-alias", "one more name on the first network", "NAME", "", True),
     Option("no-healthcheck", "nobody looks after its health, as the image would have it"),
     Option("pids-limit", "processes of it at once, at most; -1: no limit", "N"),
     PLATFORM,
     Option(
         "publish",
-        "a port of the host's network, which the process has: none is mapped",
+        "publish a port ([[IP:]PORT:]PORT[/udp]); with --network host it is the host's own",
         "P",
         "p",
         True,
+    ),
+    Option(
+        "publish-all", "publish all ports that the image exposes, wherever one is free", "", "P"
     ),
     Option("read-only", "the root file system cannot be written"),
     Option(

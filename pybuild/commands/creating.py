@@ -22,8 +22,9 @@ from pybuild.arguments.containers import (
     surroundings,
 )
 from pybuild.arguments.environment import platforms_of
+from pybuild.arguments.networks import has_own_networks, mode_of, networking
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.run import find_image, network_of
+from pybuild.commands.run import find_image
 from pybuild.commands.runmounts import provision
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.containers import Container, Containers
@@ -34,6 +35,7 @@ from pybuild.engine.settings import load_settings
 from pybuild.image.manifest import Manifest, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
+from pybuild.networks.networks import Networks
 
 
 def create(parsed: Parsed) -> int:
@@ -63,6 +65,10 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
     manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
     image: dict[str, Any] = config.get("config") or {}
     described = _describe(parsed, engine, command, image)
+    if has_own_networks(described.network):
+        networks = Networks(engine.store.root)
+        for one in described.networks:
+            networks.find(one.network)
     layers = engine.layers()
     snapshot = layers.of_image(manifest.digest)
     lowers = await layers.ensure(snapshot.deltas, lambda event: None)
@@ -103,7 +109,7 @@ def _describe(
     parsed: Parsed, engine: Engine, command: Sequence[str], image: dict[str, Any]
 ) -> ContainerConfig:
     """Return the config, but for what is known of the image's layers only when they are here."""
-    id, mode = new_id(), network_of(parsed)
+    id, mode = new_id(), mode_of(parsed)
     given = parsed.values.get("entrypoint")
     entrypoint, cmd = command_of(given[-1] if given else None, command, image)
     restart = restart_policy(parsed.one("restart"))
@@ -131,7 +137,6 @@ def _describe(
         stdin=parsed.flag("interactive"),
         stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),
         health=health_check(parsed, image),
-        network=mode,
         resolv_conf=engine.resolv_conf(host_network=mode != "none"),
         readonly=parsed.flag("read-only"),
         restart=restart,
@@ -140,4 +145,5 @@ def _describe(
         init=parsed.flag("init"),
         **stopping(parsed, image),
         **surroundings(parsed),
+        **networking(parsed, image),
     )

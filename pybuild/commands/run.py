@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pybuild.arguments.environment import platforms_of
+from pybuild.arguments.networks import mode_of
 from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
@@ -76,7 +77,6 @@ def main(parsed: Parsed) -> int:
 async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
-    check_published(parsed.many("publish"), network_of(parsed))
     _check_detached(parsed)
     platforms = platforms_of(parsed)
     if len(platforms) > 1:
@@ -253,6 +253,8 @@ def _spec(
 
 def _check_detached(parsed: Parsed) -> None:
     """Refuse what a container in the background, or one in the foreground, does not have."""
+    if mode_of(parsed) == "host" or not parsed.flag("detach"):
+        check_published(parsed.many("publish"), network_of(parsed))
     if not parsed.flag("detach"):
         for option in sorted(parsed.values):
             if option not in _IN_FRONT:
@@ -269,7 +271,10 @@ def _check_detached(parsed: Parsed) -> None:
 def network_of(parsed: Parsed) -> str:
     mode = parsed.one("network", "host")
     if mode not in {"host", "none", "default"}:
-        raise UsageError(f'invalid network mode: "{mode}": one of host, none')
+        raise UsageError(
+            f"--network {mode} needs --detach: in the foreground there is host, or none",
+            hints=[f"pybuild run -d --network {mode} … IMAGE"],
+        )
     return mode
 
 

@@ -1,0 +1,176 @@
+"""Published ports carried to the container by this process, where no packet filter leads there [NET-24].
+
+So what came to ``::1``, or by IP version 6 to a container that has none; without a packet filter, all.
+"""
+
+from __future__ import annotations
+
+import _socket
+from functools import partial
+
+from pybuild.networks.events import READ, WRITE
+from pybuild.networks.ports import accept
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.networks.events import Events
+    from pybuild.networks.ports import HeldPort
+
+_PIECE_BYTES = 1 << 16
+_AT_ONCE = 64
+_MOST_SENDERS = 1024
+_SENDER_S = 90.0
+_NONBLOCK = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+
+
+def carry(events: Events, held: HeldPort, address: str) -> None:
+    """Serve a port from now on; *address* is the container's."""
+    if held.port.protocol == "tcp":
+        events.watch(held.socket.fileno(), lambda: _accept(events, held, address))
+    elif held.port.protocol == "udp":
+        datagrams = _Datagrams(events, held, address)
+        events.watch(held.socket.fileno(), datagrams.hear)
+
+
+def _accept(events: Events, held: HeldPort, address: str) -> None:
+    for _ in range(_AT_ONCE):
+        try:
+            client = accept(held.socket)
+        except OSError:
+            return
+        server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
+        try:
+            server.connect((address, held.port.to_port))
+        except BlockingIOError:
+            pass
+        except OSError:
+            client.close()
+            server.close()
+            continue
+        _Connection(events, client, server)
+
+
+class _Connection:
+    """Two sockets, each of which gets what the other has said; each way ends by itself."""
+
+    def __init__(self, events: Events, client: _socket.socket, server: _socket.socket) -> None:
+        self._events = events
+        self._ways = (_Way(client, server), _Way(server, client))
+        self._watch()
+
+    def _watch(self) -> None:
+        """Wait for what can go on; nothing more is taken while the other end takes none."""
+        for way, back in (self._ways, self._ways[::-1]):
+            wishes = (0 if way.rest or way.has_ended else READ) | (WRITE if back.rest else 0)
+            fd = way.source.fileno()
+            if wishes:
+                self._events.watch(fd, self._go_on, wishes)
+            else:
+                self._events.forget(fd)
+
+    def _go_on(self) -> None:
+        try:
+            for way in self._ways:
+                way.go_on()
+        except OSError:
+            self._close()
+            return
+        if all(way.is_done for way in self._ways):
+            self._close()
+        else:
+            self._watch()
+
+    def _close(self) -> None:
+        for way in self._ways:
+            self._events.forget(way.source.fileno())
+        for way in self._ways:
+            way.source.close()
+
+
+class _Way:
+    """One direction: what was read and is still to be written."""
+
+    def __init__(self, source: _socket.socket, target: _socket.socket) -> None:
+        self.source = source
+        self._target = target
+        self.rest = b""
+        self.has_ended = False
+        self.is_done = False
+
+    def go_on(self) -> None:
+        if self.is_done:
+            return
+        if not self.rest and not self.has_ended:
+            try:
+                self.rest = self.source.recv(_PIECE_BYTES)
+            except BlockingIOError:
+                return
+            self.has_ended = not self.rest
+        if self.rest:
+            try:
+                self.rest = self.rest[self._target.send(self.rest) :]
+            except BlockingIOError:
+                return
+        if self.has_ended and not self.rest:
+            self.is_done = True
+            try:
+                self._target.shutdown(_socket.SHUT_WR)
+            except OSError:
+                pass  # it has gone by itself
+
+
+class _Datagrams:
+    """Datagrams to a port, and back to those who sent them."""
+
+    def __init__(self, events: Events, held: HeldPort, address: str) -> None:
+        self._events = events
+        self._held = held
+        self._target = (address, held.port.to_port)
+        self._senders: dict[Any, _socket.socket] = {}
+
+    def hear(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                data, sender = self._held.socket.recvfrom(_PIECE_BYTES)
+            except OSError:
+                return
+            socket = self._senders.get(sender) or self._new(sender)
+            if socket is None:
+                continue
+            self._events.after(_SENDER_S, socket, partial(self._drop, sender))
+            try:
+                socket.send(data)
+            except OSError:
+                pass  # a datagram may be lost
+
+    def _new(self, sender: Any) -> _socket.socket | None:
+        if len(self._senders) >= _MOST_SENDERS:
+            return None
+        socket = _socket.socket(_family(self._target[0]), _socket.SOCK_DGRAM | _NONBLOCK)
+        try:
+            socket.connect(self._target)
+        except OSError:
+            socket.close()
+            return None
+        self._senders[sender] = socket
+        self._events.watch(socket.fileno(), lambda: self._answer(socket, sender))
+        return socket
+
+    def _answer(self, socket: _socket.socket, sender: Any) -> None:
+        try:
+            data = socket.recv(_PIECE_BYTES)
+            self._held.socket.sendto(data, sender)
+        except OSError:
+            pass  # nobody listens there, or who asked is gone
+
+    def _drop(self, sender: Any) -> None:
+        socket = self._senders.pop(sender, None)
+        if socket is not None:
+            self._events.forget(socket.fileno())
+            socket.close()
+
+
+def _family(address: str) -> int:
+    return int(_socket.AF_INET6 if ":" in address else _socket.AF_INET)

@@ -1,0 +1,57 @@
+"""The texts of a container's /etc/hosts and /etc/resolv.conf on networks of its own [NET-10, NET-11]. Pure."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.networks.order import NetworkOrder
+    from pybuild.networks.records import Network, NetworkEndpoint
+
+RESOLVER = "127.0.0.11"
+HOST_GATEWAY = "host-gateway"
+_STANDARD = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "fe00::\tip6-localnet",
+    "ff00::\tip6-mcastprefix",
+    "ff02::1\tip6-allnodes",
+    "ff02::2\tip6-allrouters",
+)
+
+
+def hosts(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
+    """Return the hosts file: the standard names, those that were given, and its own."""
+    lines: list[str] = [*_STANDARD]
+    gateway = _gateway(places)
+    for name, address in order.hosts:
+        address = gateway if address == HOST_GATEWAY else address
+        if address:
+            lines.append(f"{address}\t{name}")
+    hostname = order.hostname
+    names = f"{hostname} {hostname.partition('.')[0]}" if "." in hostname else hostname
+    for _, endpoint in places:
+        lines += [f"{address.partition('/')[0]}\t{names}" for address in endpoint.addresses]
+    return "\n".join(lines) + "\n"
+
+
+def resolv_conf(order: NetworkOrder) -> str:
+    """Return the resolver's configuration for a container whose names we answer."""
+    lines = [f"nameserver {RESOLVER}"]
+    if order.search and order.search != (".",):
+        lines.append("search " + " ".join(order.search))
+    options = list(order.options)
+    if not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    lines.append("options " + " ".join(options))
+    return "\n".join(lines) + "\n"
+
+
+def _gateway(places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
+    """Return the address of the host as the container sees it, "": it has none."""
+    for network, _ in places:
+        for subnet in network.subnets:
+            if ":" not in subnet.prefix:
+                return subnet.gateway
+    return ""
