@@ -161,8 +161,8 @@ def _undefined(
     for warning in warnings:
         if not any(span.first_line in lines for span in warning.spans):
             continue
-        if found := _UNDEFINED.match(warning.message):
-            name, near = found.groups()
+        if undefined := _UNDEFINED.match(warning.message):
+            name, near = undefined.groups()
             if name in before:
                 return f'${name} has no value here: repeat "ARG {name}" behind FROM'
             means = f", did you mean {near}?" if near else ": declare it with ARG or ENV before"

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 
 from pybuild.builds.contexts import BuildInputs
-from pybuild.builds.remotecontexts import load_from_elsewhere
+from pybuild.builds.remotecontexts import load_remote_inputs
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.sources import open_sources
 from pybuild.builds.standardinput import StandardInput
@@ -54,4 +54,4 @@ async def _load_remote(
         pass
 
     async with Engine(settings) as engine:
-        return await load_from_elsewhere(request, stdin, open_sources(engine, request), ignore)
+        return await load_remote_inputs(request, stdin, open_sources(engine, request), ignore)

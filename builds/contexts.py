@@ -193,7 +193,7 @@ def _nearby(path: str) -> str:
 def _others(path: str, context: str | None) -> str:
     """Return a hint about Dockerfiles near one that is not there."""
     places = [os.path.dirname(path), *([context] if context else [])]
-    found: list[str] = []
+    dockerfiles: list[str] = []
     for place in dict.fromkeys(os.path.abspath(place) for place in places):
         try:
             names = sorted(os.listdir(place))
@@ -202,11 +202,11 @@ def _others(path: str, context: str | None) -> str:
         for name in names:
             inner = os.path.join(place, name, "Dockerfile")
             if "dockerfile" in name.lower() or name == "Containerfile":
-                found.append(os.path.join(place, name))
+                dockerfiles.append(os.path.join(place, name))
             elif os.path.isfile(inner):
-                found.append(inner)
-    if found:
-        shown = dict.fromkeys(os.path.relpath(one) for one in found)
+                dockerfiles.append(inner)
+    if dockerfiles:
+        shown = dict.fromkeys(os.path.relpath(one) for one in dockerfiles)
         return f"name it with -f: {', '.join([*shown][:3])}"
     return "name another file with -f, or write one: it begins with FROM image"
 

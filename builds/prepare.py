@@ -84,9 +84,9 @@ async def _prepare(
             if not waits or await abandonable(is_at_hand, request, stdin):
                 inputs = await abandonable(load_inputs, request, stdin)
     if inputs is None:
-        from pybuild.builds.remotecontexts import load_from_elsewhere
+        from pybuild.builds.remotecontexts import load_remote_inputs
 
-        inputs = await load_from_elsewhere(request, stdin, sources, emit)
+        inputs = await load_remote_inputs(request, stdin, sources, emit)
     if inputs.context is None or os.path.isabs(request.dockerfile):
         note_files("dockerfile", [inputs.filename])
     if inputs.context is None:

@@ -28,7 +28,7 @@ from pybuild.model.snapshot import LocalTree
 from pybuild.net.http1.faults import shown_url
 
 
-async def load_from_elsewhere(
+async def load_remote_inputs(
     request: BuildRequest, stdin: StandardInput, sources: BuildSources, emit: Emit
 ) -> BuildInputs:
     """Read the inputs of a build, fetching those that are not at hand.

@@ -74,9 +74,9 @@ async def verify(
                 await _lend(engine, second_engine.store)
                 alone = replace(plain, cache_from=())
                 second = await _build(second_engine, alone, other, emit("second"))
-            found_differences = compare_layouts(one, other) if first != second else iter(())
+            compared = compare_layouts(one, other) if first != second else iter(())
             differences = tuple(
-                difference for difference, _ in zip(found_differences, range(most), strict=False)
+                difference for difference, _ in zip(compared, range(most), strict=False)
             )
         finally:
             engine.store.discard(place)

@@ -39,7 +39,7 @@ class Check:
 
     name: str
     state: CheckState
-    found: str
+    finding: str
     fix: str = ""
 
 

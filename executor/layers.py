@@ -141,8 +141,8 @@ class Layers:
     def _look_for(self, candidates: Sequence[tuple[str, ...]]) -> None:
         """Note what is here already, which needs a look and no task: all of it, as a rule."""
         for names in candidates:
-            if names not in self._whole and (found := self._find(names)) is not None:
-                self._whole[names] = found
+            if names not in self._whole and (directory := self._find(names)) is not None:
+                self._whole[names] = directory
 
     async def _present(
         self,

@@ -54,7 +54,7 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
     if name == "root":
         user = checks["user"]
         if user.state is not CheckState.OK:
-            return user.found, user.fix or "run as root"
+            return user.finding, user.fix or "run as root"
         if tried["mount namespace"]:
             return f"no mount namespace: {tried['mount namespace']}", "see user namespaces"
         needed = ["overlay"]
@@ -70,5 +70,5 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
             needed.append("/proc")  # else the build takes the next rung
     for one in needed:
         if checks[one].state is CheckState.MISSING:
-            return f"{one}: {checks[one].found}", checks[one].fix
+            return f"{one}: {checks[one].finding}", checks[one].fix
     return "", ""

@@ -297,9 +297,9 @@ class BuildRunner:
         places = await self._places(snapshot, emit)
         # A patch brings along what it changes, and neither takes anything away.
         alone = [at for at, place in enumerate(places) if len(place) == 1]
-        found = await self._workers.call(job(changes.with_opaque, [places[at][0] for at in alone]))
+        opaque = await self._workers.call(job(changes.with_opaque, [places[at][0] for at in alone]))
         deltas: list[tuple[str, ...]] = [(name,) for name in snapshot.deltas]
-        for at in (alone[number] for number in found):
+        for at in (alone[number] for number in opaque):
             deltas[at] = await self._changes(places[:at], places[: at + 1])
         return Snapshot(tuple(name for some in deltas for name in some))
 

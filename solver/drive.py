@@ -227,7 +227,7 @@ class Solver:
             waiting: set[asyncio.Future[Any]] = {
                 task
                 for ticket, (task, job) in self._tasks.items()
-                if job == name or not self._state.is_wanted(ticket)
+                if job == name or not self._state.is_needed(ticket)
             }
             self._scribe.hurry()
             for task in (build.left, self._scribe.task, build.weights.task):

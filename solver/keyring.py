@@ -77,8 +77,8 @@ class Keyring(Ledger, ABC):
             self._settle_key(
                 node, keys.definition_key(node.definition_part, [])
             )  # no source after all
-        elif not node.asked_identity:
-            node.asked_identity = True
+        elif not node.identity_requested:
+            node.identity_requested = True
             self._ask(node, Identify(self._ticket(), node.vertex, self._runner_of(node)))
 
     def _ask_alias(self, node: Node) -> None:
@@ -89,14 +89,14 @@ class Keyring(Ledger, ABC):
             self._touch(node)
             return
         known = [key for key in inputs if key is not None]
-        node.alias = Alias.ASKED
+        node.alias = Alias.PROBING
         self._reconcile(node)
         node.probe = self._ticket()
         key = keys.definition_key(node.definition_part, known)
         self._ask(node, Probe(node.probe, node.vertex, key, alias=True))
 
     def _digest_contents(self, node: Node) -> None:
-        if node.alias is Alias.ASKED or not (node.late or node.alias is Alias.NO):
+        if node.alias is Alias.PROBING or not (node.late or node.alias is Alias.NO):
             return
         requested = {
             (requested.index, requested.selection)
@@ -185,7 +185,7 @@ class Keyring(Ledger, ABC):
                     del self.tickets[ticket]
                     self._say(Cancel(ticket), node)
             node.probe = 0
-            if node.alias is Alias.ASKED:
+            if node.alias is Alias.PROBING:
                 node.alias = Alias.NOT_YET
             if node.key_settled:
                 self._forget_key(node)

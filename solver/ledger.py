@@ -72,8 +72,8 @@ class Ledger:
         node.running = node.probe = 0
         node.began = False
         if not node.key_settled:
-            node.asked_identity = False
-            if node.alias is Alias.ASKED:
+            node.identity_requested = False
+            if node.alias is Alias.PROBING:
                 node.alias = Alias.NOT_YET
         if node.key is not None and self.leaders.get(node.key) is node:
             del self.leaders[node.key]
@@ -93,7 +93,7 @@ class Ledger:
         if not node.key_settled:
             if not node.seeks_key:
                 return node.wants_keys, held
-            if node.fresh or (node.late and node.alias is not Alias.ASKED):
+            if node.fresh or (node.late and node.alias is not Alias.PROBING):
                 return True, {i.id: Grade.GO for i in node.distinct}
             if node.alias is Alias.NO:
                 return True, {node.inputs[n].id: Grade.GO for n in node.content}
@@ -136,12 +136,12 @@ class Ledger:
                 node.wants = wants
             if node.leader is not None and node.leader.id not in wants:
                 node.leader = None
-            if node.running and node.grade is None and not self.may_be_wanted(node):
+            if node.running and node.grade is None and not self.may_be_needed(node):
                 self._give_up(node)
                 node.story.append("no longer needed")
             self._drop_if_unused(node)
 
-    def may_be_wanted(self, node: Node) -> bool:
+    def may_be_needed(self, node: Node) -> bool:
         """Return whether some job may still come to need a node; its run is then not stopped."""
         jobs = (self.jobs.get(name) for name in node.jobs)
         return any(job is not None and not job.is_settled(node) for job in jobs)

@@ -41,7 +41,7 @@ class Alias(Enum):
     """The progress of the look-up by definition key, for vertices with content keys."""
 
     NOT_YET = "not yet"
-    ASKED = "asked"
+    PROBING = "probing"
     NO = "no"
 
 
@@ -70,7 +70,6 @@ class Node:
         "_key_part",
         "_named_inputs",
         "alias",
-        "asked_identity",
         "began",
         "content",
         "content_ids",
@@ -79,6 +78,7 @@ class Node:
         "fresh",
         "id",
         "identity",
+        "identity_requested",
         "inputs",
         "jobs",
         "key",
@@ -131,7 +131,7 @@ class Node:
         self.content_ids = frozenset(inputs[n].id for n in self.content)
         self.digests: dict[tuple[int, int], ContentDigest] = {}
         self.identity: Digest | None = None
-        self.asked_identity = False
+        self.identity_requested = False
 
         self.jobs: dict[str, None] = {}
         self.users: dict[NodeId, Node] = {}

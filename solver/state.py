@@ -130,7 +130,7 @@ class State(Keyring):
         node = self.tickets[ticket][0]
         return [(job, n.vertex) for n in (node, *self._followers(node)) for job in n.jobs]
 
-    def is_wanted(self, ticket: int) -> bool:
+    def is_needed(self, ticket: int) -> bool:
         """Return whether an answer to *ticket* is still needed."""
         return ticket in self.tickets
 

@@ -189,7 +189,7 @@ class Imports:
         self._scope = scope
         self.memo: Memo = {}
         self.caches: list[ImportedCache] = []
-        self._asked: set[str] = set()
+        self._resolved: set[str] = set()
         self._lock = asyncio.Lock()
 
     async def add(self, entries: Iterable[Entry]) -> None:
@@ -203,9 +203,9 @@ class Imports:
             sources: list[tuple[CacheFrom, CacheSource]] = []
             for kind, attrs in entries:
                 name = json.dumps([kind, sorted(attrs.items())])
-                if name in self._asked:
+                if name in self._resolved:
                     continue
-                self._asked.add(name)
+                self._resolved.add(name)
                 try:
                     option = cache_from(kind, attrs, strict=False)
                     _check_credentials(scope, option)

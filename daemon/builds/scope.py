@@ -96,7 +96,7 @@ class Scope:
         self.workplace = workplace
         self.session = session
         self._lenders: list[Session] = []  # of secrets: its own first
-        self._asked: set[str] = set()
+        self._offered: set[str] = set()
         self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
         self.allow = allow
         self.emit = emit
@@ -209,10 +209,10 @@ class Scope:
         """Ask the client for the agents that steps and repositories want, before they do."""
         if self._agents is None:
             return
-        wanted = await self.in_thread(partial(_agents, targets)) - self._asked
-        self._asked |= wanted
-        if wanted:
-            self.sources.add_agents(await self._agents.offer(wanted))
+        missing = await self.in_thread(partial(_agents, targets)) - self._offered
+        self._offered |= missing
+        if missing:
+            self.sources.add_agents(await self._agents.offer(missing))
 
     async def _show_files(self, targets: Sequence[Vertex]) -> None:
         """Fetch files that are known by a checksum, which alone would find files of other clients."""
@@ -263,16 +263,16 @@ class Scope:
 
 
 def _agents(targets: Sequence[Vertex]) -> set[str]:
-    wanted: set[str] = set()
+    ids: set[str] = set()
     for vertex in walk(*targets):
         match vertex.op:
             case ExecOp(mounts=mounts):
-                wanted |= {mount.id for mount in mounts if mount.type is MountType.SSH}
+                ids |= {mount.id for mount in mounts if mount.type is MountType.SSH}
             case GitSource():
-                wanted.add(DEFAULT)
+                ids.add(DEFAULT)
             case _:
                 pass
-    return wanted
+    return ids
 
 
 def _known_files(targets: Sequence[Vertex]) -> list[tuple[HttpSource, tuple[Span, ...]]]:

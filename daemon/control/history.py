@@ -268,7 +268,7 @@ class History:
             if not request.ActiveOnly:
                 done = await asyncio.to_thread(self.records)
                 events += [pb.BuildHistoryEvent(type=pb.COMPLETE, record=r) for r in done]
-            matching = [event for event in events if _wanted(event, request)]
+            matching = [event for event in events if _is_requested(event, request)]
             if request.Limit:
                 matching = matching[-request.Limit :]
             for event in matching:
@@ -277,7 +277,7 @@ class History:
                 next_event = await queue.get()
                 if next_event is None:
                     return
-                if _wanted(next_event, request):
+                if _is_requested(next_event, request):
                     yield next_event
         finally:
             del self._listeners[queue]
@@ -306,7 +306,7 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _wanted(event: pb.BuildHistoryEvent, request: pb.BuildHistoryRequest) -> bool:
+def _is_requested(event: pb.BuildHistoryEvent, request: pb.BuildHistoryRequest) -> bool:
     if request.Ref and event.record.Ref != request.Ref:
         return False
     return all(_matches(event.record, text) for text in request.Filter if text)

@@ -335,8 +335,8 @@ def _headers(op: HttpSource) -> dict[str, str]:
 
 
 def _look(op: HttpSource) -> dict[str, Any]:
-    asked = {**_headers(op), "secret": op.auth_secret} if op.auth_secret else _headers(op)
-    return {"name": name_of(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **asked}
+    headers = {**_headers(op), "secret": op.auth_secret} if op.auth_secret else _headers(op)
+    return {"name": name_of(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **headers}
 
 
 def _renamed(path: str, name: str) -> str:

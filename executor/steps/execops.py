@@ -215,8 +215,8 @@ class ExecOps:
             "network.host": op.settings.network is NetworkMode.HOST,
             "security.insecure": op.security is SecurityMode.INSECURE,
         }
-        for name, is_wanted in entitlements.items():
-            if is_wanted and name not in self._allow:
+        for name, is_needed in entitlements.items():
+            if is_needed and name not in self._allow:
                 raise UserError(
                     f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
                 )

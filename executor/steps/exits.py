@@ -130,8 +130,8 @@ def reason_of(
 
 def _match(pattern: re.Pattern[str], lines: Sequence[str]) -> str:
     for line in reversed(lines):
-        if found := pattern.match(line):
-            return found[1]
+        if match := pattern.match(line):
+            return match[1]
     return ""
 
 
@@ -196,12 +196,12 @@ def _executable(path: str, files: StepFiles) -> str:
 
 
 def _full(store: str, small: Sequence[Mount]) -> Reason:
-    found = os.statvfs(store)
-    if found.f_bavail * 50 > found.f_blocks:
+    disk = os.statvfs(store)
+    if disk.f_bavail * 50 > disk.f_blocks:
         where = " or ".join(mount.target for mount in small) or "a file system of the step"
         target = small[0].target if small else "PATH"
         return (f"{where} is full", f"give it more: --mount=type=tmpfs,target={target},size=…")
-    free = found.f_bavail * found.f_frsize >> 20
+    free = disk.f_bavail * disk.f_frsize >> 20
     return (
         f"the disk is full: {free} MiB left for the store {store}",
         "pybuild prune frees what builds left there; pybuild du shows it",

@@ -37,10 +37,10 @@ def resolve(root_fd: int, spec: str) -> StepUser:
     uid = given_id if given_id is not None else 0
     for fields in accounts:
         if fields[0] == user if given_id is None else fields[2] == str(given_id):
-            found_uid, found_gid = _number(fields[2]), _number(fields[3])
-            if found_uid is None or found_gid is None:
+            entry_uid, entry_gid = _number(fields[2]), _number(fields[3])
+            if entry_uid is None or entry_gid is None:
                 continue
-            name, uid, gid = fields[0], found_uid, found_gid
+            name, uid, gid = fields[0], entry_uid, entry_gid
             home = fields[5] if len(fields) > 5 else ""
             break
     else:

@@ -210,7 +210,7 @@ class _Mending:
     def _maintainer(self, at: ast.Maintainer) -> list[Edit]:
         words = self._words(at)
         escape = self.source.escape
-        text = re.sub(f'["${re.escape(escape)}]', lambda found: escape + found[0], at.author)
+        text = re.sub(f'["${re.escape(escape)}]', lambda match: escape + match[0], at.author)
         keyword = "label" if at.keyword == at.keyword.lower() else "LABEL"
         start = words.text.rindex(at.author)
         name = words.replace(0, len(at.keyword), keyword)

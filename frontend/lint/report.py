@@ -51,7 +51,7 @@ class Report:
 
     def __init__(self, options: CheckOptions) -> None:
         self._options = options
-        self._found: dict[tuple[str, str, tuple[Span, ...]], Finding] = {}
+        self._findings: dict[tuple[str, str, tuple[Span, ...]], Finding] = {}
         self._notes: list[str] = []
         self._advice: list[BuildWarning] = []
         self._guesses = _MAX_GUESSES
@@ -81,7 +81,7 @@ class Report:
             lines = tuple(spans) or (at.span,)
             message = rule.message(*values)
             finding = Finding(rule=rule, message=message, spans=lines, at=at, values=values)
-            self._found.setdefault((rule.name, message, lines), finding)
+            self._findings.setdefault((rule.name, message, lines), finding)
 
     def advise(self, advice: Advice, *values: str, at: ast.Instruction) -> None:
         """Note a piece of advice about *at*, unless its name is skipped."""
@@ -104,7 +104,7 @@ class Report:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """By line; on one line in the order they were made."""
-        return tuple(sorted(self._found.values(), key=lambda item: item.spans[0].first_line))
+        return tuple(sorted(self._findings.values(), key=lambda item: item.spans[0].first_line))
 
     @property
     def warnings(self) -> tuple[BuildWarning, ...]:
@@ -123,7 +123,7 @@ class Report:
         Raises:
             UserError: ``error=true`` and something was found.
         """
-        if self._options.error and self._found:
+        if self._options.error and self._findings:
             names = sorted({finding.rule.name for finding in self.findings})
             raise UserError(
                 "lint violation found for rules: " + ", ".join(names),

@@ -103,17 +103,17 @@ def unset_variables(text: str) -> list[str]:
         set_here.update(_WORD.findall(words))
     names: dict[str, None] = {}
     inside, at = False, 0  # double quotes, where single ones are nothing special
-    while found := _TOKEN.search(text, at):
-        at = found.end()
-        if found["single"] and inside:
-            at = found.start() + 1
-        elif found["double"]:
+    while token := _TOKEN.search(text, at):
+        at = token.end()
+        if token["single"] and inside:
+            at = token.start() + 1
+        elif token["double"]:
             inside = not inside
-        elif found["comment"] and inside:
-            at = found.start() + 1
+        elif token["comment"] and inside:
+            at = token.start() + 1
         else:
-            is_plain = found["more"] in (None, "", "%", "#")  # and not ${NAME:-other}
-            name = found["plain"] or found["braced"]
+            is_plain = token["more"] in (None, "", "%", "#")  # and not ${NAME:-other}
+            name = token["plain"] or token["braced"]
             if name and is_plain and name not in set_here and name not in _SHELL_OWN:
                 names[name] = None
     return list(names)

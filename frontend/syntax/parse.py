@@ -199,9 +199,9 @@ class _Parser:
                 spans=(Span(self._filename, 1, 1),),
                 hints=(f"iconv -f UTF-16 -t UTF-8 {self._filename} > new, and take that",),
             )
-        found = located(error, self._filename, first, last)
-        at = found.spans[0]
-        return found.hinting(*advice(error.message, lines, at.first_line, at.last_line))
+        located_error = located(error, self._filename, first, last)
+        at = located_error.spans[0]
+        return located_error.hinting(*advice(error.message, lines, at.first_line, at.last_line))
 
     def _with_bodies(self, logical: LogicalLine) -> tuple[Line, Span]:
         from pybuild.frontend.syntax.instructions import read_line

@@ -36,7 +36,7 @@ class Channel:
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.closed = asyncio.Event()
-        link.on_closed = self._lost
+        link.on_closed = self._closed_by_link
 
     @classmethod
     async def over(cls, stream: ByteStream) -> Channel:
@@ -181,7 +181,7 @@ class Channel:
                 place.set_result(None)
                 return
 
-    def _lost(self) -> None:
+    def _closed_by_link(self) -> None:
         self.closed.set()
         for place in self._waiting:
             if not place.done():
@@ -191,7 +191,7 @@ class Channel:
         try:
             await tunnel.run()
         finally:
-            self._lost()
+            self._closed_by_link()
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -59,10 +59,10 @@ def _exempts(
             return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
         except ValueError:
             pass
-    name, colon, wanted_port = entry.rpartition(":")
-    if colon and wanted_port.isdigit() and "]" not in wanted_port:
+    name, colon, entry_port = entry.rpartition(":")
+    if colon and entry_port.isdigit() and "]" not in entry_port:
         entry = name.strip("[]")
-        if int(wanted_port) != port:
+        if int(entry_port) != port:
             return False
     if entry.startswith("*."):
         entry = entry[1:]

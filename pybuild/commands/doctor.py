@@ -35,7 +35,9 @@ def main(parsed: Parsed) -> int:
             "rung": chosen,
             "detail": detail,
             "rungs": [asdict(rung) for rung in rungs],
-            "checks": [asdict(check) for check in checks],
+            "checks": [
+                {"name": c.name, "state": c.state, "found": c.finding, "fix": c.fix} for c in checks
+            ],
         }
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
@@ -60,7 +62,7 @@ def as_text(rungs: list[RungReport], checks: list[Check]) -> str:
     rows += [[r.name, r.state, r.why or r.what] for r in rungs]
     text = table(rows) + "\n"
     rows = [["CHECK", "STATE", "FOUND"]]
-    rows += [[c.name, str(c.state.value), c.found] for c in checks]
+    rows += [[c.name, str(c.state.value), c.finding] for c in checks]
     text += table(rows)
     fixes = [[r.name, r.fix] for r in rungs if r.fix and r.state != "chosen"]
     fixes += [[c.name, c.fix] for c in checks if c.fix and [c.name, c.fix] not in fixes]

@@ -105,12 +105,12 @@ class EarlyUpload(Uploading):
     async def run(self) -> bool:
         """Send the blob; return whether the repository has it in the end."""
         with suppress(HttpFault):
-            location = await self._begin_elsewhere()
+            location = await self._begin_at_upstream()
             if location:
                 return await self._run(location)
         return False
 
-    async def _begin_elsewhere(self) -> str:
+    async def _begin_at_upstream(self) -> str:
         """Begin an upload; "" at a server on a store of ours, which may just link the blob."""
         request = self.request("POST", path=f"/{self.reference.path}/blobs/uploads/")
         async with self.transport.open(request) as response:

@@ -112,7 +112,7 @@ class Registry:
         return response
 
     async def _answer(self, call: RegistryCall, request: web.BaseRequest) -> web.StreamResponse:
-        namespace, asked_for = "", call
+        namespace, original_call = "", call
         upstreams = self.hosting.upstreams
         if upstreams is not None:
             namespace = request.query.get("ns", "")
@@ -125,7 +125,7 @@ class Registry:
             request.writer.output_size = 0
         handler = _HANDLERS[call.kind, "GET" if call.method == "HEAD" else call.method]
         response = await handler(Exchange(self.hosting, call, request, caller))
-        if namespace and call is not asked_for and not response.prepared:
+        if namespace and call is not original_call and not response.prepared:
             response.headers["OCI-Namespace"] = namespace
         return response
 

@@ -43,7 +43,7 @@ class HttpVisit:
             self._answering -= 1
             self._used_at = asyncio.get_running_loop().time()
 
-    def lost(self) -> None:
+    def close(self) -> None:
         self.begun.set()
         self.gone.set()
 
@@ -89,7 +89,7 @@ class PatientServer(web.Server):
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         visit = self._visits.pop(handler, None)
         if visit is not None:
-            visit.lost()
+            visit.close()
         super().connection_lost(handler, exc)
 
     async def _heard(self, request: web.BaseRequest) -> web.StreamResponse:

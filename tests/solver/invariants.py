@@ -89,7 +89,7 @@ def _check_work(state: State, node: Node) -> None:
         _expect(node.key_settled, node, "is solved without its key being settled")
     if node.running:
         _expect(
-            node.grade is not None or state.may_be_wanted(node), node, "runs and nobody wants it"
+            node.grade is not None or state.may_be_needed(node), node, "runs and nobody wants it"
         )
         _expect(node.missed, node, "runs without a miss")
         _expect(node.results_missing == 0, node, "runs without its inputs")

@@ -145,7 +145,7 @@ def test_late_answers_are_ignored() -> None:
     ticket, what = next(iter(desk.open.items()))
     desk.cancel()
     assert desk.state.handle(desk.answer(what)) == []
-    assert not desk.state.is_wanted(ticket)
+    assert not desk.state.is_needed(ticket)
 
 
 def test_a_job_that_joins_when_all_is_done_elsewhere_still_ends() -> None:
