@@ -8,21 +8,18 @@ marked ``compare=False``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.encoding import INLINE, encode_op
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
-
-_INLINE = "inline"
-"""Marks a field whose value's own fields count as if they stood in its place."""
 
 
 class NetworkMode(StrEnum):
@@ -258,7 +255,7 @@ class ExecOp:
     devices: tuple[Device, ...] = ()
     host_mounts: tuple[HostMount, ...] = ()
     owner: str = ""
-    settings: StepSettings = field(default_factory=StepSettings, metadata={_INLINE: True})
+    settings: StepSettings = field(default_factory=StepSettings, metadata={INLINE: True})
 
 
 # --- file -----------------------------------------------------------------------------------------
@@ -489,38 +486,3 @@ def image_identity(op: ImageSource | OciLayoutSource) -> Digest:
     if isinstance(op, ImageSource) and op.layers:
         return Digest.of_json({"manifest": op.digest, "layers": op.layers})
     return op.digest
-
-
-def encode_op(op: Op) -> dict[str, Any]:
-    """Return the part of *op* that counts as JSON-able data: type, then fields not at their default.
-
-    Fields that get a default later leave older digests as they were.
-    """
-    encoded = _encode(op)
-    assert isinstance(encoded, dict)
-    return encoded  # pyright: ignore[reportUnknownVariableType]
-
-
-def _encode(value: Any) -> Any:
-    match value:
-        case bool() | int() | str() | None:
-            return value
-        case bytes():
-            return {"bytes": Digest.of(value), "size": len(value)}
-        case tuple():
-            return [_encode(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        case Mapping():
-            return {str(k): _encode(v) for k, v in value.items()}  # pyright: ignore
-        case _ if is_dataclass(value):
-            out: dict[str, Any] = {"type": type(value).__name__}
-            for f in fields(value):
-                item = getattr(value, f.name)
-                if not f.compare or item == f.default:
-                    continue
-                if _INLINE in f.metadata:
-                    out |= {**_encode(item), "type": out["type"]}
-                else:
-                    out[f.name] = _encode(item)
-            return out
-        case _:
-            raise TypeError(f"cannot encode {type(value).__name__}")

@@ -25,6 +25,7 @@ from typing import Any
 from pybuild.model.contents import ContentDigest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.encoding import encode_op
 from pybuild.model.named import Listing, NamedInputs
 from pybuild.model.ops import (
     CacheSharing,
@@ -40,7 +41,6 @@ from pybuild.model.ops import (
     OciLayoutSource,
     Op,
     Vertex,
-    encode_op,
     image_identity,
 )
 from pybuild.model.secrets import redacted, redacted_variables, without

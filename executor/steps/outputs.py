@@ -19,7 +19,8 @@ from pybuild.executor.steps.spec import StepExit
 from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.ops import ExecOp, Vertex, encode_op
+from pybuild.model.encoding import encode_op
+from pybuild.model.ops import ExecOp, Vertex
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Snapshot
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pybuild.model.digest import Digest
+from pybuild.model.encoding import encode_op
 from pybuild.model.errors import UserError
-from pybuild.model.ops import ExecOp, HostMount, LocalSource, Mount, encode_op
+from pybuild.model.ops import ExecOp, HostMount, LocalSource, Mount
 from pybuild.model.volumes import HostVolume, VolumeAccess
 from pybuild.solver.keys import content_inputs, content_part, definition_part
 from tests.frontend.lowering import build, execs
