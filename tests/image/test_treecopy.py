@@ -35,6 +35,21 @@ def test_copy_keeps_everything_but_the_owner(tmp_path: Path) -> None:
     assert look(tmp_path / "out") == look(tmp_path / "in")
 
 
+@pytest.mark.parametrize("answer", [0, OSError()], ids=["nothing", "error"])
+def test_bytes_are_copied_where_the_kernel_will_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | OSError
+) -> None:
+    def refuse(source: int, target: int, count: int) -> int:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    plant(tmp_path / "in")
+    copy_tree(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert look(tmp_path / "out") == look(tmp_path / "in")
+
+
 @root_only
 def test_copies_belong_to_whoever_runs_and_lend_no_powers(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()

@@ -238,6 +238,14 @@ def test_which_mounts_count_by_content(mount: Mount, selected: str | None) -> No
     assert 0 not in found
 
 
+def test_owners_of_what_is_mounted_count_but_those_of_the_client() -> None:
+    """[CTX-3]"""
+    mounts = (ROOT, Mount(target="/m", input=1, readonly=True))
+    for source, keeps in ((image("stage"), True), (local(), False)):
+        [selection] = bound(replace(RUN, mounts=mounts), image(), source)[1]
+        assert selection.keep_owner == keeps
+
+
 def test_one_mount_that_needs_the_key_decides_for_its_input() -> None:
     mounts = (ROOT, Mount(target="/m", input=0, readonly=True, selector="/sub"))
     assert bound(replace(RUN, mounts=mounts), image()) == {}
