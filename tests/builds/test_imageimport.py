@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.builds import imageimport
 from pybuild.builds.imageimport import import_image
 from pybuild.builds.request import BuildRequest
 from pybuild.model.errors import UsageError, UserError
@@ -53,6 +54,21 @@ def test_a_file_is_unpacked_into_nothing(tmp_path: Path) -> None:
     assert request.dockerfile_text == b"FROM scratch\nADD rootfs.tar /\nENV a=b\nuser x\n"
     assert (request.platforms, request.tags) == ((LINUX_AMD64,), (NAME,))
     assert builds.context == {"rootfs.tar": archive()}
+
+
+def test_standard_input_is_copied_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [archive()]
+
+    def write(path: str) -> None:
+        Path(path).write_bytes(written[0])
+
+    monkeypatch.setattr(imageimport, "copy_archive", write)
+    builds = Builds()
+    builds.run("-")
+    assert builds.context == {"rootfs.tar": archive()}
+    written[:] = [b""]
+    with pytest.raises(UserError, match="standard input is no tar archive"):
+        builds.run("-")
 
 
 def test_what_a_url_has_is_looked_at_first() -> None:

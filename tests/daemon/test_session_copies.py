@@ -89,3 +89,13 @@ def test_a_damaged_or_half_removed_copy_is_not_taken(store: Store) -> None:
     third = copies.take(ORIGIN)
     assert third.id not in (first.id, second.id)
     third.close()
+
+
+def test_copies_that_prune_took_meanwhile_are_no_matter(store: Store) -> None:
+    copies = Copies(store)
+    copy = copies.take(ORIGIN)
+    store.discard(copies.folder)
+    copy.close()
+    again = copies.take(ORIGIN)
+    assert again.id != copy.id
+    again.close()
