@@ -36,6 +36,8 @@ def check_outputs(outputs: Sequence[Output], tags: Sequence[Reference], *, is_in
     """
     check_names(outputs, tags)
     for output in outputs:
+        if output.type == "docker" and not output.flag("tar", True):
+            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
         if output.is_image:
             notes = output.annotations()
             if not is_index and (

@@ -95,8 +95,6 @@ class Output:
             raise UsageError('annotations need OCI media types: leave "oci-mediatypes=false" out')
         if self.compression == "estargz" and not self.oci_types:
             raise UsageError(f"output compression {self.compression} needs oci-mediatypes=true")
-        if self.type == "docker" and not self.flag("tar", True):
-            raise UsageError("output type=docker is always a tar file", hints=["use type=oci"])
         if self.flag("rewrite-timestamp") and self.flag("unpack"):
             raise UsageError('output attribute "rewrite-timestamp" conflicts with "unpack"')
 

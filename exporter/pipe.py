@@ -18,6 +18,11 @@ class Piped:
 
     def __init__(self, work: Callable[[int], Awaitable[None]]) -> None:
         self._work = work
+        self._is_refused = False
+
+    def refuse(self) -> None:
+        """Let *work* end as it likes: nobody takes the rest of its bytes."""
+        self._is_refused = True
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
@@ -29,7 +34,7 @@ class Piped:
         if self._read >= 0:
             os.close(self._read)  # a writer that still writes gets EPIPE
             self._read = -1
-        if exc[0] is not None:
+        if exc[0] is not None or self._is_refused:
             with suppress(Exception):
                 await self._task
         else:

@@ -25,7 +25,7 @@ def package_url(
         path = path.removeprefix(_LIBRARY)
     else:
         path = f"{reference.host}/{path}"
-    url = f"pkg:{kind}/{quote(path, safe='/:')}"
+    url = f"pkg:{kind}/{quote(path, safe='/')}"
     if reference.tag:
         url += "@" + quote(reference.tag, safe="")
     qualifiers = dict(more)

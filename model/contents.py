@@ -29,6 +29,10 @@ Contents = Mapping[int, Mapping[Selection, ContentDigest]]
 """The contents read of a vertex's inputs, by the input's index and the selection of it."""
 
 
+EMPTY_TREE = "scratch"
+"""The name of the empty tree where a tree is called by its reference."""
+
+
 class MissingSource(UserError):
     """A source of a copy or a mount is not there.
 
@@ -59,7 +63,7 @@ class MissingSource(UserError):
             "failed to compute cache key: failed to calculate checksum of ref "
             f'{ref}: "{path}": not found'
         )
-        if above_pattern:
+        if above_pattern or ref == EMPTY_TREE:
             peer = f"lstat {path}: no such file or directory"
         super().__init__(f'"{shown}" {how}', hints=hints, peer=peer)
         self.path = path

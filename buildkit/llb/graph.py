@@ -76,12 +76,14 @@ class Graph:
         used: per id, which of its results somebody needs.
         root: the result.
         files: contents of the files that spans name.
+        infos: what else is said of them.
     """
 
     entries: dict[Digest, Entry]
     used: dict[Digest, frozenset[int]]
     root: Edge
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    infos: dict[str, pb.SourceInfo] = field(default_factory=dict[str, pb.SourceInfo])
 
 
 def shortened(text: str) -> str:
@@ -130,7 +132,7 @@ def parse(definition: pb.Definition) -> Graph:
                 if edge.digest not in entries:
                     stack.append(edge.digest)
     frozen = {digest: frozenset(indexes) for digest, indexes in used.items()}
-    return Graph(entries, frozen, root, source.files)
+    return Graph(entries, frozen, root, source.files, source.infos)
 
 
 def _entry(
@@ -162,15 +164,17 @@ class _Source:
         self._source = source
         self._names: list[str] = [info.filename for info in source.infos]
         self.files = {info.filename: info.data for info in source.infos if info.data}
+        self.infos = {info.filename: info for info in source.infos}
 
     def spans(self, digest: Digest) -> Iterator[Span]:
         if digest not in self._source.locations:
             return
-        for location in self._source.locations[digest].locations:
+        # The last one is the nearest, and is shown first.
+        for location in reversed(self._source.locations[digest].locations):
             if not 0 <= location.sourceIndex < len(self._names):
                 continue
             name = self._names[location.sourceIndex]
             for item in location.ranges:
                 first, last = item.start.line, item.end.line
                 if 0 < first <= max(first, last) < _MAX_LINE:
-                    yield Span(name, first, max(first, last))
+                    yield Span(name, first, max(first, last), item.start.character)

@@ -54,7 +54,7 @@ class ReadDefinition:
             that is read in several ways is there under several names.
         origins: by a vertex's digest.
         vertices: by a received op's id; of an op with several results, the first that is needed.
-        files: contents of the files that spans name, for errors.
+        files, infos: contents of the files that spans name, and what else is said of them, for errors.
     """
 
     result: Vertex
@@ -62,6 +62,7 @@ class ReadDefinition:
     origins: dict[Digest, ReceivedOp]
     vertices: dict[Digest, Vertex]
     files: dict[str, bytes]
+    infos: dict[str, pb.SourceInfo]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,7 @@ class _Reader:
             self._origins,
             self._vertices,
             self._graph.files,
+            self._graph.infos,
         )
 
     def _tree(self, edge: Edge) -> Vertex:

@@ -26,6 +26,7 @@ class SourceDetail:
         data: the whole file, so that a client can print the lines; empty where it is not known.
         ranges: first and last line, both 1-based and included.
         definition: serialized ops of the file's source.
+        column: where the first range begins, in its line.
     """
 
     filename: str
@@ -33,6 +34,7 @@ class SourceDetail:
     data: bytes = b""
     language: str = "Dockerfile"
     definition: tuple[bytes, ...] = ()
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
                 for first, last in detail.ranges
                 for line in range(first, min(last, first + _MOST_LINES) + 1)
             ]
+            if detail.column and ranges:
+                ranges[0]["start"]["character"] = detail.column
             return "errdefs.Source", _present({"info": _present(info), "ranges": ranges})
         case VertexDetail():
             return "errdefs.Vertex", _present({"digest": detail.digest})

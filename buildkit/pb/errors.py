@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 from google.protobuf.message import DecodeError
 
@@ -23,6 +24,7 @@ from pybuild.buildkit.pb.details import (
     encode,
     utf8,
 )
+from pybuild.buildkit.pb.ops import SourceInfo
 from pybuild.model.errors import (
     Cancelled,
     EnvironmentFault,
@@ -69,6 +71,7 @@ def status_of(
     details: Iterable[Detail] = (),
     files: Mapping[str, bytes] | None = None,
     definition: tuple[bytes, ...] = (),
+    infos: Mapping[str, SourceInfo] | None = None,
     code: int | None = None,
 ) -> rpcstatus.Status:
     """Return the status that a client gets for *error*, with its lines and its exit code.
@@ -77,6 +80,7 @@ def status_of(
         details: further ones, such as the vertex; put behind the source.
         files: whole files that the error's spans may name; its own `sources` come first.
         definition: where they came from, as serialized ops.
+        infos: what clients say of files that they read themselves.
         code: gRPC's; by default 2 for all that is not ours, whose text clients show unprefixed.
     """
     message = str(error)
@@ -84,7 +88,9 @@ def status_of(
     if isinstance(error, PybuildError):
         message = error.peer or error.message
         sources = source_details(error, files or {})
-        own += [replace(source, definition=definition) for source in sources]
+        own += [
+            _informed(source, definition, (infos or {}).get(source.filename)) for source in sources
+        ]
     if isinstance(error, StepError):
         own.append(ExitDetail(error.status))
     if isinstance(error, PybuildError):
@@ -109,16 +115,27 @@ def _code_of(error: BaseException) -> int:
             return _INTERNAL
 
 
+def _informed(
+    source: SourceDetail, definition: tuple[bytes, ...], info: SourceInfo | None
+) -> SourceDetail:
+    if info is None:
+        return replace(source, definition=definition)
+    ops = tuple(info.definition.defs)
+    return replace(source, definition=ops, language=info.language)
+
+
 def source_details(error: PybuildError, files: Mapping[str, bytes]) -> list[SourceDetail]:
-    """Return the error's lines, one entry a file, in the order in which it names them."""
-    ranges: dict[str, list[tuple[int, int]]] = {}
-    for span in error.spans:
-        ranges.setdefault(span.file, []).append((span.first_line, span.last_line))
+    """Return the error's places in the order in which it names them.
+
+    Lines of one file that are named behind each other are one place.
+    """
     out: list[SourceDetail] = []
-    for name, lines in ranges.items():
+    for name, spans in groupby(error.spans, lambda span: span.file):
+        named = list(spans)
         own = error.sources.get(name)
         data = files.get(name, b"") if own is None else utf8("\n".join(own) + "\n").encode()
-        out.append(SourceDetail(name, tuple(lines), data))
+        lines = tuple((span.first_line, span.last_line) for span in named)
+        out.append(SourceDetail(name, lines, data, column=named[0].column))
     return out
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.buildkit.pb import control as pb
-from pybuild.buildkit.pb.ops import Definition
+from pybuild.buildkit.pb.ops import Definition, SourceInfo
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.builds.attestations import Attestor
@@ -104,7 +104,7 @@ class Build:
         returned: the result of the client's own frontend; the gateway service sets it.
         ledger: requests and lookups, for provenance; *provenance*: documents for the history, by tree.
         images: those of image exporters, by their place among the exporters.
-        files: whole files that errors may name lines of.
+        files, infos: whole files that errors may name lines of, and what else clients say of them.
         account, trace: the reasons and the times of its steps, for later questions; *record*: all that
             the store's history keeps of it, None where it keeps nothing.
         ready: set when the gateway service may work for it, or never will.
@@ -130,6 +130,7 @@ class Build:
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
+        self.infos: dict[str, SourceInfo] = {}
         self.ledger = LookupLedger(
             FrontendRequest(
                 frontend=request.Frontend,
@@ -156,7 +157,7 @@ class Build:
 
     def error(self, error: Exception) -> RpcError:
         """Return *error* as the client reads it, with where it happened."""
-        return rpc_error(error, self.frontend, self.files, self.teller.failed)
+        return rpc_error(error, self.frontend, self.files, self.teller.failed, self.infos)
 
     async def wait_ready(self) -> None:
         """Wait until the gateway service may work for the build.
@@ -201,7 +202,7 @@ class Build:
             ) as scope:
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
-                scope.files = self.files
+                scope.files, scope.infos = self.files, self.infos
                 try:
                     facts = await self._run(scope)
                 finally:
@@ -236,6 +237,7 @@ class Build:
         self.references.clear()
         self.lowered.clear()
         self.files.clear()
+        self.infos.clear()
         self.request = pb.SolveRequest()
 
     def _emit(self, event: Event) -> None:

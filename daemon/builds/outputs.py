@@ -203,14 +203,17 @@ class SessionSink:
     async def _stream(
         self, output: Output, work: Work, step: InternalStep, facts: Mapping[str, str]
     ) -> None:
-        async with Piped(work) as sent:
-            await send_stream(
+        piped = Piped(work)
+        async with piped as sent:
+            taken = await send_stream(
                 self._session(output),
                 sent,
                 exporter=self._number,
                 facts=facts,
                 on_progress=_progress(step, "sending tarball"),
             )
+            if not taken:  # the client has it already
+                piped.refuse()
 
     def _session(self, output: Output) -> Session:
         if self._scope.session is None:
@@ -240,6 +243,8 @@ def _output(kind: str, attrs: Mapping[str, str]) -> Output:
         for key, value in attrs.items()
         if key not in _IGNORED and not key.startswith("attest:")  # of the request alone
     }
+    if kind == "docker" and given.get("compatibility-version") != "20":
+        given.setdefault("oci-mediatypes", "true")  # on the command line they are Docker's
     return Output(
         type=kind,
         attrs={k: v or ("true" if k in flags else "") for k, v in given.items()},

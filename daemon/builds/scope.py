@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from pybuild.buildkit.pb.ops import SourceInfo
 from pybuild.builds.delivery import Solves
 from pybuild.builds.entitlements import check_entitlements
 from pybuild.builds.epoch import Epochs
@@ -107,6 +108,7 @@ class Scope:
         )
         self.store = self.engine.store
         self.files: dict[str, bytes] = {}
+        self.infos: dict[str, SourceInfo] = {}
         self.solves = Solves(self.engine)
         self.imports = Imports(self)
         self.policies: Policies | None = None

@@ -17,6 +17,7 @@ from pybuild.buildkit.pb.errors import (
     encode,
     status_of,
 )
+from pybuild.buildkit.pb.ops import SourceInfo
 from pybuild.buildkit.pb.stacks import stacks_of
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
@@ -37,6 +38,7 @@ def rpc_error(
     frontend: str = "",
     files: Mapping[str, bytes] | None = None,
     vertex: str = "",
+    infos: Mapping[str, SourceInfo] | None = None,
 ) -> RpcError:
     """Return *error* as clients read it."""
     cause = unwrap(error)
@@ -59,7 +61,12 @@ def rpc_error(
     if frontend:
         details.append(FrontendDetail(frontend))
     status = status_of(
-        cause, details=details, files=files, definition=_dockerfile_source(), code=code
+        cause,
+        details=details,
+        files=files,
+        definition=_dockerfile_source(),
+        infos=infos,
+        code=code,
     )
     known = isinstance(cause, PybuildError)
     message = status.message if known else f"internal error: {type(cause).__name__}: {cause}"

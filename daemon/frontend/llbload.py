@@ -57,6 +57,7 @@ async def load_definition(
     )
     loaded = await decided_of(reading, scope.decide)
     scope.files.update(loaded.files)
+    scope.infos.update(loaded.infos)
     return await scope.in_thread(partial(scope.owned, loaded.result))
 
 
@@ -67,7 +68,10 @@ async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer
                 request = ImageRequest(reference, platform)
                 image = await scope.engine.images.resolve(request, pull=query.mode != "local")
                 if query.checksum is not None and query.checksum != image.digest:
-                    raise UserError(f"{reference}: is {image.digest}, not {query.checksum}")
+                    raise UserError(
+                        f"image digest {image.digest} for {reference} does not match "
+                        f"expected checksum {query.checksum}"
+                    )
                 return ImageSource(
                     digest=image.digest,
                     reference=reference,

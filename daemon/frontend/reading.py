@@ -50,6 +50,8 @@ async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -
     """
     path = path or "/"
     deltas = (await reference.snapshot()).deltas
+    if not deltas and not path.strip("/."):
+        return []  # the empty tree is no directory anywhere
     entries = await scope.engine.read_tree(looking.entries, deltas, path)
     if entries is None:
         raise UserError(f"open {path}: no such file or directory")

@@ -10,7 +10,7 @@ from pybuild.cache.records.database import RecordTooLarge
 from pybuild.cache.store import Store
 from pybuild.executor.files.values import MissingPath, TreeDigest
 from pybuild.executor.workers.job import JobService, WorkerModule, job
-from pybuild.model.contents import ContentDigest, MissingSource
+from pybuild.model.contents import EMPTY_TREE, ContentDigest, MissingSource
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.selection import Selection
@@ -126,4 +126,4 @@ class ContentDigests:
 
 
 def _ref(snapshot: Snapshot) -> str:
-    return snapshot.deltas[-1][:19] if snapshot.deltas else "scratch"
+    return snapshot.deltas[-1][:19] if snapshot.deltas else EMPTY_TREE

@@ -76,7 +76,7 @@ def from_client(
     """
     if predicate_type.startswith(_PROVENANCE):
         raise UserError("frontend may not set provenance attestations")
-    document = _parsed(path, data)
+    document = _parsed(path, data) if data else None  # an empty file says that it is so, no more
 
     async def predicate() -> Any:
         return document

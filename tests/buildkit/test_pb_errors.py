@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pybuild.buildkit.pb import errors
+from pybuild.buildkit.pb.ops import Definition, SourceInfo
 from pybuild.buildkit.pb.rpcstatus import Status
 from pybuild.buildkit.pb.wellknown import Any
 from pybuild.model.errors import (
@@ -54,13 +55,26 @@ def test_a_source_is_json_with_proto_names_and_no_empty_values() -> None:
     }
 
 
-def test_lines_of_one_file_are_one_source_and_files_keep_their_order() -> None:
-    spans = [Span("b", 5, 5), Span("a", 1, 1), Span("b", 2, 2)]
+def test_places_keep_their_order_and_lines_behind_each_other_are_one() -> None:
+    spans = [Span("b", 5, 5, 3), Span("b", 7, 7), Span("a", 1, 1), Span("b", 2, 2)]
     found = errors.source_details(UserError("x", spans=spans), {"a": b"A"})
     assert found == [
-        errors.SourceDetail("b", ((5, 5), (2, 2))),
+        errors.SourceDetail("b", ((5, 5), (7, 7)), column=3),
         errors.SourceDetail("a", ((1, 1),), b"A"),
+        errors.SourceDetail("b", ((2, 2),)),
     ]
+
+
+def test_a_client_says_in_which_language_its_files_are() -> None:
+    info = SourceInfo(filename="bar", language="mylang", definition=Definition(defs=[b"x"]))
+    error = UserError("x", spans=[Span("bar", 3, 3, 1), Span("other", 1, 1)])
+    status = errors.status_of(error, definition=(b"d",), infos={"bar": info})
+    bar, other = errors.details_of(status)
+    assert isinstance(bar, errors.SourceDetail) and bar.language == "mylang"
+    assert isinstance(other, errors.SourceDetail) and other.language == "Dockerfile"
+    document = json.loads(status.details[0].value)
+    assert document["info"]["definition"] == {"def": ["eA=="]}
+    assert document["ranges"][0]["start"] == {"line": 3, "character": 1}
 
 
 @pytest.mark.parametrize("detail", DETAILS, ids=lambda d: type(d).__name__)

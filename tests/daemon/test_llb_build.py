@@ -21,9 +21,7 @@ __all__ = ["site"]
 def test_what_is_refused_is_not_advertised() -> None:
     refused = {
         "source.git.signatureverify", "source.git.bundle", "source.git.httpauth",
-        "source.image.layerlimit", "source.http.signatureverify",
-        "passthroughop",
-        "file.copy.alwaysreplaceexistingdestpaths", "source.buildop.llbfilename",
+        "source.http.signatureverify", "source.buildop.llbfilename",
     }  # fmt: skip
     assert not LLB_CAPS & refused
     assert {"file.base", "source.local", "source.image", "exec.meta.base", "mergeop"} <= LLB_CAPS

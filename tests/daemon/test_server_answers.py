@@ -53,6 +53,16 @@ def test_outputs_are_those_of_the_exporters_or_of_the_one_that_old_clients_name(
     old = pb.SolveRequest(ExporterDeprecated="oci", ExporterAttrsDeprecated={"name": "b"})
     assert outputs_of(old) == [Output(type="oci", attrs={"name": "b"})]
     assert outputs_of(pb.SolveRequest()) == []
+
+
+def test_archives_for_docker_have_the_types_that_buildkit_gives_them() -> None:
+    def types(**attrs: str) -> bool:
+        (output,) = outputs_of(pb.SolveRequest(Exporters=[pb.Exporter(Type="docker", Attrs=attrs)]))
+        return output.oci_types
+
+    assert types() and types(tar="false")
+    assert not types(**{"oci-mediatypes": "false"})
+    assert not types(**{"compatibility-version": "20"})
     exporters = [pb.Exporter(Type="oci"), pb.Exporter(Type="tar")]
     older = pb.SolveRequest(Exporters=exporters, CompatibilityVersion=20)
     assert [one.attrs for one in outputs_of(older)] == [{"compatibility-version": "20"}, {}]

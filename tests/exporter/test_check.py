@@ -23,7 +23,7 @@ def check(text: str, *tags: str) -> None:
     ("text", "why"),
     [
         ("type=oci,dest={tmp}/o,compression=lzma", 'output compression "lzma": one of estargz'),
-        ("type=image,compression=zstd,oci-mediatypes=false", "compression zstd needs oci-media"),
+        ("type=image,compression=estargz,oci-mediatypes=false", "estargz needs oci-media"),
         ("type=image,store=maybe", 'output attribute store="maybe": expected true or false'),
         ("type=docker,tar=false,dest={tmp}/o", "output type=docker is always a tar file"),
         ("type=oci,dest={tmp}/o,annotation-index.a=b", "index annotations not supported"),

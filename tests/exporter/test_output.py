@@ -56,7 +56,6 @@ def test_an_output_is_read(text: str, output: Output) -> None:
         ("type=image,compression-level=10", "expected 0 to 9"),
         ("type=image,annotation.a=b,oci-mediatypes=false", "annotations need OCI media types"),
         ("type=docker,compression=estargz", "compression estargz needs oci-mediatypes=true"),
-        ("type=docker,tar=false", "output type=docker is always a tar file"),
         ("type=image,rewrite-timestamp=true,unpack=true", 'conflicts with "unpack"'),
     ],
 )

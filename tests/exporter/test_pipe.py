@@ -77,3 +77,21 @@ def test_an_error_that_nobody_read_for_is_told_at_the_end() -> None:
 
     with pytest.raises(UserError, match="^no$"):
         asyncio.run(work())
+
+
+def test_work_whose_bytes_nobody_takes_may_fail() -> None:
+    async def write(fd: int) -> None:
+        await asyncio.to_thread(_write_all, fd, bytes(8 << 20))
+
+    async def work() -> None:
+        piped = Piped(write)
+        with none_left_open():
+            async with piped:
+                piped.refuse()
+
+    asyncio.run(work())
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)

@@ -26,7 +26,7 @@ ARM = Platform("linux", "arm", "v7")
         (f"docker.io/library/alpine@sha256:{HEX}", f"pkg:docker/alpine?digest=sha256:{HEX}"),
         (f"alpine:3@sha256:{HEX}", f"pkg:docker/alpine@3?digest=sha256:{HEX}"),
         ("user/test:v2", "pkg:docker/user/test@v2"),
-        ("localhost:5000/a/b", "pkg:docker/localhost:5000/a/b@latest"),
+        ("localhost:5000/a/b", "pkg:docker/localhost%3A5000/a/b@latest"),
     ],
 )
 def test_images_have_package_urls(reference: str, url: str) -> None:
