@@ -44,7 +44,7 @@ def import_image(
         UsageError: a change does more than that.
         UserError: the source is no archive.
     """
-    lines = [_checked_change(change) for change in changes]
+    lines = [checked_change(change) for change in changes]
     with tempfile.TemporaryDirectory(prefix="pybuild-import-") as context:
         path = os.path.join(context, _ROOTFS)
         if "://" in source:
@@ -64,7 +64,7 @@ def import_image(
         return build(request)
 
 
-def _checked_change(change: str) -> str:
+def checked_change(change: str) -> str:
     """Return the line that *change* is.
 
     Raises:

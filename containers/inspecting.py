@@ -92,7 +92,7 @@ def document(config: ContainerConfig, state: ContainerState, where: Whereabouts)
         for mount in config.mounts
         if mount.origin is not MountOrigin.TMPFS
     ]
-    facts["Config"] = _config(config)
+    facts["Config"] = config_facts(config)
     facts["NetworkSettings"] = _network(config)
     return facts
 
@@ -114,7 +114,7 @@ def state_facts(state: ContainerState) -> dict[str, Any]:
     }
 
 
-def _config(config: ContainerConfig) -> dict[str, Any]:
+def config_facts(config: ContainerConfig) -> dict[str, Any]:
     """Return docker's Config, with its nulls [CTR-71]."""
     facts: dict[str, Any] = {
         "Hostname": config.hostname,

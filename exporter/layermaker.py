@@ -148,7 +148,11 @@ class LayerMaker:
             return await self._blob(
                 lambda order: job(export.layer_job, tree, order, clamp_mtime=clamp)
             )
-        path, userxattr = directories[0], await self._engine.userxattr()
+        return await self.of_directory(directories[0], clamp)
+
+    async def of_directory(self, path: str, clamp: int | None = None) -> tuple[Digest, Descriptor]:
+        """Write the layer of the changes in a directory, which nobody changes meanwhile."""
+        userxattr = await self._engine.userxattr()
         return await self._blob(
             lambda order: job(
                 layertar.layer_job, path, order, userxattr=userxattr, clamp_mtime=clamp

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import GLOBAL, PLATFORM, TEMPLATE, Command
+from pybuild.commandline.parser import FORCE, GLOBAL, PLATFORM, TEMPLATE, Command
 from pybuild.model.options import STEP_OPTIONS, Option
 
 _LIMITS = tuple(
@@ -96,12 +96,17 @@ COMMANDS: tuple[Command, ...] = (
         GLOBAL,
         ("VERB", 0, -1),
         {
+            "commit": "commit",
+            "cp": "cp",
             "create": "create",
+            "diff": "diff",
+            "export": "export",
             "inspect": "container inspect",
             "kill": "kill",
             "logs": "logs",
             "list": "ps",
             "ls": "ps",
+            "prune": "container prune",
             "ps": "ps",
             "restart": "restart",
             "rm": "rm",
@@ -135,6 +140,51 @@ COMMANDS: tuple[Command, ...] = (
             Option("timestamps", "with the time of each line", short="t"),
             *GLOBAL,
         ),
+        ("CONTAINER", 1, 1),
+    ),
+    Command(
+        "commit",
+        "Make an image of what a container is now.",
+        "pybuild.commands.containertrees:commit",
+        (
+            Option("author", "who made it", "TEXT", "a"),
+            Option("change", "a line of a Dockerfile that the image gets", "LINE", "c", True),
+            Option("message", "a comment for its history", "TEXT", "m"),
+            Option("pause", "accepted: nothing stops meanwhile", short="p"),
+            *GLOBAL,
+        ),
+        ("CONTAINER [NAME]", 1, 2),
+    ),
+    Command(
+        "container prune",
+        "Remove all containers that do not run.",
+        "pybuild.commands.containerprune:prune",
+        (
+            Option(
+                "filter", "only what matches (until=24h, label=K[=V], label!=K)", "K=V", repeat=True
+            ),
+            FORCE,
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
+        "cp",
+        "Copy files out of a container (NAME:PATH), or into it; - is a tar.",
+        "pybuild.commands.cp:cp",
+        (
+            Option("archive", "with the owners that they have", short="a"),
+            Option("follow-link", "a link as what it leads to", short="L"),
+            Option("quiet", "accepted: no progress is shown", short="q"),
+            *GLOBAL,
+        ),
+        ("SOURCE DEST", 2, 2),
+    ),
+    Command(
+        "diff",
+        "List what a container changed: A added, C changed, D deleted.",
+        "pybuild.commands.containertrees:diff",
+        GLOBAL,
         ("CONTAINER", 1, 1),
     ),
     Command(

@@ -22,8 +22,8 @@ _INSPECTION = (
 COMMANDS: tuple[Command, ...] = (
     Command(
         "export",
-        "Write the file tree of an image as a tar.",
-        "pybuild.commands.archives:export",
+        "Write the file tree of a container, or of an image, as a tar.",
+        "pybuild.commands.containertrees:export",
         (Option("output", "file (default: standard output)", "FILE", "o"), *TREES),
         ("NAME", 1, 1),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedWriter, FileIO
@@ -127,6 +127,25 @@ def export(parsed: Parsed) -> int:
         )
         _build(parsed, request)
     return 0
+
+
+def build_changed(
+    parsed: Parsed, image_id: str, changes: Sequence[str], reference: Reference | None
+) -> str:
+    """Make an image of another one with lines of a Dockerfile; return its ID."""
+    from pybuild.builds.request import BuildRequest
+
+    parsed.values["progress"] = ["quiet"]
+    with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
+        image, contexts = _source(store, image_id)
+        lines = "".join(f"{line}\n" for line in (f"FROM {image}", *changes))
+        request = BuildRequest(
+            context=context,
+            dockerfile_text=lines.encode(),
+            named_contexts=contexts,
+            tags=() if reference is None else (reference,),
+        )
+        return _build(parsed, request)
 
 
 def import_(parsed: Parsed) -> int:

@@ -344,6 +344,8 @@ def test_options_of_which_all_values_count() -> None:
     }
     assert {name: options for name, options in repeated.items() if options} == {
         "build": both | more,
+        "commit": {"change"},
+        "container prune": {"filter"},
         "create": created,
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},

@@ -1,0 +1,80 @@
+"""An image of what a container is now: its layers, one more with its changes, and its config [CTR-90]."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.containers import Container
+from pybuild.containers.inspecting import config_facts
+from pybuild.containers.order import TREE
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.exporter.imagemaker import FinishedImage
+from pybuild.exporter.layermaker import LayerMaker
+from pybuild.image.config import NewHistory, assemble_config
+from pybuild.image.manifest import build_manifest
+from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import PybuildError
+
+_OF_ONE_CONTAINER = (
+    *("AttachStdin", "AttachStdout", "AttachStderr", "Domainname", "Hostname", "Image"),
+    *("OpenStdin", "StdinOnce", "StopTimeout", "Tty"),
+)
+
+
+async def commit_container(
+    engine: Engine, container: Container, *, comment: str = "", author: str = ""
+) -> FinishedImage:
+    """Write the image and return it; it has no name yet.
+
+    Raises:
+        UserError, EnvironmentFault: a layer cannot be made.
+    """
+    config = container.config
+    maker = LayerMaker(engine, "gzip", None)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(maker.make(delta)) for delta in config.deltas]
+        tasks.append(group.create_task(maker.of_directory(os.path.join(container.path, TREE))))
+    layers = [task.result() for task in tasks]
+    base = await asyncio.to_thread(_base, engine, config)
+    history = NewHistory(
+        created_by=" ".join(config.args), created=time.time(), comment=comment, author=author
+    )
+    document = assemble_config(
+        {**base, "config": _image_config(config), **({"author": author} if author else {})},
+        [diff_id for diff_id, _ in layers],
+        [history],
+        base_layer_count=len(config.deltas),
+    )
+    blobs = engine.store.blobs
+    written = Descriptor(OCI_CONFIG, await asyncio.to_thread(blobs.put, document), len(document))
+    data = build_manifest(written, [layer for _, layer in layers], OCI_MANIFEST)
+    digest = await asyncio.to_thread(blobs.put, data)
+    return FinishedImage(Descriptor(OCI_MANIFEST, digest, len(data)), written)
+
+
+def _base(engine: Engine, config: ContainerConfig) -> Mapping[str, Any]:
+    """Return the config of the image that it was made of, less its time, as far as that is still here."""
+    known: dict[str, Any] = {}
+    try:
+        known = json.loads(engine.store.blobs.read(Digest.parse(config.image_id)))
+    except (OSError, ValueError, PybuildError):
+        known = {}  # it was removed, or is damaged: the layers are here all the same
+    platform = native_platform()
+    facts: dict[str, Any] = {"architecture": platform.arch, "os": platform.os, **known}
+    return {key: value for key, value in facts.items() if key != "created"}
+
+
+def _image_config(config: ContainerConfig) -> dict[str, Any]:
+    """Return the part of a container's config that becomes its image's."""
+    facts = {
+        key: value for key, value in config_facts(config).items() if key not in _OF_ONE_CONTAINER
+    }
+    return {key: value for key, value in facts.items() if value not in (None, "", {}, [])}

@@ -1,0 +1,130 @@
+"""Where ``cp`` puts what it copies, and how members of a tar get there [CTR-86].
+
+Lean: workers import it, and so does the side of the machine's own files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+
+from pybuild.model.border import NamedTuple
+
+
+class NoPlace(Exception):
+    """There is no place for what is to be copied."""
+
+
+class TarPlace(NamedTuple):
+    """The directory that members go to, and the name that the first one gets there.
+
+    Attributes:
+        name: "": what is in the first member goes to the directory itself.
+    """
+
+    directory: str
+    name: str
+
+
+def place_for(path: str, first: tarfile.TarInfo) -> TarPlace:
+    """Return the place of a copy to *path*, a file or the directory *first*, as ``cp -a`` has it.
+
+    Raises:
+        NoPlace: a directory would have to become a file. FileNotFoundError: the parent is not there.
+    """
+    is_directory = path.endswith(("/", "/."))
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        above = os.path.dirname(path.rstrip("/")) or ("/" if path.startswith("/") else ".")
+        if is_directory and not first.isdir():
+            raise NoPlace(f"no such directory: {path}") from None
+        if not os.path.isdir(above):
+            raise FileNotFoundError(2, "no such file or directory", above) from None
+        return TarPlace(above, os.path.basename(path.rstrip("/")))
+    if stat.S_ISDIR(status.st_mode):
+        return TarPlace(path, os.path.basename(first.name.rstrip("/")))
+    if first.isdir():
+        raise NoPlace(f"cannot copy directory: {path} is a file")
+    if is_directory:
+        raise NoPlace(f"not a directory: {path}")
+    return TarPlace(os.path.dirname(path) or ".", os.path.basename(path))
+
+
+def extract(
+    archive: tarfile.TarFile, first: tarfile.TarInfo, place: TarPlace, *, owners: bool
+) -> None:
+    """Write *first* and the members after it below *place*; nothing is written through a link.
+
+    Args:
+        owners: they keep the owners that the archive names; else they are ours.
+
+    Raises:
+        NoPlace: a member leads out of it, or something else is in its way.
+        OSError, TarError: it cannot be written, or read.
+    """
+    top, base = os.path.realpath(place.directory), first.name.rstrip("/")
+    directories: list[tuple[str, tarfile.TarInfo]] = []
+    member: tarfile.TarInfo | None = first
+    while member is not None:
+        path = _target(top, base, place.name, member.name)
+        if path:
+            if member.islnk():
+                _clear(path, member)
+                linked = _target(top, base, place.name, member.linkname)
+                os.link(linked or top, path, follow_symlinks=False)
+            elif _clear(path, member):
+                _make(archive, member, path, owners=owners)
+                if member.isdir():
+                    directories.append((path, member))
+        member = archive.next()
+    for path, made in reversed(directories):  # what is in them was to be written first
+        os.chmod(path, made.mode & 0o7777)
+        os.utime(path, (made.mtime, made.mtime))
+
+
+def _target(top: str, base: str, name: str, member: str) -> str:
+    """Return the path of a member; "" for the directory that is there anyway.
+
+    Raises:
+        NoPlace: it leads out of *top*.
+    """
+    relative = member.rstrip("/")
+    if relative == base or relative.startswith(base + "/"):
+        relative = name + relative[len(base) :]
+    relative = os.path.normpath("/" + relative).strip("/")
+    if not relative:
+        return ""
+    above, _, last = os.path.join(top, relative).rpartition("/")
+    if os.path.realpath(above) != (above or "/"):
+        raise NoPlace(f"{member}: a link is on the way to it")
+    return f"{above}/{last}"
+
+
+def _clear(path: str, member: tarfile.TarInfo) -> bool:
+    """Take away what is in the way of a member; tell whether it is still to be made.
+
+    Raises:
+        NoPlace: a directory would have to become a file, or a file a directory.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return True
+    if member.isdir():
+        if not stat.S_ISDIR(mode):
+            raise NoPlace(f"cannot overwrite non-directory {path} with directory {member.name}")
+        return False
+    if stat.S_ISDIR(mode):
+        raise NoPlace(f"cannot overwrite directory {path} with non-directory {member.name}")
+    os.unlink(path)
+    return True
+
+
+def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, *, owners: bool) -> None:
+    above, _, name = path.rpartition("/")
+    ids = (member.uid, member.gid) if owners else (os.geteuid(), os.getegid())
+    mode = member.mode | 0o700 if member.isdir() else member.mode
+    made = member.replace(name=name, uid=ids[0], gid=ids[1], mode=mode, deep=False)
+    archive.extract(made, above or "/", numeric_owner=True, filter="fully_trusted")
