@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -13,6 +14,8 @@ import pytest
 from pybuild.image.layer import overlayfs, ownership
 from pybuild.image.layer.layertar import write_layer
 from pybuild.image.layer.pieces import Chunker
+
+from .trees import root_only
 
 
 @pytest.mark.parametrize(
@@ -54,12 +57,67 @@ def test_notes_of_files_and_lists_of_links_reach_the_layer(tmp_path: Path) -> No
     assert found["n"] == (b"4", 0, 7, 8, {})
 
 
+@root_only
+def test_owners_that_the_kernel_can_have_are_given_at_once(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").touch()
+    (tmp_path / "d/l").symlink_to("f")
+    notes = ownership.OwnershipNotes(notes_owners=False)
+    fd = os.open(tmp_path / "d", os.O_RDONLY)
+    try:
+        notes.give(fd, None, 33, 44)
+        notes.give(fd, "l", 5, 6)
+    finally:
+        os.close(fd)
+    found = [os.lstat(tmp_path / name) for name in ("d", "d/l", "d/f")]
+    assert [(one.st_uid, one.st_gid) for one in found] == [(33, 44), (5, 6), (0, 0)]
+
+
 def test_what_is_gone_meanwhile_is_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     status = os.stat(tmp_path / "f")
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         assert ownership.OwnershipNotes().view(fd, "gone", status) is status
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(("error", "is_noted"), [(None, False), (errno.ENOTSUP, True)])
+def test_a_directory_is_opaque_by_an_attribute_or_by_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None, is_noted: bool
+) -> None:
+    own, real = overlayfs.namespace(True), os.setxattr
+
+    def set_attribute(fd: int, name: str, value: bytes) -> None:
+        if error is not None and name.startswith(own):
+            raise OSError(error, os.strerror(error))
+        real(fd, name, value)
+
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        monkeypatch.setattr(os, "setxattr", set_attribute)
+        try:
+            overlayfs.set_opaque(fd, own)
+        except OSError as failed:
+            pytest.skip(f"no user attributes here: {failed.strerror}")
+        assert overlayfs.is_opaque(fd, own, noted=False) != is_noted
+        assert overlayfs.is_opaque(fd, own, noted=True)
+    finally:
+        os.close(fd)
+
+
+def test_an_attribute_that_cannot_be_set_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, name: str, value: bytes) -> None:
+        raise OSError(errno.ENOSPC, name)
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match=r"user\.overlay\.opaque"):
+            overlayfs.set_opaque(fd, overlayfs.namespace(True))
     finally:
         os.close(fd)
 

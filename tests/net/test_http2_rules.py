@@ -6,6 +6,7 @@ import pytest
 
 from pybuild.net.http2.compression import encode
 from pybuild.net.http2.connection import Connection
+from pybuild.net.http2.errors import name_of
 from pybuild.net.http2.events import Headers
 from pybuild.net.http2.frames import PREFACE, FrameType, frame
 from tests.net.wire import (
@@ -303,3 +304,16 @@ def test_end_of_stream_is_told_once() -> None:
     connection = server()
     events = connection.receive(headers(1) + data(1, b"abc") + data(1, end=True))
     assert [getattr(event, "end", None) for event in events] == [False, False, True]
+
+
+def test_error_codes_are_those_of_the_rfc() -> None:
+    """RFC 9113 section 7."""
+    names = (
+        *("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT"),
+        *("STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR"),
+        *("CONNECT_ERROR", "ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"),
+    )
+    assert {name_of(code): code for code in range(len(names))} == {
+        name: code for code, name in enumerate(names)
+    }
+    assert name_of(len(names)) == f"error code {len(names)}"
