@@ -8,7 +8,6 @@ blobs and its names in the local store. Lean, because the fully cached path is l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -102,7 +101,7 @@ def key_of(parsed: CommandLine) -> str | None:
     epoch = [os.environ.get(name) for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM")]
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    return _digest_of(json.dumps(what).encode())
 
 
 def load(root: str, key: str) -> dict[str, Any] | None:
@@ -200,7 +199,13 @@ def _is_young(newest: int, looked: int) -> bool:
 
 def file_digest(data: bytes | None) -> str:
     """The memo's name of a file's content; the empty text is a file that is not there."""
-    return "" if data is None else hashlib.sha256(data).hexdigest()
+    return "" if data is None else _digest_of(data)
+
+
+def _digest_of(data: bytes) -> str:
+    from pybuild.executor.trees.contextscan import digest_of  # builds without a memo do without
+
+    return digest_of(data)
 
 
 def _file_digest(path: str) -> str:

@@ -136,15 +136,19 @@ def show_steps(steps: list[list[str]], progress: str) -> None:
     if progress == "plain" or (progress == "auto" and (not out.isatty() or is_dumb())):
         from pybuild.progress.screen import numbered
 
-        for number, (name, word) in enumerate(steps, 1):
-            out.write(f"{numbered(number, name)}{numbered(number, word)}\n")
+        lines = [
+            f"{numbered(number, name)}{numbered(number, word)}\n"
+            for number, (name, word) in enumerate(steps, 1)
+        ]
+        out.write("".join(lines))  # as one: standard error goes out with each line
         return
     from pybuild.progress.screen import BLUE, clean, fit, painted, size_of, step_row
     from pybuild.progress.terminalguard import direct
 
     out = direct(out) or out
     columns = size_of(out).columns
-    out.write(fit(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED", columns - 1) + "\n")
+    lines = [fit(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED", columns - 1)]
     for name, word in steps:
         label = clean(f"CACHED {name}" if word == "CACHED" else name)
-        out.write(painted(step_row(label, "0.0s", columns), BLUE) + "\n")
+        lines.append(painted(step_row(label, "0.0s", columns), BLUE))
+    out.write("\n".join([*lines, ""]))

@@ -8,26 +8,44 @@ seen is returned for that check. A different signature means nothing but "look c
 Each file below the prefixes is asked, and none elsewhere. To ask directories alone would be cheaper
 and wrong: their times say what came and went in them, and nothing of a file that was written in place.
 
-Lean: imports os, stat and hashlib; patterns only when there are some.
+Lean: imports os and stat; patterns only when there are some, and OpenSSL only for many files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import stat
+import sys
 from operator import attrgetter, itemgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _hashlib import HASH as Hash
     from collections.abc import Sequence
+    from hashlib import sha256
     from typing import Any
 
     from pybuild.model.patterns import PatternMatcher
+else:
+    # The interpreter's own: hashlib loads OpenSSL, which takes a tenth of a fully cached build, and
+    # pays from some thousand files on.
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256
+        else:
+            from _sha256 import sha256
+    except ImportError:
+        from hashlib import sha256
 
+_MANY = 1000
 _looks = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of a little data, in hex."""
+    return sha256(data).hexdigest()
 
 
 class _Widen(Exception):
@@ -86,15 +104,27 @@ class _Scan:
     def __init__(self, matcher: PatternMatcher | None, prefixes: list[str]) -> None:
         self._matcher = matcher
         self._prefixes = prefixes
-        self._digest = hashlib.sha256()
+        self._told: list[bytes] = []
+        self._digest: Hash | None = None
         self.newest_ns = 0
 
     def signature(self) -> str:
+        if self._digest is None:
+            return digest_of(b"".join(self._told))
+        self._digest.update(b"".join(self._told))
+        self._told.clear()
         return self._digest.hexdigest()
 
     def _tell(self, *what: Any) -> None:
         # Version 2 of marshal writes equal values as equal bytes, and says where each one ends.
-        self._digest.update(marshal.dumps(what, 2))
+        self._told.append(marshal.dumps(what, 2))
+        if len(self._told) == _MANY:
+            if self._digest is None:
+                import hashlib
+
+                self._digest = hashlib.sha256()
+            self._digest.update(b"".join(self._told))
+            self._told.clear()
 
     def prefix(self, root: int, prefix: str) -> None:
         """Take in one prefix; a link on the way to it counts, and widens the scan if it leads out."""

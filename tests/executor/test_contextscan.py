@@ -98,6 +98,18 @@ def test_missing_prefix_counts_as_missing(tmp_path: Path) -> None:
     assert scan_signature(str(root), ["b/c"])[0] != before
 
 
+def test_signature_of_many_files_covers_each(tmp_path: Path) -> None:
+    """They are digested piece by piece, and by OpenSSL."""
+    root = build(tmp_path / "ctx", {f"d/{number}": "" for number in range(2500)})
+    before = scan_signature(str(root))[0]
+    assert scan_signature(str(root))[0] == before
+    for number in (0, 1200, 2499):
+        (root / f"d/{number}").chmod(0o755)
+        after = scan_signature(str(root))[0]
+        assert after != before
+        before = after
+
+
 def test_module_is_lean() -> None:
     """The fully cached path imports it: nothing that costs milliseconds may come along."""
     program = (
@@ -108,4 +120,5 @@ def test_module_is_lean() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     heavy = {"asyncio", "dataclasses", "json", "typing", "re", "ctypes", "pathlib", "subprocess"}
+    heavy.add("_hashlib")  # OpenSSL
     assert heavy.isdisjoint(out)

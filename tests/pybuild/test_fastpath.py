@@ -18,7 +18,7 @@ from pybuild.executor.trees import contextscan
 from tests.harness import Pybuild, make_base, write
 
 HEAVY = {
-    "aiohttp", "argparse", "asyncio", "concurrent.futures", "dataclasses", "diskcache", "inspect",
+    "_hashlib", "aiohttp", "argparse", "asyncio", "concurrent.futures", "dataclasses", "diskcache", "inspect",
     "lark", "logging", "networkx", "pathlib", "rich", "sqlite3", "ssl", "subprocess", "typing",
     "uvloop", "zstandard",
 }  # fmt: skip
