@@ -149,11 +149,20 @@ def _open_closed_streams() -> None:
 
 
 _OF_OTHERS = {
+    "attach": "see what a container writes with pybuild logs -f NAME",
     "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
+    "bud": "it is pybuild build here",
     "commit": "write what was done as RUN in a Dockerfile, and build that",
     "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
     "up": "there is no compose either: build each service, and pybuild run -d its image",
+    "context": "name a build server with pybuild builder add, or ask one with -H ADDRESS",
     "exec": "run another container of the image: pybuild run IMAGE COMMAND",
+    "from": "write FROM in a Dockerfile, and build that: pybuild build .",
+    "manifest": "see pybuild imagetools inspect, create and rm",
+    "mount": "write the file tree to a directory: pybuild build -o DIR . or pybuild export IMAGE | tar x",
+    "stack": "build each service, and pybuild run -d its image",
+    "swarm": "there is no cluster; pybuild daemon and builder add share one build server",
+    "unshare": "pybuild doctor shows which user namespace steps get",
 }
 
 

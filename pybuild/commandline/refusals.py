@@ -15,7 +15,6 @@ _BUILD = {
     "privileged": "write RUN --security=insecure, and build with --allow security.insecure",
     "security-opt": "write RUN --security=insecure, and build with --allow security.insecure",
     "squash": "end with a stage of one layer: FROM scratch, and COPY --from=STAGE / /",
-    "tls-verify": "set insecure = true for the registry in the configuration (docs/configuration.md)",
     "userns": "pybuild doctor shows which user namespace steps get",
 }
 _RUN = {
@@ -28,7 +27,12 @@ _RUN = {
 _HISTORY = {
     "local": "all builds of the store are listed; --filter repository=TEXT picks those of a repository",
 }
+_ANYWHERE = {
+    "tls-verify": "set insecure = true for the registry in the configuration (docs/configuration.md)",
+}
 _VERBS = {
+    "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
+    "create": "there are no drivers: pybuild builder add NAME ADDRESS names a build server",
     "history export": "write what is known of a build with pybuild history inspect --format json, and logs",
     "history import": "its log is for pybuild history logs; there is no Docker Desktop to bring builds to",
     "history open": "there is no Docker Desktop here: pybuild history inspect and logs show the build",
@@ -46,4 +50,4 @@ def way_out(name: str, known: Collection[str]) -> str:
     table = _BUILD if "build-arg" in known else _RUN if "entrypoint" in known else {}
     if "no-trunc" in known and "host" in known:
         table = _HISTORY
-    return table.get(name, "")
+    return table.get(name) or _ANYWHERE.get(name, "")
