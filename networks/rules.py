@@ -59,6 +59,8 @@ _SETS = """
  map one6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
  set open4 { type ipv4_addr . inet_proto . inet_service; }
  set open6 { type ipv6_addr . inet_proto . inet_service; }
+ set self4 { type ipv4_addr . ipv4_addr; }
+ set self6 { type ipv6_addr . ipv6_addr; }
 """
 _TO_CONTAINERS = """
   dnat ip to ip daddr . meta l4proto . th dport map @one4
@@ -66,6 +68,8 @@ _TO_CONTAINERS = """
   ip6 daddr != ::1 dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6
   ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @any6
 """
+# Where the bridge hands its packets to this filter itself, a packet that is sent back to its own network
+# has no input device: a container that calls itself is known by its address.
 # The host's loopback addresses are led to containers for the host's own packets alone: what comes by a
 # wire with such an address would else be sent on before the kernel can see that it is forged.
 _CHAINS = f"""
@@ -87,6 +91,8 @@ _CHAINS = f"""
   type nat hook postrouting priority srcnat; policy accept;
   oifname @bridges ip saddr 127.0.0.0/8 masquerade
   iifname . oifname @same ct status dnat masquerade
+  ip saddr . ip daddr @self4 masquerade
+  ip6 saddr . ip6 daddr @self6 masquerade
   oifname != @bridges ip saddr @hidden4 masquerade
   oifname != @bridges ip6 saddr @hidden6 masquerade
  }}
@@ -158,6 +164,9 @@ def _network(table: str, network: BridgeRules) -> list[str]:
 def _ports(table: str, ports: Sequence[Published], verb: str) -> list[str]:
     lines: list[str] = []
     opened: set[tuple[str, str, int]] = set()
+    for to in dict.fromkeys(one.to for one in ports):
+        also = "add" if verb == "create" else verb
+        lines.append(_element(also, table, "self6" if ":" in to else "self4", f"{to} . {to}"))
     for one in ports:
         version = "6" if ":" in one.to else "4"
         key, name = f"{one.protocol} . {one.port}", "any"

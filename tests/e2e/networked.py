@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.harness import Done, Pybuild
 
 
@@ -46,7 +48,8 @@ def network_namespace() -> Generator[int]:
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "up\n"
+            if process.stdout.readline() != "up\n":
+                pytest.skip("needs a network namespace of its own, which this machine refuses")
             yield process.pid
         finally:
             process.kill()

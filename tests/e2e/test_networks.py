@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 from collections.abc import Generator
+from contextlib import suppress
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +26,7 @@ def machine(pybuild: Pybuild, base: str) -> Generator[NetworkedPybuild]:
     assert base
     need("nsenter")
     need("ip")
+    need("nft")
     if os.geteuid() != 0:
         pytest.skip("needs root")
     with network_namespace() as pid:
@@ -107,3 +112,130 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
     machine("network", "rm", "front")
     assert devices(machine, "br-") == []
     assert "10.77.0" not in table(machine)
+
+
+@pytest.fixture
+def neighbour(machine: NetworkedPybuild) -> Generator[NetworkedPybuild]:
+    """Another host, 192.0.2.2, on a wire with the machine, 192.0.2.1, by which it sends everything."""
+    with network_namespace() as pid:
+        machine.sh(
+            f"ip link add wire type veth peer name eth0 netns {pid} && "
+            "ip addr add 192.0.2.1/24 dev wire && ip link set wire up"
+        )
+        other = NetworkedPybuild(machine.store, machine.config, pid)
+        other.sh(
+            "ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up && "
+            "ip route add default via 192.0.2.1"
+        )
+        yield other
+
+
+def tries(*targets: tuple[str, int]) -> str:
+    """Return a script that prints what each target answers, or no."""
+    return "; ".join(
+        f"busybox nc -w 2 {address} {port} </dev/null || echo no" for address, port in targets
+    )
+
+
+def test_who_reaches_whom(machine: NetworkedPybuild, neighbour: NetworkedPybuild) -> None:
+    """The matrix of [NET-22], cell by cell."""
+    machine("network", "create", "--subnet", "10.77.0.0/24", "front")
+    machine("network", "create", "--subnet", "10.78.0.0/24", "back")
+    machine("network", "create", "--subnet", "10.79.0.0/24", "--internal", "inner")
+    own = "busybox nc -w 2 10.77.0.1 8082 </dev/null"
+    itself = (
+        "busybox nc -ll -p 80 -e echo itself & "
+        f'while ! test "$({own})" = itself; do sleep 0.1; done; {own}'
+    )
+    published = ("-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "8053:80/udp")
+    web = run(machine, "web", SERVE, "--network", "front", *published)[:12]
+    run(machine, "self", itself, "--network", "front", "-p", "8082:80")
+    inner = run(machine, "inner", SERVE, "--network", "inner")[:12]
+    up(machine, "10.77.0.2")
+    up(machine, "10.79.0.2")
+    # This host: the container, the own address, both loopback addresses.
+    host = (("10.77.0.2", 80), ("192.0.2.1", 8080), ("127.0.0.1", 8080), ("::1", 8080))
+    assert [get(machine, *one) for one in (*host, ("127.0.0.1", 8081))] == [web] * 5
+    assert get(machine, "10.79.0.2", 80) == inner
+    # Another host: what is published for it, and nothing else, also not with a forged address.
+    assert get(neighbour, "192.0.2.1", 8080) == web
+    targets = (("10.77.0.2", 80), ("192.0.2.1", 8081), ("10.79.0.2", 80))
+    assert [get(neighbour, *one) for one in targets] == ["", "", ""]
+    neighbour.sh(
+        "ip link set lo down; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; "
+        "ip route add 127.0.0.1/32 via 192.0.2.1"
+    )
+    assert get(neighbour, "127.0.0.1", 8081) == ""
+    # The same network, directly and by what is published; the container itself, too.
+    same = (("10.77.0.2", 80), ("10.77.0.1", 8080), ("192.0.2.1", 8080))
+    assert asked(machine, tries(*same), "--network", "front") == [web] * 3
+    assert machine("wait", "self").out == "0\n"
+    assert machine("logs", "self").out == "itself\n"
+    # Another network: by what is published alone; out to other hosts; to nothing inside.
+    elsewhere = (("10.77.0.2", 80), ("10.78.0.1", 8080), ("127.0.0.1", 8080), ("10.79.0.2", 80))
+    assert asked(machine, tries(*elsewhere), "--network", "back") == ["no", web, "no", "no"]
+    assert asked(machine, tries(*elsewhere), "--network", "inner") == ["no", "no", "no", inner]
+
+
+def test_other_hosts_are_reached_by_the_hosts_address(
+    machine: NetworkedPybuild, neighbour: NetworkedPybuild
+) -> None:
+    """Which the neighbour could not answer otherwise: it knows no way to containers here."""
+    neighbour.sh("ip route del default; busybox nc -ll -p 80 -e echo outside >/dev/null 2>&1 &")
+    up(machine, "192.0.2.2")
+    assert asked(machine, tries(("192.0.2.2", 80)), "--network", "bridge") == ["outside"]
+
+
+def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
+    web = run(machine, "web", SERVE, "-p", "80", "--network", "default")[:12]
+    up(machine, "172.17.0.2")
+    assert named(machine, "web", "--network", "bridge") == []  # no names there, as in docker
+    assert asked(machine, tries(("127.0.0.1", 80)), "--network", "container:web") == [web]
+    assert asked(machine, "ls /sys/class/net", "--network", "none") == ["lo"]
+    run(machine, "gone", "true")
+    machine("wait", "gone")
+    error = machine("run", "-d", "--network", "container:gone", "base", "true", code=1).err
+    assert "cannot join network of a non running container: gone" in error
+    assert (
+        "network nowhere not found"
+        in machine("run", "-d", "--network", "nowhere", "base", "true", code=1).err
+    )
+    six = ("--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64")
+    machine("network", "create", *six, "six")
+    run(machine, "alias", SERVE, "--network", "six", "--network-alias", "db", "--ip", "10.77.0.9")
+    up(machine, "10.77.0.9")
+    assert get(machine, "fd77::2", 80) != ""
+    assert named(machine, "db", "--network", "six") == ["10.77.0.9", "fd77::2"]
+    taken = machine("run", "-d", "--network", "six", "--ip", "10.77.0.9", "base", "true", code=3)
+    assert "address 10.77.0.9 is already in use on network six" in taken.err
+
+
+def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) -> None:
+    """The helper that holds names and ports, then all: the next container has both again [NET-25]."""
+    run(machine, "one", "exec sleep 1000", "--network", "bridge", "-p", "8080:80")
+    clash = machine("run", "-d", "-p", "8080:80", "base", "true", code=3).err
+    assert "cannot publish 0.0.0.0:8080 for 80/tcp of the container: port is already" in clash
+    for pid in socket_holders(machine):
+        os.kill(pid, signal.SIGKILL)
+    machine("kill", "one")
+    machine("wait", "one")
+    machine.sh("nft flush ruleset; ip link del $(ip -o link | grep -o 'br-[0-9a-f]*' | head -1)")
+    web = run(machine, "two", SERVE, "--network", "bridge", "-p", "8080:80")[:12]
+    up(machine, "127.0.0.1", 8080)
+    assert get(machine, "127.0.0.1") == web
+    (shown,) = json.loads(machine("network", "inspect", "bridge").out)
+    assert [one["Name"] for one in shown["Containers"].values()] == ["two"]
+
+
+def socket_holders(machine: NetworkedPybuild) -> list[int]:
+    """Return the processes that listen on the machine's port 8080."""
+    text = machine.sh("cat /proc/net/tcp").out
+    inodes = {line.split()[9] for line in text.splitlines() if ":1F90 00000000" in line}
+    assert inodes
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            links = {os.readlink(fd) for fd in (entry / "fd").iterdir()}
+            if any(f"socket:[{inode}]" in links for inode in inodes):
+                found.append(int(entry.name))
+    return found

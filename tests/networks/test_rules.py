@@ -20,6 +20,8 @@ WEB = [
 
 def test_ports_are_elements_of_maps_by_where_they_are_published() -> None:
     assert add_ports("t", WEB).splitlines() == [
+        "add element inet t self4 { 172.17.0.2 . 172.17.0.2 }",
+        "add element inet t self6 { fd00::2 . fd00::2 }",
         "create element inet t any4 { tcp . 8080 : 172.17.0.2 . 80 }",
         "add element inet t open4 { 172.17.0.2 . tcp . 80 }",
         "create element inet t one4 { 127.0.0.1 . tcp . 8081 : 172.17.0.2 . 80 }",
@@ -27,6 +29,7 @@ def test_ports_are_elements_of_maps_by_where_they_are_published() -> None:
         "add element inet t open6 { fd00::2 . tcp . 80 }",
     ]
     assert remove_ports("t", WEB[:1]).splitlines() == [
+        "delete element inet t self4 { 172.17.0.2 . 172.17.0.2 }",
         "delete element inet t any4 { tcp . 8080 }",
         "delete element inet t open4 { 172.17.0.2 . tcp . 80 }",
     ]
