@@ -17,12 +17,61 @@ _BUILD = {
     "squash": "end with a stage of one layer: FROM scratch, and COPY --from=STAGE / /",
     "userns": "pybuild doctor shows which user namespace steps get",
 }
+_WINDOWS = "it is for containers of Windows"
+_DISKS = (
+    "nothing here limits disks: give the container's cgroup a parent that does (--cgroup-parent)"
+)
+_CAPABILITIES = "a container has docker's default capabilities: run the program outside of it, or as another user"
+_NAMESPACES = (
+    "a container has namespaces of its own; share files with -v, and the network with --network"
+)
 _RUN = {
-    "cidfile": "the container ends with the command; there is nothing to find it by",
-    "cpus": "limit a build's steps with --cpu-quota; run has no limits",
+    "annotation": "write it as a label: --label K=V",
+    "attach": "follow what it writes: pybuild logs -f CONTAINER",
+    "blkio-weight": _DISKS,
+    "blkio-weight-device": _DISKS,
+    "cap-add": _CAPABILITIES,
+    "cap-drop": _CAPABILITIES,
+    "cgroupns": _NAMESPACES,
+    "cpu-count": _WINDOWS,
+    "cpu-percent": _WINDOWS,
+    "cpu-rt-period": "give it processors with --cpus or --cpuset-cpus",
+    "cpu-rt-runtime": "give it processors with --cpus or --cpuset-cpus",
+    "detach-keys": "run it in the background (-d), and look at it with pybuild logs -f",
+    "device": "bind what the program needs with -v /dev/…",
+    "device-cgroup-rule": "bind what the program needs with -v /dev/…",
+    "device-read-bps": _DISKS,
+    "device-read-iops": _DISKS,
+    "device-write-bps": _DISKS,
+    "device-write-iops": _DISKS,
+    "disable-content-trust": "nothing checks signatures of that kind: name the image by its digest",
+    "domainname": "write it behind the name: --hostname NAME.DOMAIN",
     "gpus": "bind what the program needs with -v /dev/…",
+    "group-add": "name a group of the image with --user USER:GROUP",
+    "io-maxbandwidth": _WINDOWS,
+    "io-maxiops": _WINDOWS,
+    "ipc": _NAMESPACES,
+    "isolation": _WINDOWS,
+    "kernel-memory": "the kernel has no such limit any more: --memory",
+    "link": "put both into a network, where they find each other by name: pybuild network create",
+    "link-local-ip": "give it an address of its network with --ip",
+    "memory-reservation": "limit it with --memory",
+    "memory-swappiness": "limit what it swaps with --memory-swap",
+    "oom-kill-disable": "raise --memory",
+    "oom-score-adj": "limit it with --memory, so that it is not others that are ended",
+    "pid": _NAMESPACES,
     "privileged": "run the program outside of a container",
-    "restart": "run it by a service manager",
+    "pull": "pull it first: pybuild pull IMAGE",
+    "quiet": "nothing is shown while an image is pulled",
+    "runtime": "steps of builds can have one (pybuild build --runtime); containers have our own",
+    "security-opt": "a container has docker's default seccomp filter; pybuild doctor shows what else",
+    "sig-proxy": "signals are always handed on",
+    "storage-opt": "limit the store with --cache-max",
+    "sysctl": "set it on this machine: a container has the host's network",
+    "use-api-socket": "there is no daemon with such a socket",
+    "userns": "pybuild doctor shows which user namespace containers get",
+    "uts": _NAMESPACES,
+    "volume-driver": "name it at the mount: --mount type=volume,volume-driver=local,…",
 }
 _HISTORY = {
     "local": "all builds of the store are listed; --filter repository=TEXT picks those of a repository",
