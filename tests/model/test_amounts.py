@@ -7,6 +7,7 @@ import pytest
 from pybuild.model.amounts import (
     human_age,
     human_bytes,
+    human_duration,
     parse_binary_size,
     parse_duration,
     parse_size,
@@ -131,3 +132,11 @@ def test_what_is_no_size_of_a_limit(text: str) -> None:
 
 def test_the_largest_limit() -> None:
     assert parse_binary_size(str((1 << 63) - 1024), "memory") == (1 << 63) - 1024
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1.0, "0.0s"), (1.44, "1.4s"), (59.9, "59.9s"), (60.0, "1m  0s"), (192.9, "3m 12s")],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert human_duration(seconds) == text

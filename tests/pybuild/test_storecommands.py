@@ -250,3 +250,12 @@ def test_facts_of_the_system_are_spelled_for_people(tmp_path: Path, run: Run) ->
     assert shown["Server Version"] == json.loads(run("info", "--format=json"))["ServerVersion"]
     assert {"Kernel Version", "OS Type", "Operating System", "Total Memory", "CPUs"} < set(shown)
     assert run("info", "--format={{.OSType}}") == "linux\n"
+
+
+def test_what_the_store_holds_is_summed_up_by_kind(mounts: Path, run: Run) -> None:
+    del mounts
+    title, *rows = run("system", "df").splitlines()
+    assert title.split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    kinds = [json.loads(line)["Type"] for line in run("system", "df", "--format=json").splitlines()]
+    assert [row.split("  ")[0] for row in rows] == kinds
+    assert {"Images", "Build Cache"} < set(kinds)
