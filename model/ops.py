@@ -289,6 +289,7 @@ class Copy:
         replace: what is in the way of an entry of another kind goes, whatever it is.
         mode: octal as an int, or symbolic text, or None to keep [CP-22].
         owner: None: keep the source's for snapshots, 0:0 for local sources [CP-20].
+        mtime, mtime_ns: the time of all that is copied, in seconds, and the nanoseconds beyond them.
     """
 
     input: int
@@ -307,6 +308,7 @@ class Copy:
     mode: int | str | None = None
     owner: Owner | None = None
     mtime: int | None = None
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +320,7 @@ class Mkdir:
     make_parents: bool = True
     owner: Owner | None = None
     mtime: int | None = None
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +333,7 @@ class Mkfile:
     make_parents: bool = True
     owner: Owner | None = None
     mtime: int | None = None
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +344,7 @@ class Symlink:
     target: str
     owner: Owner | None = None
     mtime: int | None = None
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def read_copy(
     replace = received.alwaysReplaceExistingDestPaths
     root = fields.path(received.src, "a copy's source")
     mode = _mode(received)
-    mtime = fields.seconds(received.timestamp, "a copy")
+    mtime, mtime_ns = fields.moment(received.timestamp)
     dest = paths.destination("/", fields.text(received.dest, "a copy's destination"))
     make_parents = received.createDestPath or is_top(dest)
     exclude = fields.texts(received.exclude_patterns, "a pattern")
@@ -59,6 +59,7 @@ def read_copy(
                 mode=mode,
                 owner=owner,
                 mtime=mtime,
+                mtime_ns=mtime_ns,
             )
     else:
         wildcard = received.allowWildcard and paths.has_wildcard(root)
@@ -79,6 +80,7 @@ def read_copy(
             mode=mode,
             owner=owner,
             mtime=mtime,
+            mtime_ns=mtime_ns,
         )
     if required:
         raise entry.wrong(f'a copy that requires "{min(required)}" is not supported')

@@ -45,17 +45,9 @@ def owner_id(value: int, what: str) -> int:
     return value
 
 
-def seconds(nanoseconds: int, what: str) -> int | None:
-    """Return a file time; None for -1, which means that it is not set.
-
-    Raises:
-        UserError: it is no whole second, which our definition cannot say.
-    """
-    if nanoseconds == -1:
-        return None
-    if nanoseconds % _SECOND_NS:
-        raise UserError(f"{what}: a time with a fraction of a second is not supported")
-    return nanoseconds // _SECOND_NS
+def moment(nanoseconds: int) -> tuple[int | None, int]:
+    """Return a file time in seconds, and the nanoseconds beyond them; None for -1: it is not set."""
+    return (None, 0) if nanoseconds == -1 else divmod(nanoseconds, _SECOND_NS)
 
 
 def patterns(value: str, what: str) -> tuple[str, ...]:

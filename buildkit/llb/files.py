@@ -151,6 +151,7 @@ class _Reader:
                 yield self._mkdir(action.mkdir, chain)
             case "mkfile":
                 mkfile = action.mkfile
+                mtime, mtime_ns = fields.moment(mkfile.timestamp)
                 path = fields.path(mkfile.path, "mkfile")
                 yield Mkfile(
                     path=path,
@@ -158,15 +159,18 @@ class _Reader:
                     mode=fields.mode(mkfile.mode, "mkfile"),
                     make_parents=copies.is_top(path),
                     owner=self._owner(mkfile, chain),
-                    mtime=fields.seconds(mkfile.timestamp, "mkfile"),
+                    mtime=mtime,
+                    mtime_ns=mtime_ns,
                 )
             case "symlink":
                 link = action.symlink
+                mtime, mtime_ns = fields.moment(link.timestamp)
                 yield Symlink(
                     path=fields.path(link.newpath, "symlink"),
                     target=fields.text(link.oldpath, "symlink"),
                     owner=self._owner(link, chain),
-                    mtime=fields.seconds(link.timestamp, "symlink"),
+                    mtime=mtime,
+                    mtime_ns=mtime_ns,
                 )
             case "rm":
                 yield Rm(
@@ -178,12 +182,14 @@ class _Reader:
                 raise self._entry.wrong("a file action of an unknown kind")
 
     def _mkdir(self, mkdir: pb.FileActionMkDir, chain: _Chain) -> Mkdir:
+        mtime, mtime_ns = fields.moment(mkdir.timestamp)
         return Mkdir(
             path=fields.path(mkdir.path, "mkdir"),
             mode=fields.mode(mkdir.mode, "mkdir"),
             make_parents=mkdir.makeParents,
             owner=self._owner(mkdir, chain),
-            mtime=fields.seconds(mkdir.timestamp, "mkdir"),
+            mtime=mtime,
+            mtime_ns=mtime_ns,
         )
 
     def _owner(

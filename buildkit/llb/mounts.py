@@ -29,7 +29,7 @@ def chosen(table: Mapping[int, _T], number: int, entry: Entry, what: str) -> _T:
         UserError: a number that we do not know.
     """
     if number not in table:
-        raise entry.wrong(f"{what} {number} is not supported")
+        raise entry.wrong(f"invalid {what}: {number} is not supported")
     return table[number]
 
 

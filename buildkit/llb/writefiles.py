@@ -37,7 +37,9 @@ def _with_parents(op: FileOp) -> Iterator[FileAction]:
     for action in op.actions:
         if isinstance(action, Mkfile) and action.make_parents and not is_top(action.path):
             parent = posixpath.dirname(action.path)
-            yield Mkdir(path=parent, owner=action.owner, mtime=action.mtime)
+            yield Mkdir(
+                path=parent, owner=action.owner, mtime=action.mtime, mtime_ns=action.mtime_ns
+            )
         yield action
 
 
@@ -67,7 +69,9 @@ def _write(action: FileAction, out: pb.FileAction, base: int) -> None:
             out.symlink.newpath = action.path
             out.symlink.oldpath = action.target
             written = out.symlink
-    written.timestamp = _NONE if action.mtime is None else action.mtime * _SECOND_NS
+    written.timestamp = _NONE
+    if action.mtime is not None:
+        written.timestamp = action.mtime * _SECOND_NS + action.mtime_ns
     if action.owner is not None:
         written.owner.CopyFrom(_owner(action.owner, base))
 

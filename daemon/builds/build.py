@@ -24,6 +24,7 @@ from pybuild.daemon.builds.outputs import (
     SessionSink,
     finished_outputs,
     frontend_facts,
+    given_configs,
     outputs_of,
     outputs_of_session,
     response_of,
@@ -290,6 +291,7 @@ class Build:
             nonlocal result
             scope.solves = solves
             result = await self._result()
+            result = replace(result, metadata={**result.metadata, **given_configs(request)})
             more.extend(await outputs_of_session(request, scope.session, result))
             async with asyncio.TaskGroup() as group:
                 tasks = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.session.pieces import pieces
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.results import Result
+from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.session.content import SessionContent
 from pybuild.daemon.session.exporters import find_exporters
 from pybuild.daemon.session.filesend import send_stream, send_tree
@@ -111,6 +111,20 @@ def finished_outputs(outputs: Sequence[Output], metadata: Mapping[str, bytes]) -
         finished.append(output)
     check_names(finished, ())
     return finished
+
+
+def given_configs(request: pb.SolveRequest) -> dict[str, bytes]:
+    """Return the image configs that a client gives its exporters, as a result's metadata has them."""
+    return {
+        name: value.encode()
+        for one in request.Exporters
+        for name, value in one.Attrs.items()
+        if _is_config(name)
+    }
+
+
+def _is_config(name: str) -> bool:
+    return name == CONFIG or name.startswith(f"{CONFIG}/")
 
 
 def frontend_facts(metadata: Mapping[str, bytes]) -> dict[str, str]:
@@ -241,7 +255,7 @@ def _output(kind: str, attrs: Mapping[str, str]) -> Output:
     given = {
         key: value
         for key, value in attrs.items()
-        if key not in _IGNORED and not key.startswith("attest:")  # of the request alone
+        if not (key in _IGNORED or key.startswith("attest:") or _is_config(key))
     }
     if kind == "docker" and given.get("compatibility-version") != "20":
         given.setdefault("oci-mediatypes", "true")  # on the command line they are Docker's

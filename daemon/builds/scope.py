@@ -73,7 +73,8 @@ class Scope:
         thread: in which the owner's definitions are read.
 
     Attributes:
-        files: whole files that errors may name lines of.
+        files, infos: whole files that errors may name lines of, and what else clients say of them.
+        received: the digests of vertices, by the ids of the ops that they were made of.
         imports: the caches that it looks into.
         policies: judge all its sources; *decide* gets the verdict about one that they demand.
         solves: the way to make vertices, and all that was made so.
@@ -109,6 +110,7 @@ class Scope:
         self.store = self.engine.store
         self.files: dict[str, bytes] = {}
         self.infos: dict[str, SourceInfo] = {}
+        self.received: dict[str, str] = {}
         self.solves = Solves(self.engine)
         self.imports = Imports(self)
         self.policies: Policies | None = None

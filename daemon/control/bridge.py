@@ -137,6 +137,8 @@ class BridgeService:
 
     async def _warn(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.WarnRequest(), data)
+        # The client calls a step by its op, progress by its vertex.
+        request.digest = build.scope.received.get(request.digest, request.digest)
         build.teller.forward_warning(request)
         return pb.WarnResponse().SerializeToString()
 

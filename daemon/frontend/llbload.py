@@ -58,6 +58,7 @@ async def load_definition(
     loaded = await decided_of(reading, scope.decide)
     scope.files.update(loaded.files)
     scope.infos.update(loaded.infos)
+    scope.received.update((str(id), str(one.digest)) for id, one in loaded.vertices.items())
     return await scope.in_thread(partial(scope.owned, loaded.result))
 
 

@@ -66,8 +66,8 @@ def lowered_from(
     diff_ids: Any = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     base_layers = min(len(diff_ids) if isinstance(diff_ids, list) else 0, layers)  # pyright: ignore[reportUnknownArgumentType]
     document["history"] = history[:kept]
-    document.setdefault("os", platform.os)
-    document.setdefault("architecture", platform.arch)
+    document["os"] = document.get("os") or platform.os
+    document["architecture"] = document.get("architecture") or platform.arch
     if platform.variant:
         document.setdefault("variant", platform.variant)
     left = layers - base_layers

@@ -59,13 +59,19 @@ class Result:
             UserError: it cannot be read.
         """
         text = self.metadata.get(PLATFORMS)
-        if not text:
+        if text is None:
             return []
         try:
-            document = json.loads(text)
-            return [
-                (str(item["ID"]), _platform(item["Platform"])) for item in document["Platforms"]
+            document = json.loads(text or b"null")
+            document = {} if document is None else document
+            items = [
+                (str(item["ID"]), item["Platform"]) for item in document.get("Platforms") or ()
             ]
+            if not items:
+                raise UserError("invalid empty platforms index for exporter")
+            if not all(key for key, _ in items):
+                raise UserError("invalid empty platform key for exporter")
+            return [(key, _platform(platform)) for key, platform in items]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"failed to parse platforms: {text[:200]!r}") from error
 
@@ -98,8 +104,12 @@ class Result:
             config = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"failed to parse image config: {error}") from error
+        if config is None:
+            raise UserError("invalid null image config for export")
         if not isinstance(config, dict):
             raise UserError("failed to parse image config: not an object")
+        if bool(config.get("os")) != bool(config.get("architecture")):  # pyright: ignore
+            raise UserError("invalid image config: os and architecture must be specified together")
         return config  # pyright: ignore[reportUnknownVariableType]
 
     def message(self) -> pb.Result:
@@ -172,6 +182,8 @@ def platforms_document(platforms: Iterable[tuple[str, Platform]]) -> bytes:
 
 
 def _platform(item: Mapping[str, Any]) -> Platform:
+    if not (item.get("os") and item.get("architecture")):
+        raise UserError(f"invalid platform value {dict(item)} for exporter")
     return Platform.make(
         str(item["os"]),
         str(item["architecture"]),

@@ -74,4 +74,5 @@ def _common(
     """Return owner, time and place of what an action makes."""
     owner = action.owner
     names = None if owner is None else OwnerNames(owner.user, owner.group)
-    return names, None if action.mtime is None else action.mtime * _SECOND_NS, is_scratch
+    when = None if action.mtime is None else action.mtime * _SECOND_NS + action.mtime_ns
+    return names, when, is_scratch

@@ -176,7 +176,7 @@ def test_several_results_are_one_step_that_is_there_several_times() -> None:
                 dest="/m", mountType=pb.CACHE, input=-1,
                 cacheOpt=pb.CacheOpt(ID="x", sharing=7),
             ),
-            "sharing mode 7",
+            "invalid sharing mode: 7",
         ),
     ],
 )  # fmt: skip
@@ -199,7 +199,7 @@ def test_steps_that_cannot_be() -> None:
         (bare, "there is no result 0"),
         (exec_op(args=[]), "no args"),
         (group, "invalid cgroup-parent"),
-        (network, "network mode 9"),
+        (network, "invalid network mode: 9"),
         (secret, "invalid secret variable"),
         (argument, "NUL"),
     ):

@@ -185,12 +185,6 @@ def _named(input: int, name: str = "x", base: int = 0) -> pb.FileAction:
         (copy(0, 0, 0, src="/a", dest="/", required_paths=["/b"]), 'requires "/b"'),
         (
             pb.FileAction(
-                input=0, secondaryInput=-1, mkdir=pb.FileActionMkDir(path="/a", timestamp=5)
-            ),
-            "fraction of a second",
-        ),
-        (
-            pb.FileAction(
                 input=0,
                 secondaryInput=-1,
                 mkdir=pb.FileActionMkDir(path="/a", mode=1 << 20, timestamp=-1),

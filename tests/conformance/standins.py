@@ -167,7 +167,10 @@ def _busybox(tar: tarfile.TarFile) -> None:
 
 def _alpine(tar: tarfile.TarFile) -> None:
     _tree(tar)
+    for name in ("proc", "sys", "run", "mnt", "opt", "srv"):
+        _entry(tar, name, tarfile.DIRTYPE, 0o755)
     _file(tar, "etc/alpine-release", b"3.18.0\n")
+    _file(tar, "sbin/apk", b"", 0o755)
 
 
 def _tree(tar: tarfile.TarFile) -> None:

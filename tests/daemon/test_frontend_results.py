@@ -38,10 +38,20 @@ def test_trees_come_in_the_order_of_their_platforms_and_then_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"{", b"{}", b"[]", b'{"Platforms":[{}]}', b'{"Platforms":[{"ID":"x","Platform":{}}]}']
+    ("text", "words"),
+    [
+        (b"{", "failed to parse platforms: b"),
+        (b"[]", "failed to parse platforms: b"),
+        (b'{"Platforms":[{}]}', "failed to parse platforms: b"),
+        (b"", "invalid empty platforms index for exporter"),
+        (b"null", "invalid empty platforms index for exporter"),
+        (b"{}", "invalid empty platforms index for exporter"),
+        (b'{"Platforms":[{"ID":"","Platform":{}}]}', "invalid empty platform key for exporter"),
+        (b'{"Platforms":[{"ID":"x","Platform":{"os":"linux"}}]}', "invalid platform value"),
+    ],
 )
-def test_platforms_that_cannot_be_read_are_quoted(text: bytes) -> None:
-    with pytest.raises(UserError, match="failed to parse platforms: b"):
+def test_platforms_that_cannot_be_are_told(text: bytes, words: str) -> None:
+    with pytest.raises(UserError, match=words):
         Result(metadata={"refs.platforms": text}).platforms()
 
 
@@ -83,6 +93,9 @@ def test_facts_of_a_tree_are_its_own() -> None:
         Result(metadata={"source.date.epoch": b"x"}).epoch("")
     for text in (b"{", b"[]", b"3"):
         with pytest.raises(UserError, match="failed to parse image config"):
+            Result(metadata={"containerimage.config": text}).config("")
+    for text, words in ((b"null", "invalid null image config"), (b'{"os":"linux"}', "together")):
+        with pytest.raises(UserError, match=words):
             Result(metadata={"containerimage.config": text}).config("")
 
 
