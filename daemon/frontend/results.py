@@ -62,8 +62,8 @@ class Result:
         if text is None:
             return []
         try:
-            document = json.loads(text or b"null")
-            document = {} if document is None else document
+            given: Any = json.loads(text or b"null")
+            document: Any = {} if given is None else given
             items = [
                 (str(item["ID"]), item["Platform"]) for item in document.get("Platforms") or ()
             ]

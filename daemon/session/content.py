@@ -52,9 +52,16 @@ class SessionContent:
 
     Raises (all methods):
         UserError: the client refuses. Cancelled: it has gone.
+
+    Raises:
+        UserError: a call cannot carry such a name.
     """
 
     def __init__(self, session: Session, store_id: str) -> None:
+        if not (store_id.isascii() and store_id.isprintable()):
+            raise UserError(
+                f'"{store_id}": header key "{_STORE}" contains value with non-printable ASCII characters'
+            )
         self._session = session
         self._id = store_id
 

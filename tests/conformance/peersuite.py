@@ -184,9 +184,10 @@ def main(patterns: Sequence[str]) -> int:
     print(dict(Counter(done.verdict for done in outcomes)))
     recorded = tomllib.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     passing = set(recorded.get("passing", []))
-    lost = [done.case for done in outcomes if done.case in passing and done.verdict != "passed"]
+    short = {done.case.replace(_WORKER, ""): done.verdict for done in outcomes}
+    lost = [name for name, verdict in short.items() if name in passing and verdict != "passed"]
     gained = [
-        done.case for done in outcomes if done.case not in passing and done.verdict == "passed"
+        name for name, verdict in short.items() if name not in passing and verdict == "passed"
     ]
     print(
         "\n".join(

@@ -45,6 +45,10 @@ The reference was run without extended attributes on its disk, so these are cove
 
 {suite}
 
+## BuildKit's client package
+
+{client_suite}
+
 ## Requirements
 
 {tables}
@@ -119,6 +123,29 @@ def suite() -> str:
     return "\n".join(lines)
 
 
+def client_suite() -> str:
+    """What the suite of the reference's client package says of the build server; measured, too."""
+    data: dict[str, Any] = tomllib.loads((HERE / "clientsuite.toml").read_text(encoding="utf-8"))
+    lines = [
+        (
+            "LLB, the gateway, merges and differences, exporters, caches and policies, as the Go client asks for them."
+            f" Unmodified: {data['version']}; each case in a process of its own, by"
+            " `tests/conformance/peersuite.py`, which is run by hand and compares with what is recorded here."
+        ),
+        "",
+        "| cases | skipped | pybuild passes | missed |",
+        "|---|---|---|---|",
+        f"| {data['cases']} | {data['skipped']} | {data['passed']} | {len(data['misses'])} |",
+        "",
+        data["note"],
+        "",
+        "| missed | why |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {_cell(why)} |" for name, why in sorted(data["misses"].items())]
+    return "\n".join(lines)
+
+
 def page() -> str:
     """The whole page."""
     found, reasons = covered_by(), elsewhere()
@@ -142,7 +169,11 @@ def page() -> str:
             lines.append(f"| {name} | {_cell(gist)} | {shown} |")
         tables.append("\n".join(lines))
     return _HEAD.format(
-        counts=counts, differences=differences, suite=suite(), tables="\n\n".join(tables)
+        counts=counts,
+        differences=differences,
+        suite=suite(),
+        client_suite=client_suite(),
+        tables="\n\n".join(tables),
     )
 
 

@@ -315,3 +315,13 @@ def test_a_client_that_sends_other_parts_than_were_asked_for_is_refused() -> Non
                 [piece async for piece in SessionContent(session, "x").read(_digest(b""))]
 
     asyncio.run(run())
+
+
+def test_a_store_whose_name_no_call_can_carry_is_refused() -> None:
+    async def run() -> None:
+        async with connected({}) as session:
+            for name in ("local:\u00e9", "local:a\nb"):
+                with pytest.raises(UserError, match="non-printable ASCII"):
+                    SessionContent(session, name)
+
+    asyncio.run(run())
