@@ -54,7 +54,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "system df",
-        "Show the share of the disk of images, of cached results and of cache mounts.",
+        "Show the share of the disk of images, containers, volumes, cached results and cache mounts.",
         "pybuild.commands.system:df",
         (TEMPLATE, *GLOBAL),
         ("", 0, 0),

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pybuild.cache.content.images import reach
@@ -14,11 +15,13 @@ from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
+from pybuild.containers.containers import Containers
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes, short_bytes
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.package import VERSION
+from pybuild.volumes.volumes import Volumes
 
 _TITLES = {
     "Type": "TYPE",
@@ -44,14 +47,45 @@ def _sums(store: Store) -> list[dict[str, str]]:
     parts: set[str] = set()
     reach(store.blobs, images, parts)
     kinds: dict[str, list[UsageRecord]] = {"Images": [], "Build Cache": [], "Cache Mounts": []}
-    for record in [*usage(store), overhead(store)]:
+    kept = [_containers(store), _volumes(store)]
+    own = overhead(store)
+    places = (os.path.join(store.root, name) for name in ("containers", "volumes"))
+    own = replace(own, size=max(0, own.size - sum(store.measure(p).size for p in places)))
+    for record in [*usage(store), own]:
         is_image = record.kind == "blob" and record.id in parts
         is_mount = record.type == CACHE_MOUNT
         kinds["Images" if is_image else "Cache Mounts" if is_mount else "Build Cache"].append(
             record
         )
     counts = {"Images": (len(images), active)}
-    return [_sum(kind, records, counts.get(kind)) for kind, records in kinds.items()]
+    sums = [_sum(kind, records, counts.get(kind)) for kind, records in kinds.items()]
+    return [sums[0], *kept, *sums[1:]]
+
+
+def _containers(store: Store) -> dict[str, str]:
+    """Return the row of what containers wrote; those that do not run can go."""
+    known = Containers(store)
+    sizes = [(one.is_running, known.sizes(one)[0]) for one in known.list()]
+    return _row("Containers", sizes)
+
+
+def _volumes(store: Store) -> dict[str, str]:
+    """Return the row of volumes; those that no container has can go."""
+    known, used = Volumes(store), Containers(store).used_volumes()
+    return _row("Local Volumes", [(one.name in used, known.size(one)) for one in known.list()])
+
+
+def _row(kind: str, sizes: Sequence[tuple[bool, int]]) -> dict[str, str]:
+    """Return docker's row of things that are active or not, and their sizes."""
+    total, free = sum(size for _, size in sizes), sum(size for used, size in sizes if not used)
+    share = f" ({100 * free // total}%)" if total else ""
+    return {
+        "Active": str(sum(used for used, _ in sizes)),
+        "Reclaimable": short_bytes(free) + share,
+        "Size": short_bytes(total),
+        "TotalCount": str(len(sizes)),
+        "Type": kind,
+    }
 
 
 def _sum(
@@ -73,13 +107,14 @@ def _sum(
 def info(parsed: Parsed) -> int:
     """Show facts by docker's names for them."""
     settings = load_settings(parsed.one("config"), parsed.one("root"))
-    machine, images = os.uname(), 0
+    machine, images, containers = os.uname(), 0, 0
     if os.path.isdir(settings.root):
         with Store.open(settings.root, SystemClock(), to_read=True) as store:
             images = len(store.images.list())
+            containers = len(Containers(store).list())
     facts: dict[str, Any] = {
         "Architecture": machine.machine,
-        "Containers": 0,
+        "Containers": containers,
         "DockerRootDir": settings.root,
         "Driver": "overlayfs",
         "Images": images,

@@ -136,7 +136,7 @@ class TestEngine:
         context = write(tmp_path / "ctx", Dockerfile="FROM scratch\nCOPY f /f\n", f="1")
         pybuild("build", "-t", "only:1", "-o", "type=docker", context, env=docker.env)
         assert docker.image("only:1")["RepoTags"] == ["only:1"]
-        assert "no such image" in pybuild("inspect", "only:1", code=1).err
+        assert "no such object" in pybuild("inspect", "only:1", code=1).err
         error = pybuild("build", "-t", "x", "-o", "type=docker", context, code=3).err
         assert "Docker engine at unix:///nonexistent/docker.sock" in error
         pybuild("build", "-t", "x", "--load", context)  # nobody there: the store alone

@@ -89,6 +89,8 @@ def test_volumes_without_a_name_are_their_containers_own(machine: Pybuild) -> No
     assert len(names(machine)) == 4 and names(machine, "-f", "dangling=true") == []
     mounted = ends(machine, "cat /own/f; ls /more", "--volumes-from", f"{first}:ro")
     assert mounted == "own\nx\ny\n"
+    rows = machine("system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}").out
+    assert "Containers 2 0\nLocal Volumes 4 4\n" in rows
     machine("rm", "-v", first)
     assert len(names(machine)) == 2
     machine("rm", second)

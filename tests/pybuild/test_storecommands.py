@@ -172,7 +172,7 @@ def test_an_image_with_two_names_is_removed_name_by_name_or_whole(
     )
     assert main(["--root", str(shell.root), "inspect", "one:1"]) == 1
     assert capsys.readouterr().err == (
-        "error: no such image: one:1\nhint: pybuild images lists what is there\n"
+        "error: no such object: one:1\nhint: pybuild images lists what is there\n"
     )
     assert main(["--root", str(shell.root), "tag", "r.example/two:2", "A"]) == 2
 
