@@ -102,6 +102,8 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
         "front",
         "--hostname",
         "me.here",
+        "--dns-search",
+        ".",
     )
     assert lines[:2] == ["nameserver 127.0.0.11", "options ndots:0"]
     assert "10.77.0.5\tme.here me" in lines
