@@ -14,7 +14,7 @@ import os
 
 from pybuild.executor.zygote import worker
 from pybuild.executor.zygote.faults import Fault
-from pybuild.networks import attaching, carrying, hostfiles, resolver
+from pybuild.networks import attaching, carrying, hostfiles, records, resolver
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pybuild.networks.attaching import Attachment
     from pybuild.networks.order import NetworkOrder
 
-HELPERS = "helpers"
 _DIED = ("fault", "environment", "the process that connects the container ended", ())
 
 
@@ -40,29 +39,11 @@ def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
         watched = os.pidfd_open(pid)
         lock = _only_one(order)
         try:
-            made = attaching.attach(order, pid)
-        except OSError as error:
-            raise attaching.problem(error) from error
-        try:
-            events = Events()
-            resolv_conf = _serve_names(events, made, order)
-            for held in made.held:
-                _, endpoint = next(place for place in made.places if place[1].ports)
-                address = endpoint.address(6 if ":" in held.port.address else 4)
-                carrying.carry(events, held, address or endpoint.address(4))
-            ended: list[bool] = []
-            events.watch(watched, lambda: ended.append(True))
-            hosts = hostfiles.hosts(order, made.places)
-            channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
-            channel.close()
-            while not ended:
-                events.turn()
-            status = 0
+            _serve_locked(channel, order, pid, watched)
         finally:
-            made.close()
-            attaching.detach(order.folder, order.container, pid)
             os.unlink(_place(order))
             os.close(lock)
+        status = 0
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         try:
             channel.send(marshal.dumps(worker.fault_message(error)))
@@ -70,6 +51,31 @@ def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
             os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
     finally:
         os._exit(status)
+
+
+def _serve_locked(channel: _socket.socket, order: NetworkOrder, pid: int, watched: int) -> None:
+    """Do it as the only helper of the container."""
+    try:
+        made = attaching.attach(order, pid)
+    except OSError as error:
+        raise attaching.problem(error) from error
+    try:
+        events = Events()
+        resolv_conf = _serve_names(events, made, order)
+        for held in made.held:
+            _, endpoint = next(place for place in made.places if place[1].ports)
+            address = endpoint.address(6 if ":" in held.port.address else 4)
+            carrying.carry(events, held, address or endpoint.address(4))
+        ended: list[bool] = []
+        events.watch(watched, lambda: ended.append(True))
+        hosts = hostfiles.hosts(order, made.places)
+        channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
+        channel.close()
+        while not ended:
+            events.turn()
+    finally:
+        made.close()
+        attaching.detach(order.folder, order.container, pid)
 
 
 def _serve_names(events: Events, made: Attachment, order: NetworkOrder) -> str:
@@ -83,7 +89,7 @@ def _serve_names(events: Events, made: Attachment, order: NetworkOrder) -> str:
 
 
 def _place(order: NetworkOrder) -> str:
-    return os.path.join(order.folder, HELPERS, order.container)
+    return os.path.join(order.folder, records.HELPERS, order.container)
 
 
 def _only_one(order: NetworkOrder) -> int:

@@ -99,6 +99,7 @@ def sweep(store: NetworkFiles, *, rebuild: bool = True) -> int:
         for address, container in store.leases(network).items():
             if container not in living:
                 store.release_lease(network, address)
+    store.forget_helpers()
     return dropped
 
 

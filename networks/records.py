@@ -3,6 +3,7 @@
 <root>/networks/
   lock            held, briefly, by whoever changes anything here or in the kernel
   table           the name of this store's table of the packet filter
+  helpers/ID      locked by the process beside a container that has networks
   ID/
     network.json  a `Network`
     endpoints/ID  an `NetworkEndpoint`: a container's place in it, from before the kernel has any of it until after
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 
+from pybuild.cache.disk.locks import tried
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.model.border import NamedTuple
 
@@ -21,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LOCK, TABLE = "lock", "table"
+LOCK, TABLE, HELPERS = "lock", "table", "helpers"
 NETWORK, ENDPOINTS, LEASES = "network.json", "endpoints", "leases"
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
@@ -279,6 +281,19 @@ class NetworkFiles:
 
     def _last(self, network: Network, prefix: str) -> str:
         return os.path.join(self.folder, network.id, "last6" if ":" in prefix else "last4")
+
+    def forget_helpers(self) -> None:
+        """Remove what helpers have left that were killed."""
+        place = os.path.join(self.folder, HELPERS)
+        try:
+            names = os.listdir(place)
+        except FileNotFoundError:
+            return
+        for name in names:
+            path = os.path.join(place, name)
+            with tried(path) as is_ours:
+                if is_ours:
+                    os.unlink(path)
 
     @property
     def table(self) -> str:

@@ -227,6 +227,12 @@ def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) ->
     assert get(machine, "127.0.0.1") == web
     (shown,) = json.loads(machine("network", "inspect", "bridge").out)
     assert [one["Name"] for one in shown["Containers"].values()] == ["two"]
+    assert os.listdir(machine.store / "networks/helpers") == [shown_id(shown)]
+
+
+def shown_id(network: dict[str, dict[str, object]]) -> str:
+    (id,) = network["Containers"]
+    return id
 
 
 def socket_holders(machine: NetworkedPybuild) -> list[int]:
