@@ -104,27 +104,27 @@ class _Scan:
     def __init__(self, matcher: PatternMatcher | None, prefixes: list[str]) -> None:
         self._matcher = matcher
         self._prefixes = prefixes
-        self._told: list[bytes] = []
+        self._facts: list[bytes] = []
         self._digest: Hash | None = None
         self.newest_ns = 0
 
     def signature(self) -> str:
         if self._digest is None:
-            return digest_of(b"".join(self._told))
-        self._digest.update(b"".join(self._told))
-        self._told.clear()
+            return digest_of(b"".join(self._facts))
+        self._digest.update(b"".join(self._facts))
+        self._facts.clear()
         return self._digest.hexdigest()
 
     def _tell(self, *what: Any) -> None:
         # Version 2 of marshal writes equal values as equal bytes, and says where each one ends.
-        self._told.append(marshal.dumps(what, 2))
-        if len(self._told) == _MANY:
+        self._facts.append(marshal.dumps(what, 2))
+        if len(self._facts) == _MANY:
             if self._digest is None:
                 import hashlib
 
                 self._digest = hashlib.sha256()
-            self._digest.update(b"".join(self._told))
-            self._told.clear()
+            self._digest.update(b"".join(self._facts))
+            self._facts.clear()
 
     def prefix(self, root: int, prefix: str) -> None:
         """Take in one prefix; a link on the way to it counts, and widens the scan if it leads out."""
