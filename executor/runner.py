@@ -46,7 +46,11 @@ from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot, stacked
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from pybuild.executor.failedsteps import KeepFailed
     from pybuild.executor.files import changes
+    from pybuild.executor.steps.container import StepContainer
 else:
     changes = WorkerModule("pybuild.executor.files.changes")
 
@@ -68,6 +72,7 @@ class BuildRunner:
         ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
+        keep_failed: gets the trees of steps that fail, which are lost otherwise.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class BuildRunner:
         ca: Sequence[str] = (),
         cgroup: str = "",
         sources: RemoteSources | None = None,
+        keep_failed: KeepFailed | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -117,6 +123,7 @@ class BuildRunner:
             isolated_network=isolated_network,
             ca=ca,
             cgroup=cgroup,
+            keep_failed=keep_failed,
         )
         self._covered = ""
 
@@ -231,6 +238,12 @@ class BuildRunner:
         if isinstance(result, Snapshot):
             return result
         return (await self._copies.snapshot(result)).snapshot
+
+    def container(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result]
+    ) -> AbstractAsyncContextManager[StepContainer]:
+        """Return a container with the tree and the mounts of *op*, to be entered by the caller."""
+        return self._steps.container(vertex, op, inputs, _quiet)
 
     async def ensure(self, snapshot: Snapshot, emit: Emit = _quiet) -> list[str]:
         """Return the directories of the snapshot's deltas, base first; layers are unpacked."""

@@ -129,6 +129,7 @@ class StepError(UserError):
         status: the exit code; 128 + n for signal n.
         log_tail: the last lines that it wrote, oldest first; *log* is their text.
         step: the step's name, as progress shows it; empty where nobody knows it.
+        vertex: its digest, where its trees were kept.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class StepError(UserError):
         status: int,
         log_tail: Sequence[str] = (),
         step: str = "",
+        vertex: str = "",
         spans: Sequence[Span] = (),
         hints: Sequence[str] = (),
         sources: Mapping[str, Sequence[str]] | None = None,
@@ -147,6 +149,7 @@ class StepError(UserError):
         self.status = status
         self.log_tail = tuple(log_tail)
         self.step = step
+        self.vertex = vertex
 
     @property
     def log(self) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from pybuild.buildkit.pb import ops as pb
 from pybuild.buildkit.pb import rpcstatus, wellknown
 from pybuild.model.dataclass import dataclass
 
@@ -42,6 +43,22 @@ class VertexDetail:
     """The step that failed, by the digest that progress calls it."""
 
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SolveDetail:
+    """The op that failed, with references to trees of the build; "" is none.
+
+    Attributes:
+        inputs: per mount, the tree that was mounted.
+        mounts: per mount, the same as the step left it.
+        description: facts about the op outside of it.
+    """
+
+    inputs: tuple[str, ...]
+    mounts: tuple[str, ...]
+    op: pb.Op
+    description: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,7 @@ Detail = (
     SourceDetail
     | StackDetail
     | VertexDetail
+    | SolveDetail
     | FrontendDetail
     | FrontendCapDetail
     | SubrequestDetail
@@ -154,6 +172,18 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             return "errdefs.Source", _present({"info": _present(info), "ranges": ranges})
         case VertexDetail():
             return "errdefs.Vertex", _present({"digest": detail.digest})
+        case SolveDetail():
+            from google.protobuf.json_format import MessageToDict  # for steps that failed alone
+
+            op: dict[str, Any] = MessageToDict(
+                detail.op, preserving_proto_field_name=True, use_integers_for_enums=True
+            )
+            return "errdefs.Solve", {
+                "inputIDs": list(detail.inputs),
+                "mountIDs": list(detail.mounts),
+                "op": op,
+                "description": {utf8(k): utf8(v) for k, v in detail.description.items()},
+            }
         case FrontendDetail():
             return "errdefs.Frontend", _present({"name": detail.name, "source": detail.source})
         case FrontendCapDetail():

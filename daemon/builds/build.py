@@ -20,6 +20,8 @@ from pybuild.builds.provenance import LookupLedger, Outcome, Solve
 from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
+from pybuild.daemon.builds.containers import BuildContainers
+from pybuild.daemon.builds.failedsteps import FailedSteps
 from pybuild.daemon.builds.outputs import (
     SessionSink,
     finished_outputs,
@@ -55,7 +57,7 @@ from pybuild.exporter.output import Output
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import UserError, unwrap
+from pybuild.model.errors import StepError, UserError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
@@ -100,6 +102,7 @@ class Build:
 
     Attributes:
         references: the trees that were handed to the client, by id.
+        containers: those that it has processes in.
         owner: whose it is, as `Peer` names it.
         workplace: the engine that it runs on.
         returned: the result of the client's own frontend; the gateway service sets it.
@@ -128,6 +131,7 @@ class Build:
         self.journal = Journal.temporary(tenant.logs)
         self.teller = Teller(self.journal, server.engine.clock)
         self.references: dict[str, LazyTree] = {}
+        self.containers = BuildContainers()
         self.lowered: dict[str, Lowered] = {}
         self.attrs: Attrs | None = None
         self.files: dict[str, bytes] = {}
@@ -150,15 +154,25 @@ class Build:
         self.ready = asyncio.Event()
         self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._scope: Scope | None = None
+        self._failed = FailedSteps(self.references)
 
     @property
     def frontend(self) -> str:
         """The client's name of the frontend; empty for its own."""
         return self.request.Frontend
 
+    @property
+    def _has_frontend(self) -> bool:
+        """Whether the server makes the result, and not the client by the gateway service."""
+        return bool(self.request.Frontend) or self.request.HasField("Definition")
+
     def error(self, error: Exception) -> RpcError:
         """Return *error* as the client reads it, with where it happened."""
-        return rpc_error(error, self.frontend, self.files, self.teller.failed, self.infos)
+        cause = unwrap(error)
+        vertex = cause.vertex if isinstance(cause, StepError) else ""
+        step = self._failed.detail(vertex)
+        failed = vertex or self.teller.failed
+        return rpc_error(error, self.frontend, self.files, failed, self.infos, step)
 
     async def wait_ready(self) -> None:
         """Wait until the gateway service may work for the build.
@@ -200,6 +214,7 @@ class Build:
                 emit=self._emit,
                 thread=self._tenant.thread,
                 noted=self._note_secret,
+                keep_failed=None if self._has_frontend else self._failed.add,
             ) as scope:
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
@@ -212,6 +227,8 @@ class Build:
                     self.account.targets = [one.vertex for one in self.references.values()]
                     self.account.trees = dict(scope.trees.seen)
                     self.account.imports = scope.imports.caches
+                    await self.containers.close()
+                    self._failed.close()
                     for reference in self.references.values():
                         await reference.close()
             if not self.workplace.passes:
@@ -345,7 +362,7 @@ class Build:
     async def _result(self) -> Result:
         """Return the result of the frontend that the request names, or of the client's own."""
         request = self.request
-        if request.Frontend or request.HasField("Definition"):  # an empty one is the empty tree
+        if self._has_frontend:  # an empty definition is the empty tree
             return await self.solve(
                 request.Frontend,
                 dict(request.FrontendAttrs),

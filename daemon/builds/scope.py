@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -43,7 +43,7 @@ from pybuild.model.ops import (
     Vertex,
     walk,
 )
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Result, Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
+    from pybuild.executor.failedsteps import KeepFailed
+    from pybuild.executor.steps.container import StepContainer
     from pybuild.model.policy import Policies
     from pybuild.remotecache.session import CacheSession
     from pybuild.solver.solution import Solution
@@ -91,6 +93,7 @@ class Scope:
         emit: Emit,
         thread: OneThread,
         noted: Callable[[bytes], None],
+        keep_failed: KeepFailed | None = None,
     ) -> None:
         self.in_thread = thread.run
         self._stack = AsyncExitStack()
@@ -133,7 +136,7 @@ class Scope:
         self._agents = SessionAgents(session, self.store) if session else None
         self.layouts = ClientLayouts(session, self.engine.images, self.store)
         self.trees = ClientTrees(session, find, workplace.sync)
-        self.runner = self._own.runner(self.trees)
+        self.runner = self._own.runner(self.trees, keep_failed)
 
     async def __aenter__(self) -> Self:
         self._stack.push_async_callback(self.engine.close)
@@ -242,6 +245,15 @@ class Scope:
         """Return the tree of *vertex*; a client's directory is copied into the store for that."""
         result = (await self.solve([vertex])).of(vertex).result
         return await self.runner.snapshot(result)
+
+    @asynccontextmanager
+    async def container(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result]
+    ) -> AsyncGenerator[StepContainer]:
+        """Give a container with the tree and the mounts of *op*."""
+        await self._offer_agents([vertex])
+        async with self.runner.container(vertex, op, inputs) as container:
+            yield container
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:
         """Solve a source and return its tree (for `pybuild.builds.fetchedcontexts`)."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from pybuild.buildkit.llb.caps import LLB_CAPS
 from pybuild.buildkit.pb import gateway as pb
@@ -13,7 +14,7 @@ from pybuild.daemon.builds.build import Build
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.parsing import parse
-from pybuild.daemon.frontend.reading import read_dir, read_file, stat_file
+from pybuild.daemon.frontend.reading import directories_of, read_dir, read_file, stat_file
 from pybuild.daemon.frontend.results import read_result
 from pybuild.daemon.frontend.sourcemeta import resolve_image_config, resolve_source_meta
 from pybuild.net.grpc.calls import Handler, IncomingCall, unary
@@ -44,16 +45,28 @@ class BridgeService:
             "Warn": self._warn,
             "ResolveImageConfig": self._resolve_image_config,
             "ResolveSourceMeta": self._resolve_source_meta,
+            "NewContainer": self._new_container,
+            "ReleaseContainer": self._release_container,
+            "ReadFileContainer": self._read_file_container,
+            "ReadDirContainer": self._read_dir_container,
+            "StatFileContainer": self._stat_file_container,
         }
-        return {_SERVICE + name: unary(self._for_build(do)) for name, do in methods.items()}
+        handlers: dict[str, Handler] = {
+            _SERVICE + name: unary(self._for_build(do)) for name, do in methods.items()
+        }
+        return handlers | {f"{_SERVICE}ExecProcess": self._exec_process}
+
+    async def _build(self, call: IncomingCall) -> Build:
+        ref = call.metadata.get(BUILD_ID)
+        if not ref:
+            raise RpcError(Code.INVALID_ARGUMENT, "no buildid found in context")
+        build = await self._server.tenant(call.peer.owner).build(ref)
+        await build.wait_ready()
+        return build
 
     def _for_build(self, answer: _Answer) -> Callable[[bytes, IncomingCall], Awaitable[bytes]]:
         async def handle(data: bytes, call: IncomingCall) -> bytes:
-            ref = call.metadata.get(BUILD_ID)
-            if not ref:
-                raise RpcError(Code.INVALID_ARGUMENT, "no buildid found in context")
-            build = await self._server.tenant(call.peer.owner).build(ref)
-            await build.wait_ready()
+            build = await self._build(call)
             try:
                 return await answer(build, data)
             except Exception as error:
@@ -110,24 +123,20 @@ class BridgeService:
             raise RpcError(Code.UNKNOWN, f"no such ref: {id}")
         return build.references[id]
 
+    async def _directories(self, build: Build, id: str) -> Sequence[str]:
+        return await directories_of(build.scope, self._reference(build, id))
+
     async def _read_file(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ReadFileRequest(), data)
-        reference = self._reference(build, request.Ref)
-        limits = (request.Range.Offset, request.Range.Length) if request.HasField("Range") else None
-        data_read = await read_file(build.scope, reference, request.FilePath, limits)
-        return pb.ReadFileResponse(Data=data_read).SerializeToString()
+        return await _file(build, request, await self._directories(build, request.Ref))
 
     async def _read_dir(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.ReadDirRequest(), data)
-        reference = self._reference(build, request.Ref)
-        entries = await read_dir(build.scope, reference, request.DirPath, request.IncludePattern)
-        return pb.ReadDirResponse(entries=entries).SerializeToString()
+        return await _dir(build, request, await self._directories(build, request.Ref))
 
     async def _stat_file(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.StatFileRequest(), data)
-        reference = self._reference(build, request.Ref)
-        stat = await stat_file(build.scope, reference, request.Path)
-        return pb.StatFileResponse(stat=stat).SerializeToString()
+        return await _stat(build, request, await self._directories(build, request.Ref))
 
     async def _evaluate(self, build: Build, data: bytes) -> bytes:
         request = parse(pb.EvaluateRequest(), data)
@@ -142,6 +151,42 @@ class BridgeService:
         build.teller.forward_warning(request)
         return pb.WarnResponse().SerializeToString()
 
+    # --- containers -------------------------------------------------------------------------------
+
+    async def _exec_process(self, call: IncomingCall) -> None:
+        from pybuild.daemon.control.processes import serve_processes
+
+        build = await self._build(call)
+        try:
+            await serve_processes(call, build)
+        except Exception as error:
+            raise build.error(error) from error
+
+    async def _new_container(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.NewContainerRequest(), data)
+        await build.containers.create(build.scope, request, partial(self._reference, build))
+        return pb.NewContainerResponse().SerializeToString()
+
+    async def _release_container(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReleaseContainerRequest(), data)
+        await build.containers.release(request.ContainerID)
+        return pb.ReleaseContainerResponse().SerializeToString()
+
+    async def _read_file_container(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReadFileRequest(), data)
+        held = build.containers.find(request.Ref)
+        return await _file(build, request, held.directories(request.MountIndex))
+
+    async def _read_dir_container(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.ReadDirRequest(), data)
+        held = build.containers.find(request.Ref)
+        return await _dir(build, request, held.directories(request.MountIndex))
+
+    async def _stat_file_container(self, build: Build, data: bytes) -> bytes:
+        request = parse(pb.StatFileRequest(), data)
+        held = build.containers.find(request.Ref)
+        return await _stat(build, request, held.directories(request.MountIndex))
+
     # --- sources ----------------------------------------------------------------------------------
 
     async def _resolve_image_config(self, build: Build, data: bytes) -> bytes:
@@ -153,6 +198,22 @@ class BridgeService:
         request = parse(pb.ResolveSourceMetaRequest(), data)
         with noting(build.ledger.lookups):
             return (await resolve_source_meta(build.scope, request)).SerializeToString()
+
+
+async def _file(build: Build, request: pb.ReadFileRequest, directories: Sequence[str]) -> bytes:
+    limits = (request.Range.Offset, request.Range.Length) if request.HasField("Range") else None
+    data = await read_file(build.scope, directories, request.FilePath, limits)
+    return pb.ReadFileResponse(Data=data).SerializeToString()
+
+
+async def _dir(build: Build, request: pb.ReadDirRequest, directories: Sequence[str]) -> bytes:
+    entries = await read_dir(build.scope, directories, request.DirPath, request.IncludePattern)
+    return pb.ReadDirResponse(entries=entries).SerializeToString()
+
+
+async def _stat(build: Build, request: pb.StatFileRequest, directories: Sequence[str]) -> bytes:
+    stat = await stat_file(build.scope, directories, request.Path)
+    return pb.StatFileResponse(stat=stat).SerializeToString()
 
 
 FRONTEND_CAPS = (
@@ -177,6 +238,11 @@ FRONTEND_CAPS = (
     "gateway.warnings",
     "frontend.caps",
     "source.metaresolver",
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
+    "gateway.exec.filesystem",
 )
 """Of the gateway service."""
 

@@ -12,6 +12,7 @@ from pybuild.buildkit.pb.errors import (
     FrontendCapDetail,
     FrontendDetail,
     RefusalDetail,
+    SolveDetail,
     SubrequestDetail,
     VertexDetail,
     encode,
@@ -39,8 +40,13 @@ def rpc_error(
     files: Mapping[str, bytes] | None = None,
     vertex: str = "",
     infos: Mapping[str, SourceInfo] | None = None,
+    step: SolveDetail | None = None,
 ) -> RpcError:
-    """Return *error* as clients read it."""
+    """Return *error* as clients read it.
+
+    Args:
+        vertex: the step that failed; *step* is what there is to be seen of it.
+    """
     cause = unwrap(error)
     if isinstance(cause, RpcError):
         return cause
@@ -58,6 +64,8 @@ def rpc_error(
         details.append(RefusalDetail(cause.reasons))
     if vertex:
         details.append(VertexDetail(vertex))
+    if step is not None:
+        details.append(step)
     if frontend:
         details.append(FrontendDetail(frontend))
     status = status_of(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.buildkit.fsutil import gomode
 from pybuild.buildkit.pb.fsutil import Stat
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.executor.workers.job import WorkerModule
+from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.model.errors import UserError
 from pybuild.model.patterns import match
 
@@ -21,8 +22,13 @@ else:
 MAX_FILE_BYTES = 16 << 20
 
 
+async def directories_of(scope: Scope, reference: LazyTree) -> Sequence[str]:
+    """Return the directories of a tree, base first."""
+    return await scope.runner.ensure(await reference.snapshot())
+
+
 async def read_file(
-    scope: Scope, reference: LazyTree, path: str, limits: tuple[int, int] | None
+    scope: Scope, directories: Sequence[str], path: str, limits: tuple[int, int] | None
 ) -> bytes:
     """Return a file, or the part of it that *limits* (offset, length) says.
 
@@ -33,8 +39,10 @@ async def read_file(
     if offset < 0 or length < 0:
         raise UserError(f"invalid range {offset}:{length}")
     limit = min(length or MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1)
-    deltas = (await reference.snapshot()).deltas
-    data = await scope.engine.read_tree(looking.data, deltas, path, offset, limit)
+    mount_dir = scope.engine.mount_dir()
+    data = await scope.engine.workers.call(
+        job(looking.data, mount_dir, directories, path, offset, limit)
+    )
     if data is None:
         raise UserError(f"open {path}: no such file or directory")
     if len(data) > MAX_FILE_BYTES:
@@ -42,17 +50,17 @@ async def read_file(
     return data
 
 
-async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -> list[Stat]:
+async def read_dir(scope: Scope, directories: Sequence[str], path: str, pattern: str) -> list[Stat]:
     """Return the entries of a directory whose names match *pattern*; empty for all.
 
     Raises:
         UserError: there is no directory, or the pattern is malformed.
     """
     path = path or "/"
-    deltas = (await reference.snapshot()).deltas
-    if not deltas and not path.strip("/."):
+    if not directories and not path.strip("/."):
         return []  # the empty tree is no directory anywhere
-    entries = await scope.engine.read_tree(looking.entries, deltas, path)
+    mount_dir = scope.engine.mount_dir()
+    entries = await scope.engine.workers.call(job(looking.entries, mount_dir, directories, path))
     if entries is None:
         raise UserError(f"open {path}: no such file or directory")
     try:
@@ -61,14 +69,15 @@ async def read_dir(scope: Scope, reference: LazyTree, path: str, pattern: str) -
         raise UserError(f"{pattern}: {error}") from error
 
 
-async def stat_file(scope: Scope, reference: LazyTree, path: str) -> Stat:
+async def stat_file(scope: Scope, directories: Sequence[str], path: str) -> Stat:
     """Return the entry at *path*; a link is not followed.
 
     Raises:
         UserError: nothing is.
     """
     path = path or "/"
-    entry = await scope.engine.read_tree(looking.entry, (await reference.snapshot()).deltas, path)
+    mount_dir = scope.engine.mount_dir()
+    entry = await scope.engine.workers.call(job(looking.entry, mount_dir, directories, path))
     if entry is None:
         raise UserError(f"lstat {path}: no such file or directory")
     return _stat(entry)

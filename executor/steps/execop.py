@@ -13,7 +13,7 @@ from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
 from pybuild.executor.steps.spec import StepExit, StepLimits, StepMount, StepMountType, StepSpec
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.ops import ExecOp, HostMount, Mount, NetworkMode
+from pybuild.model.ops import ExecOp, HostMount, Mount, NetworkMode, SecurityMode
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
@@ -204,6 +204,23 @@ def spec(
         tree_of=lent.tree_of,
         keep=lent.keep,
     )
+
+
+def check_allowed(allow: frozenset[str], network: NetworkMode, security: SecurityMode) -> None:
+    """Refuse what the request did not grant [RUN-5, RUN-6].
+
+    Raises:
+        UserError: an entitlement that is not in *allow*.
+    """
+    entitlements = {
+        "network.host": network is NetworkMode.HOST,
+        "security.insecure": security is SecurityMode.INSECURE,
+    }
+    for name, is_needed in entitlements.items():
+        if is_needed and name not in allow:
+            raise UserError(
+                f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
+            )
 
 
 @cache

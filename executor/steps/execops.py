@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,22 +18,41 @@ from pybuild.executor.resolvers import Resolvers
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.steps import execop
 from pybuild.executor.steps.cachemounts import CacheMounts, Seed
-from pybuild.executor.steps.kepttrees import KeptTrees
+from pybuild.executor.steps.kepttrees import KeptTrees, Lent
 from pybuild.executor.steps.outputs import Outputs, SharedStep, kept_mounts, result_mount, step_key
 from pybuild.executor.steps.rung import Rung
-from pybuild.executor.steps.spec import DeviceEdits, StepExit, StepMount
+from pybuild.executor.steps.spec import DeviceEdits, StepExit, StepMount, StepSpec
 from pybuild.executor.trees.contexttrees import ContextTrees
 from pybuild.executor.workers.workers import Workers
+from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UserError
+from pybuild.model.errors import StepError, UserError
 from pybuild.model.events import BuildWarning, Emit, LogStream, VertexLog
-from pybuild.model.ops import ExecOp, Mount, MountType, NetworkMode, SecurityMode, Vertex
+from pybuild.model.ops import ExecOp, Mount, MountType, Vertex
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.authorities import Authorities
+    from pybuild.executor.failedsteps import KeepFailed
+    from pybuild.executor.steps.container import StepContainer
 
 Ensure = Callable[[Snapshot, Emit], Awaitable[list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStep:
+    """A step whose tree and mounts are there, and nothing else.
+
+    Attributes:
+        root: the number of the mount that is its root.
+        outputs: what it writes to.
+        lent: a copy that it works on, where steps do that.
+    """
+
+    spec: StepSpec
+    root: int
+    outputs: Outputs
+    lent: Lent
 
 
 class ExecOps:
@@ -43,6 +62,7 @@ class ExecOps:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
         secrets, dns, allow, isolated_network, ca, cgroup: as `executor.runner.BuildRunner` has them.
+        keep_failed: as there.
     """
 
     def __init__(
@@ -62,6 +82,7 @@ class ExecOps:
         isolated_network: bool,
         ca: Sequence[str],
         cgroup: str,
+        keep_failed: KeepFailed | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -81,6 +102,8 @@ class ExecOps:
 
             self._authorities = Authorities(ca)
         self._cgroup = cgroup
+        self._keep_failed = keep_failed
+        self._failed: list[str] = []  # deltas that steps left which failed
         self._caches = CacheMounts(store, workers, lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers = Resolvers(dns, isolated_network)
@@ -93,12 +116,15 @@ class ExecOps:
         self._trees.close()
         if self._common:
             self._store.discard(self._common)
+        for id in self._failed:
+            if taken := self._store.deltas.take_away(id):
+                self._store.discard(taken)
 
     async def run(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
     ) -> Snapshot:
         """Return the tree that the step leaves in the mount that *op* is about; the same step runs once."""
-        self._check_allowed(op)
+        execop.check_allowed(self._allow, op.settings.network, op.security)
         result = result_mount(op)
         if len(kept_mounts(op)) == 1:
             return (await self._step(vertex, op, inputs, emit))[result]
@@ -110,10 +136,11 @@ class ExecOps:
         self._inputs.note(vertex, shared.contents)
         return shared.results[result]
 
-    async def _step(
+    @asynccontextmanager
+    async def prepared(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
-    ) -> dict[int, Snapshot]:
-        """Run the step and return what is left in the mounts that are kept, by their number."""
+    ) -> AsyncGenerator[PreparedStep]:
+        """Have the step's tree and mounts ready, for it or for others to be run in them."""
         number = next((n for n, mount in enumerate(op.mounts) if mount.target == "/"), -1)
         root = op.mounts[number] if number >= 0 else None
         base = Snapshot()
@@ -154,6 +181,28 @@ class ExecOps:
                 isolated=self._isolated,
                 cgroup=self._cgroup,
             )
+            yield PreparedStep(step, number, outputs, lent)
+
+    @asynccontextmanager
+    async def container(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> AsyncGenerator[StepContainer]:
+        """Make the tree and the mounts of *op* for processes that are started in them."""
+        from pybuild.executor.steps.container import StepContainer
+
+        async with self.prepared(vertex, op, inputs, emit) as step:
+            container = StepContainer(self._workers, step.spec, self._allow, self._secrets)
+            try:
+                yield container
+            finally:
+                await container.close()
+
+    async def _step(
+        self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
+    ) -> dict[int, Snapshot]:
+        """Run the step and return what is left in the mounts that are kept, by their number."""
+        async with self.prepared(vertex, op, inputs, emit) as prepared:
+            step = prepared.spec
             tail = execop.Tail()
 
             def log(stream: str, data: bytes) -> None:
@@ -178,20 +227,31 @@ class ExecOps:
                 ended = await self._workers.run_step(step, on_output)
             except UserError as error:  # such as a user that the image does not have
                 raise error.copy_with(peer=f"{execop.failed(op)}: {error.message}") from error
-            execop.check_exit(
-                op,
-                ended,
-                tail,
-                vertex.meta.spans,
-                trusts=self._authorities is not None,
-                step=vertex.meta.name,
-                reason=partial(self._reason, op, ended, (active.fs, *reversed(lowers))),
-            )
+            try:
+                execop.check_exit(
+                    op,
+                    ended,
+                    tail,
+                    vertex.meta.spans,
+                    trusts=self._authorities is not None,
+                    step=vertex.meta.name,
+                    reason=partial(self._reason, op, ended, (step.upper, *reversed(step.lowers))),
+                )
+            except StepError as error:
+                if self._keep_failed is None:
+                    raise
+                from pybuild.executor.failedsteps import FailedStep
+
+                left = await prepared.outputs.commit_all(ended)
+                self._failed += [tree.deltas[-1] for tree in left.values()]
+                self._keep_failed(FailedStep(vertex, inputs, left))
+                raise error.copy_with(vertex=vertex.digest) from error
             if loss := execop.loss_warning(op, ended):
                 emit(BuildWarning(message=loss, spans=vertex.meta.spans))
-            results = await outputs.commit(kept_mounts(op), ended)
-            if number in results:
-                lent.done(self._store.deltas.path(results[number].deltas[-1]))
+            results = await prepared.outputs.commit(kept_mounts(op), ended)
+            if prepared.root in results:
+                made = results[prepared.root].deltas[-1]
+                prepared.lent.done(self._store.deltas.path(made))
             return results
 
     def _reason(
@@ -209,18 +269,6 @@ class ExecOps:
             os.makedirs(self._common + "/root")
         return self._common
 
-    def _check_allowed(self, op: ExecOp) -> None:
-        """Refuse what the request did not grant [RUN-5, RUN-6]."""
-        entitlements = {
-            "network.host": op.settings.network is NetworkMode.HOST,
-            "security.insecure": op.security is SecurityMode.INSECURE,
-        }
-        for name, is_needed in entitlements.items():
-            if is_needed and name not in self._allow:
-                raise UserError(
-                    f"entitlement {name} is not allowed", hints=(f"grant it with --allow {name}",)
-                )
-
     async def _mounts(
         self,
         vertex: Vertex,
@@ -237,7 +285,9 @@ class ExecOps:
         kept = kept_mounts(op)
         for number, mount in enumerate(op.mounts):
             match mount.type:
-                case MountType.BIND if mount.target != "/" and number in kept:
+                case MountType.BIND if mount.target != "/" and (
+                    number in kept or self._is_looked_into(mount, inputs)
+                ):
                     base = Snapshot()
                     if mount.input is not None:
                         base = await self._inputs.snapshot(vertex, inputs, mount.input, emit)
@@ -275,6 +325,12 @@ class ExecOps:
                     pass
         mounts += map(execop.host_mount, op.host_mounts)
         return mounts, env
+
+    def _is_looked_into(self, mount: Mount, inputs: Sequence[Result]) -> bool:
+        """Whether what is written there, and lost otherwise, is kept should the step fail."""
+        if self._keep_failed is None or mount.readonly:
+            return False
+        return mount.input is None or isinstance(inputs[mount.input], Snapshot)
 
     async def _bind(
         self, vertex: Vertex, mount: Mount, inputs: Sequence[Result], emit: Emit

@@ -98,6 +98,10 @@ class Outputs:
         self.abort()
         return snapshots
 
+    async def commit_all(self, ended: StepExit) -> dict[int, Snapshot]:
+        """Return the trees of all mounts that can be written to, of a step that failed."""
+        return await self.commit(frozenset(self._active), ended)
+
     def abort(self) -> None:
         """Discard what is not committed; idempotent."""
         while self._active:

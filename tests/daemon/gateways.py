@@ -22,12 +22,12 @@ class Gateway:
 
     def __init__(self, channel: Channel, ref: str, parked: asyncio.Task[bytes]) -> None:
         self._channel = channel
-        self._metadata = Metadata({"buildkit-controlapi-buildid": ref})
+        self.metadata = Metadata({"buildkit-controlapi-buildid": ref})
         self._parked = parked
 
     async def call(self, method: str, request: bytes) -> bytes:
         return await self._channel.unary(
-            BRIDGE + method, request, metadata=self._metadata, timeout=60
+            BRIDGE + method, request, metadata=self.metadata, timeout=60
         )
 
     async def solve(self, request: gateway.SolveRequest) -> gateway.Result:
