@@ -152,7 +152,6 @@ _OF_OTHERS = {
     "attach": "see what a container writes with pybuild logs -f NAME",
     "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
     "bud": "it is pybuild build here",
-    "commit": "write what was done as RUN in a Dockerfile, and build that",
     "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
     "up": "there is no compose either: build each service, and pybuild run -d its image",
     "context": "name a build server with pybuild builder add, or ask one with -H ADDRESS",
