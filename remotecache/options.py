@@ -195,10 +195,7 @@ def parse_cache_to(text: str) -> CacheTo:
     Raises:
         UsageError: as `cache_to`.
     """
-    kind, attrs = _fields(text, "cache-to")
-    if "dest" in attrs:
-        attrs["dest"] = os.path.abspath(os.path.expanduser(attrs["dest"]))
-    meant = f"type=local,dest={text}" if os.path.isdir(text) else ""
+    kind, attrs, meant = _fields(text, "cache-to", "dest")
     with doubting(meant):
         return replace(cache_to(kind, attrs), meant=meant)
 
@@ -209,17 +206,16 @@ def parse_cache_from(text: str) -> CacheFrom:
     Raises:
         UsageError: as `cache_from`.
     """
-    kind, attrs = _fields(text, "cache-from")
-    if "src" in attrs:
-        attrs["src"] = os.path.abspath(os.path.expanduser(attrs["src"]))
-    meant = f"type=local,src={text}" if os.path.isdir(text) else ""
+    kind, attrs, meant = _fields(text, "cache-from", "src")
     with doubting(meant):
         return replace(cache_from(kind, attrs), meant=meant)
 
 
-def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:
+def _fields(text: str, option: str, path: str) -> tuple[str, dict[str, str], str]:
+    """Return the kind, the other fields, that called *path* absolute, and what may have been meant."""
+    meant = f"type=local,{path}={text}" if os.path.isdir(text) else ""
     if "=" not in text:
-        return "registry", {"ref": text}
+        return "registry", {"ref": text}, meant
     import csv
 
     attrs: dict[str, str] = {}
@@ -236,7 +232,9 @@ def _fields(text: str, option: str) -> tuple[str, dict[str, str]]:
     kind = attrs.pop("type", "")
     if not kind:
         raise UsageError(f'invalid {option} "{text}": type is required')
-    return kind, attrs
+    if path in attrs:
+        attrs[path] = os.path.abspath(os.path.expanduser(attrs[path]))
+    return kind, attrs, meant
 
 
 def _check(what: str, attrs: Mapping[str, str], known: frozenset[str]) -> None:

@@ -32,11 +32,6 @@ def seconds_of(message: Timestamp) -> float:
     return message.seconds + message.nanos / _NANO
 
 
-def nanoseconds_of(message: Timestamp) -> int:
-    """Return the nanoseconds since the epoch."""
-    return message.seconds * _NANO + message.nanos
-
-
 def rfc3339(nanoseconds: int) -> str:
     """Return the time in UTC with all nine digits, as ``buildkit-current-timestamp`` has it."""
     seconds, nanos = divmod(nanoseconds, _NANO)

@@ -59,7 +59,3 @@ class Provable(Protocol):
     def proof(self, store: str, repository: str, digest: Digest, /) -> str | None:
         """Return the proof for *repository*; None when *store* is another one."""
         ...
-
-
-class BlobStore(BlobSink, BlobSource, Protocol):
-    """Both at once."""

@@ -103,7 +103,8 @@ def test_the_process_wide_pool_may_have_the_same_names() -> None:
 
 def test_times_keep_their_nanoseconds_also_before_the_epoch() -> None:
     for nanoseconds in (0, 1, -1, 1_700_000_000_123_456_789, -62_135_596_800 * 10**9):
-        assert times.nanoseconds_of(times.timestamp_ns(nanoseconds)) == nanoseconds
+        message = times.timestamp_ns(nanoseconds)
+        assert message.seconds * 10**9 + message.nanos == nanoseconds
     assert times.timestamp_ns(-1).nanos == 999_999_999
 
 

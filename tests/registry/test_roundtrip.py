@@ -15,7 +15,6 @@ from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
-from pybuild.registry.client.blobsink import BlobStore
 from pybuild.registry.client.faults import UnresolvedImage
 from pybuild.registry.client.pull import pull_image, resolve_image
 from pybuild.registry.client.push import push_image
@@ -229,7 +228,7 @@ def test_the_real_store_is_a_sink_and_a_source(
     store = Store.open(tmp_path / "store", WallClock())
 
     async def work() -> None:
-        stored: BlobStore = store.blobs
+        stored = store.blobs
         async with client() as c:
             await push_image(c, blobs, image, [one])
             pulled = await pull_image(c, stored, one, AMD64, layers=True)
