@@ -113,7 +113,18 @@ def test_the_wheel_holds_the_files_of_the_package_and_nothing_else(tmp_path: Pat
     wanted: set[str] = set()
     for name in names:
         room, _, _ = name.partition("/")
-        kinds = (".bin", ".json", ".lark", ".md", ".py", ".pyi", "py.typed")
+        kinds = (
+            ".bash",
+            ".bin",
+            ".fish",
+            ".json",
+            ".lark",
+            ".md",
+            ".py",
+            ".pyi",
+            ".zsh",
+            "py.typed",
+        )
         if name.endswith(kinds) and room in {*ROOMS, "pybuild"}:
             wanted.add(name if room == "pybuild" else f"pybuild/{name}")
     assert package == wanted
