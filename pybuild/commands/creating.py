@@ -24,7 +24,7 @@ from pybuild.arguments.containers import (
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import has_own_networks, mode_of, networking
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.run import find_image
+from pybuild.commands.runimage import find_image
 from pybuild.commands.runmounts import provision
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.containers import Container, Containers

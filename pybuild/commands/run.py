@@ -16,8 +16,8 @@ from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.runimage import find_image
 from pybuild.engine.engine import Engine
-from pybuild.engine.host import native_platform
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.executor import network
@@ -26,14 +26,9 @@ from pybuild.executor.files.values import DeltaStack
 from pybuild.executor.steps.ownterminal import own_terminal
 from pybuild.executor.steps.spec import StepExit, StepMount, StepSpec
 from pybuild.executor.workers.job import WorkerModule, job
-from pybuild.frontend.lowering.interface import ImageRequest
-from pybuild.image.manifest import parse_config, resolve
-from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import Cancelled, UsageError, UserError
+from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.model.ops import Copy
-from pybuild.model.platform import Platform
-from pybuild.model.reference import Reference
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -163,33 +158,6 @@ async def _follow(
         return 128 + received[-1]
     # What does not catch a signal that ends others is killed.
     return 128 + received[-1] if received and status == 128 + signal.SIGKILL else status
-
-
-async def find_image(
-    engine: Engine, name: str, platform: Platform | None
-) -> tuple[Descriptor, dict[str, Any]]:
-    """The manifest and config of an image of the local store, pulled first if it is not there."""
-    platform = platform or native_platform()
-    descriptor = engine.store.images.held(name, engine.store.lease)
-    try:
-        reference = Reference.parse(name)
-    except ValueError as error:
-        if descriptor is None:
-            raise UserError(f'no such image: "{name}": {error}') from error
-        reference = Reference("localhost", "unnamed")
-    if descriptor is None and reference.path == "library/sha256":
-        raise UserError(
-            f"no such image: {name}",
-            hints=["one without a name is freed after the next build of its context"],
-        )
-    if descriptor is None:
-        resolved = await engine.images.resolve(ImageRequest(reference, platform), pull=False)
-        data = engine.store.blobs.read(resolved.digest)
-        descriptor = Descriptor("", resolved.digest, len(data))
-    manifest, document = resolve(
-        descriptor, lambda one: engine.store.blobs.read(one.digest), platform
-    )
-    return manifest, parse_config(engine.store.blobs.read(document.config.digest))
 
 
 class _Process(NamedTuple):

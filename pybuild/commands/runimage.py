@@ -1,0 +1,41 @@
+"""The image of a container: that of the local store, pulled first if it is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.frontend.lowering.interface import ImageRequest
+from pybuild.image.manifest import parse_config, resolve
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import UserError
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+
+
+async def find_image(
+    engine: Engine, name: str, platform: Platform | None
+) -> tuple[Descriptor, dict[str, Any]]:
+    """The manifest and config of an image of the local store, pulled first if it is not there."""
+    platform = platform or native_platform()
+    descriptor = engine.store.images.held(name, engine.store.lease)
+    try:
+        reference = Reference.parse(name)
+    except ValueError as error:
+        if descriptor is None:
+            raise UserError(f'no such image: "{name}": {error}') from error
+        reference = Reference("localhost", "unnamed")
+    if descriptor is None and reference.path == "library/sha256":
+        raise UserError(
+            f"no such image: {name}",
+            hints=["one without a name is freed after the next build of its context"],
+        )
+    if descriptor is None:
+        resolved = await engine.images.resolve(ImageRequest(reference, platform), pull=False)
+        data = engine.store.blobs.read(resolved.digest)
+        descriptor = Descriptor("", resolved.digest, len(data))
+    manifest, document = resolve(
+        descriptor, lambda one: engine.store.blobs.read(one.digest), platform
+    )
+    return manifest, parse_config(engine.store.blobs.read(document.config.digest))
