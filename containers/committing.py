@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.containers import Container
+from pybuild.containers.container import Container
 from pybuild.containers.inspecting import config_facts
 from pybuild.containers.order import TREE
 from pybuild.engine.engine import Engine

@@ -12,112 +12,49 @@ import fcntl
 import marshal
 import os
 import re
+import secrets
 import shutil
 import socket
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property
 
 from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
-from pybuild.cache.disk.locks import is_alive, same_file
+from pybuild.cache.disk.locks import same_file
 from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.order import CONFIG, LOCK, NAMES, SOCKET, TREE, ContainerOrder
-from pybuild.containers.starting import start
+from pybuild.containers.container import Container
+from pybuild.containers.order import (
+    CONFIG,
+    NAMES,
+    ORDER,
+    TREE,
+    Attachment,
+    ContainerOrder,
+    RestartPolicy,
+)
+from pybuild.containers.signals import signal_number
+from pybuild.containers.starting import NotExecuted, start
 from pybuild.containers.state import (
-    EXITED,
-    LOST,
     NOT_STARTED,
+    PAUSED,
     RUNNING,
-    ContainerState,
     read_state,
     write_state,
 )
 from pybuild.containers.steps import networks_of, step_of
-from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.engine.host import SystemClock
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.model.border import packed
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.volumes.mountpoint import MountKind
 from pybuild.volumes.volumes import Volumes
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 STOP_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container that exists: its directory, and what is written there."""
-
-    path: str
-    config: ContainerConfig
-
-    @contextmanager
-    def home(self) -> Generator[int]:
-        """Open its directory for the block.
-
-        Raises:
-            UserError: it was removed.
-        """
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            raise UserError(f"no such container: {self.config.name}") from None
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its monitor lives."""
-        return is_alive(os.path.join(self.path, LOCK))
-
-    def state(self) -> ContainerState:
-        """Return the state of now: one that says it runs, and has no monitor, has ended unseen [MON-6, MON-7].
-
-        Raises:
-            UserError: it was removed. EnvironmentFault: its state cannot be read.
-        """
-        with self.home() as home:
-            try:
-                state = read_state(home)
-                if state.status == RUNNING and not self.is_running:
-                    state = read_state(home)  # it may just have ended, and told so
-                    if state.status == RUNNING:
-                        state = state._replace(status=EXITED, pid=0, exit_code=LOST)
-                        write_state(home, state)
-            except (OSError, ValueError) as error:
-                raise EnvironmentFault(
-                    f"the state of container {self.config.name} cannot be read: {error}",
-                    hints=[f"remove it: pybuild rm -f {self.config.short_id}"],
-                ) from error
-        return state
-
-    def send(self, *message: str | float) -> bool:
-        """Tell its monitor something; False: it has none."""
-        with self.home() as home, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as monitor:
-            try:
-                monitor.connect(f"/proc/self/fd/{home}/{SOCKET}")
-                monitor.send(marshal.dumps(message))
-            except (FileNotFoundError, ConnectionError):
-                return False
-        return True
-
-    def wait(self) -> int:
-        """Return its exit code when it has ended; of one that has not begun, 0 at once."""
-        with self.home() as home:
-            lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH)
-            finally:
-                os.close(lock)
-        return self.state().exit_code
-
-    def stop(self, number: int, seconds: float) -> None:
-        """Send it a signal, and SIGKILL *seconds* later; return when it has ended."""
-        if self.send("stop", number, seconds):
-            self.wait()
 
 
 class Containers:
@@ -207,12 +144,16 @@ class Containers:
 
     def _forget(self, config: ContainerConfig) -> None:
         """Give back the name and the layers of a container that is not there any more."""
+        self._give_back(config)
+        self._store.leases.drop(_lease(config.id))
+
+    def _give_back(self, config: ContainerConfig) -> None:
+        """Let others have the name."""
         path = os.path.join(self._names, config.name)
         with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # not from under who takes it over
             if file.read() == config.id:
                 os.unlink(path)
-        self._store.leases.drop(_lease(config.id))
 
     def names(self) -> frozenset[str]:
         """Return the names that are taken."""
@@ -262,13 +203,27 @@ class Containers:
             )
         return found[0]
 
-    def start(self, container: Container, rootless: bool | None = None) -> Sequence[str]:
+    def start(
+        self,
+        container: Container,
+        rootless: bool | None = None,
+        attached: tuple[socket.socket, Attachment] | None = None,
+    ) -> Sequence[str]:
         """Start it and return the warnings; one that runs goes on.
+
+        Args:
+            attached: the monitor's end of a line to whoever is there from the first byte on.
 
         Raises:
             UserError, EnvironmentFault: it cannot be started.
         """
-        if container.is_running:
+        state = container.state()
+        if state.status == PAUSED:
+            raise UserError(
+                f"container {container.config.name} is paused",
+                hints=["pybuild unpause lets it go on"],
+            )
+        if state.lives:
             return ()
         config = container.config
         with container.home() as home:
@@ -280,15 +235,24 @@ class Containers:
                 boot_id() or "",
                 networks_of(config, os.path.join(self._store.root, "networks")),
                 self._joined(config),
+                stdin=config.stdin,
+                stdin_once=config.stdin_once,
+                stop_signal=signal_number(config.stop_signal or "SIGTERM"),
+                restart=config.restart,
+                log=config.log,
+                health=config.health,
+                auto_remove=config.auto_remove,
+                root=self._store.root,
             )
+            _write_order(home, order)
             try:
-                return start(self._folder, home, order, rootless)
+                return start(self._folder, home, order, rootless, attached)
             except (UserError, EnvironmentFault) as error:
                 state = read_state(home)
                 if container.is_running and state.status == RUNNING:
                     return ()  # another command was faster
-                state = state._replace(error=error.message, exit_code=NOT_STARTED)
-                write_state(home, state)
+                status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
+                write_state(home, state._replace(error=error.message, exit_code=status))
                 raise
 
     def _joined(self, config: ContainerConfig) -> int:
@@ -323,6 +287,78 @@ class Containers:
                 )
         return [self._store.deltas.path(name) for name in config.deltas]
 
+    def rename(self, container: Container, name: str) -> None:
+        """Give it another name [CTR-61].
+
+        Raises:
+            UserError: the name is none, is its own, or is taken.
+        """
+        config = replace(container.config, name=name.removeprefix("/"))
+        if config.name == container.config.name:
+            raise UserError("renaming a container with the same name as its current name")
+        with self._reserved(config):
+            self.write(container, config)
+        self._give_back(container.config)
+
+    def write(self, container: Container, config: ContainerConfig) -> None:
+        """Replace its config, whole or not at all.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
+        """
+        path = os.path.join(container.path, CONFIG)
+        made = f"{path}.{secrets.token_hex(4)}"
+        with faults(f"cannot change container {config.name}", self._store.root):
+            with open(made, "x", encoding="utf-8") as file:
+                file.write(config.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(made, path)
+
+    def update(
+        self, container: Container, limits: StepLimits, policy: RestartPolicy | None
+    ) -> Sequence[str]:
+        """Give it other limits, those that are not 0, and another restart policy; return warnings [CTR-65].
+
+        Raises:
+            UserError, EnvironmentFault: they contradict it, or the kernel refuses them.
+        """
+        config = container.config
+        if policy is not None and policy.name != "no" and config.auto_remove:
+            raise UserError(
+                f"cannot update container {config.name}: a restart policy cannot be given to one "
+                "that is removed when it ends"
+            )
+        known = {name: value for name, value in limits._asdict().items() if value}
+        config = replace(
+            config,
+            limits=config.limits._replace(**known),
+            restart=config.restart if policy is None else policy,
+        )
+        warnings: Sequence[str] = ()
+        if container.state().lives:
+            warnings = container.ask("update", packed(limits), packed(policy))
+        self.write(container, config)
+        return warnings
+
+    def start_after_boot(self) -> Sequence[PybuildError]:
+        """Start what its policy says is to run when the machine has come up; return what went wrong [CTR-34]."""
+        failed: list[PybuildError] = []
+        for one in reversed(self.list()):
+            try:
+                state = one.state()
+                name = one.config.restart.name
+                ended = bool(state.started) and not state.lives
+                if ended and (
+                    name == "always"
+                    or (name == "unless-stopped" and not state.stopped)
+                    or (name == "on-failure" and state.exit_code != 0 and not state.stopped)
+                ):
+                    self.start(one)
+            except PybuildError as error:
+                failed.append(error)
+        return failed
+
     def volume_users(self, name: str) -> Sequence[str]:
         """Return the ids of the containers that a volume belongs to, running or not."""
         return [one.config.id for one in self.list() if name in _volumes(one)]
@@ -347,7 +383,13 @@ class Containers:
         Raises:
             UserError: it runs, and *force* was not said.
         """
-        if container.is_running:
+        state = container.state()
+        if state.lives:
+            if not force and state.status == PAUSED:
+                raise UserError(
+                    f'container "{container.config.name}" is paused and must be unpaused first',
+                    hints=["pybuild unpause, then stop; or remove it with -f"],
+                )
             if not force:
                 raise UserError(
                     f'container "{container.config.name}" is running',
@@ -377,3 +419,26 @@ def _volumes(container: Container) -> list[str]:
 
 def _lease(id: str) -> str:
     return f"container-{id}"
+
+
+def _write_order(home: int, order: ContainerOrder) -> None:
+    """Keep the order of a run, for the monitor that may have to adopt it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(ORDER + ".new", flags, 0o600, dir_fd=home)
+    with open(fd, "wb") as file:
+        marshal.dump(packed(order), file)
+    os.rename(ORDER + ".new", ORDER, src_dir_fd=home, dst_dir_fd=home)
+
+
+def remove_ended(root: str, id: str) -> None:
+    """Remove a container that goes when it has ended; for its monitor [CTR-36].
+
+    Raises:
+        PybuildError: it cannot be.
+    """
+    store = Store.open(root, SystemClock())
+    try:
+        containers = Containers(store)
+        containers.remove(containers.find(id))
+    finally:
+        store.close()

@@ -1,6 +1,7 @@
-"""A container's log: docker's json-file, a line of JSON for each line of output [MON-5].
+"""A container's log: docker's json-file, a line of JSON for each line of output [MON-5, CTR-75].
 
-It is written by the monitor, which imports what it needs of JSON once for all containers.
+It is written by the monitor, which imports what it needs of JSON once for all containers. What `local`
+calls a format of its own is the same here, in files that go round.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import json
 import os
 import time
 
-from pybuild.containers.order import LOG
+from pybuild.containers.order import LOG, LogConfig
 
 _MOST_LINE_BYTES = 16 << 10  # docker cuts longer ones there, and whoever reads joins them again
-_AT_ONCE = 256
+_AT_ONCE, _AT_ONCE_ROUND = 256, 16
+_LOCAL = {"max-size": "20m", "max-file": "5"}
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 STREAMS = ("stdout", "stderr")
 
 
@@ -22,6 +25,19 @@ def moment(ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
 
 
+def bounds(config: LogConfig) -> tuple[int, int]:
+    """Return the bytes after which another file is begun, 0: never; and how many files there are."""
+    options = (_LOCAL | config.options) if config.driver == "local" else config.options
+    text = options.get("max-size", "").lower().removesuffix("b").removesuffix("i")
+    unit = _UNITS.get(text[-1:], 1)
+    return int(float(text.rstrip("kmg") or 0) * unit), int(options.get("max-file", 1))
+
+
+def names(count: int) -> list[str]:
+    """Return the names of the files of a log, the oldest first."""
+    return [*(f"{LOG}.{number}" for number in range(count - 1, 0, -1)), LOG]
+
+
 class LogFile:
     """The log of a container that runs.
 
@@ -29,10 +45,20 @@ class LogFile:
         home: its directory, open.
     """
 
-    def __init__(self, home: int) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(LOG, flags, 0o600, dir_fd=home)
+    def __init__(self, home: int, config: LogConfig) -> None:
+        self._home = home
+        self._most, self._count = bounds(config)
+        self._fd = -1 if config.driver == "none" else self._open()
+        self._size = os.fstat(self._fd).st_size if self._fd >= 0 else 0
         self._rest = {stream: b"" for stream in STREAMS}
+
+    @property
+    def fd(self) -> int:
+        return self._fd
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(LOG, flags, 0o600, dir_fd=self._home)
 
     def write(self, stream: str, data: bytes) -> None:
         """Take over a piece of output; what has no end of line yet waits for it, up to 16 KiB.
@@ -40,6 +66,8 @@ class LogFile:
         Raises:
             OSError: the disk is full.
         """
+        if self._fd < 0:
+            return
         *lines, self._rest[stream] = (self._rest[stream] + data).split(b"\n")
         pieces = [piece for line in lines for piece in _pieces(line + b"\n")]
         if len(self._rest[stream]) >= _MOST_LINE_BYTES:
@@ -56,7 +84,10 @@ class LogFile:
 
     def _append(self, stream: str, pieces: list[bytes]) -> None:
         now = moment(time.time_ns())
-        for start in range(0, len(pieces), _AT_ONCE):
+        at_once = _AT_ONCE_ROUND if self._most else _AT_ONCE
+        for start in range(0, len(pieces), at_once):
+            if self._most and self._size >= self._most:
+                self._rotate()
             text = b"".join(
                 json.dumps(
                     {"log": piece.decode("utf-8", "replace"), "stream": stream, "time": now},
@@ -64,11 +95,26 @@ class LogFile:
                     ensure_ascii=False,
                 ).encode()
                 + b"\n"
-                for piece in pieces[start : start + _AT_ONCE]
+                for piece in pieces[start : start + at_once]
             )
+            self._size += len(text)
             view = memoryview(text)
             while view:
                 view = view[os.write(self._fd, view) :]
+
+    def _rotate(self) -> None:
+        """Begin another file; whoever reads this one has it open, and finds the next by its name."""
+        *older, newest = names(self._count)
+        for name, above in zip(older, [*older[1:], newest], strict=False):
+            try:
+                os.rename(above, name, src_dir_fd=self._home, dst_dir_fd=self._home)
+            except FileNotFoundError:
+                pass
+        if not older:
+            os.unlink(newest, dir_fd=self._home)
+        os.close(self._fd)
+        self._fd = self._open()
+        self._size = 0
 
 
 def _pieces(line: bytes) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Reads a container's log: whole, its end, or as it grows."""
+"""Reads a container's log: whole, a part of it, or as it grows [CTR-75, CTR-76]."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-from pybuild.containers.containers import Container
-from pybuild.containers.order import LOG
+from pybuild.containers.container import Container
+from pybuild.containers.log import bounds, names
 
 _PAUSE_S = 0.05
 
@@ -28,11 +28,19 @@ class LogLine(NamedTuple):
     time: str
 
 
-def read_log(container: Container, *, follow: bool, tail: int | None) -> Iterator[LogLine]:
+def read_log(
+    container: Container,
+    *,
+    follow: bool,
+    tail: int | None,
+    since: str = "",
+    until: str = "",
+) -> Iterator[LogLine]:
     """Yield the lines; with *follow* also those to come, until the container has ended.
 
     Args:
         tail: only so many of those that are there; None for all.
+        since, until: only those from a time on, and to a time, both written as in the log.
     """
     with container.home() as home:
         lines = _lines(home, container, follow=follow)
@@ -41,27 +49,41 @@ def read_log(container: Container, *, follow: bool, tail: int | None) -> Iterato
             if line is None:
                 break
             there.append(line)
-        yield from there
+        for line in there:
+            if line.time >= since and not (until and line.time > until):
+                yield line
         for line in lines:
-            if line is not None:
+            if line is not None and until and line.time > until:
+                return
+            if line is not None and line.time >= since:
                 yield line
 
 
 def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLine | None]:
     """Yield the lines that are there, then None, then those that come."""
+    files = names(bounds(container.config.log)[1])
     rest = b""
     fd = -1
+    is_said = is_last = False
     try:
-        is_last = False
+        fd = _next(home, files, -1)
         while True:
-            if fd < 0:
-                fd = _open(home)
             data = os.read(fd, 1 << 16) if fd >= 0 else b""
             *whole, rest = (rest + data).split(b"\n")
             yield from map(_parsed, whole)
             if data:
                 continue
-            yield None
+            newer = _next(home, files, fd)
+            if newer >= 0:
+                # It is written to no more, but may have been after we had read its end.
+                rest = yield from _remaining(fd, rest)
+                if fd >= 0:
+                    os.close(fd)
+                fd = newer
+                continue
+            if not is_said:
+                is_said = True
+                yield None
             if is_last or not follow:
                 return
             # What it wrote before its end is still to be read.
@@ -73,11 +95,42 @@ def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLin
             os.close(fd)
 
 
-def _open(home: int) -> int:
+def _remaining(fd: int, rest: bytes) -> Generator[LogLine, None, bytes]:
+    """Yield the lines to the end of a file; return what has none."""
+    while data := os.read(fd, 1 << 16) if fd >= 0 else b"":
+        *whole, rest = (rest + data).split(b"\n")
+        yield from map(_parsed, whole)
+    return rest
+
+
+def _next(home: int, files: list[str], fd: int) -> int:
+    """Return the file after *fd*, open, the oldest for -1; -1: there is none."""
+    identity = _identity(os.fstat(fd)) if fd >= 0 else None
+    while True:
+        found = [(name, one) for name in files if (one := _look(home, name)) is not None]
+        known = [one for _, one in found]
+        at = known.index(identity) + 1 if identity in known else 0
+        if at >= len(found):
+            return -1
+        name, wanted = found[at]
+        try:
+            newer = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
+        except FileNotFoundError:
+            continue
+        if _identity(os.fstat(newer)) == wanted:
+            return newer
+        os.close(newer)  # the files went round meanwhile
+
+
+def _look(home: int, name: str) -> tuple[int, int] | None:
     try:
-        return os.open(LOG, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
+        return _identity(os.stat(name, dir_fd=home, follow_symlinks=False))
     except FileNotFoundError:
-        return -1
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _parsed(line: bytes) -> LogLine:

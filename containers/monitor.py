@@ -1,112 +1,149 @@
 """The monitor of one container: its first process's parent, for as long as that runs [MON-5].
 
 One poll over pipes, pidfds and sockets; no event loop's library, no threads. It holds the container's
-lock, writes its log and its state, and does what commands ask over its socket.
+lock, writes its log and its state, starts it again as its policy says, and does what commands ask over
+its socket. When it is killed, the spawner forks another, which adopts the container [MON-6].
 """
 
 from __future__ import annotations
 
 import _socket
-import fcntl
 import marshal
 import os
-import select
-import struct
 import time
-from functools import partial
 
+from pybuild.containers import insides, locking
+from pybuild.containers.calls import Calls
+from pybuild.containers.firstprocess import FirstProcess
+from pybuild.containers.health import Health
+from pybuild.containers.keeping import Adopted, SpawnerLine
 from pybuild.containers.log import STREAMS, LogFile
-from pybuild.containers.order import LOCK, MESSAGE_BYTES, SOCKET, ContainerOrder, accept
-from pybuild.containers.state import EXITED, RUNNING, ContainerState, write_state
-from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import isolation, syscalls, wire, worker
+from pybuild.containers.loop import Loop, Timer
+from pybuild.containers.order import (
+    HEALTH,
+    LOCK,
+    SOCKET,
+    Attachment,
+    ContainerOrder,
+    ExecOrder,
+)
+from pybuild.containers.restarting import delay, restarts
+from pybuild.containers.secondprocess import Execs
+from pybuild.containers.state import (
+    EXITED,
+    LOST,
+    PAUSED,
+    RESTARTING,
+    RUNNING,
+    ContainerState,
+    born,
+    read_state,
+    write_state,
+)
+from pybuild.containers.streams import AttachedClient, Streams
+from pybuild.executor.steps.spec import StepExit, StepLimits
+from pybuild.executor.zygote import syscalls, worker
 from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
-from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
-from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
-from pybuild.model.border import packed
-from pybuild.networks.helper import Helper
-from pybuild.networks.rtnetlink import Inside, namespace_of
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
+from pybuild.model.border import unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
-_CONTAINER = "container"
-_SERVICE = "service"
-_ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
+CONTAINER = "container"
 _SIGKILL = 9
-_BACKLOG = 128
-_PIECE_BYTES = 1 << 16
 
 
-def become_monitor(order: ContainerOrder, home: int, answer: _socket.socket) -> NoReturn:
+def become_monitor(
+    order: ContainerOrder,
+    home: int,
+    answer: _socket.socket,
+    keeper: SpawnerLine,
+    attached: tuple[_socket.socket, Attachment] | None,
+    adopted: Adopted | None,
+) -> NoReturn:
     """Run *order* to its end; *answer* hears that it has started, or why not.
 
     Args:
         home: the container's directory, open.
+        keeper: what holds our descriptors for the next monitor.
+        attached: whoever is there from the first byte on.
+        adopted: what the monitor before has left; the container runs.
     """
     os.setsid()
     monitor: _Monitor | None = None
     try:
-        monitor = _Monitor(order, home, answer)
-        monitor.start()
+        monitor = _Monitor(order, home, answer, keeper)
+        if attached is not None:
+            monitor.attach_first(*attached)
+        if adopted is not None:
+            monitor.adopt(adopted)
+        else:
+            monitor.start()
         monitor.serve()
     except (OSError, Fault) as error:
-        _send(answer, worker.fault_message(error))
+        _answer(answer, worker.fault_message(error))
         if monitor is not None:
             monitor.children.kill_all()
-        os._exit(1)
+    # A monitor that ends by itself has nothing to hand over.
     os._exit(0)
 
 
 class _Monitor:
-    def __init__(self, order: ContainerOrder, home: int, answer: _socket.socket) -> None:
+    def __init__(
+        self, order: ContainerOrder, home: int, answer: _socket.socket, keeper: SpawnerLine
+    ) -> None:
         self._order = order
         self._home = home
         self._answer: _socket.socket | None = answer
+        self._keeper = keeper
         self._lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
-        _take(self._lock)
-        self._poller = select.poll()
-        self._ready: dict[int, Callable[[], None]] = {}
+        locking.take(self._lock)
+        self._loop = Loop()
         name = f"container-{order.id[:12]}"
-        self.children = Children(self._poller, name, self._ended, self._leave)
-        self._log = LogFile(home)
-        self._clients: dict[int, _socket.socket] = {}
-        self._messages = wire.Reassembler()
-        self._warnings: list[str] = []
-        self._fault: list[Any] | None = None
-        self._is_ready = False
-        self._state = ContainerState()
-        self._exit: StepExit | None = None
-        self._kill_at: float | None = None
-        self._handed: list[int] = []
-        self._streams: set[int] = set()
-        self._is_talking = True
-        self._helper: Helper | None = None
-        self._listener = self._listen()
+        self.children = Children(self._loop.poller, name, self._ended, self._leave)
+        self._loop.others = self.children.reap
+        self._log = LogFile(home, order.log)
+        self._waiting: list[AttachedClient] = []
+        self._state = ContainerState(boot=order.boot)
+        self._delay = 0.0
+        self._kill_timer: Timer | None = None
+        self._restart_timer: Timer | None = None
+        self._health: Health | None = None
+        self._is_done = False
+        self._remover: AttachedClient | None = None
+        self._streams = self._new_streams()
+        self._first: FirstProcess | None = None
+        self._execs = Execs(self._loop, self.children, order)
+        self._loop.watch(keeper.fileno(), self._hear_keeper)
+        self._calls = Calls(self._loop, home, self._serve)
 
-    def _listen(self) -> _socket.socket:
-        """Take calls by the name in the container's directory, however long its path is."""
-        os.fchdir(self._home)
+    def _new_streams(self) -> Streams:
+        streams = Streams(self._loop, self._write_log, once=self._order.stdin_once)
+        streams.on_input_end = self._keep
+        return streams
+
+    def _keep(self) -> None:
+        """Have the spawner hold what the next monitor would need, and no more."""
+        if self._state.pid:
+            self._keeper.keep(self._state.pid, self._streams)
+
+    def _write_log(self, number: int, data: bytes) -> None:
         try:
-            os.unlink(SOCKET)
-        except FileNotFoundError:
-            pass
-        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        listener.bind(SOCKET)
-        os.chdir("/")  # where a zygote is: paths are looked up from there
-        listener.listen(_BACKLOG)
-        self._watch(listener.fileno(), self._accept)
-        return listener
+            self._log.write(STREAMS[number - 1], data)
+        except OSError:
+            pass  # on a full disk output is lost, as in docker; the container goes on
 
-    def _watch(self, fd: int, ready: Callable[[], None]) -> None:
-        self._ready[fd] = ready
-        self._poller.register(fd, select.POLLIN)
-
-    def _forget(self, fd: int) -> None:
-        self._poller.unregister(fd)
-        del self._ready[fd]
+    def _leave(self) -> None:
+        """Let go of what is ours alone, in a new process."""
+        mine = {*self._loop.watched(), *self.children.pidfds(), *self._streams.descriptors()}
+        mine |= {*self._execs.descriptors(), self._lock, self._home, self._log.fd}
+        mine |= set() if self._first is None else set(self._first.descriptors())
+        if self._answer is not None:
+            mine.add(self._answer.fileno())
+        syscalls.close_quietly(*(fd for fd in mine if fd >= 0))
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -116,230 +153,352 @@ class _Monitor:
         Raises:
             OSError, Fault: there is none.
         """
-        step = self._order.step
-        _make_empty(step.work)
-        self._channel, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._watch(self._channel.fileno(), self._hear)
-        fds = [theirs.detach()]
-        for stream in STREAMS:
-            read_end, write_end = os.pipe()
-            os.set_blocking(read_end, False)
-            self._streams.add(read_end)
-            self._watch(read_end, partial(self._read, read_end, stream))
-            fds.append(write_end)
-        copied = not (overlay_works_in(step.upper) or isolation.records())
-        namespace = namespace_of(self._order.joined)
-        with Inside(namespace):
-            self.children.start_step(_CONTAINER, step.start(), fds, copied=copied)
-        syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
-        self._pid = self.children.pid(_CONTAINER)  # it may have ended when it is first heard of
-        if self._order.networks is not None:
-            self._helper = Helper(self._order.networks, self._pid, self._leave)
-            self._warnings += self._helper.warnings
-            step = step._replace(
-                hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
+        self._first = FirstProcess(
+            self._loop,
+            self.children,
+            self._order,
+            self._home,
+            self._streams,
+            self._begun,
+            self._leave,
+        )
+        self._first.start(CONTAINER)
+
+    def adopt(self, adopted: Adopted) -> None:
+        """Go on where a monitor was killed."""
+        self._state = read_state(self._home)
+        if self._state.boot == self._order.boot and self._state.born == born(adopted.pid):
+            self._first = FirstProcess(
+                self._loop,
+                self.children,
+                self._order,
+                self._home,
+                self._streams,
+                self._begun,
+                self._leave,
             )
-        self._channel.sendall(wire.frame(packed(step)))
+            leaf = self._state.leaf
+            if self._first.adopt(adopted, leaf):
+                self._say_started(())
+                if self._order.health is not None:
+                    self._look_after()
+                return
+        self._say_started(())
+        self._end(StepExit(LOST if adopted.status is None else adopted.status))
 
-    def _leave(self) -> None:
-        """Let go of what is ours alone, in a new process."""
-        self._listener.close()
-        for client in self._clients.values():
-            client.close()
-        if self._answer is not None:
-            self._answer.close()
-        mine = set(self._ready) | set(self.children.pidfds()) | set(self._handed)
-        syscalls.close_quietly(*mine, self._lock, self._home)
-
-    def _hear(self) -> None:
-        """Take what the container's process says before it becomes its program."""
-        space = _socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
-        data, rights, _, _ = self._channel.recvmsg(_PIECE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
-        for _, _, numbers in rights:
-            size = len(numbers) // 4
-            self._handed += struct.unpack(f"={size}i", numbers[: size * 4])
-        if not data:
-            self._is_talking = False
-            self._forget(self._channel.fileno())
-            self._channel.close()
-            return
-        for message in self._messages.feed(data):
-            if message[0] == "warning":
-                self._warnings.append(message[1])
-            elif message[0] == "fault":
-                self._fault = list(message)
-            elif message[0] == "ready":
-                self._begin(message[1:])
-
-    def _begin(self, names: tuple[str, ...]) -> None:
-        if "listener" in names:
-            listener = self._handed.pop(0)
-            self._watch(listener, partial(self._serve_calls, listener))
-        syscalls.close_quietly(*self._handed)  # what others may reach is sealed for layers alone
-        self._handed.clear()
-        self._is_ready = True
-        self._state = ContainerState(RUNNING, self._pid, self._order.boot, started=time.time_ns())
+    def _begun(self, pid: int, warnings: Sequence[str]) -> None:
+        """Say that the first process runs."""
+        leaf = self._leaf()
+        self._state = ContainerState(
+            RUNNING,
+            pid,
+            self._order.boot,
+            started=time.time_ns(),
+            born=born(pid),
+            leaf=() if leaf is None else tuple((h.version, path) for h, path in leaf.places),
+            restarts=self._state.restarts,
+            stopped=self._state.stopped,
+        )
+        self._keep()
         write_state(self._home, self._state)
+        self._say_started(warnings)
+        if self._order.health is not None:
+            self._look_after()
+
+    def _say_started(self, warnings: Sequence[str]) -> None:
         if self._answer is not None:
-            _send(self._answer, ("started", self._warnings))
+            _answer(self._answer, ("started", list(warnings)))
             self._answer.close()
             self._answer = None
 
-    def _serve_calls(self, listener: int) -> None:
-        """Have socket calls of 32-bit programs answered; see `executor.zygote.socketcalls`."""
-        self._forget(listener)
-        poller = select.poll()
-        poller.register(listener, select.POLLIN)
-        # The container's end makes it readable, too, and is no call.
-        if not any(event & select.POLLIN for _, event in poller.poll(0)):
-            os.close(listener)
-            return
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        fds = [theirs.detach(), listener]
-        try:
-            self.children.start_call(_SERVICE, _ANSWER_CALLS, fds)
-            ours.sendall(wire.frame((_ANSWER_CALLS, (), {}, False)))
-        except (OSError, Fault):
-            syscalls.close_quietly(*fds)  # without whoever answers, calls fail
-        finally:
-            ours.close()
+    def _look_after(self) -> None:
+        check = self._order.health
+        assert check is not None
+        self._health = Health(
+            self._loop,
+            self._home,
+            check,
+            lambda done: self._execs.probe(self._state.pid, self._leaf(), check.test, done),
+        )
+
+    def _leaf(self) -> Any:
+        return None if self._first is None else self._first.leaf
 
     # --- life -------------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Return when the container has ended and everybody who waits was told."""
-        while self._exit is None or self._streams or self._is_talking:
-            for fd, _ in self._poller.poll(self._patience()):
-                if fd in self._ready:
-                    self._ready[fd]()
-                elif fd in self._clients:
-                    self._serve_client(fd)
-                else:
-                    self.children.reap(fd)
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                self._kill_at = None
-                self.children.kill(_CONTAINER, _SIGKILL)
-        self._finish(self._exit)
-
-    def _patience(self) -> int | None:
-        """Return the milliseconds until something is to be done by itself; None: nothing is."""
-        if not self.children.tidy():
-            return REMOVE_AGAIN_MS
-        if self._kill_at is None:
-            return None
-        return max(0, int((self._kill_at - time.monotonic()) * 1000) + 1)
-
-    def _read(self, fd: int, stream: str) -> None:
-        data = os.read(fd, _PIECE_BYTES)
-        if not data:
-            self._forget(fd)
-            self._streams.remove(fd)
-            os.close(fd)
-            return
-        try:
-            self._log.write(stream, data)
-        except OSError:
-            pass  # on a full disk output is lost, as in docker; the container goes on
+        while not self._is_done:
+            self._loop.turn(None if self.children.tidy() else REMOVE_AGAIN_MS)
+            if self._first is not None and self._first.has_ended:
+                ended = self._first.ended
+                assert ended is not None
+                self._end(ended)
+        while not self._calls.are_drained:
+            self._loop.turn(None)
 
     def _ended(self, job: str, ended: StepExit) -> None:
-        if job == _CONTAINER:
-            self._exit = ended
+        """Note the end of a job; see `Children`."""
+        if job == CONTAINER and self._first is not None:
+            self._first.note_end(ended)
+        else:
+            self._execs.note_end(job, ended)
 
-    def _finish(self, ended: StepExit) -> None:
-        if self._helper is not None:
-            self._helper.wait()
+    def _end(self, ended: StepExit) -> None:
+        """Handle the end of a run: another begins, or it was the last one."""
+        first, self._first = self._first, None
+        for timer in (self._kill_timer, self._restart_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._health is not None:
+            self._health.stop()
+            self._health = None
+        self._streams.drain()
         try:
             self._log.end()
         except OSError:
             pass  # as above
-        if self._is_ready:
-            self._state = self._state._replace(
-                status=EXITED,
-                pid=0,
-                finished=time.time_ns(),
-                exit_code=ended.status,
-                oom_killed=ended.oom_killed,
+        self._execs.end_all()
+        refusal = None if first is None else first.refusal
+        if self._answer is not None:  # it has never run
+            _answer(
+                self._answer,
+                refusal
+                or worker.fault_message(
+                    Fault(ENVIRONMENT, f"the process ended while it was set up ({ended.status})")
+                ),
             )
-            write_state(self._home, self._state)
-        elif self._answer is not None:
-            fault = self._fault or worker.fault_message(
-                Fault(ENVIRONMENT, f"the process ended while it was set up ({ended.status})")
-            )
-            _send(self._answer, tuple(fault))
+            self._finish(ended, has_run=False)
+            return
+        ran_s = max(0.0, (time.time_ns() - self._state.started) / 1e9)
+        again = restarts(
+            self._order.restart, ended.status, self._state.restarts, stopped=self._state.stopped
+        )
+        self._state = self._state._replace(
+            status=RESTARTING if again else EXITED,
+            pid=0,
+            finished=time.time_ns(),
+            exit_code=ended.status,
+            oom_killed=ended.oom_killed,
+        )
+        self._keeper.let_go()
+        if not again:
+            self._finish(ended, has_run=True)
+            return
+        write_state(self._home, self._state)
+        self._tell_end(ended)
+        self._delay = delay(self._delay, ran_s)
+        self._restart_timer = self._loop.after(self._delay, self._start_again)
+
+    def _start_again(self) -> None:
+        self._state = self._state._replace(restarts=self._state.restarts + 1)
+        self._streams = self._new_streams()
         try:
-            os.unlink(SOCKET, dir_fd=self._home)
-        except FileNotFoundError:
-            pass
-        for client in self._clients.values():
-            _send(client, ("exited", ended.status))
+            self.start()
+        except (OSError, Fault):
+            self._end(StepExit(128))
+
+    def _tell_end(self, ended: StepExit) -> None:
+        """Tell all who wait for the end of this run; whoever is attached is let go."""
+        told = {*self._streams.clients, *self._waiting}
+        self._streams.clients.clear()
+        self._waiting.clear()
+        for client in told:
+            client.send(("ended", ended.status))
+            client.close()
+
+    def _finish(self, ended: StepExit, *, has_run: bool) -> None:
+        self._calls.end()
         self.children.kill_all()
+        if has_run:
+            write_state(self._home, self._state)
+        for name in (SOCKET, HEALTH):
+            try:
+                os.unlink(name, dir_fd=self._home)
+            except FileNotFoundError:
+                pass
+        removed = self._remover is not None and not self._remover.is_gone
+        # From here on it can be started again; whoever is still to hear its output is no hindrance.
+        os.close(self._lock)
+        self._lock = -1
+        if self._order.auto_remove and has_run and not removed:
+            self._remove()
+        self._tell_end(ended)
+        self._is_done = True
+
+    def _remove(self) -> None:
+        """Remove the container, in a process that imports what that takes."""
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+            return
+        try:
+            from pybuild.containers.containers import remove_ended
+
+            remove_ended(self._order.root, self._order.id)
+        except BaseException as error:  # noqa: BLE001 - must not unwind into the monitor's loop
+            os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
+        finally:
+            os._exit(0)
 
     # --- commands ---------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        client = accept(self._listener)
-        client.setblocking(False)
-        self._clients[client.fileno()] = client
-        self._poller.register(client.fileno(), select.POLLIN)
+    def attach_first(self, socket: _socket.socket, attachment: Attachment) -> None:
+        """Take over somebody who is there before the first byte of output."""
+        client = self._calls.take(socket)
+        self._attach(client, attachment)
 
-    def _serve_client(self, fd: int) -> None:
-        client = self._clients[fd]
-        try:
-            data = client.recv(MESSAGE_BYTES)
-        except BlockingIOError:
+    def _attach(self, client: AttachedClient, attachment: Attachment) -> None:
+        if attachment.removes:
+            self._remover = client
+        self._streams.attach(client, attachment)
+
+    def _serve(self, client: AttachedClient, message: tuple[Any, ...] | None) -> None:
+        if message is None:
+            self._streams.leave(client)
+            self._execs.leave(client)
+            if client in self._waiting:
+                self._waiting.remove(client)
             return
-        except OSError:
-            data = b""
-        if not data:
-            self._poller.unregister(fd)
-            del self._clients[fd]
-            client.close()
-            return
-        message = marshal.loads(data)
-        if message[0] == "kill":
-            self.children.kill(_CONTAINER, message[1])
-        elif message[0] == "stop":
-            self.children.kill(_CONTAINER, message[1])
-            if message[2] >= 0:
-                self._kill_at = time.monotonic() + message[2]
-
-
-def _take(lock: int) -> None:
-    """Take the container's lock, past those who only look whether somebody has it.
-
-    Raises:
-        Fault: user; another monitor has it.
-    """
-    while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._do(client, message)
+        except Fault as fault:
+            client.send(worker.fault_message(fault))
+        except OSError as error:
+            text = describe_os_error(error, "cannot do that to the container")
+            client.send(worker.fault_message(Fault(ENVIRONMENT, text)))
+
+    def _do(self, client: AttachedClient, message: tuple[Any, ...]) -> None:
+        match message:
+            case ("input", bytes() as data):
+                (self._execs.streams_of(client) or self._streams).feed(client, data)
+            case ("eof",):
+                (self._execs.streams_of(client) or self._streams).end_input()
+            case ("resize", int() as rows, int() as columns):
+                (self._execs.streams_of(client) or self._streams).resize(rows, columns)
+            case ("signal", int() as number):
+                if not self._execs.signal(client, number):
+                    self._kill(number)
+            case ("kill", int() as number):
+                self._kill(number)
+                client.send(("done", []))
+            case ("stop", int() as number, float() as seconds):
+                self._stop(number, seconds)
+            case ("wait",):
+                self._waiting.append(client)
+            case ("pause" | "unpause" as word,):
+                self._pause(word == "pause")
+                client.send(("done", []))
+            case ("update", limits, policy):
+                client.send(("done", self._update(unpacked(limits), unpacked(policy))))
+            case ("processes",):
+                if not self._state.pid:
+                    self._see_it_runs()
+                client.send(("done", insides.processes(self._leaf(), self._state.pid)))
+            case ("attach", attachment):
+                self._see_it_runs()
+                client.send(("attached",))
+                self._attach(client, unpacked(attachment))
+            case ("exec", order):
+                self._execute(client, unpacked(order))
+            case _:
+                raise Fault(USER, f"unknown request: {message[0]}")
+
+    def _see_it_runs(self) -> None:
+        """Raise a fault unless a process can be started in it, or heard [ENG-21]."""
+        short = self._order.id[:12]
+        if self._state.status == PAUSED:
+            raise Fault(USER, f"container {short} is paused", ("pybuild unpause lets it go on",))
+        if self._state.status == RESTARTING:
+            raise Fault(USER, f"container {short} is restarting, wait until it is running")
+        if self._first is None or self._state.status != RUNNING:
+            raise Fault(USER, f"container {short} is not running")
+
+    def _execute(self, client: AttachedClient, order: ExecOrder) -> None:
+        self._see_it_runs()
+        self._execs.start(client, order, self._state.pid, self._leaf())
+
+    def _kill(self, number: int) -> None:
+        if number in (_SIGKILL, self._order.stop_signal):
+            self._state = self._state._replace(stopped=True)
+        if self._cancel_restart():
             return
-        except BlockingIOError:
-            pass
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Fault(USER, "the container is running already") from None
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        time.sleep(0.001)  # who looks has it for a moment
+        if self._first is not None:
+            self._first.kill(number)
+        self._thaw_for_signal()
+
+    def _stop(self, number: int, seconds: float) -> None:
+        self._state = self._state._replace(stopped=True)
+        if self._cancel_restart():
+            return
+        if self._first is None:
+            return
+        self._first.kill(number)
+        self._thaw_for_signal()
+        if seconds >= 0:
+            self._kill_timer = self._loop.after(seconds, lambda: self._kill(_SIGKILL))
+
+    def _cancel_restart(self) -> bool:
+        """End a container that waits to be started again; False: it does not wait."""
+        if self._state.status != RESTARTING or self._first is not None:
+            return False
+        if self._restart_timer is not None:
+            self._restart_timer.cancel()
+        self._state = self._state._replace(status=EXITED)
+        self._finish(StepExit(self._state.exit_code), has_run=True)
+        return True
+
+    def _thaw_for_signal(self) -> None:
+        """Let a container that stands still take the signal that was just queued [CTR-31]."""
+        if self._state.status == PAUSED:
+            insides.freeze(self._leaf(), False)
+            self._note(RUNNING)
+
+    def _pause(self, paused: bool) -> None:
+        short = self._order.id[:12]
+        if not paused and self._state.status != PAUSED:
+            raise Fault(USER, f"container {short} is not paused")
+        if paused and self._state.status == PAUSED:
+            raise Fault(USER, f"container {short} is already paused")
+        if paused:
+            self._see_it_runs()
+        if not insides.freeze(self._leaf(), paused):
+            raise Fault(
+                ENVIRONMENT,
+                f"container {short} cannot be paused: it has no cgroup with a freezer here",
+                ("pybuild doctor shows which cgroups this machine gives",),
+            )
+        self._note(PAUSED if paused else RUNNING)
+        if self._health is not None:
+            self._health.pause(paused)
+
+    def _note(self, status: str) -> None:
+        self._state = self._state._replace(status=status)
+        write_state(self._home, self._state)
+
+    def _update(self, limits: StepLimits, policy: Any) -> list[str]:
+        warnings: list[str] = []
+        leaf = self._leaf()
+        if leaf is not None and limits != StepLimits():
+            warnings = leaf.limit(limits)
+        step = self._order.step
+        known = {key: value for key, value in limits._asdict().items() if value}
+        step = step._replace(limits=step.limits._replace(**known))
+        self._order = self._order._replace(step=step)
+        if policy is not None:
+            self._order = self._order._replace(restart=policy)
+        return warnings
+
+    def _hear_keeper(self, _events: int) -> None:
+        status = self._keeper.status()
+        if status is None:
+            self._loop.forget(self._keeper.fileno())  # the spawner is gone
+        if self._first is not None:
+            self._first.note_status(status)
 
 
-def _make_empty(work: str) -> None:
-    """Have an empty work directory, whatever an earlier run has left in it: its mounts are gone."""
-    for folder, directories, files in os.walk(work, topdown=False):
-        for name in files:
-            os.unlink(f"{folder}/{name}")
-        for name in directories:
-            path = f"{folder}/{name}"
-            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+def _answer(socket: _socket.socket, message: Sequence[Any]) -> None:
     try:
-        os.mkdir(work, 0o700)
-    except FileExistsError:
-        pass
-
-
-def _send(client: _socket.socket, message: tuple[Any, ...]) -> None:
-    try:
-        client.send(marshal.dumps(message))
+        socket.send(marshal.dumps(tuple(message)))
     except OSError:
         pass  # who asked is gone

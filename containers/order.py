@@ -3,9 +3,17 @@
 A command speaks to a monitor over a SOCK_SEQPACKET socket in the container's directory, in `marshal`, as
 workers do: both ends are ours, and the directory is the user's alone.
 
-    to the spawner   ("run", ContainerOrder) + the container's directory
-    from a monitor   ("started", warnings)   ("fault", kind, message, hints)   ("exited", status)
-    to a monitor     ("kill", signal)   ("stop", signal, seconds)
+    to the spawner   ("run", ContainerOrder, Attachment or None) + the container's directory, and a
+                     socket for whoever is attached from the first byte on
+                     ("adopt", ContainerOrder, pid) + the container's directory: its monitor is gone
+    from a monitor   ("started", warnings)   ("fault", kind, message, hints)
+                     ("unexecuted", status, text)   ("done", warnings)
+    to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("wait",)   ("pause",)   ("unpause",)
+                     ("update", StepLimits, RestartPolicy or None)   ("processes",)
+                     ("attach", Attachment)   ("exec", ExecOrder)
+    whoever is attached, or executes something
+        says         ("input", bytes)   ("eof",)   ("resize", rows, columns)   ("signal", number)
+        hears        ("output", 1 or 2, bytes)   ("ended", status), and is left by the monitor then
 """
 
 from __future__ import annotations
@@ -27,6 +35,9 @@ CONFIG = "config.json"
 LOG = "log.json"
 TREE, WORK = "fs", "work"
 NAMES = "names"
+HEALTH = "health.json"
+ORDER = "order"
+PIPES = ("stdout", "stderr")
 SPAWNER = "spawner"
 SPAWNER_LOCK = "spawner.lock"
 SPAWNER_LOG = "spawner.log"
@@ -83,6 +94,9 @@ class ContainerOrder(NamedTuple):
         boot: the id of this boot of the machine.
         networks: None where it has none of its own.
         joined: the process whose network namespace it shares, 0: nobody's but ours.
+        stdin, stdin_once, restart, log, health, auto_remove: as in `ContainerConfig`.
+        stop_signal: which ends it for good, whatever its restart policy.
+        root: the store's directory.
     """
 
     id: str
@@ -90,6 +104,51 @@ class ContainerOrder(NamedTuple):
     boot: str = ""
     networks: NetworkOrder | None = None
     joined: int = 0
+    stdin: bool = False
+    stdin_once: bool = False
+    stop_signal: int = 15
+    restart: RestartPolicy = RestartPolicy()
+    log: LogConfig = LogConfig()
+    health: HealthCheck | None = None
+    auto_remove: bool = False
+    root: str = ""
+
+
+class Attachment(NamedTuple):
+    """The streams that somebody is attached to.
+
+    Attributes:
+        stdin, stdout, stderr: these streams.
+        waits: the container waits where its output is not taken; who does not is left behind.
+        removes: who is attached removes the container after its end, and the monitor need not.
+    """
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    waits: bool = False
+    removes: bool = False
+
+
+class ExecOrder(NamedTuple):
+    """One more process in a container that runs [CTR-50].
+
+    Attributes:
+        args, env, cwd, user: as of the first process.
+        terminal: rows and columns, where it has one of its own.
+        privileged: it has all that there is to be had.
+        stdin: it has a standard input that can be written to.
+        detached: nobody hears it; the answer is whether it was executed.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    terminal: tuple[int, int] | None = None
+    privileged: bool = False
+    stdin: bool = False
+    detached: bool = False
 
 
 def accept(listener: _socket.socket) -> _socket.socket:

@@ -14,7 +14,10 @@ import os
 import select
 import struct
 
-from pybuild.containers.order import MESSAGE_BYTES, ContainerOrder, accept
+from pybuild.containers import keeping
+from pybuild.containers.keeping import Adopted
+from pybuild.containers.order import MESSAGE_BYTES, Attachment, ContainerOrder, accept
+from pybuild.containers.state import LOST
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.model.border import unpacked
@@ -55,10 +58,32 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
         refusal = Fault(ENVIRONMENT, describe_os_error(error, "cannot isolate containers"))
     worker.preload("pybuild.containers.monitor:become_monitor")
     worker.preload("pybuild.executor.zygote.sandbox:become_step")
+    worker.preload("pybuild.executor.zygote.joining:become_joined")
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     _Spawner(listener, lock_fd, refusal).serve()
     os._exit(0)
+
+
+class _Monitor:
+    """A monitor that lives, and what its container would need of another.
+
+    Attributes:
+        line: to it. *pid* is its own number.
+        first: the container's first process, *fds* its descriptors by name; 0 and none until it runs.
+    """
+
+    def __init__(self, pid: int, order: ContainerOrder, line: _socket.socket) -> None:
+        self.pid = pid
+        self.order = order
+        self.line = line
+        self.first = 0
+        self.fds: dict[str, int] = {}
+
+    def let_go(self) -> None:
+        self.first = 0
+        syscalls.close_quietly(*self.fds.values())
+        self.fds.clear()
 
 
 class _Spawner:
@@ -68,7 +93,10 @@ class _Spawner:
         self._refusal = refusal
         self._poller = select.poll()
         self._poller.register(listener.fileno(), select.POLLIN)
-        self._monitors: dict[int, int] = {}  # process ids by pidfd
+        self._monitors: dict[int, _Monitor] = {}  # by pidfd
+        self._lines: dict[int, _Monitor] = {}
+        self._orphans: dict[int, _Monitor] = {}
+        """Those of adopted first processes, which are our children now, by pidfd."""
 
     def serve(self) -> None:
         while True:
@@ -78,7 +106,11 @@ class _Spawner:
             for fd, _ in ready:
                 if fd == self._listener.fileno():
                     self._accept()
-                else:
+                elif fd in self._lines:
+                    self._hear(self._lines[fd])
+                elif fd in self._orphans:
+                    self._reap_orphan(fd)
+                elif fd in self._monitors:
                     self._reap(fd)
 
     def _may_leave(self) -> bool:
@@ -91,6 +123,8 @@ class _Spawner:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             return False
         return True
+
+    # --- commands ---------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         try:
@@ -110,13 +144,16 @@ class _Spawner:
             data, rights, _, _ = answer.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
             for _, _, packed in rights:
                 fds += struct.unpack(f"={len(packed) // 4}i", packed[: len(packed) // 4 * 4])
-            if not data or len(fds) != 1:
+            if not data or not fds:
                 return
-            _, order = marshal.loads(data)
+            word, order, more = marshal.loads(data)
             if self._refusal is not None:
                 answer.send(marshal.dumps(worker.fault_message(self._refusal)))
-                return
-            self._fork(unpacked(order), fds[0], answer)
+            elif word == "adopt":
+                self._adopt(unpacked(order), fds[0], answer, Adopted(more, {}))
+            else:
+                attachment = None if more is None else unpacked(more)
+                self._fork(unpacked(order), fds, answer, attachment, None)
         except OSError as error:
             self._refuse(answer, error)
         finally:
@@ -129,32 +166,140 @@ class _Spawner:
         except OSError:
             pass  # who asked is gone
 
-    def _fork(self, order: ContainerOrder, home: int, answer: _socket.socket) -> None:
+    def _adopt(
+        self, order: ContainerOrder, home: int, answer: _socket.socket, adopted: Adopted
+    ) -> None:
+        """Have a container watched again whose monitor was killed, unless one of ours is about to."""
+        if any(known.order.id == order.id for known in self._monitors.values()):
+            answer.send(marshal.dumps(("started", [])))
+            return
+        monitor = self._fork(order, [home], answer, None, adopted)
+        monitor.first = adopted.pid
+        self._watch_orphan(monitor)
+
+    def _fork(
+        self,
+        order: ContainerOrder,
+        fds: list[int],
+        answer: _socket.socket,
+        attachment: Attachment | None,
+        adopted: Adopted | None,
+    ) -> _Monitor:
+        ours, theirs = keeping.pair()
         pid = os.fork()
         if pid == 0:
             try:
                 from pybuild.containers.monitor import become_monitor
 
                 self._listener.close()
-                syscalls.close_quietly(self._lock_fd, *self._monitors)
-                become_monitor(order, home, answer)
+                known = [fd for one in self._monitors.values() for fd in one.fds.values()]
+                kept = set() if adopted is None else set(adopted.fds.values())
+                others = {self._lock_fd, *self._monitors, *self._lines, *self._orphans, *known}
+                syscalls.close_quietly(*(others - kept))
+                ours.close()
+                attached = None
+                if attachment is not None and len(fds) > 1:
+                    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fds[1])
+                    attached = (socket, attachment)
+                become_monitor(
+                    order, fds[0], answer, keeping.SpawnerLine(theirs), attached, adopted
+                )
             except BaseException as error:  # noqa: BLE001 - must not unwind into the spawner's loop
                 os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
             finally:
                 os._exit(1)
+        theirs.close()
+        monitor = _Monitor(pid, order, ours)
         pidfd = os.pidfd_open(pid)
-        self._monitors[pidfd] = pid
-        self._poller.register(pidfd, select.POLLIN)
+        self._monitors[pidfd] = monitor
+        self._lines[ours.fileno()] = monitor
+        for fd in (pidfd, ours.fileno()):
+            self._poller.register(fd, select.POLLIN)
+        return monitor
+
+    # --- monitors ---------------------------------------------------------------------------------
+
+    def _hear(self, monitor: _Monitor) -> bool:
+        """Keep what a monitor hands over; False: it says nothing any more."""
+        known = keeping.receive(monitor.line)
+        if known is None:
+            fd = monitor.line.fileno()
+            if fd in self._lines:
+                self._poller.unregister(fd)
+                del self._lines[fd]
+            return False
+        message, fds = known
+        monitor.let_go()
+        if message[0] == "keep":
+            _, first, names = message
+            monitor.first = first
+            monitor.fds = dict(zip(names, fds, strict=True))
+        return True
 
     def _reap(self, pidfd: int) -> None:
         self._poller.unregister(pidfd)
-        os.waitpid(self._monitors.pop(pidfd), 0)
+        monitor = self._monitors.pop(pidfd)
+        status = os.waitpid(monitor.pid, 0)[1]
         os.close(pidfd)
+        monitor.line.setblocking(False)
+        while monitor.line.fileno() in self._lines and self._hear(monitor):
+            pass  # what it said last
+        monitor.line.close()
+        if status != 0 and monitor.first:
+            self._replace(monitor)
+        monitor.let_go()
         self._reap_strays()
+
+    def _replace(self, dead: _Monitor) -> None:
+        """Fork another monitor for a container whose own was killed; its processes are ours now [MON-6]."""
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        home = -1
+        try:
+            home = os.open(
+                f"{dead.order.root}/containers/{dead.order.id}", os.O_RDONLY | os.O_CLOEXEC
+            )
+            adopted = Adopted(dead.first, dead.fds)
+            monitor = self._fork(dead.order, [home], theirs, None, adopted)
+            monitor.first, monitor.fds = dead.first, dead.fds
+            dead.fds = {}
+            self._watch_orphan(monitor)
+        except OSError as error:
+            text = describe_os_error(error, f"container {dead.order.id[:12]} has no monitor")
+            os.write(2, f"{text}\n".encode())
+        finally:
+            ours.close()
+            theirs.close()
+            syscalls.close_quietly(home)
+
+    def _watch_orphan(self, monitor: _Monitor) -> None:
+        """Watch a first process that its monitor cannot wait for."""
+        try:
+            pidfd = os.pidfd_open(monitor.first)
+        except ProcessLookupError:
+            return  # the monitor sees that, too
+        self._orphans[pidfd] = monitor
+        self._poller.register(pidfd, select.POLLIN)
+
+    def _reap_orphan(self, pidfd: int) -> None:
+        """Tell the monitor that adopted it how a first process has ended."""
+        self._poller.unregister(pidfd)
+        monitor = self._orphans.pop(pidfd)
+        os.close(pidfd)
+        status: int | None = None
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(monitor.first, 0)[1])
+            status = 128 - code if code < 0 else code
+        except ChildProcessError:
+            pass  # it is somebody else's, and nobody knows
+        try:
+            monitor.line.send(marshal.dumps(("ended", LOST if status is None else status)))
+        except OSError:
+            pass  # it was killed, too
 
     def _reap_strays(self) -> None:
         """Let go of what a monitor that was killed has left: it became ours, and has ended."""
-        living = set(self._monitors.values())
+        living = {one.pid for one in self._monitors.values()}
+        living |= {one.first for one in self._orphans.values()}
         try:
             while True:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

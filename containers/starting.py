@@ -14,13 +14,14 @@ from pybuild.containers.order import (
     SPAWNER,
     SPAWNER_LOCK,
     SPAWNER_LOG,
+    Attachment,
     ContainerOrder,
 )
 from pybuild.executor.workers.launch import default_pythonpath, start_lean
 from pybuild.executor.workers.process import error_of
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.border import packed
-from pybuild.model.errors import EnvironmentFault, InternalError
+from pybuild.model.errors import EnvironmentFault, InternalError, UserError
 
 _BOOT = (
     "import sys; "
@@ -33,26 +34,67 @@ _SECONDS = 60.0
 _BACKLOG = 128
 
 
-def start(folder: str, home: int, order: ContainerOrder, rootless: bool | None) -> Sequence[str]:
+class NotExecuted(UserError):
+    """A container's program that could not be executed; *status* is what a shell would end with."""
+
+    def __init__(self, message: str, status: int = 127) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def start(
+    folder: str,
+    home: int,
+    order: ContainerOrder,
+    rootless: bool | None,
+    attached: tuple[socket.socket, Attachment] | None = None,
+) -> Sequence[str]:
     """Have a container started; return the warnings about what it has to go on without.
 
     Args:
         folder: of all containers of the store.
         home: the container's directory, open.
+        attached: the monitor's end of a line to whoever is there from the first byte on.
 
     Raises:
-        UserError, EnvironmentFault: it cannot be.
+        UserError, EnvironmentFault: it cannot be. NotExecuted: its program cannot be executed.
     """
-    message = marshal.dumps(("run", packed(order)))
+    message = marshal.dumps(("run", packed(order), packed(attached[1]) if attached else None))
     if len(message) > MESSAGE_BYTES:
         raise EnvironmentFault(
             f"what the container is given takes {len(message)} bytes: at most {MESSAGE_BYTES}",
             hints=["pass fewer or shorter arguments and variables"],
         )
+    return _ask(folder, message, [home, *([attached[0].fileno()] if attached else [])], rootless)
+
+
+def adopt(folder: str, home: int, order: ContainerOrder, pid: int, rootless: bool | None) -> None:
+    """Have a container watched again whose monitor was killed; its first process is *pid* [MON-6].
+
+    Raises:
+        UserError, EnvironmentFault: it cannot be.
+    """
+    _ask(folder, marshal.dumps(("adopt", packed(order), pid)), [home], rootless)
+
+
+def is_spawning(folder: str) -> bool:
+    """Whether a spawner of the store lives, which may know how a container has ended."""
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.connect(f"/proc/self/fd/{at}/{SPAWNER}")
+            return True
+    except OSError:
+        return False
+    finally:
+        os.close(at)
+
+
+def _ask(folder: str, message: bytes, fds: list[int], rootless: bool | None) -> Sequence[str]:
     try:
         with _connected(folder, rootless) as spawner:
             spawner.settimeout(_SECONDS)
-            socket.send_fds(spawner, [message], [home])
+            socket.send_fds(spawner, [message], fds)
             data = spawner.recv(MESSAGE_BYTES)
     except OSError as error:
         raise EnvironmentFault(describe_os_error(error, "cannot start the container")) from error
@@ -62,12 +104,15 @@ def start(folder: str, home: int, order: ContainerOrder, rootless: bool | None) 
             hints=[f"see {os.path.join(folder, SPAWNER_LOG)}"],
         )
     answer: Sequence[Any] = marshal.loads(data)
-    if answer[0] == "fault":
-        raise error_of(answer)
-    if answer[0] != "started":
-        raise InternalError(f"unknown answer of a monitor: {answer!r}")
-    warnings: Sequence[str] = answer[1]
-    return warnings
+    match answer:
+        case ("started", warnings):
+            return list(warnings)
+        case ("unexecuted", int() as status, str() as text):
+            raise NotExecuted(text, status)
+        case ("fault", *_):
+            raise error_of(answer)
+        case _:
+            raise InternalError(f"unknown answer of a monitor: {answer!r}")
 
 
 def _connected(folder: str, rootless: bool | None) -> socket.socket:

@@ -9,6 +9,9 @@ from pybuild.containers.order import STATE
 from pybuild.model.border import NamedTuple
 
 CREATED, RUNNING, EXITED = "created", "running", "exited"
+PAUSED, RESTARTING = "paused", "restarting"
+LIVING = (RUNNING, PAUSED, RESTARTING)
+"""States that a container is in only as long as somebody watches it."""
 LOST = 255
 """The exit code of a container whose end nobody saw [MON-6]."""
 NOT_STARTED = 128
@@ -22,6 +25,10 @@ class ContainerState(NamedTuple):
         boot: the id of the machine's boot that *pid* is of.
         started, finished: nanoseconds since the epoch; 0: not yet.
         error: why it could not be started.
+        born: when *pid* began, by the kernel's clock, so that another of that number is not taken for it.
+        leaf: its cgroups, ``(version, path)``.
+        restarts: how often it was started again since somebody started it.
+        stopped: somebody stopped it, so that it is not started again by itself.
     """
 
     status: str = CREATED
@@ -32,6 +39,24 @@ class ContainerState(NamedTuple):
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""
+    born: int = 0
+    leaf: tuple[tuple[int, str], ...] = ()
+    restarts: int = 0
+    stopped: bool = False
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is in a state that somebody watches."""
+        return self.status in LIVING
+
+
+def born(pid: int) -> int:
+    """Return when a process began, in ticks of the kernel since its boot; 0: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def write_state(home: int, state: ContainerState) -> None:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
 from pybuild.executor import network
-from pybuild.executor.steps.spec import StepMount, StepSpec
+from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
 from pybuild.networks.hostfiles import HOST_GATEWAY
 from pybuild.networks.order import NetworkOrder
+
+_INIT = "/sbin/docker-init"
+_INITS = ("docker-init", "tini-static", "catatonit", "tini")
+
+
+def find_init() -> str | None:
+    """Return the init of this machine that a container can have [CTR-18]."""
+    return next((path for name in _INITS if (path := shutil.which(name))), None)
 
 
 def step_of(
     config: ContainerConfig, path: str, lowers: Sequence[str], mounts: Sequence[StepMount]
 ) -> StepSpec:
     """Return the first process of the container whose directory is *path*; *lowers*: of its layers."""
+    args = config.args
+    if config.init:
+        init = StepMount(StepMountType.BIND_PATH, _INIT, find_init() or "", readonly=True)
+        mounts = (*mounts, init)
+        args = (_INIT, "--", *args)
     return StepSpec(
         lowers=tuple(lowers),
         upper=os.path.join(path, TREE),
         work=os.path.join(path, WORK),
-        args=config.args,
+        args=args,
         env=config.env,
         cwd=config.cwd,
         user=config.user,
@@ -34,6 +48,8 @@ def step_of(
         shm_size_bytes=config.shm_bytes,
         readonly=config.readonly,
         limits=config.limits,
+        terminal=(0, 0) if config.tty else None,
+        lasting=True,
     )
 
 

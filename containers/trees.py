@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from pybuild.cache.store import Store
-from pybuild.containers.containers import Container
+from pybuild.containers.container import Container
 from pybuild.containers.order import TREE
 from pybuild.containers.treejobs import ContainerTree
 from pybuild.model.errors import EnvironmentFault

@@ -149,13 +149,11 @@ def _open_closed_streams() -> None:
 
 
 _OF_OTHERS = {
-    "attach": "see what a container writes with pybuild logs -f NAME",
     "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
     "bud": "it is pybuild build here",
     "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
     "up": "there is no compose either: build each service, and pybuild run -d its image",
     "context": "name a build server with pybuild builder add, or ask one with -H ADDRESS",
-    "exec": "run another container of the image: pybuild run IMAGE COMMAND",
     "from": "write FROM in a Dockerfile, and build that: pybuild build .",
     "manifest": "see pybuild imagetools inspect, create and rm",
     "mount": "write the file tree to a directory: pybuild build -o DIR . or pybuild export IMAGE | tar x",
@@ -188,7 +186,7 @@ def _dispatch(words: list[str]) -> int:
     else:
         command = find("build")
         assert command is not None
-    if command.name in ("run", "create"):
+    if command.name in ("run", "create", "exec", "top"):
         words = _shield_run_command(words, command.options)
     parsed = parse(words, command.options if _asks_builder(command) else (*command.options, HOST))
     if parsed.flag("help") or not command.target:

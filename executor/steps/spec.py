@@ -130,6 +130,7 @@ class StepStart(NamedTuple):
     kind: StepKind
     upper: str
     work: str
+    lasting: bool = False
 
 
 class StepJoin(NamedTuple):
@@ -164,6 +165,10 @@ class StepSpec(NamedTuple):
             it works on a copy.
         keep: where to leave that copy, as it is after the step; it may not be there then.
         oci: has the step run by an OCI runtime, not by our own sandbox.
+        terminal: rows and columns of a terminal of its own, which are its streams; what holds the
+            other end is handed over as ``terminal`` when it is ready.
+        lasting: it outlives its parent, can be frozen, and why its program cannot be executed is
+            said on its channel, not on its standard error.
     """
 
     lowers: tuple[str, ...]
@@ -189,6 +194,8 @@ class StepSpec(NamedTuple):
     tree_of: int = 0
     keep: str = ""
     oci: OciOrder | None = None
+    terminal: tuple[int, int] | None = None
+    lasting: bool = False
 
     @property
     def insecure(self) -> bool:
@@ -219,10 +226,11 @@ class StepSpec(NamedTuple):
             store=self.store if is_within else "",
             usual=self.security == "sandbox"
             and self.network in ("default", "host")
-            and not (self.shm_size_bytes or self.mounts or self.oci)
+            and not (self.shm_size_bytes or self.mounts or self.oci or self.terminal)
+            and not self.lasting
             and is_short,
         )
-        return StepStart(kind, self.upper, self.work)
+        return StepStart(kind, self.upper, self.work, self.lasting)
 
 
 class StepExit(NamedTuple):

@@ -45,6 +45,57 @@ class Leaf:
             if hierarchy.version == 2:
                 write(path + "/cgroup.procs", "0")
 
+    def freezer(self) -> tuple[str, str, str] | None:
+        """Return the file that freezes its processes, and the words that do and undo it."""
+        for hierarchy, path in self.places:
+            if hierarchy.version == 2 and os.path.exists(path + "/cgroup.freeze"):
+                return path + "/cgroup.freeze", "1", "0"
+            if rules.FREEZER in hierarchy.controllers:
+                return path + "/freezer.state", "FROZEN", "THAWED"
+        return None
+
+    def freeze(self, frozen: bool) -> bool:
+        """Freeze its processes or let them go on, as the kernel gets to it; False: there is no freezer.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        known = self.freezer()
+        if known is None:
+            return False
+        file, stop, go_on = known
+        write(file, stop if frozen else go_on)
+        return True
+
+    def is_frozen(self) -> bool:
+        """Whether all of its processes stand still."""
+        known = self.freezer()
+        if known is None:
+            return False
+        if known[0].endswith("/cgroup.freeze"):
+            return _field(os.path.dirname(known[0]) + "/cgroup.events", b"frozen") == 1
+        return read(known[0]).strip() == known[1]
+
+    def limit(self, limits: StepLimits) -> list[str]:
+        """Give its processes other limits, those that are not 0; return those that cannot be had.
+
+        Raises:
+            Fault: user; the kernel refuses a value.
+        """
+        self.warnings.clear()
+        for controller in rules.controllers(limits):
+            for hierarchy, path in self.places:
+                if controller in hierarchy.controllers:
+                    for file, text, flag in rules.files(controller, hierarchy.version, limits):
+                        _set(self, f"{path}/{file}", text, flag)
+                    break
+            else:
+                self.warnings += [
+                    f"no {controller} cgroup here, so {flag} is not enforced (see pybuild doctor)"
+                    for flag in rules.flags(controller, limits)
+                ]
+        return list(self.warnings)
+
     def usage(self) -> tuple[int, int, bool]:
         """Return the peak of memory in bytes, -1: unknown; OOM kills, -1; whether pids ran out."""
         peak, kills, pids_hit = -1, -1, False
@@ -84,8 +135,11 @@ _parents: set[str] = set()
 """Those that a step of ours has made: a later one may be the last to leave it."""
 
 
-def make(limits: StepLimits, name: str) -> Leaf:
+def make(limits: StepLimits, name: str, *, freezes: bool = False) -> Leaf:
     """Make the cgroups for a step; without a hierarchy for it, say which limits are lost.
+
+    Args:
+        freezes: one of them is to be where its processes can be frozen, if there is such a place.
 
     Raises:
         Fault: user; the kernel refuses a limit's value.
@@ -116,6 +170,10 @@ def make(limits: StepLimits, name: str) -> Leaf:
                 _set(leaf, f"{path}/{file}", text, flag)
             if hierarchy.version == 2 and leaf.into_fd < 0:
                 leaf.into_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if freezes and not leaf.freezer():
+            for hierarchy in usable:
+                if rules.FREEZER in hierarchy.controllers:
+                    _place(leaf, hierarchy, limits, name)
     except BaseException:
         leaf.remove()
         raise

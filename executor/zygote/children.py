@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pybuild.executor.steps.spec import StepStart
+    from pybuild.executor.zygote import joining
 else:
     import _signal as signal  # the C part; signal.py imports enum
 
@@ -127,7 +128,7 @@ class Children:
         link = Link(isolation.records())
         try:
             net = Usernet(step.kind.network == "isolated" and isolation.mounts())
-            leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}")
+            leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}", freezes=step.lasting)
             if copied:
                 pid = os.fork()
                 pidfd = os.pidfd_open(pid) if pid else -1
@@ -180,7 +181,12 @@ class Children:
                 "no second process can be started in a container that works on a copy",
                 isolation.SUB_ID_HINTS,
             )
-        place = joining.Place(step.pid, known, step.leaf)
+        self.start_in(job, joining.Place(step.pid, known, step.leaf), fds)
+
+    def start_in(self, job: str, place: joining.Place, fds: list[int]) -> None:
+        """Have a further process started in a place, which is closed after it; as `start_call`."""
+        from pybuild.executor.zygote import joining
+
         try:
             pid, pidfd = place.clone()
             if pid == 0:
@@ -193,6 +199,10 @@ class Children:
             place.close()
         syscalls.close_quietly(*fds)
         self.add(Child(job, pid, None, Usernet(False), "", joined=True), pidfd)
+
+    def leaf(self, job: str) -> cgroups.Leaf | None:
+        """Return the cgroups of a job that lives."""
+        return self._living[self._by_job[job]].leaf
 
     def add(self, child: Child, pidfd: int) -> None:
         """Take over a job's process."""
@@ -239,15 +249,19 @@ class Children:
 
     # --- end --------------------------------------------------------------------------------------
 
-    def kill(self, job: str, number: int) -> None:
-        """Send a signal to a job's process; nothing happens when it is gone."""
+    def kill(self, job: str, number: int, *, exactly: bool = False) -> None:
+        """Send a signal to a job's process; nothing happens when it is gone.
+
+        Args:
+            exactly: this one, though the process may not catch it.
+        """
         pidfd = self._by_job.get(job)
         if pidfd is None:
             return
         child = self._living[pidfd]
         # The kernel does not deliver to a namespace's first process what it does not catch; to
         # wait out a grace time for that would be wasted.
-        is_first = not child.joined
+        is_first = not (child.joined or exactly)
         if is_first and number in _ENDING and not procstatus.catches(child.pid, number):
             number = _SIGTERM if procstatus.catches(child.pid, _SIGTERM) else _SIGKILL
         try:

@@ -13,7 +13,7 @@ from pybuild.executor.zygote import limits as rules
 
 PREFIX = "pybuild-"
 _STALE_SECONDS = 60
-_CONTROLLERS = (rules.MEMORY, rules.CPU, rules.CPUSET, rules.PIDS)
+_CONTROLLERS = (rules.MEMORY, rules.CPU, rules.CPUSET, rules.PIDS, rules.FREEZER)
 
 
 class Hierarchy:

@@ -11,8 +11,6 @@ import os
 
 from pybuild.executor.zygote import (
     isolation,
-    landlock,
-    privileges,
     sandbox,
     setup,
     syscalls,
@@ -57,6 +55,8 @@ class Place:
         try:
             # Not the namespace's: a step made ahead is in its root by chroot(2).
             self.root = os.open(f"/proc/{pid}/root", _ROOT)
+            ours, theirs = (os.stat(f"/proc/{one}/ns/net").st_ino for one in ("self", pid))
+            self._has_network = ours != theirs
         except OSError as error:
             raise has_ended() from error
         self.pidfd = os.dup(pidfd)
@@ -102,7 +102,9 @@ class Place:
     def enter(self, *, own_network: bool) -> None:
         """Change to the step's other namespaces and its root. For the new process."""
         flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-        flags |= syscalls.CLONE_NEWCGROUP | (syscalls.CLONE_NEWNET if own_network else 0)
+        flags |= syscalls.CLONE_NEWCGROUP
+        # One that is ours already may belong to somebody who lets us in no second time.
+        flags |= syscalls.CLONE_NEWNET if own_network or self._has_network else 0
         syscalls.setns(self.pidfd, flags)
         os.fchdir(self.root)
         os.chroot(".")
@@ -133,22 +135,12 @@ def become_joined(channel: RawSocket, fds: list[int], place: Place) -> NoReturn:
         setup.enter_cwd(spec.cwd, user)
         place.close()
         os.umask(0o022)
-        environment = setup.environment_of(spec, user.home)
         for warning in ulimits.apply(spec.ulimits):
             channel.sendall(wire.frame(("warning", warning)))
         if not place.leaf.has_pids:
             ulimits.bound_processes(place.leaf.pids)
-        setup.reset_signals()
-        setup.take_streams(fds)
-        setup.take_terminal()
-        if spec.network == "default":
-            landlock.leave_abstract_sockets()
-        listener = privileges.confine(
-            user, insecure=spec.insecure, shares_network=not spec.own_network
-        )
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        setup.say_ready(channel, listener, [])
+        environment = sandbox.confine(channel, fds, spec, user, None, [], has_lists=False)
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
-    setup.execute(spec.args, environment)
+    setup.execute(spec.args, environment, channel if spec.lasting else None)

@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from pybuild.executor.steps.spec import StepLimits
 
 MEMORY, CPU, CPUSET, PIDS = "memory", "cpu", "cpuset", "pids"
+FREEZER = "freezer"
+"""Of version 1 only; the other has it in every cgroup."""
 ALWAYS = (MEMORY, PIDS)
 """The controllers that count every step, limits or not."""
 

@@ -22,6 +22,7 @@ from pybuild.executor.zygote import (
     spare,
     stage,
     syscalls,
+    terminals,
     ulimits,
     usernet,
     users,
@@ -69,29 +70,50 @@ def become_step(
 
             runtime.supervise(channel, fds, spec, spec.oci, leaf)
         user, trees = _build_root(spec, staged)
-        environment = setup.environment_of(spec, user.home)
         warnings = [*leaf.warnings, *ulimits.apply(spec.ulimits)]
         if not leaf.has_pids:
             ulimits.bound_processes(leaf.pids)
         for warning in warnings:
             channel.sendall(wire.frame(("warning", warning)))
-        setup.reset_signals()
-        setup.take_streams(fds)
-        setup.take_terminal()
-        if recorder is not None:
-            _have_recorded(recorder, spec, user, has_lists=has_lists)
-        if spec.network == "default":
-            landlock.leave_abstract_sockets()
-        listener = privileges.confine(
-            user, insecure=spec.insecure, shares_network=not spec.own_network
-        )
-        # A change of credentials has made the kernel forget it.
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
-        setup.say_ready(channel, listener, trees)
+        environment = confine(channel, fds, spec, user, recorder, trees, has_lists=has_lists)
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         channel.sendall(wire.frame(worker.fault_message(error)))
         os._exit(1)
-    setup.execute(spec.args, environment)
+    setup.execute(spec.args, environment, channel if spec.lasting else None)
+
+
+def confine(
+    channel: RawSocket,
+    fds: list[int],
+    spec: StepSpec,
+    user: users.StepUser,
+    recorder: RawSocket | None,
+    trees: list[int],
+    *,
+    has_lists: bool,
+) -> dict[str, str]:
+    """Take the streams and give up what the program must not have; return its environment.
+
+    Only the exec comes after it.
+    """
+    environment = setup.environment_of(spec, user.home)
+    setup.reset_signals()
+    terminal = -1
+    if spec.terminal is None:
+        setup.take_streams(fds)
+    else:
+        terminal = terminals.take_own(spec.terminal, user)
+    setup.take_terminal()
+    if recorder is not None:
+        _have_recorded(recorder, spec, user, has_lists=has_lists)
+    if spec.network == "default":
+        landlock.leave_abstract_sockets()
+    listener = privileges.confine(user, insecure=spec.insecure, shares_network=not spec.own_network)
+    if not spec.lasting:
+        # A change of credentials has made the kernel forget it.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
+    setup.say_ready(channel, listener, trees, terminal)
+    return environment
 
 
 def enter_cgroups(leaf: cgroups.Leaf) -> None:

@@ -184,13 +184,15 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def say_ready(channel: RawSocket, listener: int, trees: list[int]) -> None:
+def say_ready(channel: RawSocket, listener: int, trees: list[int], terminal: int = -1) -> None:
     """Say that only the exec is left, which closes our descriptors; hand over those there are.
 
     Args:
         listener: what `privileges.confine` returned; *trees*: those that are to be sealed.
+        terminal: the other end of the program's terminal, if it has one of its own.
     """
     handed = [("listener", listener)] if listener >= 0 else []
+    handed += [("terminal", terminal)] if terminal >= 0 else []
     handed += [("tree", fd) for fd in trees]
     message = wire.frame(("ready", *(name for name, _ in handed)))
     if not handed:
@@ -217,8 +219,14 @@ def _misfit(path: str) -> str:
     return "" if head.startswith(b"#!") else ": no program, and no script with a first line #!"
 
 
-def execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
-    """Replace this process by the program, or end as a shell would and say why on stderr."""
+def execute(
+    args: tuple[str, ...], environment: dict[str, str], channel: RawSocket | None = None
+) -> NoReturn:
+    """Replace this process by the program, or end as a shell would and say why.
+
+    Args:
+        channel: hears it; where there is none, standard error.
+    """
     name = args[0] if args else ""
     if "/" in name:
         candidates = [name]
@@ -240,5 +248,8 @@ def execute(args: tuple[str, ...], environment: dict[str, str]) -> NoReturn:
             if getattr(error, "errno", 0) == errno.ENOEXEC:
                 text += _misfit(candidate)
             break
-    os.write(2, f'exec: "{name}": {text}\n'.encode("utf-8", "surrogateescape"))
+    if channel is not None:
+        channel.sendall(wire.frame(("unexecuted", status, f'exec: "{name}": {text}')))
+    else:
+        os.write(2, f'exec: "{name}": {text}\n'.encode("utf-8", "surrogateescape"))
     os._exit(status)

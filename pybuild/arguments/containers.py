@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pybuild.arguments.signals import signal_number
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.frontend.syntax.healthchecks import interval_ns
 from pybuild.model.amounts import parse_binary_size

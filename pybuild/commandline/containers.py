@@ -82,6 +82,8 @@ _CREATION = (
     Option("volumes-from", "mount what another container has", "NAME[:ro]", "", True),
     Option("workdir", "working directory", "DIR", "w"),
 )
+_DETACH_KEYS = Option("detach-keys", "keys that leave it (ctrl-p,ctrl-q)", "KEYS")
+_SIG_PROXY = Option("sig-proxy", "hand signals on to its process (true)")
 _ENDING = (
     Option("signal", "signal to send: a name or a number", "SIGNAL", "s"),
     Option("time", "seconds to wait (10)", "SECONDS", "t"),
@@ -96,25 +98,44 @@ COMMANDS: tuple[Command, ...] = (
         GLOBAL,
         ("VERB", 0, -1),
         {
+            "attach": "attach",
             "commit": "commit",
             "cp": "cp",
             "create": "create",
             "diff": "diff",
+            "exec": "exec",
             "export": "export",
             "inspect": "container inspect",
             "kill": "kill",
             "logs": "logs",
             "list": "ps",
             "ls": "ps",
+            "pause": "pause",
             "prune": "container prune",
             "ps": "ps",
+            "rename": "rename",
             "restart": "restart",
             "rm": "rm",
             "run": "run",
             "start": "start",
             "stop": "stop",
+            "top": "top",
+            "unpause": "unpause",
+            "update": "update",
             "wait": "wait",
         },
+    ),
+    Command(
+        "attach",
+        "Attach our streams to a container that runs.",
+        "pybuild.commands.runcontainer:attach",
+        (
+            _DETACH_KEYS,
+            Option("no-stdin", "leave its standard input alone"),
+            _SIG_PROXY,
+            *GLOBAL,
+        ),
+        ("CONTAINER", 1, 1),
     ),
     Command(
         "create",
@@ -122,6 +143,24 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.creating:create",
         (*_CREATION, *GLOBAL),
         ("IMAGE [CMD…]", 1, -1),
+    ),
+    Command(
+        "exec",
+        "Execute a command in a container that runs.",
+        "pybuild.commands.executing:execute",
+        (
+            Option("detach", "do not wait for its end", short="d"),
+            _DETACH_KEYS,
+            Option("env", "set an environment variable", "K[=V]", "e", True),
+            Option("env-file", "set those of a file", "FILE", repeat=True),
+            Option("interactive", "our standard input is its own", short="i"),
+            Option("privileged", "it has all that there is to be had"),
+            Option("tty", "give it a terminal of its own", short="t"),
+            Option("user", "user[:group] to run as", "USER", "u"),
+            Option("workdir", "working directory", "DIR", "w"),
+            *GLOBAL,
+        ),
+        ("CONTAINER CMD…", 2, -1),
     ),
     Command(
         "kill",
@@ -135,9 +174,12 @@ COMMANDS: tuple[Command, ...] = (
         "Show what a container has written.",
         "pybuild.commands.containers:logs",
         (
+            Option("details", "with what its log options add to each line"),
             Option("follow", "go on until the container has ended", short="f"),
+            Option("since", "only from a time on (2026-01-31T12:00:00, 10m)", "TIME"),
             Option("tail", "only so many of the last lines", "N", "n"),
             Option("timestamps", "with the time of each line", short="t"),
+            Option("until", "only to a time", "TIME"),
             *GLOBAL,
         ),
         ("CONTAINER", 1, 1),
@@ -199,6 +241,13 @@ COMMANDS: tuple[Command, ...] = (
         ("CONTAINER…", 1, -1),
     ),
     Command(
+        "pause",
+        "Let containers stand still.",
+        "pybuild.commands.containers:pause",
+        GLOBAL,
+        ("CONTAINER…", 1, -1),
+    ),
+    Command(
         "ps",
         "List containers: those that run.",
         "pybuild.commands.ps:ps",
@@ -222,6 +271,13 @@ COMMANDS: tuple[Command, ...] = (
         ("", 0, 0),
     ),
     Command(
+        "rename",
+        "Give a container another name.",
+        "pybuild.commands.containers:rename",
+        GLOBAL,
+        ("CONTAINER NAME", 2, 2),
+    ),
+    Command(
         "restart",
         "End containers that run, and start them.",
         "pybuild.commands.containers:restart",
@@ -242,10 +298,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "run",
         "Run a command in an image.",
-        "pybuild.commands.run:main",
+        "pybuild.commands.runchoice:main",
         (
             *_CREATION,
             Option("detach", "in the background; print the container's ID", short="d"),
+            _DETACH_KEYS,
+            _SIG_PROXY,
             *GLOBAL,
         ),
         ("IMAGE [CMD…]", 1, -1),
@@ -254,7 +312,12 @@ COMMANDS: tuple[Command, ...] = (
         "start",
         "Start containers that are there.",
         "pybuild.commands.containers:start",
-        GLOBAL,
+        (
+            Option("attach", "stay with it: its output is ours, and its signals", short="a"),
+            _DETACH_KEYS,
+            Option("interactive", "our standard input is its own", short="i"),
+            *GLOBAL,
+        ),
         ("CONTAINER…", 1, -1),
     ),
     Command(
@@ -262,6 +325,34 @@ COMMANDS: tuple[Command, ...] = (
         "End containers: SIGTERM, and SIGKILL when the time is up.",
         "pybuild.commands.containers:stop",
         (*_ENDING, *GLOBAL),
+        ("CONTAINER…", 1, -1),
+    ),
+    Command(
+        "top",
+        "Show the processes of a container.",
+        "pybuild.commands.containers:top",
+        GLOBAL,
+        ("CONTAINER [OPTION…]", 1, -1),
+    ),
+    Command(
+        "unpause",
+        "Let containers that stand still go on.",
+        "pybuild.commands.containers:unpause",
+        GLOBAL,
+        ("CONTAINER…", 1, -1),
+    ),
+    Command(
+        "update",
+        "Give containers other limits, or another restart policy.",
+        "pybuild.commands.containers:update",
+        (
+            *(
+                one
+                for one in _CREATION
+                if one.name.startswith(("memory", "cpu")) or one.name in ("pids-limit", "restart")
+            ),
+            *GLOBAL,
+        ),
         ("CONTAINER…", 1, -1),
     ),
     Command(

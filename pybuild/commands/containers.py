@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pybuild.arguments.signals import signal_number
+from pybuild.arguments.containers import restart_policy, surroundings
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
-from pybuild.containers.containers import STOP_SECONDS, Container, Containers
+from pybuild.containers.container import Container
+from pybuild.containers.containers import STOP_SECONDS, Containers
+from pybuild.containers.log import moment
 from pybuild.containers.logreading import read_log
-from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.containers.signals import signal_number
+from pybuild.frontend.syntax.healthchecks import parse_duration as duration_ns
+from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,26 +34,69 @@ def _containers(parsed: Parsed) -> Generator[Containers]:
 
 
 def logs(parsed: Parsed) -> int:
-    """Show what a container has written."""
+    """Show what a container has written [CTR-76]."""
     with _containers(parsed) as containers:
         container = containers.find(parsed.positionals[0])
+    config = container.config
+    if config.log.driver == "none":
+        raise UserError(
+            "configured logging driver does not support reading",
+            hints=["create the container with --log-driver json-file or local"],
+        )
     tail = parsed.one("tail", "all")
-    if tail != "all" and not tail.isdecimal():
-        raise UsageError(f'invalid number of lines: "{tail}": a number, or all')
+    now = time.time()
+    since, until = (_moment(parsed.one(name), now) for name in ("since", "until"))
     timestamps = parsed.flag("timestamps")
+    details = ""
+    if parsed.flag("details"):
+        details = " "
     lines = read_log(
-        container, follow=parsed.flag("follow"), tail=None if tail == "all" else int(tail)
+        container,
+        follow=parsed.flag("follow"),
+        tail=int(tail) if tail.isdecimal() else None,
+        since=since,
+        until=until,
     )
     for line in lines:
-        stream = sys.stderr if line.stream == "stderr" else sys.stdout
-        stream.write(f"{line.time} {line.text}" if timestamps else line.text)
+        stream = sys.stderr if line.stream == "stderr" and not config.tty else sys.stdout
+        stream.write(f"{line.time} {details}{line.text}" if timestamps else details + line.text)
         stream.flush()
     return 0
 
 
+def _moment(text: str, now: float) -> str:
+    """Return a time as the log has it: RFC 3339, seconds since the epoch, or so long ago; "" for none.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if not text or text == "0":
+        return ""
+    try:
+        if re.fullmatch(r"\d+(\.\d{1,9})?", text):
+            seconds, _, rest = text.partition(".")
+            return moment(int(seconds) * 1_000_000_000 + int(f"{rest:0<9}"))
+        if re.match(r"\d{4}-", text):
+            given = datetime.fromisoformat(text)
+            given = given if given.tzinfo else given.astimezone()
+            return moment(int(given.timestamp() * 1_000_000) * 1000)
+        return moment(int(now * 1e9) - duration_ns(text))
+    except (ValueError, OverflowError, UserError) as error:
+        raise UsageError(
+            f'invalid time "{text}": expected 2026-01-31T12:00:00, 1700000000 or 10m'
+        ) from error
+
+
 def start(parsed: Parsed) -> int:
     """Start containers that are there; one that runs goes on."""
-    return _each(parsed, _start)
+    if not (parsed.flag("attach") or parsed.flag("interactive")):
+        return _each(parsed, _start)
+    from pybuild.commands import runcontainer
+
+    if len(parsed.positionals) > 1:
+        raise UsageError("you cannot start and attach multiple containers at once")
+    with _containers(parsed) as containers:
+        return runcontainer.start(parsed, containers, containers.find(parsed.positionals[0]))
 
 
 def _start(containers: Containers, one: Container) -> None:
@@ -95,12 +146,67 @@ def kill(parsed: Parsed) -> int:
     number = signal_number(parsed.one("signal", "SIGKILL"))
 
     def send(containers: Containers, one: Container) -> None:
-        if not one.send("kill", number):
-            raise UserError(f"container {one.config.name} is not running")
+        one.ask("kill", number)
         if number == signal.SIGKILL:
-            one.wait()
+            one.wait_gone()
 
     return _each(parsed, send)
+
+
+def pause(parsed: Parsed) -> int:
+    """Let containers stand still."""
+    return _each(parsed, lambda containers, one: one.ask("pause"))
+
+
+def unpause(parsed: Parsed) -> int:
+    """Let containers that stand still go on."""
+    return _each(parsed, lambda containers, one: one.ask("unpause"))
+
+
+def rename(parsed: Parsed) -> int:
+    """Give a container another name."""
+    old, new = parsed.positionals
+    with _containers(parsed) as containers:
+        containers.rename(containers.find(old), new)
+    return 0
+
+
+def update(parsed: Parsed) -> int:
+    """Give containers other limits, or another restart policy."""
+    limits = surroundings(parsed)["limits"]
+    policy = restart_policy(parsed.one("restart")) if parsed.one("restart") else None
+
+    def change(containers: Containers, one: Container) -> None:
+        for warning in containers.update(one, limits, policy):
+            sys.stderr.write(f"warning: {warning}\n")
+
+    return _each(parsed, change)
+
+
+def top(parsed: Parsed) -> int:
+    """Show the processes of a container, by this machine's ps [CTR-82]."""
+    name, *options = parsed.positionals
+    with _containers(parsed) as containers:
+        pids = containers.find(name).ask("processes")
+    try:
+        done = subprocess.run(
+            ["ps", *(options or ["-ef"])], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentFault(
+            f"cannot run ps: {error}", hints=["install the package procps"]
+        ) from error
+    if done.returncode:
+        raise UsageError(f"ps {' '.join(options)}: {done.stderr.strip() or 'failed'}")
+    title, *lines = done.stdout.splitlines()
+    if "PID" not in title.split():
+        raise UsageError("couldn't find PID field in ps output")
+    column = title.split().index("PID")
+    print(title)
+    for row in lines:
+        if row.split()[column] in map(str, pids):
+            print(row)
+    return 0
 
 
 def wait(parsed: Parsed) -> int:

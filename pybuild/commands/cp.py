@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import with_engine
-from pybuild.containers.containers import Container, Containers
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.trees import tree_of
 from pybuild.engine.engine import Engine
 from pybuild.executor.workers.job import Job, WorkerModule, job

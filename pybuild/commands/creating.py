@@ -27,8 +27,10 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.runimage import find_image
 from pybuild.commands.runmounts import provision
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.containers import Container, Containers
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.names import new_id, new_name
+from pybuild.containers.steps import find_init
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
@@ -112,6 +114,8 @@ def _describe(
     id, mode = new_id(), mode_of(parsed)
     given = parsed.values.get("entrypoint")
     entrypoint, cmd = command_of(given[-1] if given else None, command, image)
+    if parsed.flag("init") and find_init() is None:
+        raise UsageError("--init needs an init program", hints=["install the package tini"])
     restart = restart_policy(parsed.one("restart"))
     if parsed.flag("rm") and restart.name != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")

@@ -11,7 +11,8 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands import images, volumes
 from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
-from pybuild.containers.containers import Container, Containers
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.inspecting import Whereabouts, document
 from pybuild.exporter.docker.document import document as image_document
 from pybuild.model.errors import UserError

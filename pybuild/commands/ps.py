@@ -13,7 +13,8 @@ from pybuild.commands.images import age
 from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
 from pybuild.containers.choosing import Choice
-from pybuild.containers.containers import Container, Containers
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import UsageError

@@ -7,11 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.networks import mode_of
 from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
@@ -23,7 +21,6 @@ from pybuild.engine.settings import load_settings
 from pybuild.executor import network
 from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack
-from pybuild.executor.steps.ownterminal import own_terminal
 from pybuild.executor.steps.spec import StepExit, StepMount, StepSpec
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.model.errors import Cancelled, UsageError
@@ -32,38 +29,18 @@ from pybuild.model.ops import Copy
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from pybuild.containers.containers import Container
     from pybuild.executor.files import apply
     from pybuild.executor.workers.workers import RunningStep
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
 
 STOP_SECONDS = 10.0
-_NOT_DETACHED = {
-    "interactive": "nobody can type there: leave it out",
-    "rm": "remove it when it has ended: pybuild wait NAME; pybuild rm NAME",
-    "tty": "leave it out, and look at what it writes: pybuild logs -f NAME",
-}
-_IN_FRONT = frozenset(
-    (
-        "config",
-        "debug",
-        "entrypoint",
-        "env",
-        "help",
-        "hostname",
-        "interactive",
-        "network",
-        "platform",
-    )
-    + ("mount", "publish", "read-only", "rm", "root", "tmpfs", "tty", "user")
-    + ("volume", "volumes-from", "workdir")
-)
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
 def main(parsed: Parsed) -> int:
     """Run one process of an image with our standard streams; its status is ours [RUN-21]."""
+    check_published(parsed.many("publish"), network_of(parsed))
     import uvloop
 
     return uvloop.run(_run(parsed))
@@ -72,17 +49,10 @@ def main(parsed: Parsed) -> int:
 async def _run(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     name, *command = parsed.positionals
-    _check_detached(parsed)
     platforms = platforms_of(parsed)
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
     async with Engine(settings) as engine:
-        if parsed.flag("detach"):
-            from pybuild.commands.creating import create_container
-
-            container = await create_container(parsed, engine)
-            await asyncio.to_thread(_detach, engine, container)
-            return 0
         manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
         layers = engine.layers()
         snapshot = layers.of_image(manifest.digest)
@@ -109,13 +79,11 @@ async def _in_front(
     active = await asyncio.to_thread(engine.store.deltas.begin)
     try:
         spec = _spec(parsed, engine, config, command, lowers, active)._replace(mounts=mounts)
-        wants_terminal = parsed.flag("tty") and os.isatty(0)
-        with own_terminal() if wants_terminal else nullcontext((0, 1, 2)) as stdio:
-            return await _follow(
-                lambda on_start: engine.workers.run_step(
-                    spec, lambda _stream, _data: None, stdio=stdio, on_start=on_start
-                )
+        return await _follow(
+            lambda on_start: engine.workers.run_step(
+                spec, lambda _stream, _data: None, stdio=(0, 1, 2), on_start=on_start
             )
+        )
     finally:
         engine.store.deltas.abort(active)
 
@@ -187,15 +155,6 @@ def _process(parsed: Parsed, config: Mapping[str, Any], command: Sequence[str]) 
     return _Process(tuple(args), tuple(env), cwd, user)
 
 
-def _detach(engine: Engine, container: Container) -> None:
-    """Start a container, and say its id."""
-    from pybuild.containers.containers import Containers
-
-    for warning in Containers(engine.store).start(container):
-        sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write(container.config.id + "\n")
-
-
 def _spec(
     parsed: Parsed,
     engine: Engine,
@@ -217,23 +176,6 @@ def _spec(
         hosts=network.hosts(hostname).encode(),
         readonly=parsed.flag("read-only"),
     )
-
-
-def _check_detached(parsed: Parsed) -> None:
-    """Refuse what a container in the background, or one in the foreground, does not have."""
-    if mode_of(parsed) == "host" or not parsed.flag("detach"):
-        check_published(parsed.many("publish"), network_of(parsed))
-    if not parsed.flag("detach"):
-        for option in sorted(parsed.values):
-            if option not in _IN_FRONT:
-                raise UsageError(
-                    f"--{option} needs --detach: in the foreground nothing outlives the command",
-                    hints=[f"pybuild run -d --{option} … IMAGE"],
-                )
-        return
-    for option, way_out in _NOT_DETACHED.items():
-        if parsed.flag(option):
-            raise UsageError(f"--{option} does not go with --detach", hints=[way_out])
 
 
 def network_of(parsed: Parsed) -> str:

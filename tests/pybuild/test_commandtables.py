@@ -347,6 +347,7 @@ def test_options_of_which_all_values_count() -> None:
         "commit": {"change"},
         "container prune": {"filter"},
         "create": created,
+        "exec": {"env", "env-file"},
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
         "history ls": {"filter"},

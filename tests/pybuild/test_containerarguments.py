@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pybuild.arguments import containers as arguments
-from pybuild.arguments.signals import signal_number
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.containers.signals import signal_number
 from pybuild.model.errors import UsageError
 
 CREATE = find("create")

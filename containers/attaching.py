@@ -1,0 +1,229 @@
+"""Our standard streams at a process of a container, until it ends or we leave [ENG-34, ENG-36]."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import signal
+import socket
+import termios
+import time
+import tty
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from pybuild.containers.detaching import DetachKeys
+from pybuild.containers.order import MESSAGE_BYTES
+from pybuild.containers.starting import NotExecuted
+from pybuild.executor.workers.process import error_of
+from pybuild.model.errors import EnvironmentFault
+
+_PIECE_BYTES = 1 << 15
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_HANDED_ON = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Attached:
+    """Somebody at a terminal, or in a pipe, who is attached to a process.
+
+    Args:
+        line: to its monitor.
+        stdin: ours is its, to its end.
+        terminal: the process has a terminal: ours is shown there as it is.
+        keys: leave when these are typed; None: nothing leaves.
+        proxies: signals go to the process, not to us.
+        patience_s: the seconds between a signal to end and the one that cannot be refused; below 0
+            there is none.
+    """
+
+    def __init__(
+        self,
+        line: socket.socket,
+        *,
+        stdin: bool,
+        terminal: bool,
+        keys: bytes | None,
+        proxies: bool = True,
+        patience_s: float = -1.0,
+    ) -> None:
+        self._line = line
+        self._stdin = stdin
+        self._terminal = terminal and os.isatty(0)
+        self._keys = DetachKeys(keys) if keys is not None and self._terminal else None
+        self._proxies = proxies and not self._terminal
+        self._patience_s = patience_s
+        self._signals: list[int] = []
+        self._received: list[int] = []
+        self._kill_at: float | None = None
+        self._left = False
+
+    def follow(self) -> int | None:
+        """Return the status of the process when it has ended; None: we left.
+
+        Raises:
+            NotExecuted: its program cannot be executed. PybuildError: it cannot be had.
+        """
+        poller = select.poll()
+        poller.register(self._line, select.POLLIN)
+        with self._hearing_signals() as wakeup, self._raw_terminal():
+            poller.register(wakeup, select.POLLIN)
+            if self._stdin:
+                poller.register(0, select.POLLIN)
+            self._resize()
+            while True:
+                ready = poller.poll(self._patience())
+                for fd, _ in ready:
+                    if fd == wakeup:
+                        with suppress(BlockingIOError):
+                            os.read(wakeup, 4096)
+                    elif fd == 0:
+                        if not self._type():
+                            poller.unregister(0)
+                        if self._left:
+                            return None
+                    elif fd == self._line.fileno():
+                        status = self._hear()
+                        if status is not None:
+                            return self._seen(status)
+                while self._signals:
+                    self._hand_on(self._signals.pop(0))
+                if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                    self._kill_at = None
+                    self._say("signal", int(signal.SIGKILL))
+
+    def _patience(self) -> float | None:
+        if self._kill_at is None:
+            return None
+        return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+
+    def _seen(self, status: int) -> int:
+        """Return the status as a shell would have it: what does not catch a signal that ends others is killed."""
+        if self._received and status == 128 + signal.SIGKILL:
+            return 128 + self._received[-1]
+        return status
+
+    # --- streams ----------------------------------------------------------------------------------
+
+    def _say(self, *message: Any) -> None:
+        with suppress(ConnectionError):
+            self._line.send(marshal.dumps(message))
+
+    def _type(self) -> bool:
+        """Hand input on; False: there is no more of it."""
+        try:
+            data = os.read(0, _PIECE_BYTES)
+        except OSError:
+            data = b""  # EIO: our terminal is gone
+        if not data:
+            self._say("eof")
+            return False
+        if self._keys is not None:
+            data, self._left = self._keys.feed(data)
+        if data:
+            self._say("input", data)
+        return not self._left
+
+    def _hear(self) -> int | None:
+        """Show a piece of output; or return the status of the process."""
+        try:
+            data = self._line.recv(MESSAGE_BYTES)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise EnvironmentFault(
+                "the container's monitor has gone", hints=["pybuild ps -a shows what became of it"]
+            )
+        message = marshal.loads(data)
+        match message:
+            case ("output", int() as number, bytes() as piece):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(number, view) :]
+            case ("ended", int() as status):
+                return status
+            case ("done", _):
+                return 0
+            case ("unexecuted", int() as status, str() as text):
+                raise NotExecuted(text, status)
+            case ("fault", *_):
+                raise error_of(message)
+            case _:
+                pass
+        return None
+
+    # --- terminal and signals -----------------------------------------------------------------------
+
+    def _resize(self) -> None:
+        if self._terminal:
+            with suppress(OSError):
+                rows, columns = os.get_terminal_size(0)[::-1]
+                self._say("resize", rows, columns)
+
+    @contextmanager
+    def _raw_terminal(self) -> Generator[None]:
+        """Let keys go where they are to go, as they are pressed: Ctrl-C is the process's."""
+        if not (self._terminal and self._stdin):
+            yield
+            return
+        before = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSANOW)  # what was typed ahead is not lost
+        try:
+            yield
+        finally:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+    @contextmanager
+    def _hearing_signals(self) -> Generator[int]:
+        """Note signals for the block, and wake the poll with the descriptor for it."""
+        read_end, write_end = os.pipe()
+        for fd in (read_end, write_end):
+            os.set_blocking(fd, False)
+        numbers = [*_ENDING, *_HANDED_ON] if self._proxies else []
+        numbers += [signal.SIGWINCH]
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._signals.append(number)
+
+        before: dict[signal.Signals, Any] = {}
+        wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        try:
+            for number in numbers:
+                before[number] = signal.signal(number, note)
+            yield read_end
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            os.close(read_end)
+            os.close(write_end)
+
+    def _hand_on(self, number: int) -> None:
+        """Hand a signal to the process; the second one to end it cannot be refused."""
+        if number == signal.SIGWINCH:
+            self._resize()
+            return
+        if number in _ENDING and not set(_ENDING).isdisjoint(self._received):
+            self._received.append(number)
+            self._say("signal", int(signal.SIGKILL))
+            return
+        self._received.append(number)
+        self._say("signal", number)
+        if number in _ENDING and self._patience_s >= 0:
+            self._kill_at = time.monotonic() + self._patience_s
+
+
+def line() -> tuple[socket.socket, socket.socket]:
+    """Return our end and the monitor's of a line for whoever is there from the first byte on."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def terminal_size() -> tuple[int, int]:
+    """Return the rows and columns of our terminal; nothing of either where there is none."""
+    try:
+        columns, rows = os.get_terminal_size(0)
+    except OSError:
+        return (0, 0)
+    return (rows, columns)

@@ -1,0 +1,86 @@
+"""Commands that call a monitor: its socket, and who is at the other end of it."""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+
+from pybuild.containers.order import MESSAGE_BYTES, SOCKET, accept
+from pybuild.containers.streams import AttachedClient
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pybuild.containers.loop import Loop
+
+_BACKLOG = 128
+
+
+class Calls:
+    """The socket in a container's directory.
+
+    Args:
+        home: that directory, open.
+        say: takes what somebody says; None: they have left.
+    """
+
+    def __init__(
+        self, loop: Loop, home: int, say: Callable[[AttachedClient, tuple[Any, ...] | None], None]
+    ) -> None:
+        self._loop = loop
+        self._say = say
+        self._clients: list[AttachedClient] = []
+        # By its name in the directory, however long the path of that is.
+        os.fchdir(home)
+        try:
+            os.unlink(SOCKET)
+        except FileNotFoundError:
+            pass
+        self._listener = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+        )
+        self._listener.bind(SOCKET)
+        os.chdir("/")  # where a zygote is: paths are looked up from there
+        self._listener.listen(_BACKLOG)
+        self._listener.setblocking(False)
+        loop.watch(self._listener.fileno(), self._accept)
+
+    def end(self) -> None:
+        """Take no more calls; who is there already is still heard."""
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+
+    @property
+    def are_drained(self) -> bool:
+        """Whether all that was sent is on its way."""
+        return all(client.is_drained for client in self._clients)
+
+    def _accept(self, _events: int) -> None:
+        try:
+            socket = accept(self._listener)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.take(socket)
+
+    def take(self, socket: _socket.socket) -> AttachedClient:
+        """Return the caller at the other end of a socket, and hear it."""
+        socket.setblocking(False)
+        client = AttachedClient(self._loop, socket)
+        self._clients = [known for known in self._clients if not known.is_gone]
+        self._clients.append(client)
+        client.watch(lambda events: self._hear(client))
+        return client
+
+    def _hear(self, client: AttachedClient) -> None:
+        try:
+            data = client.socket.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            client.abandon()
+        self._say(client, marshal.loads(data) if data else None)

@@ -1,0 +1,200 @@
+"""A container that exists, as a command sees it: its files, its state, and what its monitor can be asked."""
+
+from __future__ import annotations
+
+import fcntl
+import marshal
+import os
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk.locks import is_alive
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.health import read_health
+from pybuild.containers.order import (
+    LOCK,
+    MESSAGE_BYTES,
+    ORDER,
+    SOCKET,
+    ContainerOrder,
+)
+from pybuild.containers.starting import adopt, is_spawning
+from pybuild.containers.state import (
+    EXITED,
+    LOST,
+    ContainerState,
+    born,
+    read_state,
+    write_state,
+)
+from pybuild.executor.workers.process import error_of
+from pybuild.model.border import Misfit, unpacked
+from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import EnvironmentFault, UserError
+
+_REVIVAL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container that exists: its directory, and what is written there."""
+
+    path: str
+    config: ContainerConfig
+
+    @contextmanager
+    def home(self) -> Generator[int]:
+        """Open its directory for the block.
+
+        Raises:
+            UserError: it was removed.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise UserError(f"no such container: {self.config.name}") from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its monitor lives."""
+        return is_alive(os.path.join(self.path, LOCK))
+
+    def state(self) -> ContainerState:
+        """Return the state of now; one whose monitor was killed is adopted first [MON-6, MON-7].
+
+        Raises:
+            UserError: it was removed. EnvironmentFault: its state cannot be read.
+        """
+        with self.home() as home:
+            try:
+                state = read_state(home)
+                if state.lives and not self.is_running:
+                    state = read_state(home)  # it may just have ended, and told so
+                    if state.lives:
+                        state = self._revive(home, state)
+            except (OSError, ValueError) as error:
+                raise EnvironmentFault(
+                    f"the state of container {self.config.name} cannot be read: {error}",
+                    hints=[f"remove it: pybuild rm -f {self.config.short_id}"],
+                ) from error
+        return state
+
+    def _revive(self, home: int, state: ContainerState) -> ContainerState:
+        """Return the state of a container without a monitor: another is made for it, or it has ended."""
+        folder = os.path.dirname(self.path)
+        is_there = state.pid and state.boot == (boot_id() or "") and born(state.pid) == state.born
+        if state.boot == (boot_id() or "") and (is_there or is_spawning(folder)):
+            order = self._order(home)
+            with suppress(UserError):  # another command was faster
+                adopt(folder, home, order, state.pid, None)
+            until = time.monotonic() + _REVIVAL_S
+            while time.monotonic() < until:
+                state = read_state(home)
+                if self.is_running or not state.lives:
+                    return read_state(home)
+                time.sleep(0.005)  # the monitor is between its fork and its lock
+        state = state._replace(status=EXITED, pid=0, exit_code=LOST)
+        write_state(home, state)
+        return state
+
+    def _order(self, home: int) -> ContainerOrder:
+        """Return the order of the run that lost its monitor.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        fd = os.open(ORDER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
+        with open(fd, "rb") as file:
+            try:
+                order: ContainerOrder = unpacked(marshal.load(file))
+            except (Misfit, EOFError, TypeError) as error:
+                raise ValueError(f"of another version: {error}") from error
+        return order
+
+    def health(self) -> str:
+        """Return how healthy it is: a word of `health`; "" where nobody looks."""
+        if self.config.health is None:
+            return ""
+        with self.home() as home, suppress(OSError, ValueError):
+            return str((read_health(home) or {}).get("Status", ""))
+        return ""
+
+    def connect(self) -> socket.socket | None:
+        """Return a line to its monitor; None: it has none."""
+        with self.home() as home:
+            monitor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                monitor.connect(f"/proc/self/fd/{home}/{SOCKET}")
+            except (FileNotFoundError, ConnectionError):
+                monitor.close()
+                return None
+        return monitor
+
+    def send(self, *message: str | float) -> bool:
+        """Tell its monitor something; False: it has none."""
+        monitor = self.connect()
+        if monitor is None:
+            return False
+        with monitor:
+            try:
+                monitor.send(marshal.dumps(message))
+            except ConnectionError:
+                return False
+        return True
+
+    def ask(self, *message: Any) -> Any:
+        """Have its monitor do something; return what it answers.
+
+        Raises:
+            UserError, EnvironmentFault: it does not run, or it cannot be done.
+        """
+        self.state()  # which finds a monitor for one that lost its own
+        monitor = self.connect()
+        answer: Any = None
+        if monitor is not None:
+            with monitor, suppress(ConnectionError):
+                monitor.send(marshal.dumps(message))
+                data = monitor.recv(MESSAGE_BYTES)
+                answer = marshal.loads(data) if data else None
+        if answer is None:
+            raise UserError(f"container {self.config.name} is not running")
+        if answer[0] == "fault":
+            raise error_of(answer)
+        return answer[1]
+
+    def wait(self) -> int:
+        """Return its exit code when it has ended, or is to be started again [CTR-60]."""
+        while self.state().lives:
+            monitor = self.connect()
+            if monitor is None:
+                time.sleep(0.005)  # it is about to end, or to begin
+                continue
+            with monitor, suppress(ConnectionError):
+                monitor.send(marshal.dumps(("wait",)))
+                if data := monitor.recv(MESSAGE_BYTES):
+                    return int(marshal.loads(data)[1])
+        return self.state().exit_code
+
+    def wait_gone(self) -> None:
+        """Return when no monitor watches it any more."""
+        with self.home() as home:
+            lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            finally:
+                os.close(lock)
+
+    def stop(self, number: int, seconds: float) -> None:
+        """Send it a signal, and SIGKILL *seconds* later; return when it has ended."""
+        if self.state().lives:
+            with suppress(UserError):  # it removes itself
+                if self.send("stop", number, float(seconds)):
+                    self.wait_gone()

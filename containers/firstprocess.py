@@ -1,0 +1,307 @@
+"""The first process of a container as its monitor has it: started, or adopted, and waited for."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import struct
+from functools import partial
+
+from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
+from pybuild.containers.order import PIPES
+from pybuild.containers.state import LOST
+from pybuild.containers.streams import PIECE_BYTES
+from pybuild.executor.steps.spec import StepExit
+from pybuild.executor.zygote import isolation, syscalls, wire
+from pybuild.executor.zygote.cgroups import Leaf
+from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
+from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.zygote.hierarchies import hierarchies
+from pybuild.model.border import packed
+from pybuild.networks.helper import Helper
+from pybuild.networks.rtnetlink import Inside, namespace_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from pybuild.containers.loop import Loop
+    from pybuild.containers.order import ContainerOrder
+    from pybuild.containers.streams import Streams
+    from pybuild.executor.zygote.children import Children
+
+_SERVICE = "service"
+_ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
+
+
+class FirstProcess:
+    """One run of a container's first process.
+
+    Args:
+        home: the container's directory, open.
+        begun: is called with its number, and the warnings, once its program runs.
+        leave: lets go, in a new process, of what is the monitor's alone.
+
+    Attributes:
+        ended: how it ended, once it has.
+        refusal: the message that says why its program never ran.
+        leaf: its cgroups.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        order: ContainerOrder,
+        home: int,
+        streams: Streams,
+        begun: Callable[[int, Sequence[str]], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._children = children
+        self._order = order
+        self._home = home
+        self._streams = streams
+        self._begun = begun
+        self._leave = leave
+        self._helper: Helper | None = None
+        self._messages = wire.Reassembler()
+        self._channel: _socket.socket | None = None
+        self._handed: list[int] = []
+        self._warnings: list[str] = []
+        self._is_ready = False
+        self._pid = 0
+        self._pidfd = -1
+        self._is_gone = False
+        self._status: int | None = None
+        self.ended: StepExit | None = None
+        self.refusal: tuple[Any, ...] | None = None
+        self.leaf: Leaf | None = None
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return those that are ours alone, beside those that are watched."""
+        return (*self._handed, *([self._pidfd] if self._pidfd >= 0 else []))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, and all that it said is known."""
+        return self.ended is not None and self._streams.has_ended and self._channel is None
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def start(self, job: str) -> None:
+        """Start it.
+
+        Raises:
+            OSError, Fault: there is none.
+        """
+        step = self._order.step
+        _make_empty(step.work)
+        copied = not (overlay_works_in(step.upper) or isolation.records())
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._channel = ours
+        self._loop.watch(ours.fileno(), self._hear)
+        fds = [theirs.detach()]
+        if step.terminal is not None and (copied or not isolation.mounts()):
+            # There is no /dev of its own to make one in: this machine's has to do.
+            step = step._replace(terminal=None)
+            ours_of_terminal, slave = os.openpty()
+            self._streams.add_terminal(ours_of_terminal)
+            fds += [slave, os.dup(slave), os.dup(slave)]
+        elif step.terminal is None:
+            fds += self._open_outputs()
+            if self._order.stdin:
+                fds.append(self._open_input())
+        namespace = namespace_of(self._order.joined)
+        try:
+            with Inside(namespace):
+                self._children.start_step(job, step.start(), fds, copied=copied)
+        except (OSError, Fault):
+            syscalls.close_quietly(*fds)
+            self._end_channel()
+            raise
+        finally:
+            syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
+        self._pid = self._children.pid(job)  # it may have ended when it is first heard of
+        self.leaf = self._children.leaf(job)
+        if self._order.networks is not None:
+            self._helper = Helper(self._order.networks, self._pid, self._leave)
+            self._warnings += self._helper.warnings
+            step = step._replace(
+                hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
+            )
+        ours.sendall(wire.frame(packed(step)))
+
+    def _open_outputs(self) -> list[int]:
+        """Return the ends of its outputs that are its own.
+
+        They are pipes with a name, so that they can be found again; and it can read them, too, so that
+        nothing is lost, and it is not ended for it, while nobody else does.
+        """
+        theirs: list[int] = []
+        for number, name in enumerate(PIPES, start=1):
+            try:
+                os.unlink(name, dir_fd=self._home)
+            except FileNotFoundError:
+                pass
+            os.mkfifo(name, 0o600, dir_fd=self._home)
+            self._streams.add_output(self._open_pipe(name), number)
+            theirs.append(os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._home))
+        return theirs
+
+    def _open_pipe(self, name: str) -> int:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(name, flags, dir_fd=self._home)
+
+    def _open_input(self) -> int:
+        theirs, ours = os.pipe()
+        os.set_blocking(ours, False)
+        self._streams.add_input(ours)
+        return theirs
+
+    def _hear(self, _events: int) -> None:
+        """Take what it says before it becomes its program, and that it has."""
+        channel = self._channel
+        assert channel is not None
+        space = _socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
+        data, rights, _, _ = channel.recvmsg(PIECE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+        for _, _, numbers in rights:
+            size = len(numbers) // 4
+            self._handed += struct.unpack(f"={size}i", numbers[: size * 4])
+        if not data:
+            self._end_channel()
+            if self._is_ready and self.refusal is None:
+                self._begun(self._pid, self._warnings)
+            return
+        for message in self._messages.feed(data):
+            if message[0] == "warning":
+                self._warnings.append(message[1])
+            elif message[0] in ("fault", "unexecuted"):
+                self.refusal = tuple(message)
+            elif message[0] == "ready":
+                self._take_handed(message[1:])
+
+    def _end_channel(self) -> None:
+        if self._channel is not None:
+            self._loop.forget(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+
+    def _take_handed(self, names: Sequence[str]) -> None:
+        self._is_ready = True
+        for name in names:
+            fd = self._handed.pop(0)
+            if name == "listener":
+                self._loop.watch(fd, partial(self._serve_calls, fd))
+            elif name == "terminal":
+                self._streams.add_terminal(fd)
+            else:
+                os.close(fd)  # what others may reach is sealed for layers alone
+
+    def _serve_calls(self, listener: int, _events: int) -> None:
+        """Have socket calls of 32-bit programs answered; see `executor.zygote.socketcalls`."""
+        self._loop.forget(listener)
+        poller = select.poll()
+        poller.register(listener, select.POLLIN)
+        # The container's end makes it readable, too, and is no call.
+        if not any(event & select.POLLIN for _, event in poller.poll(0)):
+            os.close(listener)
+            return
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        fds = [theirs.detach(), listener]
+        try:
+            self._children.start_call(_SERVICE, _ANSWER_CALLS, fds)
+            ours.sendall(wire.frame((_ANSWER_CALLS, (), {}, False)))
+        except (OSError, Fault):
+            syscalls.close_quietly(*fds)  # without whoever answers, calls fail
+        finally:
+            ours.close()
+
+    # --- adoption ---------------------------------------------------------------------------------
+
+    def adopt(self, adopted: Adopted, leaf: Sequence[tuple[int, str]]) -> bool:
+        """Watch one that another monitor started; False: it has ended."""
+        try:
+            self._pidfd = os.pidfd_open(adopted.pid)
+        except OSError:
+            return False
+        self._pid = adopted.pid
+        self._is_ready = True
+        self.leaf = _known_leaf(leaf)
+        if TERMINAL in adopted.fds:
+            self._streams.add_terminal(adopted.fds[TERMINAL])
+        elif self._order.step.terminal is None:
+            for number, name in enumerate(PIPES, start=1):
+                self._streams.add_output(self._open_pipe(name), number)
+            if STDIN in adopted.fds:
+                self._streams.add_input(adopted.fds[STDIN])
+        self._loop.watch(self._pidfd, self._adopted_ended)
+        return True
+
+    def _adopted_ended(self, _events: int) -> None:
+        """Note that it has ended; how, the spawner knows, if anybody does."""
+        self._loop.forget(self._pidfd)
+        self._streams.drain()
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._is_gone = True
+        if self._status is not None:
+            self.note_status(self._status)
+
+    def note_status(self, status: int | None) -> None:
+        """Note how an adopted process has ended; None: nobody will ever know."""
+        self._status = LOST if status is None else status
+        if self._is_gone and self.ended is None:
+            oom = self.leaf is not None and self.leaf.usage()[1] > 0
+            self.note_end(StepExit(self._status, oom_killed=oom))
+            if self.leaf is not None:
+                self._children.retire(self.leaf)
+
+    # --- end --------------------------------------------------------------------------------------
+
+    def kill(self, number: int) -> None:
+        """Send it a signal; nothing happens when it is gone."""
+        # As it is: what waits for a signal without a handler, such as an init, is not told from what
+        # does not know it; the kernel gives a namespace's first process only what it asked for [CTR-31].
+        if self._pidfd < 0:
+            self._children.kill("container", number, exactly=True)
+            return
+        try:
+            syscalls.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def note_end(self, ended: StepExit) -> None:
+        """Note how it ended; its networks are let go of before anybody hears of it."""
+        self.ended = ended
+        if self._helper is not None:
+            self._helper.wait()
+            self._helper = None
+
+
+def _known_leaf(places: Sequence[tuple[int, str]]) -> Leaf | None:
+    """Return the cgroups that another process made."""
+    leaf = Leaf()
+    for version, path in places:
+        for hierarchy in hierarchies():
+            if hierarchy.version == version and path.startswith(hierarchy.top + "/"):
+                leaf.places.append((hierarchy, path))
+                break
+    return leaf if leaf.places else None
+
+
+def _make_empty(work: str) -> None:
+    """Have an empty work directory, whatever an earlier run has left in it: its mounts are gone."""
+    for folder, directories, files in os.walk(work, topdown=False):
+        for name in files:
+            os.unlink(f"{folder}/{name}")
+        for name in directories:
+            path = f"{folder}/{name}"
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    try:
+        os.mkdir(work, 0o700)
+    except FileExistsError:
+        pass

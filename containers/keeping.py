@@ -1,0 +1,94 @@
+"""The hold that the spawner has on a container, for when its monitor is killed [MON-6].
+
+from a monitor   ("keep", pid, names) + a descriptor for each name   ("drop",)
+to a monitor     ("ended", status): of a first process that is not its child
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.containers.streams import Streams
+
+MESSAGE_BYTES = 4096
+MOST_FDS = 4
+STDIN, TERMINAL = "stdin", "terminal"
+
+
+class Adopted:
+    """A container that runs, or has just ended, and has no monitor.
+
+    Attributes:
+        pid: its first process.
+        fds: by name, those that cannot be opened again.
+        status: how it has ended, if it has; None where it runs, or nobody knows.
+    """
+
+    def __init__(self, pid: int, fds: dict[str, int], status: int | None = None) -> None:
+        self.pid = pid
+        self.fds = fds
+        self.status = status
+
+
+class SpawnerLine:
+    """A monitor's line to the spawner."""
+
+    def __init__(self, line: _socket.socket) -> None:
+        self._line = line
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    def keep(self, pid: int, streams: Streams) -> None:
+        """Have the first process, and what it would miss, kept for the next monitor."""
+        fds = {STDIN: streams.input, TERMINAL: streams.terminal}
+        fds = {name: fd for name, fd in fds.items() if fd >= 0}
+        packed = struct.pack(f"={len(fds)}i", *fds.values())
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
+        self._send(("keep", pid, list(fds)), rights)
+
+    def let_go(self) -> None:
+        """Have nothing kept any more: it has ended."""
+        self._send(("drop",), [])
+
+    def _send(self, message: tuple[Any, ...], rights: list[tuple[int, int, bytes]]) -> None:
+        try:
+            self._line.sendmsg([marshal.dumps(message)], rights)
+        except OSError:
+            pass  # the spawner was killed; then the next command finds the container by its process
+
+    def status(self) -> int | None:
+        """Return how an adopted process has ended, when the line says something; None: the spawner is gone."""
+        try:
+            data = self._line.recv(MESSAGE_BYTES)
+        except OSError:
+            return None
+        return int(marshal.loads(data)[1]) if data else None
+
+
+def receive(line: _socket.socket) -> tuple[tuple[Any, ...], list[int]] | None:
+    """Return a message of a monitor, with its descriptors; None: it is gone."""
+    space = _socket.CMSG_SPACE(MOST_FDS * 4)
+    try:
+        data, rights, _, _ = line.recvmsg(MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return None
+    fds: list[int] = []
+    for _, _, packed in rights:
+        fds += struct.unpack(f"={len(packed) // 4}i", packed[: len(packed) // 4 * 4])
+    return (marshal.loads(data), fds) if data else None
+
+
+def pair() -> tuple[_socket.socket, _socket.socket]:
+    """Return the two ends of a line."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        os.set_inheritable(end.fileno(), False)
+    return ours, theirs

@@ -1,0 +1,269 @@
+"""More processes in a container that runs: those of ``exec``, and the probes of its health [CTR-50, CTR-51]."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+from pybuild.containers.order import Attachment, ContainerOrder, ExecOrder
+from pybuild.containers.streams import PIECE_BYTES, AttachedClient, Streams
+from pybuild.executor.steps.spec import StepExit, StepSpec
+from pybuild.executor.zygote import joining, syscalls, wire
+from pybuild.executor.zygote.cgroups import Leaf
+from pybuild.executor.zygote.faults import Fault
+from pybuild.model.border import packed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pybuild.containers.loop import Loop
+    from pybuild.executor.zygote.children import Children
+
+_SIGKILL = 9
+_MOST_PROBED = 4096
+
+
+class _Exec:
+    """One of them: its streams, and who hears how it ended."""
+
+    def __init__(
+        self, streams: Streams, channel: _socket.socket, told: Callable[[tuple[Any, ...]], None]
+    ) -> None:
+        self.streams = streams
+        self.channel: _socket.socket | None = channel
+        self.told = told
+        self.began: Callable[[], None] = lambda: None
+        self.client: AttachedClient | None = None
+        self.messages = wire.Reassembler()
+        self.handed: list[int] = []
+        self.is_ready = False
+        self.refusal: tuple[Any, ...] | None = None
+        self.ended: StepExit | None = None
+
+
+def _place(pid: int, leaf: Leaf | None) -> joining.Place:
+    """Return the place where a process is, whose cgroups are *leaf*.
+
+    Raises:
+        Fault: it has ended, or nothing can be started there.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise joining.has_ended() from error
+    try:
+        return joining.Place(pid, pidfd, leaf or Leaf())
+    finally:
+        os.close(pidfd)
+
+
+class Execs:
+    """All of them, by their jobs."""
+
+    def __init__(self, loop: Loop, children: Children, order: ContainerOrder) -> None:
+        self._loop = loop
+        self._children = children
+        self._step = order.step
+        self._execs: dict[str, _Exec] = {}
+        self._count = 0
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return those that are ours alone."""
+        fds: list[int] = []
+        for one in self._execs.values():
+            fds += [*one.streams.descriptors(), *one.handed]
+            fds += [] if one.channel is None else [one.channel.fileno()]
+        return tuple(fds)
+
+    def streams_of(self, client: AttachedClient) -> Streams | None:
+        """Return the streams of what *client* executes."""
+        for one in self._execs.values():
+            if one.client is client:
+                return one.streams
+        return None
+
+    def signal(self, client: AttachedClient, number: int) -> bool:
+        """Send a signal to what *client* executes; False: it executes nothing."""
+        for job, one in self._execs.items():
+            if one.client is client:
+                self._children.kill(job, number, exactly=True)
+                return True
+        return False
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def start(self, client: AttachedClient, order: ExecOrder, pid: int, leaf: Leaf | None) -> None:
+        """Execute something for *client*, beside the process *pid*.
+
+        Raises:
+            OSError, Fault: it cannot be.
+        """
+        streams = Streams(self._loop, lambda number, data: None, once=True)
+
+        def told(message: tuple[Any, ...]) -> None:
+            client.send(message)
+            client.close()
+
+        one = self._start(order, pid, leaf, streams, told)
+        one.client = client
+        if order.detached:
+            one.began = lambda: told(("done", []))
+        else:
+            attachment = Attachment(stdin=order.stdin or order.terminal is not None, waits=True)
+            streams.attach(client, attachment)
+
+    def probe(
+        self,
+        pid: int,
+        leaf: Leaf | None,
+        test: tuple[str, ...],
+        done: Callable[[int, bytes], None],
+    ) -> Callable[[], None]:
+        """Execute a probe of health, and hand on its status and output; return what ends it [CTR-37]."""
+        output = bytearray()
+
+        def take(_number: int, data: bytes) -> None:
+            output.extend(data[: _MOST_PROBED - len(output)])
+
+        def told(message: tuple[Any, ...]) -> None:
+            if message[0] == "unexecuted":
+                output.extend(message[2].encode("utf-8", "replace"))
+            done(message[1] if message[0] in ("ended", "unexecuted") else -1, bytes(output))
+
+        streams = Streams(self._loop, take, once=True)
+        step = self._step
+        order = ExecOrder(test[1:], step.env, step.cwd, step.user)
+        try:
+            one = self._start(order, pid, leaf, streams, told)
+        except (OSError, Fault) as error:
+            message = str(error)
+            self._loop.after(0, lambda: done(-1, message.encode("utf-8", "replace")))
+            return lambda: None
+
+        def end() -> None:
+            for job, known in list(self._execs.items()):
+                if known is one:
+                    self._children.kill(job, _SIGKILL)
+
+        return end
+
+    def _start(
+        self,
+        order: ExecOrder,
+        pid: int,
+        leaf: Leaf | None,
+        streams: Streams,
+        told: Callable[[tuple[Any, ...]], None],
+    ) -> _Exec:
+        self._count += 1
+        job = f"exec-{self._count}"
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        fds = [theirs.detach()]
+        if order.terminal is None:
+            for number in (1, 2):
+                read_end, write_end = os.pipe()
+                os.set_blocking(read_end, False)
+                streams.add_output(read_end, number)
+                fds.append(write_end)
+            if order.stdin:
+                read_end, write_end = os.pipe()
+                os.set_blocking(write_end, False)
+                streams.add_input(write_end)
+                fds.append(read_end)
+        one = self._execs[job] = _Exec(streams, ours, told)
+        try:
+            self._children.start_in(job, _place(pid, leaf), fds)
+        except (OSError, Fault):
+            syscalls.close_quietly(*fds)
+            ours.close()
+            del self._execs[job]
+            streams.drain()
+            raise
+        self._loop.watch(ours.fileno(), lambda events: self._hear(job, one))
+        step = self._step
+        join = StepSpec(
+            (),
+            step.upper,
+            "",
+            order.args,
+            env=order.env,
+            cwd=order.cwd,
+            user=order.user,
+            network=step.network,
+            security="insecure" if order.privileged else step.security,
+            ulimits=step.ulimits,
+            terminal=order.terminal,
+            lasting=True,
+        )
+        ours.sendall(wire.frame(packed(join)))
+        return one
+
+    def _hear(self, job: str, one: _Exec) -> None:
+        """Take what it says before it becomes its program, and that it has."""
+        channel = one.channel
+        assert channel is not None
+        space = _socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
+        try:
+            data, rights, _, _ = channel.recvmsg(PIECE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            data, rights = b"", []
+        for _, _, numbers in rights:
+            size = len(numbers) // 4
+            one.handed += struct.unpack(f"={size}i", numbers[: size * 4])
+        if not data:
+            self._loop.forget(channel.fileno())
+            channel.close()
+            one.channel = None
+            if one.is_ready and one.refusal is None:
+                one.began()
+            self._end(job, one)
+            return
+        for message in one.messages.feed(data):
+            if message[0] in ("fault", "unexecuted"):
+                one.refusal = tuple(message)
+            elif message[0] == "ready":
+                one.is_ready = True
+                for name in message[1:]:
+                    fd = one.handed.pop(0)
+                    if name == "terminal":
+                        one.streams.add_terminal(fd)
+                    else:
+                        os.close(fd)  # its socket calls of 32 bits are refused
+
+    # --- end --------------------------------------------------------------------------------------
+
+    def note_end(self, job: str, ended: StepExit) -> None:
+        """Note the end of a job, if it is one of these."""
+        one = self._execs.get(job)
+        if one is not None:
+            one.ended = ended
+            self._end(job, one)
+
+    def _end(self, job: str, one: _Exec) -> None:
+        """Report its end, when that is known and all of its output is handed on."""
+        if one.ended is None or one.channel is not None:
+            return
+        del self._execs[job]
+        one.streams.drain()
+        one.streams.clients.clear()
+        one.told(one.refusal or ("ended", one.ended.status))
+
+    def leave(self, client: AttachedClient) -> None:
+        """Let somebody go; what it executes goes on, and reads the end of its input."""
+        for one in self._execs.values():
+            if one.client is client:
+                one.streams.leave(client)
+                one.client = None
+
+    def end_all(self) -> None:
+        """Tell that all have ended, as they do with the container."""
+        for job, one in list(self._execs.items()):
+            if one.channel is not None:
+                self._loop.forget(one.channel.fileno())
+                one.channel.close()
+                one.channel = None
+            one.ended = one.ended or StepExit(128 + _SIGKILL)
+            self._end(job, one)

@@ -1,0 +1,308 @@
+"""The streams of a process in a container, and those who are attached to them [ENG-32, ENG-34, ENG-35]."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+from functools import partial
+
+from pybuild.containers.loop import Loop
+from pybuild.containers.order import Attachment
+from pybuild.executor.zygote import syscalls, terminals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+    from collections.abc import Callable
+    from typing import Any
+
+PIECE_BYTES = 1 << 16
+_MOST_QUEUED_BYTES = 1 << 20
+STDOUT, STDERR = 1, 2
+
+
+class AttachedClient:
+    """Somebody at the other end of a socket of the monitor.
+
+    Attributes:
+        attachment: of the streams that it is attached to; None where it just asks for something.
+        is_gone: nothing can be sent any more.
+    """
+
+    def __init__(self, loop: Loop, socket: RawSocket) -> None:
+        self._loop = loop
+        self.socket = socket
+        self.attachment: Attachment | None = None
+        self.is_gone = False
+        self.on_drained: Callable[[], None] = lambda: None
+        self._queue: list[bytes] = []
+        self._queued_bytes = 0
+        self._act: Callable[[int], None] = lambda events: None
+        self._listens = True
+        self._closes = False
+
+    def watch(self, act: Callable[[int], None]) -> None:
+        self._act = act
+        self._loop.watch(self.socket.fileno(), self._ready)
+
+    def listen(self, listens: bool) -> None:
+        """Take what it says, or leave it where it is until there is room."""
+        self._listens = listens
+        self._register()
+
+    @property
+    def is_full(self) -> bool:
+        return self._queued_bytes >= _MOST_QUEUED_BYTES
+
+    @property
+    def is_drained(self) -> bool:
+        return self.is_gone or not self._queue
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Send a message, at once or as soon as there is room for it."""
+        if self.is_gone:
+            return
+        data = marshal.dumps(message)
+        if self._queue or not self._sent(data):
+            self._queue.append(data)
+            self._queued_bytes += len(data)
+            self._register()
+
+    def close(self) -> None:
+        """Let go of it when all is sent."""
+        self._closes = True
+        if self.is_drained:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of it now."""
+        if not self.is_gone:
+            self.is_gone = True
+            self._loop.forget(self.socket.fileno())
+            self.socket.close()
+
+    def _sent(self, data: bytes) -> bool:
+        try:
+            self.socket.send(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.abandon()
+        return True
+
+    def _register(self) -> None:
+        if not self.is_gone:
+            events = select.POLLIN if self._listens else 0
+            self._loop.watch(
+                self.socket.fileno(), self._ready, events | (select.POLLOUT if self._queue else 0)
+            )
+
+    def _ready(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush()
+        if not self.is_gone and events & ~select.POLLOUT:
+            self._act(events)
+
+    def _flush(self) -> None:
+        was_full = self.is_full
+        while self._queue and not self.is_gone:
+            if not self._sent(self._queue[0]):
+                return
+            self._queued_bytes -= len(self._queue.pop(0))
+        if self._closes:
+            self.abandon()
+        else:
+            self._register()
+        if was_full or self.is_gone:
+            self.on_drained()
+
+
+class Streams:
+    """A process's standard streams at our end: pipes, or a terminal.
+
+    Args:
+        log: takes each piece of output first.
+        once: standard input ends when the first that was attached to it has left.
+
+    Attributes:
+        on_input_end: is called when our end of standard input is closed, for who has another of it.
+    """
+
+    def __init__(self, loop: Loop, log: Callable[[int, bytes], None], *, once: bool) -> None:
+        self._loop = loop
+        self._log = log
+        self._once = once
+        self._outputs: dict[int, int] = {}
+        self._input = -1
+        self._pending = b""
+        self._ends_input = False
+        self.terminal = -1
+        self.clients: list[AttachedClient] = []
+        self.on_input_end: Callable[[], None] = lambda: None
+
+    def add_output(self, fd: int, number: int) -> None:
+        """Take over an end that can be read and does not block."""
+        self._outputs[fd] = number
+        self._loop.watch(fd, partial(self._read_once, fd))
+
+    def add_input(self, fd: int) -> None:
+        """Take over the end of standard input that can be written to and does not block."""
+        self._input = fd
+
+    def add_terminal(self, fd: int) -> None:
+        """Take over the other end of its terminal."""
+        os.set_blocking(fd, False)
+        self.terminal = self._input = fd
+        self.add_output(fd, STDOUT)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return those that are ours alone."""
+        return (*self._outputs, *([self._input] if self._input >= 0 else []))
+
+    @property
+    def input(self) -> int:
+        """The end of standard input that is a pipe; -1: there is none, or it has ended."""
+        return -1 if self._input == self.terminal else self._input
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is no more output to come."""
+        return not self._outputs
+
+    # --- output -----------------------------------------------------------------------------------
+
+    def _read_once(self, fd: int, _events: int) -> None:
+        self._read(fd)
+
+    def _read(self, fd: int) -> bool:
+        """Take a piece of output; False: there is none now."""
+        try:
+            data = os.read(fd, PIECE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # EIO: nobody has the terminal open any more
+        if not data:
+            self._end_output(fd)
+            return False
+        number = self._outputs[fd]
+        self._log(number, data)
+        for client in list(self.clients):
+            self._pass_on(client, number, data)
+        if any(client.is_full and not client.is_gone for client in self.clients):
+            for output in self._outputs:
+                self._loop.forget(output)
+        return True
+
+    def _pass_on(self, client: AttachedClient, number: int, data: bytes) -> None:
+        wanted = client.attachment
+        if wanted is None or not (wanted.stdout if number == STDOUT else wanted.stderr):
+            return
+        if client.is_full and not wanted.waits:
+            client.abandon()  # who does not read must not hold the container up
+            self.leave(client)
+            return
+        client.send(("output", number, data))
+
+    def _go_on(self) -> None:
+        """Read again, when nobody has to be waited for."""
+        if not any(client.is_full and not client.is_gone for client in self.clients):
+            for fd in self._outputs:
+                self._loop.watch(fd, partial(self._read_once, fd))
+
+    def _end_output(self, fd: int) -> None:
+        self._loop.forget(fd)
+        del self._outputs[fd]
+        if fd == self.terminal:
+            self.terminal = -1
+            self._input = -1
+        os.close(fd)
+
+    def drain(self) -> None:
+        """Take what is there, and wait for no more: what a process left may hold its streams open."""
+        for fd in list(self._outputs):
+            while fd in self._outputs and self._read(fd):
+                pass
+            if fd in self._outputs:
+                self._end_output(fd)
+        self.close_input()
+
+    # --- input ------------------------------------------------------------------------------------
+
+    def attach(self, client: AttachedClient, attachment: Attachment) -> None:
+        client.attachment = attachment
+        client.on_drained = self._go_on
+        self.clients.append(client)
+
+    def leave(self, client: AttachedClient) -> None:
+        """Let somebody go; with the first who was attached to it, standard input ends."""
+        if client in self.clients:
+            self.clients.remove(client)
+            self._go_on()
+            if self._once and client.attachment is not None and client.attachment.stdin:
+                self.end_input()
+
+    def feed(self, client: AttachedClient, data: bytes) -> None:
+        """Hand input on; while there is no room for it, no more is taken from *client*."""
+        if client.attachment is None or not client.attachment.stdin or self._input < 0:
+            return
+        self._pending += data
+        self._write(0)
+        if self._pending:
+            client.listen(False)
+
+    def end_input(self) -> None:
+        """Let the process read the end, when it has read all; a terminal has none [ENG-34]."""
+        if self.terminal < 0:
+            self._ends_input = True
+            self._write(0)
+
+    def _write(self, _events: int) -> None:
+        while self._pending and self._input >= 0:
+            try:
+                self._pending = self._pending[os.write(self._input, self._pending) :]
+            except BlockingIOError:
+                self._watch_input()
+                return
+            except OSError:
+                self.close_input()  # nobody reads it any more
+        if self._ends_input:
+            self.close_input()
+        elif self._input >= 0 and self._input != self.terminal:
+            self._loop.forget(self._input)
+        elif self.terminal >= 0:
+            self._loop.watch(self.terminal, partial(self._both, self.terminal))
+        for client in self.clients:
+            client.listen(True)
+
+    def _watch_input(self) -> None:
+        if self._input == self.terminal:
+            fd = self.terminal
+            self._loop.watch(fd, partial(self._both, fd), select.POLLIN | select.POLLOUT)
+        else:
+            self._loop.watch(self._input, self._write, select.POLLOUT)
+
+    def _both(self, fd: int, events: int) -> None:
+        if events & select.POLLOUT:
+            self._write(events)
+        if events & ~select.POLLOUT and fd in self._outputs:
+            self._read(fd)
+
+    def close_input(self) -> None:
+        """Let the process read the end now."""
+        self._pending = b""
+        if self._input >= 0 and self._input != self.terminal:
+            self._loop.forget(self._input)
+            syscalls.close_quietly(self._input)
+            self._input = -1
+            self.on_input_end()
+        self._input = -1
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal the size at which it is shown."""
+        if self.terminal >= 0:
+            try:
+                terminals.resize(self.terminal, (rows, columns))
+            except OSError:
+                pass  # it has ended

@@ -1,0 +1,59 @@
+"""``pybuild exec``: one more process in a container that runs."""
+
+from __future__ import annotations
+
+import marshal
+
+from pybuild.arguments.containers import environment_of
+from pybuild.commandline.parser import Parsed
+from pybuild.commands.images import open_store
+from pybuild.commands.runcontainer import check_terminal, detach_keys
+from pybuild.containers.attaching import Attached, terminal_size
+from pybuild.containers.containers import Containers
+from pybuild.containers.order import ExecOrder
+from pybuild.containers.starting import NotExecuted
+from pybuild.model.border import packed
+from pybuild.model.errors import UserError
+
+
+def execute(parsed: Parsed) -> int:
+    """Execute a command in a container, and return its status [CTR-50, CTR-51]."""
+    name, *command = parsed.positionals
+    with open_store(parsed) as store:
+        container = Containers(store).find(name)
+    config = container.config
+    terminal, detached = parsed.flag("tty"), parsed.flag("detach")
+    if terminal and parsed.flag("interactive") and not detached:
+        check_terminal()
+    keys = detach_keys(parsed)
+    env = environment_of(parsed, {"Env": list(config.env)})
+    if terminal and not any(item.startswith("TERM=") for item in env):
+        env = (*env, "TERM=xterm")
+    order = ExecOrder(
+        tuple(command),
+        env,
+        parsed.one("workdir") or config.cwd,
+        parsed.one("user") or config.user,
+        terminal=terminal_size() if terminal else None,
+        privileged=parsed.flag("privileged"),
+        stdin=parsed.flag("interactive"),
+        detached=detached,
+    )
+    connection = container.connect() if container.state().lives else None
+    if connection is None:
+        raise UserError(
+            f"container {config.short_id} is not running", hints=[f"pybuild start {config.name}"]
+        )
+    with connection:
+        connection.send(marshal.dumps(("exec", packed(order))))
+        attached = Attached(
+            connection,
+            stdin=order.stdin and not detached,
+            terminal=terminal and not detached,
+            keys=keys,
+        )
+        try:
+            status = attached.follow()
+        except NotExecuted as error:
+            raise error.copy_with(exit_code=error.status) from None
+    return status or 0

@@ -1,0 +1,186 @@
+"""``pybuild run`` of a container that has a monitor: in the background, or attached to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from pybuild.arguments.networks import mode_of
+from pybuild.arguments.ports import check_published
+from pybuild.commandline.parser import Parsed
+from pybuild.commands.creating import create_container
+from pybuild.commands.images import open_store
+from pybuild.commands.run import network_of
+from pybuild.containers.attaching import Attached, line
+from pybuild.containers.container import Container
+from pybuild.containers.containers import STOP_SECONDS, Containers
+from pybuild.containers.detaching import DEFAULT, parse_keys
+from pybuild.containers.order import Attachment
+from pybuild.containers.starting import NotExecuted
+from pybuild.engine.engine import Engine
+from pybuild.engine.interruptible import run_interruptible
+from pybuild.engine.settings import load_settings
+from pybuild.model.errors import PybuildError, UsageError, UserError
+
+NOT_RUN = 125
+"""The exit code of a ``run`` that came to nothing, as docker has it; 126 and 127 are a shell's."""
+
+
+def run_container(parsed: Parsed) -> int:
+    """Create a container, start it, and stay with it unless it is to run in the background."""
+    try:
+        return _run(parsed)
+    except NotExecuted as error:
+        raise error.copy_with(exit_code=error.status) from None
+    except PybuildError as error:
+        raise error.copy_with(exit_code=NOT_RUN) from error.__cause__
+
+
+def _run(parsed: Parsed) -> int:
+    if mode_of(parsed) == "host":
+        check_published(parsed.many("publish"), network_of(parsed))
+    detached = parsed.flag("detach")
+    keys = detach_keys(parsed)
+    if parsed.flag("interactive") and parsed.flag("tty") and not detached:
+        check_terminal()
+    ours, theirs = line()
+    with ours, theirs:
+        container = run_interruptible(_start(parsed, None if detached else theirs))
+        theirs.close()
+        if detached:
+            sys.stdout.write(container.config.id + "\n")
+            return 0
+        status = Attached(
+            ours,
+            stdin=container.config.stdin,
+            terminal=container.config.tty,
+            keys=keys,
+            proxies=parsed.flag("sig-proxy", True),
+            patience_s=STOP_SECONDS,
+        ).follow()
+    if status is None:
+        return 0
+    if parsed.flag("rm"):
+        _remove(parsed, container)
+    return status
+
+
+async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
+    async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
+        container = await create_container(parsed, engine)
+        containers = Containers(engine.store)
+        attachment = Attachment(
+            stdin=container.config.stdin, waits=True, removes=container.config.auto_remove
+        )
+        try:
+            warnings = containers.start(
+                container, attached=None if line is None else (line, attachment)
+            )
+        except PybuildError:
+            if container.config.auto_remove:
+                containers.remove(container, force=True)
+            raise
+        for warning in warnings:
+            sys.stderr.write(f"warning: {warning}\n")
+        return container
+
+
+def _remove(parsed: Parsed, container: Container) -> None:
+    container.wait_gone()
+    with open_store(parsed) as store:
+        Containers(store).remove(container, force=True)
+
+
+def detach_keys(parsed: Parsed) -> bytes:
+    """Return the keys that leave a container [ENG-36].
+
+    Raises:
+        UsageError: there are no such keys.
+    """
+    return parse_keys(parsed.one("detach-keys") or DEFAULT)
+
+
+def check_terminal() -> None:
+    """Refuse to show a terminal where there is none to show it on, as docker does.
+
+    Raises:
+        UsageError: standard input is none.
+    """
+    if not os.isatty(0):
+        raise UsageError("the input device is not a TTY", hints=["leave -t away, and keep -i"])
+
+
+def attach(parsed: Parsed) -> int:
+    """Attach our streams to a container that runs."""
+    with open_store(parsed) as store:
+        container = Containers(store).find(parsed.positionals[0])
+    config = container.config
+    stdin = config.stdin and not parsed.flag("no-stdin")
+    connection = container.connect() if container.state().lives else None
+    if connection is None:
+        raise UserError(
+            f"container {config.name} is not running: you cannot attach to one that is stopped",
+            hints=["start it first: pybuild start -a"],
+        )
+    with connection:
+        status = attached_to(
+            connection,
+            container,
+            Attachment(stdin=stdin),
+            detach_keys(parsed),
+            proxies=parsed.flag("sig-proxy", True),
+        )
+    return 0 if status is None else status
+
+
+def attached_to(
+    connection: socket.socket,
+    container: Container,
+    attachment: Attachment,
+    keys: bytes,
+    *,
+    proxies: bool,
+) -> int | None:
+    """Attach to a container that runs; return its status at its end, None where we left it."""
+    import marshal
+
+    from pybuild.model.border import packed
+
+    connection.send(marshal.dumps(("attach", packed(attachment))))
+    return Attached(
+        connection,
+        stdin=attachment.stdin,
+        terminal=container.config.tty,
+        keys=keys,
+        proxies=proxies,
+    ).follow()
+
+
+def start(parsed: Parsed, containers: Containers, container: Container) -> int:
+    """Start a container, and stay with it: ``start -a``."""
+    keys = detach_keys(parsed)
+    attachment = Attachment(
+        stdin=container.config.stdin and parsed.flag("interactive"),
+        waits=True,
+        removes=container.config.auto_remove,
+    )
+    if container.state().lives:
+        connection = container.connect()
+        if connection is None:
+            raise UserError(f"container {container.config.name} has just ended")
+        with connection:
+            status = attached_to(connection, container, attachment, keys, proxies=True)
+        return 0 if status is None else status
+    ours, theirs = line()
+    with ours, theirs:
+        for warning in containers.start(container, attached=(theirs, attachment)):
+            sys.stderr.write(f"warning: {warning}\n")
+        theirs.close()
+        status = Attached(
+            ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys
+        ).follow()
+    if status is not None and container.config.auto_remove:
+        container.wait_gone()
+        containers.remove(container, force=True)
+    return 0 if status is None else status
