@@ -31,9 +31,9 @@ from pybuild.containers.order import (
     NAMES,
     ORDER,
     TREE,
-    Attachment,
     ContainerOrder,
     RestartPolicy,
+    StreamAttachment,
 )
 from pybuild.containers.signals import signal_number
 from pybuild.containers.starting import NotExecuted, start
@@ -207,7 +207,7 @@ class Containers:
         self,
         container: Container,
         rootless: bool | None = None,
-        attached: tuple[socket.socket, Attachment] | None = None,
+        attached: tuple[socket.socket, StreamAttachment] | None = None,
     ) -> Sequence[str]:
         """Start it and return the warnings; one that runs goes on.
 

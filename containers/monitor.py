@@ -23,9 +23,9 @@ from pybuild.containers.order import (
     HEALTH,
     LOCK,
     SOCKET,
-    Attachment,
     ContainerOrder,
     ExecOrder,
+    StreamAttachment,
 )
 from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
@@ -61,7 +61,7 @@ def become_monitor(
     home: int,
     answer: _socket.socket,
     keeper: SpawnerLine,
-    attached: tuple[_socket.socket, Attachment] | None,
+    attached: tuple[_socket.socket, StreamAttachment] | None,
     adopted: Adopted | None,
 ) -> NoReturn:
     """Run *order* to its end; *answer* hears that it has started, or why not.
@@ -153,30 +153,18 @@ class _Monitor:
         Raises:
             OSError, Fault: there is none.
         """
-        self._first = FirstProcess(
-            self._loop,
-            self.children,
-            self._order,
-            self._home,
-            self._streams,
-            self._begun,
-            self._leave,
-        )
+        self._first = self._new_first()
         self._first.start(CONTAINER)
+
+    def _new_first(self) -> FirstProcess:
+        known = (self._loop, self.children, self._order, self._home, self._streams)
+        return FirstProcess(*known, self._begun, self._leave)
 
     def adopt(self, adopted: Adopted) -> None:
         """Go on where a monitor was killed."""
         self._state = read_state(self._home)
         if self._state.boot == self._order.boot and self._state.born == born(adopted.pid):
-            self._first = FirstProcess(
-                self._loop,
-                self.children,
-                self._order,
-                self._home,
-                self._streams,
-                self._begun,
-                self._leave,
-            )
+            self._first = self._new_first()
             leaf = self._state.leaf
             if self._first.adopt(adopted, leaf):
                 self._say_started(())
@@ -343,12 +331,12 @@ class _Monitor:
 
     # --- commands ---------------------------------------------------------------------------------
 
-    def attach_first(self, socket: _socket.socket, attachment: Attachment) -> None:
+    def attach_first(self, socket: _socket.socket, attachment: StreamAttachment) -> None:
         """Take over somebody who is there before the first byte of output."""
         client = self._calls.take(socket)
         self._attach(client, attachment)
 
-    def _attach(self, client: AttachedClient, attachment: Attachment) -> None:
+    def _attach(self, client: AttachedClient, attachment: StreamAttachment) -> None:
         if attachment.removes:
             self._remover = client
         self._streams.attach(client, attachment)

@@ -3,14 +3,14 @@
 A command speaks to a monitor over a SOCK_SEQPACKET socket in the container's directory, in `marshal`, as
 workers do: both ends are ours, and the directory is the user's alone.
 
-    to the spawner   ("run", ContainerOrder, Attachment or None) + the container's directory, and a
+    to the spawner   ("run", ContainerOrder, StreamAttachment or None) + the container's directory, and a
                      socket for whoever is attached from the first byte on
                      ("adopt", ContainerOrder, pid) + the container's directory: its monitor is gone
     from a monitor   ("started", warnings)   ("fault", kind, message, hints)
                      ("unexecuted", status, text)   ("done", warnings)
     to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("wait",)   ("pause",)   ("unpause",)
                      ("update", StepLimits, RestartPolicy or None)   ("processes",)
-                     ("attach", Attachment)   ("exec", ExecOrder)
+                     ("attach", StreamAttachment)   ("exec", ExecOrder)
     whoever is attached, or executes something
         says         ("input", bytes)   ("eof",)   ("resize", rows, columns)   ("signal", number)
         hears        ("output", 1 or 2, bytes)   ("ended", status), and is left by the monitor then
@@ -114,7 +114,7 @@ class ContainerOrder(NamedTuple):
     root: str = ""
 
 
-class Attachment(NamedTuple):
+class StreamAttachment(NamedTuple):
     """The streams that somebody is attached to.
 
     Attributes:

@@ -6,7 +6,7 @@ import _socket
 import os
 import struct
 
-from pybuild.containers.order import Attachment, ContainerOrder, ExecOrder
+from pybuild.containers.order import ContainerOrder, ExecOrder, StreamAttachment
 from pybuild.containers.streams import PIECE_BYTES, AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.zygote import joining, syscalls, wire
@@ -112,7 +112,9 @@ class Execs:
         if order.detached:
             one.began = lambda: told(("done", []))
         else:
-            attachment = Attachment(stdin=order.stdin or order.terminal is not None, waits=True)
+            attachment = StreamAttachment(
+                stdin=order.stdin or order.terminal is not None, waits=True
+            )
             streams.attach(client, attachment)
 
     def probe(

@@ -16,7 +16,7 @@ import struct
 
 from pybuild.containers import keeping
 from pybuild.containers.keeping import Adopted
-from pybuild.containers.order import MESSAGE_BYTES, Attachment, ContainerOrder, accept
+from pybuild.containers.order import MESSAGE_BYTES, ContainerOrder, StreamAttachment, accept
 from pybuild.containers.state import LOST
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
@@ -182,7 +182,7 @@ class _Spawner:
         order: ContainerOrder,
         fds: list[int],
         answer: _socket.socket,
-        attachment: Attachment | None,
+        attachment: StreamAttachment | None,
         adopted: Adopted | None,
     ) -> _Monitor:
         ours, theirs = keeping.pair()

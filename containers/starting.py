@@ -14,8 +14,8 @@ from pybuild.containers.order import (
     SPAWNER,
     SPAWNER_LOCK,
     SPAWNER_LOG,
-    Attachment,
     ContainerOrder,
+    StreamAttachment,
 )
 from pybuild.executor.workers.launch import default_pythonpath, start_lean
 from pybuild.executor.workers.process import error_of
@@ -47,7 +47,7 @@ def start(
     home: int,
     order: ContainerOrder,
     rootless: bool | None,
-    attached: tuple[socket.socket, Attachment] | None = None,
+    attached: tuple[socket.socket, StreamAttachment] | None = None,
 ) -> Sequence[str]:
     """Have a container started; return the warnings about what it has to go on without.
 

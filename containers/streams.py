@@ -8,7 +8,7 @@ import select
 from functools import partial
 
 from pybuild.containers.loop import Loop
-from pybuild.containers.order import Attachment
+from pybuild.containers.order import StreamAttachment
 from pybuild.executor.zygote import syscalls, terminals
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class AttachedClient:
     def __init__(self, loop: Loop, socket: RawSocket) -> None:
         self._loop = loop
         self.socket = socket
-        self.attachment: Attachment | None = None
+        self.attachment: StreamAttachment | None = None
         self.is_gone = False
         self.on_drained: Callable[[], None] = lambda: None
         self._queue: list[bytes] = []
@@ -230,7 +230,7 @@ class Streams:
 
     # --- input ------------------------------------------------------------------------------------
 
-    def attach(self, client: AttachedClient, attachment: Attachment) -> None:
+    def attach(self, client: AttachedClient, attachment: StreamAttachment) -> None:
         client.attachment = attachment
         client.on_drained = self._go_on
         self.clients.append(client)

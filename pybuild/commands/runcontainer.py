@@ -16,7 +16,7 @@ from pybuild.containers.attaching import Attached, line
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.detaching import DEFAULT, parse_keys
-from pybuild.containers.order import Attachment
+from pybuild.containers.order import StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
@@ -70,7 +70,7 @@ async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
     async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
         container = await create_container(parsed, engine)
         containers = Containers(engine.store)
-        attachment = Attachment(
+        attachment = StreamAttachment(
             stdin=container.config.stdin, waits=True, removes=container.config.auto_remove
         )
         try:
@@ -127,7 +127,7 @@ def attach(parsed: Parsed) -> int:
         status = attached_to(
             connection,
             container,
-            Attachment(stdin=stdin),
+            StreamAttachment(stdin=stdin),
             detach_keys(parsed),
             proxies=parsed.flag("sig-proxy", True),
         )
@@ -137,7 +137,7 @@ def attach(parsed: Parsed) -> int:
 def attached_to(
     connection: socket.socket,
     container: Container,
-    attachment: Attachment,
+    attachment: StreamAttachment,
     keys: bytes,
     *,
     proxies: bool,
@@ -160,7 +160,7 @@ def attached_to(
 def start(parsed: Parsed, containers: Containers, container: Container) -> int:
     """Start a container, and stay with it: ``start -a``."""
     keys = detach_keys(parsed)
-    attachment = Attachment(
+    attachment = StreamAttachment(
         stdin=container.config.stdin and parsed.flag("interactive"),
         waits=True,
         removes=container.config.auto_remove,

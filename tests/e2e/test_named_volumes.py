@@ -75,7 +75,7 @@ def test_a_new_volume_gets_what_the_image_has(machine: Pybuild) -> None:
     assert ends(machine, "ls /data", "-v", "mine:/data") == "sub\n"
     assert ends(machine, "ls /data; touch /data/x", "-v", "plain:/data:nocopy") == ""
     assert ends(machine, "ls /data", "-v", "plain:/data") == "x\n"
-    refused = machine("run", "-d", "-v", "other:/data/f", "data", "true", code=1).err
+    refused = machine("run", "-d", "-v", "other:/data/f", "data", "true", code=125).err
     assert "cannot mount volume over existing file, file exists /data/f" in refused
 
 
