@@ -58,12 +58,17 @@ class Choice:
                 )
             values.setdefault(key, []).append(value)
         self.shows_ended = bool({"status", "exited"} & values.keys())
+        self._healths = frozenset(values.pop("health", ()))
+        _check("health", sorted(self._healths), _HEALTH)
         self._tests = [
             _test(key, choices, images, created) for key, choices in sorted(values.items())
         ]
 
-    def fits(self, config: ContainerConfig, state: ContainerState) -> bool:
-        return all(test(config, state) for test in self._tests)
+    def fits(self, config: ContainerConfig, state: ContainerState, health: str = "") -> bool:
+        """Return whether it is one of them; *health* as its checks say, "" where there are none."""
+        return (not self._healths or (health or "none") in self._healths) and all(
+            test(config, state) for test in self._tests
+        )
 
 
 def _test(
@@ -91,8 +96,6 @@ def _test(
             return lambda _, state: state.status == "exited" and state.exit_code in codes
         case "status":
             _check(key, values, STATES)
-        case "health":
-            _check(key, values, _HEALTH)
         case "is-task":
             flags = {boolean(value) for value in values}
             return lambda _config, _state: False in flags
@@ -152,7 +155,6 @@ def _port(value: str) -> Test:
 
 _ONE_OF: Mapping[str, Callable[[str], Test]] = {
     "expose": _port,
-    "health": lambda value: lambda config, _: value == "none" and config.health is None,
     "id": lambda value: lambda config, _: config.id.startswith(value),
     "isolation": lambda value: lambda _config, _state: value in ("", "default"),
     "name": _name,

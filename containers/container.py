@@ -7,7 +7,7 @@ import marshal
 import os
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -119,13 +119,17 @@ class Container:
                 raise ValueError(f"of another version: {error}") from error
         return order
 
-    def health(self) -> str:
-        """Return how healthy it is: a word of `health`; "" where nobody looks."""
+    def health(self) -> Mapping[str, Any] | None:
+        """Return its health as docker shows it; None: nobody looks, or it cannot be read."""
         if self.config.health is None:
-            return ""
+            return None
         with self.home() as home, suppress(OSError, ValueError):
-            return str((read_health(home) or {}).get("Status", ""))
-        return ""
+            return read_health(home)
+        return None
+
+    def health_status(self) -> str:
+        """Return how healthy it is: a word of `health`; "" where nobody looks."""
+        return str((self.health() or {}).get("Status", ""))
 
     def connect(self) -> socket.socket | None:
         """Return a line to its monitor; None: it has none."""

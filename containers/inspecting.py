@@ -18,7 +18,6 @@ _SHM_BYTES = 64 << 20
 _MASKED = ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
 _BLKIO = ("WeightDevice", "DeviceReadBps", "DeviceWriteBps", "DeviceReadIOps", "DeviceWriteIOps")
-_ALIVE = ("running", "paused", "restarting")
 _ADDRESSES: Mapping[str, Any] = {
     "IPAMConfig": None,
     "Links": None,
@@ -37,7 +36,7 @@ _ADDRESSES: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
+class ContainerDetails:
     """The facts about a container that its record does not have.
 
     Attributes:
@@ -45,15 +44,19 @@ class Whereabouts:
         lowers: the directories of its layers, base first.
         mountpoint: returns the directory of a volume's files.
         sizes: the bytes that it wrote, and those of its whole tree; None where nobody asks.
+        health: as its file says; None where nobody looks.
     """
 
     path: str
     lowers: tuple[str, ...]
     mountpoint: Callable[[str], str]
     sizes: tuple[int, int] | None = None
+    health: Mapping[str, Any] | None = None
 
 
-def document(config: ContainerConfig, state: ContainerState, where: Whereabouts) -> dict[str, Any]:
+def document(
+    config: ContainerConfig, state: ContainerState, where: ContainerDetails
+) -> dict[str, Any]:
     """Return the whole description."""
     args = config.args
     facts: dict[str, Any] = {
@@ -61,14 +64,14 @@ def document(config: ContainerConfig, state: ContainerState, where: Whereabouts)
         "Created": moment(config.created),
         "Path": args[0] if args else "",
         "Args": list(args[1:]),
-        "State": state_facts(state),
+        "State": state_facts(state, where.health),
         "Image": config.image_id or config.manifest,
         "ResolvConfPath": "",
         "HostnamePath": "",
         "HostsPath": "",
         "LogPath": os.path.join(where.path, LOG) if config.log.driver == "json-file" else "",
         "Name": f"/{config.name}",
-        "RestartCount": getattr(state, "restarts", 0),
+        "RestartCount": state.restarts,
         "Driver": "overlayfs",
         "Platform": "linux",
         "MountLabel": "",
@@ -97,11 +100,11 @@ def document(config: ContainerConfig, state: ContainerState, where: Whereabouts)
     return facts
 
 
-def state_facts(state: ContainerState) -> dict[str, Any]:
-    """Return docker's State [CTR-30]."""
-    return {
+def state_facts(state: ContainerState, health: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return docker's State [CTR-30], with the health where somebody looks [CTR-37]."""
+    facts: dict[str, Any] = {
         "Status": state.status,
-        "Running": state.status in _ALIVE,
+        "Running": state.lives,
         "Paused": state.status == "paused",
         "Restarting": state.status == "restarting",
         "OOMKilled": state.oom_killed,
@@ -112,6 +115,9 @@ def state_facts(state: ContainerState) -> dict[str, Any]:
         "StartedAt": moment(state.started) if state.started else _NEVER,
         "FinishedAt": moment(state.finished) if state.finished else _NEVER,
     }
+    if health is not None:
+        facts["Health"] = dict(health)
+    return facts
 
 
 def config_facts(config: ContainerConfig) -> dict[str, Any]:

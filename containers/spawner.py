@@ -193,7 +193,7 @@ class _Spawner:
 
                 self._listener.close()
                 known = [fd for one in self._monitors.values() for fd in one.fds.values()]
-                kept = set() if adopted is None else set(adopted.fds.values())
+                kept = set(adopted.fds.values() if adopted is not None else ())
                 others = {self._lock_fd, *self._monitors, *self._lines, *self._orphans, *known}
                 syscalls.close_quietly(*(others - kept))
                 ours.close()

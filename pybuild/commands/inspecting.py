@@ -13,7 +13,7 @@ from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.inspecting import Whereabouts, document
+from pybuild.containers.inspecting import ContainerDetails, document
 from pybuild.exporter.docker.document import document as image_document
 from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
@@ -105,8 +105,9 @@ def _document(store: Store, name: str, kind: str, *, sized: bool) -> dict[str, A
 def container_document(store: Store, one: Container, *, sized: bool = False) -> dict[str, Any]:
     """Return docker's description of a container."""
     known = Volumes(store)
-    where = Whereabouts(
+    where = ContainerDetails(
         path=one.path,
+        health=one.health(),
         lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
         mountpoint=known.mountpoint,
         sizes=Containers(store).sizes(one) if sized else None,

@@ -40,7 +40,6 @@ _TITLES = {
 _SHOWN = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
 _MOST_COMMAND = 20
 _MOST_MOUNT = 15
-_ALIVE = ("running", "paused", "restarting")
 
 
 def ps(parsed: Parsed) -> int:
@@ -74,7 +73,7 @@ def _rows(parsed: Parsed, store: Store, *, sized: bool) -> list[dict[str, Any]]:
     known: list[tuple[Container, ContainerState]] = []
     for one in containers.list():
         state = one.state()
-        if (shows_all or state.status in _ALIVE) and choice.fits(one.config, state):
+        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
             known.append((one, state))
         if 0 < last <= len(known):
             break
@@ -135,7 +134,7 @@ def _row(
         "RunningFor": age(created),
         "Size": _size(sizes),
         "State": state.status,
-        "Status": status_text(state),
+        "Status": status_text(state, one.health_status()),
     }
 
 
@@ -159,14 +158,17 @@ def _datetime(ns: int) -> datetime:
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC)
 
 
-def status_text(state: ContainerState) -> str:
-    """Return the state in docker's words [CTR-30]."""
+def status_text(state: ContainerState, health: str = "") -> str:
+    """Return the state in docker's words [CTR-30, CTR-37]."""
     ended = age(_datetime(state.finished))
     match state.status:
         case "created":
             return "Created"
         case "running":
-            return f"Up {age(_datetime(state.started)).removesuffix(' ago')}"
+            up = f"Up {age(_datetime(state.started)).removesuffix(' ago')}"
+            if not health:
+                return up
+            return f"{up} (health: {health})" if health == "starting" else f"{up} ({health})"
         case "paused":
             return f"Up {age(_datetime(state.started)).removesuffix(' ago')} (Paused)"
         case "restarting":

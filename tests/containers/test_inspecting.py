@@ -9,7 +9,7 @@ import pytest
 from pybuild.commands.ps import status_text
 from pybuild.containers.choosing import Choice
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.inspecting import Whereabouts, document
+from pybuild.containers.inspecting import ContainerDetails, document
 from pybuild.containers.order import HealthCheck, RestartPolicy
 from pybuild.containers.state import ContainerState
 from pybuild.executor.steps.spec import StepLimits
@@ -42,7 +42,9 @@ EXITED = ContainerState("exited", started=1_700_000_001 * SECOND, finished=SECON
 
 
 def shown(config: ContainerConfig = CONFIG, state: ContainerState = EXITED) -> dict[str, Any]:
-    where = Whereabouts(path="/c", lowers=("/l/x", "/l/y"), mountpoint=lambda name: f"/v/{name}")
+    where = ContainerDetails(
+        path="/c", lowers=("/l/x", "/l/y"), mountpoint=lambda name: f"/v/{name}"
+    )
     return document(config, state, where)
 
 
@@ -111,7 +113,7 @@ def test_states_in_words(state: ContainerState, text: str) -> None:
 
 def fits(*filters: str, state: ContainerState = EXITED) -> bool:
     choice = Choice(filters, lambda text: {text, "sha256:1"}, lambda text: int(text) * SECOND)
-    return choice.fits(CONFIG, state)
+    return choice.fits(CONFIG, state, "healthy")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,7 @@ def fits(*filters: str, state: ContainerState = EXITED) -> bool:
         (["expose=79-81"], True),
         (["expose=53"], False),
         (["health=none"], False),
+        (["health=starting", "health=healthy"], True),
         (["name=one", "id=zz"], False),
         ([], True),
     ],
