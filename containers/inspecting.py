@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pybuild.containers.addresses import Places, network_settings, port_bindings
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.log import moment
 from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
@@ -18,21 +19,6 @@ _SHM_BYTES = 64 << 20
 _MASKED = ("/proc/acpi", "/proc/keys", "/proc/timer_list", "/sys/firmware")
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys")
 _BLKIO = ("WeightDevice", "DeviceReadBps", "DeviceWriteBps", "DeviceReadIOps", "DeviceWriteIOps")
-_ADDRESSES: Mapping[str, Any] = {
-    "IPAMConfig": None,
-    "Links": None,
-    "Aliases": None,
-    "NetworkID": "",
-    "EndpointID": "",
-    "Gateway": "",
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "MacAddress": "",
-    "DriverOpts": None,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +30,7 @@ class ContainerDetails:
         lowers: the directories of its layers, base first.
         mountpoint: returns the directory of a volume's files.
         sizes: the bytes that it wrote, and those of its whole tree; None where nobody asks.
+        places: on networks of its own; none while it does not run.
         health: as its file says; None where nobody looks.
     """
 
@@ -51,6 +38,7 @@ class ContainerDetails:
     lowers: tuple[str, ...]
     mountpoint: Callable[[str], str]
     sizes: tuple[int, int] | None = None
+    places: Places = ()
     health: Mapping[str, Any] | None = None
 
 
@@ -96,7 +84,7 @@ def document(
         if mount.origin is not MountOrigin.TMPFS
     ]
     facts["Config"] = config_facts(config)
-    facts["NetworkSettings"] = _network(config)
+    facts["NetworkSettings"] = network_settings(config, where.places)
     return facts
 
 
@@ -185,7 +173,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "ContainerIDFile": "",
         "LogConfig": {"Type": config.log.driver, "Config": dict(config.log.options)},
         "NetworkMode": config.network,
-        "PortBindings": {},
+        "PortBindings": port_bindings(config),
         "RestartPolicy": {"Name": config.restart.name, "MaximumRetryCount": config.restart.most},
         "AutoRemove": config.auto_remove,
         "VolumeDriver": "",
@@ -271,13 +259,3 @@ def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
             facts |= {"ReadOnly": True} if one.readonly else {}
             given.append(facts)
     return {"Mounts": given} if given else {}
-
-
-def _network(config: ContainerConfig) -> dict[str, Any]:
-    """Return docker's NetworkSettings; its maps are never null."""
-    return {
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "Networks": {config.network: dict(_ADDRESSES)},
-    }

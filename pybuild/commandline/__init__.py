@@ -60,6 +60,7 @@ _GROUPS = {
     "network prune": "networks",
     "network rm": "networks",
     "pause": "containers",
+    "port": "containers",
     "prune": "disk",
     "ps": "containers",
     "pull": "registries",

@@ -111,6 +111,7 @@ COMMANDS: tuple[Command, ...] = (
             "list": "ps",
             "ls": "ps",
             "pause": "pause",
+            "port": "port",
             "prune": "container prune",
             "ps": "ps",
             "rename": "rename",
@@ -246,6 +247,13 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.containers:pause",
         GLOBAL,
         ("CONTAINER…", 1, -1),
+    ),
+    Command(
+        "port",
+        "Show where the ports of a container are published.",
+        "pybuild.commands.ps:port",
+        GLOBAL,
+        ("CONTAINER [PORT[/PROTOCOL]]", 1, 2),
     ),
     Command(
         "ps",

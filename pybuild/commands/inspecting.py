@@ -17,6 +17,7 @@ from pybuild.containers.inspecting import ContainerDetails, document
 from pybuild.exporter.docker.document import document as image_document
 from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
+from pybuild.networks.networks import Networks
 from pybuild.volumes.volumes import Volumes
 
 
@@ -108,6 +109,7 @@ def container_document(store: Store, one: Container, *, sized: bool = False) -> 
     where = ContainerDetails(
         path=one.path,
         health=one.health(),
+        places=Networks(store.root).places(one.config.id) if one.config.networks else (),
         lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
         mountpoint=known.mountpoint,
         sizes=Containers(store).sizes(one) if sized else None,

@@ -1,4 +1,4 @@
-"""``pybuild ps``: containers as a table, for programs, or by a template."""
+"""``pybuild ps`` and ``port``: containers as a table, for programs, or by a template; their ports."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import age
+from pybuild.commands.images import age, open_store
 from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
+from pybuild.containers.addresses import ShownPort, ports_of, ports_text
 from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
-from pybuild.model.errors import UsageError
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference
+from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind
 
 _TITLES = {
@@ -49,8 +51,6 @@ def ps(parsed: Parsed) -> int:
     if sized:  # what a container wrote may be of all ids, and needs a worker to look at
         rows = with_store(parsed, lambda store: _rows(parsed, store, sized=True), to_read=True)
     else:
-        from pybuild.commands.images import open_store
-
         with open_store(parsed, to_read=True) as store:
             rows = _rows(parsed, store, sized=False)
     if parsed.flag("quiet") and not form:
@@ -79,9 +79,36 @@ def _rows(parsed: Parsed, store: Store, *, sized: bool) -> list[dict[str, Any]]:
             break
     whole = parsed.flag("no-trunc")
     return [
-        _row(one, state, containers.sizes(one) if sized else None, whole=whole)
+        _row(one, state, containers.sizes(one) if sized else None, _ports(store, one), whole=whole)
         for one, state in known
     ]
+
+
+def _ports(store: Store, one: Container) -> Sequence[ShownPort]:
+    """Return the ports of a container with networks of its own; of one that does not run, none."""
+    if not one.config.networks:
+        return ()
+    places = Networks(store.root).places(one.config.id)
+    return ports_of(one.config, places) if places else ()
+
+
+def port(parsed: Parsed) -> int:
+    """Show where the ports of a container are published."""
+    name, *given = parsed.positionals
+    with open_store(parsed, to_read=True) as store:
+        published = [one for one in _ports(store, Containers(store).find(name)) if one.address]
+    if not given:
+        sys.stdout.write("".join(f"{one.key} -> {one.place}\n" for one in published))
+        return 0
+    number, _, protocol = given[0].partition("/")
+    places = [one.place for one in published if one.key == f"{number}/{protocol or 'tcp'}"]
+    if not places:
+        raise UserError(
+            f"no public port '{given[0]}' published for {name}",
+            hints=[f"pybuild port {name} lists what is published"],
+        )
+    sys.stdout.write("".join(f"{place}\n" for place in places))
+    return 0
 
 
 def _last(parsed: Parsed) -> int:
@@ -113,7 +140,12 @@ def _images(store: Store, text: str) -> Collection[str]:
 
 
 def _row(
-    one: Container, state: ContainerState, sizes: tuple[int, int] | None, *, whole: bool
+    one: Container,
+    state: ContainerState,
+    sizes: tuple[int, int] | None,
+    ports: Sequence[ShownPort],
+    *,
+    whole: bool,
 ) -> dict[str, Any]:
     config = one.config
     command = _command(config.args)
@@ -129,8 +161,8 @@ def _row(
         "LocalVolumes": str(len(volumes)),
         "Mounts": ",".join(name if whole else _cut(name, _MOST_MOUNT) for name in mounts),
         "Names": config.name,
-        "Networks": config.network,
-        "Ports": "",
+        "Networks": ",".join(net.network for net in config.networks) or config.network,
+        "Ports": ports_text(ports),
         "RunningFor": age(created),
         "Size": _size(sizes),
         "State": state.status,

@@ -93,6 +93,13 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
     assert get(machine, "127.0.0.1") == web
     assert get(machine, "10.77.0.1") == web
     assert get(machine, "::1") == web
+    shown = "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+    assert machine("ps", "--format", "{{.Ports}} {{.Networks}}").out == f"{shown} front\n"
+    assert machine("port", "web", "80").out == "0.0.0.0:8080\n[::]:8080\n"
+    assert "no public port '81'" in machine("port", "web", "81", code=1).err
+    settings = json.loads(machine("inspect", "web").out)[0]["NetworkSettings"]
+    assert settings["Networks"]["front"]["IPAddress"] == "10.77.0.2"
+    assert settings["Ports"]["80/tcp"][0] == {"HostIp": "0.0.0.0", "HostPort": "8080"}
     assert named(machine, "web", "--network", "front") == ["10.77.0.2"]
     assert named(machine, "WEB.front", "--network", "front") == ["10.77.0.2"]
     lines = asked(
