@@ -77,6 +77,24 @@ def written(
     return writer.finish(result), writer.edges
 
 
+def _encode(op: pb.Op) -> bytes:
+    """Return the bytes that BuildKit's own encoder makes of *op*: the kind comes after all other fields.
+
+    Its debugger finds a step by the digest of what it encodes anew.
+    """
+    kind = pb.Op()
+    kind.CopyFrom(op)
+    kind.ClearField("inputs")
+    kind.ClearField("platform")
+    kind.ClearField("constraints")
+    rest = pb.Op(inputs=op.inputs)
+    if op.HasField("platform"):
+        rest.platform.CopyFrom(op.platform)
+    if op.HasField("constraints"):
+        rest.constraints.CopyFrom(op.constraints)
+    return rest.SerializeToString(deterministic=True) + kind.SerializeToString(deterministic=True)
+
+
 class _Writer:
     def __init__(self, options: WriteOptions) -> None:
         self._options = options
@@ -139,7 +157,7 @@ class _Writer:
         return None if seed is None else Edge(self._put(pb.Op(file=seed)), 0)
 
     def _put(self, op: pb.Op) -> Digest:
-        data = op.SerializeToString(deterministic=True)
+        data = _encode(op)
         digest = Digest.of(data)
         if digest not in self._definition.metadata:
             self._definition.defs.append(data)

@@ -38,7 +38,7 @@ from pybuild.daemon.builds.trace import Trace
 from pybuild.daemon.control.accounts import BuildAccount
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.frontend.attrs import Attrs, read_attestations, read_attrs
-from pybuild.daemon.frontend.dockerfile import solve_dockerfile
+from pybuild.daemon.frontend.dockerfile import define, solve_dockerfile
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.llbload import load_definition
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
@@ -216,6 +216,7 @@ class Build:
                 noted=self._note_secret,
                 keep_failed=None if self._has_frontend else self._failed.add,
             ) as scope:
+                self._failed.define = partial(define, scope)
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
                 scope.files, scope.infos = self.files, self.infos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import ops as pb
@@ -20,9 +20,13 @@ class FailedSteps:
 
     Args:
         references: the client's, which new ones are added to.
+
+    Attributes:
+        define: writes what the client gets as the definition of a vertex.
     """
 
     def __init__(self, references: dict[str, LazyTree]) -> None:
+        self.define: Callable[[Vertex], pb.Definition] = write
         self._references = references
         self._steps: dict[str, FailedStep] = {}
         self._details: dict[str, SolveDetail] = {}
@@ -55,7 +59,7 @@ class FailedSteps:
         self._details.clear()
 
     def _detail_of(self, step: FailedStep) -> SolveDetail:
-        op, description = _written(step.vertex)
+        op, description = self._written(step.vertex)
         assert isinstance(step.vertex.op, ExecOp)
         by_target = {mount.target: n for n, mount in enumerate(step.vertex.op.mounts)}
         inputs: list[str] = []
@@ -70,14 +74,20 @@ class FailedSteps:
             mounts.append(inputs[-1] if left is None else self._offer(left))
         return SolveDetail(tuple(inputs), tuple(mounts), op, description)
 
+    def _written(self, vertex: Vertex) -> tuple[pb.Op, Mapping[str, str]]:
+        """Return the op of *vertex* as the client's definition has it, byte by byte, and its description.
 
-def _written(vertex: Vertex) -> tuple[pb.Op, Mapping[str, str]]:
-    """Return the op of *vertex* alone, whatever its inputs are, and its description."""
-    inputs = tuple(
-        one if isinstance(one.op, ScratchSource) else Vertex(LocalSource(name=one.digest))
-        for one in vertex.inputs
-    )
-    definition = write(Vertex(vertex.op, inputs, vertex.meta))
-    (last,) = pb.Op.FromString(definition.defs[-1]).inputs
-    op = pb.Op.FromString(definition.defs[-2])
-    return op, dict(definition.metadata[last.digest].description)
+        Debuggers look for the op's digest there. Where something below the vertex cannot be said in a
+        definition, the op stands alone.
+        """
+        try:
+            definition = self.define(vertex)
+        except UserError:
+            inputs = tuple(
+                one if isinstance(one.op, ScratchSource) else Vertex(LocalSource(name=one.digest))
+                for one in vertex.inputs
+            )
+            definition = write(Vertex(vertex.op, inputs, vertex.meta))
+        (last,) = pb.Op.FromString(definition.defs[-1]).inputs
+        op = pb.Op.FromString(definition.defs[-2])
+        return op, dict(definition.metadata[last.digest].description)

@@ -124,7 +124,7 @@ def _result(
     scope: Scope, attrs: Attrs, platforms: tuple[Platform, ...], lowered: list[Lowered]
 ) -> FrontendAnswer:
     references = [
-        LazyTree(one.result, scope.snapshot, partial(_write, scope, one.result)) for one in lowered
+        LazyTree(one.result, scope.snapshot, partial(define, scope, one.result)) for one in lowered
     ]
     metadata = {
         PLATFORMS: platforms_document([(str(one.platform), one.platform) for one in lowered])
@@ -150,7 +150,7 @@ def _result(
     return FrontendAnswer(Result(many=many, metadata=metadata), by_id)
 
 
-def _write(scope: Scope, result: Vertex) -> LlbDefinition:
+def define(scope: Scope, result: Vertex) -> LlbDefinition:
     """Return the definition of a result in the client's terms."""
     ops = [vertex.op for vertex in walk(result)]
     options = WriteOptions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pybuild.buildkit.llb.write import WriteOptions, write, written
+from pybuild.buildkit.pb import ops as pb
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     DiffOp,
@@ -13,7 +14,7 @@ from pybuild.model.ops import (
     VertexMeta,
 )
 from pybuild.model.span import Span
-from tests.buildkit.vertices import FILE, IMAGE, SCRATCH, comes_back, op_of
+from tests.buildkit.vertices import FILE, IMAGE, SCRATCH, STEP, comes_back, op_of
 
 
 def test_what_is_merged_with_nothing_is_itself() -> None:
@@ -31,6 +32,15 @@ def test_a_difference_names_both_sides() -> None:
     comes_back(Vertex(DiffOp(), (IMAGE, FILE)))
     made = op_of(Vertex(DiffOp(), (IMAGE, SCRATCH)))
     assert (made.diff.lower.input, made.diff.upper.input) == (0, -1)
+
+
+def test_the_kind_of_an_op_comes_after_its_other_fields() -> None:
+    """As BuildKit's encoder has it: its debugger looks for the digest of what it encodes anew."""
+    data = write(Vertex(STEP, (IMAGE,))).defs[-2]
+    op = pb.Op.FromString(data)
+    assert op.inputs and op.platform.OS
+    kind = pb.Op(exec=op.exec).SerializeToString()
+    assert data.endswith(kind) and not op.SerializeToString().endswith(kind)
 
 
 def test_names_and_lines_stand_once_beside_an_op_that_two_vertices_are() -> None:

@@ -58,6 +58,8 @@ _DIRECTORIES = (
     "usr/sbin",
     "var",
 )
+# An applet of the real images' busybox that Debian's has not: columns, then rows.
+_TTYSIZE = b"#!/bin/sh\nset -- $(stty size) && echo $2 $1\n"
 _GROUP = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\nwww-data:x:33:\nnobody:x:65534:\n"
 
 
@@ -182,5 +184,7 @@ def _tree(tar: tarfile.TarFile) -> None:
         if applet != "busybox":
             # Links of the other kind: who compares trees reads each of them.
             _entry(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o755, "busybox")
+    if "ttysize" not in listed.stdout.split():
+        _file(tar, "bin/ttysize", _TTYSIZE, 0o755)
     _file(tar, "etc/passwd", _PASSWD.encode())
     _file(tar, "etc/group", _GROUP.encode())

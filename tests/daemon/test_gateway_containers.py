@@ -255,11 +255,17 @@ def test_the_trees_of_a_step_that_failed_can_be_looked_into(tmp_path: Path) -> N
             await site.gate.solve(request)
         assert len(solve_detail(raised.value)["mountIDs"]) == 1
         request.FrontendOpt["filename"] = "Failing"
+        request.Evaluate = False
+        definition = (await site.gate.solve(request)).ref.defs
+        request.Evaluate = True
         with pytest.raises(RpcError, match="exit code: 3") as raised:
             await site.gate.solve(request)
         solve = solve_detail(raised.value)
         step = solve["op"]["exec"]
         assert step["meta"]["args"][-1].startswith("echo left")
+        # Debuggers find the step in the definition by its digest.
+        inputs = [one.digest for one in ops.Op.FromString(definition.defs[-2]).inputs]
+        assert [one["digest"] for one in solve["op"]["inputs"]] == inputs
         assert [mount["dest"] for mount in step["mounts"]] == ["/", "/c", "/in"]
         assert len(solve["inputIDs"]) == len(solve["mountIDs"]) == 3
         before, after = solve["inputIDs"][0], solve["mountIDs"][0]
