@@ -123,7 +123,12 @@ COMMANDS: tuple[Command, ...] = (
         (
             *_INSPECTION,
             Option("size", "of a container: with the sizes of its files", short="s"),
-            Option("type", "only of these", "KIND", values=("container", "image", "volume")),
+            Option(
+                "type",
+                "only of these: container, image or volume",
+                "KIND",
+                values=("container", "image", "volume"),
+            ),
             *GLOBAL,
         ),
         ("NAME…", 1, -1),

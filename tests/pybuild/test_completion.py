@@ -25,7 +25,7 @@ TYPED = {
     "pybuild bu": ["build", "builder", "buildx"],
     "pybuild build --net": ["--network"],
     "pybuild build --network ": ["default", "host", "none"],
-    "pybuild run --network ": ["host", "none"],
+    "pybuild run --log-driver ": ["json-file", "local", "none"],
     "pybuild -t app:1 . --modes ": ["git", "keep"],
     "pybuild --root /x images --form": ["--format"],
     "pybuild builder ": ["add", "inspect", "ls", "rm", "use"],
