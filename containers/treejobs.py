@@ -152,6 +152,7 @@ def _enter(call: WorkerCall, tree: ContainerTree, *, writes: bool) -> None:
     Raises:
         Fault: environment; nothing can be mounted here.
     """
+    _ask_for_no_names()
     if tree.runs:
         os.fchdir(call.fds[-1])
         os.chroot(".")
@@ -179,6 +180,15 @@ def _enter(call: WorkerCall, tree: ContainerTree, *, writes: bool) -> None:
         place = confined.open_in(root_fd, target)
         syscalls.move_mount(fd, place)
         syscalls.close_quietly(place, root_fd, fd)
+
+
+def _ask_for_no_names() -> None:
+    """Have tarfile write ids alone: the C library would load what the container's nsswitch.conf names.
+
+    That would be a library of the container's, run with all that we may do.
+    """
+    for name in ("pwd", "grp"):
+        setattr(tarfile, name, None)  # as where Python has no such module
 
 
 def _clone(source: str, inside: str) -> int:
