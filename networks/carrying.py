@@ -40,7 +40,11 @@ def _accept(events: Events, held: HeldPort, address: str) -> None:
             client = accept(held.socket)
         except OSError:
             return
-        server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
+        try:
+            server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
+        except OSError:  # no descriptor is left: those who are connected stay so
+            client.close()
+            return
         try:
             server.connect((address, held.port.to_port))
         except BlockingIOError:
@@ -148,7 +152,10 @@ class _Datagrams:
     def _new(self, sender: Any) -> _socket.socket | None:
         if len(self._senders) >= _MOST_SENDERS:
             return None
-        socket = _socket.socket(_family(self._target[0]), _socket.SOCK_DGRAM | _NONBLOCK)
+        try:
+            socket = _socket.socket(_family(self._target[0]), _socket.SOCK_DGRAM | _NONBLOCK)
+        except OSError:
+            return None  # no descriptor is left
         try:
             socket.connect(self._target)
         except OSError:

@@ -154,7 +154,11 @@ class Resolver:
         except OSError:
             return
         if len(self._children) < _MOST_TCP:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                client.close()
+                return
             if pid == 0:
                 try:
                     self._serve(client)
