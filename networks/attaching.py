@@ -18,6 +18,8 @@ from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pybuild.networks.order import EndpointOrder, NetworkOrder
     from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles
 
@@ -66,6 +68,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
     try:
         with locked(store.lock):
             found = [(store.find(one.network), one) for one in order.endpoints]
+            _check_networks([network for network, _ in found])
             found.sort(key=_precedence)
             main = next((network for network, _ in found if not network.internal), None)
             if main is not None:
@@ -94,6 +97,7 @@ def connect(made: Attachment, order: NetworkOrder, one: EndpointOrder, pid: int)
     """
     with locked(made.store.lock):
         network = made.store.find(one.network)
+        _check_networks([network])
         if made.store.endpoint(network, order.container) is not None:
             raise Fault(
                 USER, f"endpoint with name {order.name} already exists in network {network.name}"
@@ -172,6 +176,19 @@ def _choose_gateway(made: Attachment, inside: Rtnetlink) -> None:
             for subnet in network.subnets:
                 inside.replace_default_route(index, pools.packed_address(subnet.gateway))
             return
+
+
+def _check_networks(networks: Sequence[Network]) -> None:
+    """Refuse networks that no container can be on beside its own loopback, and one that is given twice."""
+    for network in networks:
+        if network.driver != "bridge":
+            raise Fault(
+                USER,
+                f"a container cannot be connected to the {network.name} network",
+                (f"give it that one alone, by its name: --network {network.name}",),
+            )
+        if networks.count(network) > 1:
+            raise Fault(USER, f'network "{network.name}" is specified multiple times')
 
 
 def _check(network: Network, one: EndpointOrder) -> None:

@@ -36,6 +36,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _DEVICE_BYTES = 15
 _OVERLAPS = "invalid pool request: Pool overlaps with other one on this address space"
 _BRIDGE_OPTION = "com.docker.network.bridge."
+_BIND = _BRIDGE_OPTION + "host_binding_ipv4"
 _MTU = "com.docker.network.driver.mtu"
 _DRIVERS_ELSEWHERE = ("ipvlan", "macvlan", "overlay")
 
@@ -125,6 +126,11 @@ class Networks:
                         f"network with name {order.name} already exists",
                         hints=["take another name, or remove it: pybuild network rm"],
                     )
+                if one.bridge and one.bridge == order.options.get(_BRIDGE_OPTION + "name"):
+                    raise UserError(
+                        f"the bridge {one.bridge} is that of network {one.name} already",
+                        hints=[f"take another name for {_BRIDGE_OPTION}name"],
+                    )
             return self._make(order)
 
     def _make(self, order: NewNetwork) -> Network:
@@ -143,7 +149,7 @@ class Networks:
             ipv6=any(":" in one.prefix for one in subnets),
             talks=_switch(options, _BRIDGE_OPTION + "enable_icc"),
             hides=_switch(options, _BRIDGE_OPTION + "enable_ip_masquerade"),
-            bind=options.get(_BRIDGE_OPTION + "host_binding_ipv4", ""),
+            bind=options.get(_BIND, ""),
             mtu=_mtu(options),
             options=options,
             labels=dict(order.labels),
@@ -161,6 +167,11 @@ class Networks:
             pools.Block(subnet.prefix) for one in self.records.networks() for subnet in one.subnets
         ]
         given = [_block(text) for text in order.subnets]
+        if len({block.bits for block in given}) < len(given):
+            raise UserError(
+                "a network cannot have several subnets of one version of IP",
+                hints=["make a network for each; a container can be on several"],
+            )
         for block in given:
             if any(block.overlaps(other) for other in taken):
                 raise UserError(
@@ -331,6 +342,9 @@ def _check(order: NewNetwork) -> None:
     bridge = order.options.get(_BRIDGE_OPTION + "name", "br")
     if not 0 < len(bridge.encode()) <= _DEVICE_BYTES or not _NAME.match(bridge):
         raise UserError(f'invalid name of a bridge: "{bridge}": at most {_DEVICE_BYTES} letters')
+    bind = order.options.get(_BIND, "")
+    if bind and ":" in _spelled(bind):
+        raise UserError(f"option {_BIND}: {bind} is not an address of IP version 4")
     if len(order.gateways) > len(order.subnets) or len(order.ranges) > len(order.subnets):
         raise UserError(
             "every ip-range or gateway must have a corresponding subnet",
@@ -346,26 +360,35 @@ def _block(text: str) -> pools.Block:
 
 
 def _subnet(block: pools.Block, order: NewNetwork, *, is_given: bool) -> Subnet:
-    def within(texts: Sequence[str]) -> list[str]:
-        return [text for text in texts if _holds(block, text.partition("/")[0])]
-
-    for text in (*order.gateways, *order.ranges, *order.reserved):
-        if not any(_holds(_block(one), text.partition("/")[0]) for one in order.subnets):
+    given = [_block(text) for text in order.subnets]
+    ranges = [_block(text) for text in order.ranges]
+    gateways = [_spelled(text) for text in order.gateways]
+    reserved = [_spelled(text) for text in order.reserved]
+    for text in (*gateways, *reserved):
+        if not any(one.holds(text) for one in given):
             raise UserError(f"no matching subnet for {text}")
-    gateways, ranges = within(order.gateways), within(order.ranges)
-    part = _block(ranges[0]) if ranges else block
+    for part in ranges:
+        if not any(one.includes(part) for one in given):
+            raise UserError(f"no matching subnet for range {part}")
+    ours = [one for one in gateways if block.holds(one)]
+    parts = [one for one in ranges if block.includes(one)]
+    if len(ours) > 1 or len(parts) > 1:
+        raise UserError(
+            f"cannot configure multiple {'gateways' if len(ours) > 1 else 'ranges'} on the same "
+            f"subnet ({block})"
+        )
     return Subnet(
         prefix=str(block),
-        gateway=gateways[0] if gateways else pools.first_address(part),
-        range=str(_block(ranges[0])) if ranges else "",
-        reserved=tuple(within(order.reserved)),
+        gateway=ours[0] if ours else pools.first_address(parts[0] if parts else block),
+        range=str(parts[0]) if parts else "",
+        reserved=tuple(one for one in reserved if block.holds(one)),
         given=is_given,
     )
 
 
-def _holds(block: pools.Block, address: str) -> bool:
+def _spelled(address: str) -> str:
     try:
-        return block.holds(address)
+        return pools.spelled(address)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -379,7 +402,7 @@ def _switch(options: Mapping[str, str], name: str) -> bool:
 
 def _mtu(options: Mapping[str, str]) -> int:
     text = options.get(_MTU, "0")
-    if not text.isdecimal() or not (int(text) == 0 or 68 <= int(text) <= 65535):
+    if not text.isdecimal() or len(text) > 5 or not (int(text) == 0 or 68 <= int(text) <= 65535):
         raise UserError(f'option {_MTU}: invalid value "{text}": 68 to 65535')
     return int(text)
 

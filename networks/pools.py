@@ -28,7 +28,7 @@ class Block:
         address, slash, length = text.partition("/")
         packed = packed_address(address)
         self.bits = len(packed) * 8
-        if not slash or not length.isdecimal() or int(length) > self.bits:
+        if not slash or not length.isdecimal() or len(length) > 3 or int(length) > self.bits:
             raise ValueError(f"invalid CIDR address: {text}")
         self.prefix = int(length)
         size = 1 << self.bits - self.prefix
@@ -45,6 +45,9 @@ class Block:
             and self.first <= int.from_bytes(packed, "big") <= self.last
         )
 
+    def includes(self, other: Block) -> bool:
+        return self.bits == other.bits and self.first <= other.first and other.last <= self.last
+
     def overlaps(self, other: Block) -> bool:
         return self.bits == other.bits and self.first <= other.last and other.first <= self.last
 
@@ -59,6 +62,16 @@ def packed_address(text: str) -> bytes:
         return _socket.inet_pton(_socket.AF_INET6 if ":" in text else _socket.AF_INET, text)
     except (OSError, ValueError):
         raise ValueError(f"invalid IP address: {text}") from None
+
+
+def spelled(text: str) -> str:
+    """Return an address in the one way that we write it; of version 6 there are many.
+
+    Raises:
+        ValueError: it is none.
+    """
+    packed = packed_address(text)
+    return shown(int.from_bytes(packed, "big"), len(packed) * 8)
 
 
 def shown(number: int, bits: int) -> str:

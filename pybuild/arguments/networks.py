@@ -13,7 +13,7 @@ from pybuild.frontend.lowering.ports import PortSpec, parse_port
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
 from pybuild.networks.order import EndpointOrder, PortOrder
-from pybuild.networks.pools import packed_address
+from pybuild.networks.pools import packed_address, spelled
 
 HOST, NONE, BRIDGE, CONTAINER = "host", "none", "bridge", "container:"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
@@ -38,6 +38,10 @@ def mode_of(parsed: Parsed) -> str:
             raise UsageError(
                 f"conflicting options: --network {name} goes with no other network",
                 hints=["leave out one of them"],
+            )
+        if given.count(name) > 1:
+            raise UsageError(
+                f'network "{name}" is specified multiple times', hints=["leave out one of them"]
             )
     return given[0]
 
@@ -102,7 +106,7 @@ def _endpoint(text: str) -> EndpointOrder:
                 addresses.append(_address(value, key))
             case "mac-address":
                 mac = _mac(value)
-            case "gw-priority" if value.removeprefix("-").isdecimal():
+            case "gw-priority" if value.removeprefix("-").isdecimal() and len(value) < 10:
                 priority = int(value)
             case _:
                 raise UsageError(
@@ -145,7 +149,7 @@ def _address(text: str, option: str) -> str:
         raise UsageError(f"--{option}: {error}") from None
     if (len(packed) == 16) != (option == "ip6"):
         raise UsageError(f"--{option} {text}: an address of the other version of IP")
-    return text
+    return spelled(text)
 
 
 def _mac(text: str) -> str:

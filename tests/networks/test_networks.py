@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.content.syncer import boot_id
+from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
+from pybuild.networks import pools
+from pybuild.networks.attaching import attach
 from pybuild.networks.networks import Networks, NewNetwork, inspection
+from pybuild.networks.order import EndpointOrder, NetworkOrder
 from pybuild.networks.records import Network, NetworkEndpoint, start_time
+
+BIND = "com.docker.network.bridge.host_binding_ipv4"
 
 
 @pytest.fixture
@@ -88,6 +94,34 @@ def test_subnets_do_not_overlap(networks: Networks) -> None:
             NewNetwork(name="a", options={"com.docker.network.driver.mtu": "big"}),
             'invalid value "big"',
         ),
+        (
+            NewNetwork(name="a", options={"com.docker.network.driver.mtu": "9" * 5000}),
+            "invalid value",
+        ),
+        (
+            NewNetwork(name="a", options={BIND: "localhost"}),
+            "invalid IP address: localhost",
+        ),
+        (NewNetwork(name="a", options={BIND: "::1"}), "::1 is not an address of IP version 4"),
+        (NewNetwork(name="a", subnets=["10.0.0.0/" + "9" * 5000]), "invalid CIDR address"),
+        (
+            NewNetwork(name="a", subnets=["10.0.0.0/24", "10.1.0.0/24"]),
+            "several subnets of one version of IP",
+        ),
+        (
+            NewNetwork(name="a", subnets=["10.0.0.0/24"], gateways=["10.0.0.1/24"]),
+            "invalid IP address: 10.0.0.1/24",
+        ),
+        (
+            NewNetwork(name="a", subnets=["10.0.1.0/24"], ranges=["10.0.1.0/16"]),
+            "no matching subnet for range 10.0.0.0/16",
+        ),
+        (
+            NewNetwork(
+                name="a", subnets=["10.0.0.0/24", "fd12::/64"], gateways=["10.0.0.1", "10.0.0.2"]
+            ),
+            r"multiple gateways on the same subnet \(10.0.0.0/24\)",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(networks: Networks, order: NewNetwork, message: str) -> None:
@@ -136,6 +170,41 @@ def test_version_6_is_there_when_it_is_wanted(networks: Networks) -> None:
         NewNetwork(name="back", subnets=["10.9.0.0/24", "fd12::/64"], gateways=["fd12::9"])
     )
     assert [one.gateway for one in given.subnets] == ["10.9.0.1", "fd12::9"]
+
+
+def test_an_address_is_one_however_it_is_spelled(networks: Networks) -> None:
+    """Else a container could get that of the gateway."""
+    order = NewNetwork(
+        name="front", subnets=["fd12::/64"], gateways=["fd12:0::0001"], reserved=["FD12::2"]
+    )
+    subnet = networks.create(order).subnets[1]
+    assert (subnet.gateway, subnet.reserved) == ("fd12::1", ("fd12::2",))
+    assert pools.free_address(subnet, {}, "") == "fd12::3"
+
+
+def test_two_networks_have_not_one_bridge(networks: Networks) -> None:
+    options = {"com.docker.network.bridge.name": "br-pybuild-test"}
+    networks.create(NewNetwork(name="front", options=options))
+    with pytest.raises(UserError, match="br-pybuild-test is that of network front already"):
+        networks.create(NewNetwork(name="back", options=options))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["front", "host"], "cannot be connected to the host network"),
+        (["front", "none"], "cannot be connected to the none network"),
+        (["front", "front"], 'network "front" is specified multiple times'),
+    ],
+)
+def test_a_container_is_on_bridges_and_on_each_once(
+    networks: Networks, names: list[str], message: str
+) -> None:
+    networks.create(NewNetwork(name="front"))
+    endpoints = tuple(EndpointOrder(networks.find(name).id) for name in names)
+    order = NetworkOrder(networks.records.folder, "c" * 64, "web", "web", endpoints)
+    with pytest.raises(Fault, match=message):
+        attach(order, os.getpid())
 
 
 def test_a_damaged_record_is_no_network(networks: Networks) -> None:

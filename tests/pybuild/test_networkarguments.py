@@ -23,7 +23,7 @@ def test_networks_have_names_aliases_and_addresses() -> None:
     )
     assert fields["network"] == "front"
     assert fields["networks"] == (EndpointOrder("front", ("db",), ("10.0.0.9",)),)
-    long = "name=back,alias=a,alias=b,ip6=fd00::2,mac-address=02-42-AA-00-00-01,gw-priority=3"
+    long = "name=back,alias=a,alias=b,ip6=FD00:0::2,mac-address=02-42-AA-00-00-01,gw-priority=3"
     fields = networking(parsed("--network", "front", "--network", long), {})
     assert fields["networks"][1] == EndpointOrder(
         "back", ("a", "b"), ("fd00::2",), "02:42:aa:00:00:01", 3
@@ -58,6 +58,8 @@ def test_all_exposed_ports_are_published_but_those_that_are_already() -> None:
         (["--network", "host", "--ip", "10.0.0.2"], "--ip needs a network of the container's own"),
         (["--network", "none", "-p", "80"], "nothing can be published with --network none"),
         (["--network", "host", "--network", "front"], "--network host goes with no other network"),
+        (["--network", "a", "--network", "name=a,alias=b"], '"a" is specified multiple times'),
+        (["--network", f"name=a,gw-priority={'9' * 5000}"], "invalid field gw-priority"),
         (["--network", "front", "--ip", "fd00::1"], "an address of the other version of IP"),
         (["--network", "front", "--ip", "x"], "--ip: invalid IP address: x"),
         (["--network", "front", "--mac-address", "x"], "x is not a valid mac address"),
