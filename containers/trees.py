@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from pybuild.cache.store import Store
 from pybuild.containers.container import Container
 from pybuild.containers.order import TREE
+from pybuild.containers.state import ContainerState, born
 from pybuild.containers.treejobs import ContainerTree
 from pybuild.model.errors import EnvironmentFault
 from pybuild.volumes.mountpoint import MountKind
@@ -26,34 +27,19 @@ def tree_of(
 
     Raises:
         EnvironmentFault: the root directory of a container that runs cannot be opened.
+        UserError: one of its volumes is not there any more.
     """
     fds: list[int] = []
     scratch = ""
     state = container.state()
     runs = bool(state.pid) and not bare
-    if runs:
-        try:
-            fds.append(
-                os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            )
-        except OSError as error:
-            raise EnvironmentFault(
-                f"the files of container {container.config.name} cannot be reached: "
-                f"{(error.strerror or '').lower()}",
-                hints=["stop it, and copy then"],
-            ) from error
-    elif not bare:
-        scratch = store.scratch("tree")
-        for path in (scratch, f"{scratch}/work", f"{scratch}/upper"):
-            os.mkdir(path, 0o755)
-    volumes: list[tuple[str, str, str]] = []
-    if not (runs or bare):
-        known = Volumes(store)
-        for mount in sorted(container.config.mounts, key=lambda one: one.target.split("/")):
-            if mount.kind is not MountKind.TMPFS:
-                step = known.step_mount(mount)
-                volumes.append((step.source, step.selector, mount.target))
     try:
+        if runs:
+            fds.append(_root(container, state))
+        elif not bare:
+            scratch = store.scratch("tree")
+            for path in (scratch, f"{scratch}/work", f"{scratch}/upper"):
+                os.mkdir(path, 0o755)
         yield (
             ContainerTree(
                 name=container.config.name,
@@ -61,7 +47,7 @@ def tree_of(
                 upper=os.path.join(container.path, TREE),
                 mount_dir=mount_dir,
                 scratch=scratch,
-                volumes=tuple(volumes),
+                volumes=() if runs or bare else tuple(_volumes(store, container)),
                 runs=runs,
             ),
             fds,
@@ -71,3 +57,29 @@ def tree_of(
             os.close(fd)
         if scratch:
             store.discard(scratch)
+
+
+def _root(container: Container, state: ContainerState) -> int:
+    """Return its root directory; a number that another process has by now is not believed."""
+    problem = "it has just ended"
+    try:
+        fd = os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        problem = (error.strerror or "").lower()
+    else:
+        if born(state.pid) == state.born:
+            return fd
+        os.close(fd)
+    raise EnvironmentFault(
+        f"the files of container {container.config.name} cannot be reached: {problem}",
+        hints=["stop it, and copy then"],
+    )
+
+
+def _volumes(store: Store, container: Container) -> Iterable[tuple[str, str, str]]:
+    """Return what is mounted of which directory, and where; outer places first."""
+    known = Volumes(store)
+    for mount in sorted(container.config.mounts, key=lambda one: one.target.split("/")):
+        if mount.kind is not MountKind.TMPFS:
+            step = known.step_mount(mount)
+            yield step.source, step.selector, mount.target
