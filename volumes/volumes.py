@@ -110,15 +110,17 @@ class Volumes:
         Raises:
             UserError: there is none. EnvironmentFault: its record cannot be read.
         """
-        check_name(name)
+        missing = UserError(
+            f"get {name}: no such volume", hints=["pybuild volume ls lists what there is"]
+        )
+        if not is_name(name):
+            raise missing
         try:
             with open(os.path.join(self._path(name), _RECORD), "rb") as file:
                 document = as_object(json.loads(file.read()))
             return LocalVolume.of_json(document, self.mountpoint(name))
         except FileNotFoundError:
-            raise UserError(
-                f"get {name}: no such volume", hints=["pybuild volume ls lists what there is"]
-            ) from None
+            raise missing from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EnvironmentFault(
                 f"volume {name} cannot be read: {error}",

@@ -86,6 +86,16 @@ def test_who_waits_for_one_that_goes_gets_none_of_its_remains(store: Store) -> N
     assert seen == ["get one: no such volume"]
 
 
+@pytest.mark.parametrize("name", ["", "a", "a b", "../names", "/etc"])
+def test_what_no_volume_can_be_called_is_not_there(store: Store, name: str) -> None:
+    """That it cannot be created is said to who wants to."""
+    volumes = Volumes(store)
+    with pytest.raises(UserError, match=f"^get {name}: no such volume$"):
+        volumes.find(name)
+    with pytest.raises(UserError, match=f"^get {name}: no such volume$"):
+        volumes.remove(name, nobody)
+
+
 def test_a_damaged_record_is_said_and_its_files_stay(store: Store) -> None:
     volumes = Volumes(store)
     one = volumes.create("one")
