@@ -106,7 +106,7 @@ def _test(
 
 
 def _number(value: str) -> int:
-    if not value.removeprefix("-").isdecimal():
+    if not value.removeprefix("-").isdecimal() or len(value) > 9:
         raise UsageError(f"invalid filter 'exited={value}'", hints=["exited takes an exit code"])
     return int(value)
 
@@ -147,10 +147,14 @@ def _volume(value: str) -> Test:
 def _port(value: str) -> Test:
     port, _, protocol = value.partition("/")
     first, dash, last = port.partition("-")
-    if not (first.isdecimal() and (last.isdecimal() or not dash)):
+    if not (_is_port(first) and (_is_port(last) or not dash)):
         raise UsageError(f"invalid filter 'expose={value}'", hints=["expose=80/tcp"])
     ports = {f"{n}/{protocol or 'tcp'}" for n in range(int(first), int(last or first) + 1)}
     return lambda config, _: not ports.isdisjoint(config.exposed)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5 and int(text) <= 65535
 
 
 _ONE_OF: Mapping[str, Callable[[str], Test]] = {

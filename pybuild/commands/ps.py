@@ -120,7 +120,7 @@ def _last(parsed: Parsed) -> int:
     if parsed.flag("latest"):
         return 1
     text = parsed.one("last", "-1")
-    if not text.removeprefix("-").isdecimal():
+    if not text.removeprefix("-").isdecimal() or len(text) > 9:
         raise UsageError(f'invalid argument "{text}" for "-n, --last" flag: expected a number')
     return int(text)
 

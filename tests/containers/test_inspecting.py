@@ -157,6 +157,8 @@ def test_filters(filters: list[str], expected: bool) -> None:
         ("name", "invalid filter 'name'"),
         ("status=gone", "invalid filter 'status=gone'"),
         ("exited=x", "invalid filter 'exited=x'"),
+        (f"exited={'9' * 5000}", "invalid filter 'exited=9"),
+        ("expose=1-99999999999", "invalid filter 'expose=1-9"),
         ("name=(", r"invalid filter 'name=\('"),
     ],
 )
