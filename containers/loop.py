@@ -12,6 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MOST_MS = 1 << 30
+"""So long a wait the kernel takes; who waits for longer waits again."""
+
 
 class Timer:
     """Something that is to be done at a time, if it is not cancelled before."""
@@ -62,12 +65,14 @@ class Loop:
         """Wait until something is ready, for *most_ms* at most, and do what is to be done."""
         self._timers = [timer for timer in self._timers if timer.act is not None]
         now = time.monotonic()
-        waits = [max(0, int((timer.at - now) * 1000) + 1) for timer in self._timers]
+        waits = [max(0, int(min(_MOST_MS, (one.at - now) * 1000)) + 1) for one in self._timers]
         waits += [] if most_ms is None else [most_ms]
-        for fd, events in self.poller.poll(min(waits) if waits else None):
+        ready = self.poller.poll(min(waits) if waits else None)
+        ours = frozenset(self._ready)
+        for fd, events in ready:
             if fd in self._ready:
                 self._ready[fd](events)
-            else:
+            elif fd not in ours:  # else what was done before in this turn has let go of it
                 self.others(fd)
         now = time.monotonic()
         for timer in list(self._timers):
