@@ -87,8 +87,8 @@ class FirstProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended, and all that it said is known."""
-        return self.ended is not None and self._streams.has_ended and self._channel is None
+        """Whether it has ended; what it wrote is there by then, and whoever is slow to take it is not waited for."""
+        return self.ended is not None and self._channel is None
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -238,6 +238,8 @@ class FirstProcess:
                 self._streams.add_output(self._open_pipe(name), number)
             if STDIN in adopted.fds:
                 self._streams.add_input(adopted.fds[STDIN])
+        if self._streams.input < 0 and self._streams.terminal < 0:
+            self._streams.close_input()  # there is none any more
         self._loop.watch(self._pidfd, self._adopted_ended)
         return True
 

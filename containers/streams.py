@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import marshal
 import os
 import select
+import sys
+import termios
 from functools import partial
 
 from pybuild.containers.loop import Loop
@@ -137,6 +140,7 @@ class Streams:
         self._input = -1
         self._pending = b""
         self._ends_input = False
+        self._has_no_input = False
         self.terminal = -1
         self.clients: list[AttachedClient] = []
         self.on_input_end: Callable[[], None] = lambda: None
@@ -155,6 +159,7 @@ class Streams:
         os.set_blocking(fd, False)
         self.terminal = self._input = fd
         self.add_output(fd, STDOUT)
+        self._write(0)  # what was typed before it was there
 
     def descriptors(self) -> tuple[int, ...]:
         """Return those that are ours alone."""
@@ -165,27 +170,22 @@ class Streams:
         """The end of standard input that is a pipe; -1: there is none, or it has ended."""
         return -1 if self._input == self.terminal else self._input
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether there is no more output to come."""
-        return not self._outputs
-
     # --- output -----------------------------------------------------------------------------------
 
     def _read_once(self, fd: int, _events: int) -> None:
         self._read(fd)
 
-    def _read(self, fd: int) -> bool:
-        """Take a piece of output; False: there is none now."""
+    def _read(self, fd: int) -> int:
+        """Take a piece of output; return how many bytes there were."""
         try:
             data = os.read(fd, PIECE_BYTES)
         except BlockingIOError:
-            return False
+            return 0
         except OSError:
             data = b""  # EIO: nobody has the terminal open any more
         if not data:
             self._end_output(fd)
-            return False
+            return 0
         number = self._outputs[fd]
         self._log(number, data)
         for client in list(self.clients):
@@ -193,7 +193,7 @@ class Streams:
         if any(client.is_full and not client.is_gone for client in self.clients):
             for output in self._outputs:
                 self._loop.forget(output)
-        return True
+        return len(data)
 
     def _pass_on(self, client: AttachedClient, number: int, data: bytes) -> None:
         wanted = client.attachment
@@ -210,6 +210,8 @@ class Streams:
         if not any(client.is_full and not client.is_gone for client in self.clients):
             for fd in self._outputs:
                 self._loop.watch(fd, partial(self._read_once, fd))
+            if self._pending and self.terminal >= 0:
+                self._watch_input()
 
     def _end_output(self, fd: int) -> None:
         self._loop.forget(fd)
@@ -217,13 +219,15 @@ class Streams:
         if fd == self.terminal:
             self.terminal = -1
             self._input = -1
+            self._has_no_input = True
         os.close(fd)
 
     def drain(self) -> None:
-        """Take what is there, and wait for no more: what a process left may hold its streams open."""
+        """Take what is there, and no more: what a process left may hold its streams open, and fill them."""
         for fd in list(self._outputs):
-            while fd in self._outputs and self._read(fd):
-                pass
+            there = max(_bytes_there(fd), PIECE_BYTES)
+            while fd in self._outputs and there > 0 and (count := self._read(fd)):
+                there -= count
             if fd in self._outputs:
                 self._end_output(fd)
         self.close_input()
@@ -245,7 +249,7 @@ class Streams:
 
     def feed(self, client: AttachedClient, data: bytes) -> None:
         """Hand input on; while there is no room for it, no more is taken from *client*."""
-        if client.attachment is None or not client.attachment.stdin or self._input < 0:
+        if client.attachment is None or not client.attachment.stdin or self._has_no_input:
             return
         self._pending += data
         self._write(0)
@@ -291,6 +295,7 @@ class Streams:
 
     def close_input(self) -> None:
         """Let the process read the end now."""
+        self._has_no_input = True
         self._pending = b""
         if self._input >= 0 and self._input != self.terminal:
             self._loop.forget(self._input)
@@ -306,3 +311,11 @@ class Streams:
                 terminals.resize(self.terminal, (rows, columns))
             except OSError:
                 pass  # it has ended
+
+
+def _bytes_there(fd: int) -> int:
+    """Return how many bytes can be read at once."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0  # a terminal that nobody has open any more

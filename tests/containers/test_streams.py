@@ -1,0 +1,75 @@
+"""A process's streams at the monitor's end: what is drained, kept back, and not waited for."""
+
+from __future__ import annotations
+
+import os
+import pty
+import tty
+from collections.abc import Generator
+
+import pytest
+
+from pybuild.containers.attaching import line
+from pybuild.containers.loop import Loop
+from pybuild.containers.order import StreamAttachment
+from pybuild.containers.streams import STDOUT, AttachedClient, Streams
+from tests import watchdog
+
+
+@pytest.fixture
+def pipe() -> Generator[tuple[int, int]]:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    yield read_end, write_end
+    os.close(write_end)
+
+
+def test_what_is_written_on_and_on_is_drained_once(pipe: tuple[int, int]) -> None:
+    """A process that another left behind can write as fast as it is read."""
+    read_end, write_end = pipe
+    pieces: list[bytes] = []
+
+    def take(_number: int, data: bytes) -> None:
+        pieces.append(data)
+        os.write(write_end, b"y\n" * 1000)
+
+    streams = Streams(Loop(), take, once=True)
+    streams.add_output(read_end, STDOUT)
+    os.write(write_end, b"first\n")
+    with watchdog.ends():
+        streams.drain()
+    assert pieces[0] == b"first\n"
+    assert streams.descriptors() == ()
+
+
+def test_a_pipe_that_was_made_large_is_drained_whole(pipe: tuple[int, int]) -> None:
+    import fcntl
+
+    read_end, write_end = pipe
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
+    pieces: list[bytes] = []
+    streams = Streams(Loop(), lambda number, data: pieces.append(data), once=True)
+    streams.add_output(read_end, STDOUT)
+    written = os.write(write_end, b"x" * (1 << 20))
+    streams.drain()
+    assert sum(map(len, pieces)) == written
+
+
+def test_what_is_typed_before_there_is_a_terminal_waits_for_it() -> None:
+    """``exec -it``: keys may come while the process is still being set up."""
+    loop = Loop()
+    streams = Streams(loop, lambda number, data: None, once=True)
+    ours, theirs = line()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    client.watch(lambda events: None)
+    streams.attach(client, StreamAttachment(stdin=True))
+    streams.feed(client, b"typed\n")
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    streams.add_terminal(master)
+    assert os.read(slave, 100) == b"typed\n"
+    os.close(slave)
+    streams.drain()
+    client.abandon()
+    ours.close()
