@@ -22,6 +22,7 @@ from pybuild.executor.workers.process import error_of
 from pybuild.model.errors import EnvironmentFault
 
 _PIECE_BYTES = 1 << 15
+"""The most that is read at once of our input, and that goes ahead of what the process takes."""
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _HANDED_ON = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -59,6 +60,7 @@ class Attached:
         self._received: list[int] = []
         self._kill_at: float | None = None
         self._left = False
+        self._ahead = 0
 
     def follow(self) -> int | None:
         """Return the status of the process when it has ended; None: we left.
@@ -70,18 +72,22 @@ class Attached:
         poller.register(self._line, select.POLLIN)
         with self._hearing_signals() as wakeup, self._raw_terminal():
             poller.register(wakeup, select.POLLIN)
-            if self._stdin:
-                poller.register(0, select.POLLIN)
             self._resize()
+            reads = False
             while True:
+                if reads != (self._stdin and self._ahead < _PIECE_BYTES):
+                    reads = not reads
+                    if reads:
+                        poller.register(0, select.POLLIN)
+                    else:
+                        poller.unregister(0)
                 ready = poller.poll(self._patience())
                 for fd, _ in ready:
                     if fd == wakeup:
                         with suppress(BlockingIOError):
                             os.read(wakeup, 4096)
                     elif fd == 0:
-                        if not self._type():
-                            poller.unregister(0)
+                        self._type()
                         if self._left:
                             return None
                     elif fd == self._line.fileno():
@@ -111,27 +117,29 @@ class Attached:
         with suppress(ConnectionError):
             self._line.send(marshal.dumps(message))
 
-    def _type(self) -> bool:
-        """Hand input on; False: there is no more of it."""
+    def _type(self) -> None:
+        """Hand input on, or its end."""
         try:
             data = os.read(0, _PIECE_BYTES)
         except OSError:
             data = b""  # EIO: our terminal is gone
         if not data:
             self._say("eof")
-            return False
+            self._stdin = False
+            return
         if self._keys is not None:
             data, self._left = self._keys.feed(data)
         if data:
             self._say("input", data)
-        return not self._left
+            self._ahead += len(data)
 
     def _hear(self) -> int | None:
         """Show a piece of output; or return the status of the process."""
         try:
             data = self._line.recv(MESSAGE_BYTES)
-        except ConnectionError:
-            data = b""
+        except ConnectionResetError:
+            # It left before it had read all that we said; what it said to us comes behind that.
+            data = self._line.recv(MESSAGE_BYTES)
         if not data:
             raise EnvironmentFault(
                 "the container's monitor has gone", hints=["pybuild ps -a shows what became of it"]
@@ -142,6 +150,8 @@ class Attached:
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(number, view) :]
+            case ("taken",):
+                self._ahead = 0
             case ("ended", int() as status):
                 return status
             case ("done", _):

@@ -13,7 +13,8 @@ workers do: both ends are ours, and the directory is the user's alone.
                      ("attach", StreamAttachment)   ("exec", ExecOrder)
     whoever is attached, or executes something
         says         ("input", bytes)   ("eof",)   ("resize", rows, columns)   ("signal", number)
-        hears        ("output", 1 or 2, bytes)   ("ended", status), and is left by the monitor then
+        hears        ("output", 1 or 2, bytes)   ("taken",): of its input, so that it can say more
+                     ("ended", status), and is left by the monitor then
 """
 
 from __future__ import annotations

@@ -42,17 +42,11 @@ class AttachedClient:
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._act: Callable[[int], None] = lambda events: None
-        self._listens = True
         self._closes = False
 
     def watch(self, act: Callable[[int], None]) -> None:
         self._act = act
         self._loop.watch(self.socket.fileno(), self._ready)
-
-    def listen(self, listens: bool) -> None:
-        """Take what it says, or leave it where it is until there is room."""
-        self._listens = listens
-        self._register()
 
     @property
     def is_full(self) -> bool:
@@ -96,10 +90,8 @@ class AttachedClient:
 
     def _register(self) -> None:
         if not self.is_gone:
-            events = select.POLLIN if self._listens else 0
-            self._loop.watch(
-                self.socket.fileno(), self._ready, events | (select.POLLOUT if self._queue else 0)
-            )
+            events = select.POLLIN | (select.POLLOUT if self._queue else 0)
+            self._loop.watch(self.socket.fileno(), self._ready, events)
 
     def _ready(self, events: int) -> None:
         if events & select.POLLOUT:
@@ -141,6 +133,7 @@ class Streams:
         self._pending = b""
         self._ends_input = False
         self._has_no_input = False
+        self._feeding: list[AttachedClient] = []
         self.terminal = -1
         self.clients: list[AttachedClient] = []
         self.on_input_end: Callable[[], None] = lambda: None
@@ -248,13 +241,12 @@ class Streams:
                 self.end_input()
 
     def feed(self, client: AttachedClient, data: bytes) -> None:
-        """Hand input on; while there is no room for it, no more is taken from *client*."""
+        """Hand input on, and tell *client* when the process has room for more; till then none should come."""
         if client.attachment is None or not client.attachment.stdin or self._has_no_input:
             return
         self._pending += data
+        self._feeding.append(client)
         self._write(0)
-        if self._pending:
-            client.listen(False)
 
     def end_input(self) -> None:
         """Let the process read the end, when it has read all; a terminal has none [ENG-34]."""
@@ -277,8 +269,10 @@ class Streams:
             self._loop.forget(self._input)
         elif self.terminal >= 0:
             self._loop.watch(self.terminal, partial(self._both, self.terminal))
-        for client in self.clients:
-            client.listen(True)
+        if not self._pending:
+            feeding, self._feeding = self._feeding, []
+            for client in feeding:
+                client.send(("taken",))
 
     def _watch_input(self) -> None:
         if self._input == self.terminal:

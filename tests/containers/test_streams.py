@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import marshal
 import os
 import pty
+import socket
 import tty
 from collections.abc import Generator
 
 import pytest
 
-from pybuild.containers.attaching import line
+from pybuild.containers.attaching import Attached, line
 from pybuild.containers.loop import Loop
 from pybuild.containers.order import StreamAttachment
 from pybuild.containers.streams import STDOUT, AttachedClient, Streams
@@ -43,8 +46,6 @@ def test_what_is_written_on_and_on_is_drained_once(pipe: tuple[int, int]) -> Non
 
 
 def test_a_pipe_that_was_made_large_is_drained_whole(pipe: tuple[int, int]) -> None:
-    import fcntl
-
     read_end, write_end = pipe
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
     pieces: list[bytes] = []
@@ -73,3 +74,41 @@ def test_what_is_typed_before_there_is_a_terminal_waits_for_it() -> None:
     streams.drain()
     client.abandon()
     ours.close()
+
+
+def test_whoever_types_hears_when_it_is_taken(pipe: tuple[int, int]) -> None:
+    """So what is said to the monitor beside it, a signal perhaps, does not wait behind it."""
+    read_end, write_end = pipe
+    loop = Loop()
+    streams = Streams(loop, lambda number, data: None, once=True)
+    os.set_blocking(write_end, False)
+    os.set_blocking(read_end, True)
+    streams.add_input(os.dup(write_end))
+    ours, theirs = line()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    client.watch(lambda events: None)
+    streams.attach(client, StreamAttachment(stdin=True))
+    streams.feed(client, b"x")
+    assert marshal.loads(ours.recv(100)) == ("taken",)
+    os.write(write_end, bytes(1 << 16)[1:])
+    streams.feed(client, b"end")
+    with pytest.raises(BlockingIOError):
+        ours.recv(100, socket.MSG_DONTWAIT)
+    assert len(os.read(read_end, 1 << 16)) == 1 << 16
+    loop.turn()
+    assert marshal.loads(ours.recv(100)) == ("taken",)
+    assert os.read(read_end, 100) == b"end"
+    streams.close_input()
+    client.abandon()
+    ours.close()
+
+
+def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
+    ours, theirs = line()
+    with ours:
+        theirs.send(marshal.dumps(("ended", 3)))
+        ours.send(marshal.dumps(("input", b"never read")))
+        theirs.close()
+        attached = Attached(ours, stdin=False, terminal=False, keys=None, proxies=False)
+        assert attached.follow() == 3

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -260,3 +261,52 @@ def test_one_is_started_in_front(machine: Pybuild) -> None:
     ) as process:
         out, _ = process.communicate(b"typed\n", timeout=120)
     assert (out, process.returncode) == (b"typed\n", 6)
+
+
+def test_a_reader_that_stands_still_holds_no_end_up(machine: Pybuild) -> None:
+    """What it has not taken is there for it afterwards; the container is gone long before."""
+    line = "x" * 1000
+    script = f"while :; do echo {line}; done"
+    with subprocess.Popen(
+        machine.command("run", "--name", "one", "base", "sh", "-c", script),
+        env=machine.environment,
+        stdout=subprocess.PIPE,
+    ) as process:
+        sizes = [0, 1]
+
+        def is_full() -> bool:
+            sizes.append(sum(map(os.path.getsize, machine.store.glob("containers/*/log.json"))))
+            return sizes[-1] == sizes[-2] > 1 << 20
+
+        wait_until(is_full)
+        machine("rm", "-f", "one")
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 137
+    assert len(out) > 1 << 20 and set(out.splitlines()[:-1]) == {line.encode()}
+
+
+def test_much_input_stops_neither_output_nor_signals(machine: Pybuild) -> None:
+    """More output than input, an end before that of the input, and a signal to one that reads nothing."""
+    line = "y" * 500 + "\n"
+    script = "while read -r x; do echo $x$x$x$x$x$x$x$x; done"
+    done = machine(
+        "run", "-i", "--name", "a1", "base", "sh", "-c", script, stdin=line.encode() * 2000
+    )
+    assert len(done.out) == 2000 * 4001
+    much = bytes(4 << 20)
+    machine("run", "-i", "--name", "b1", "base", "sh", "-c", "exit 3", stdin=much, code=3)
+    script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    with subprocess.Popen(
+        machine.command("run", "-i", "--name", "c1", "base", "sh", "-c", script),
+        env=machine.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        assert process.stdout.readline() == b"up\n"
+        with suppress(BlockingIOError):
+            while True:
+                os.write(process.stdin.fileno(), bytes(1 << 16))
+        process.terminate()
+        assert process.wait(120) == 5
