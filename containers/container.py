@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import marshal
 import os
+import signal
 import socket
 import time
 from collections.abc import Generator, Mapping
@@ -188,8 +189,8 @@ class Container:
         return self.state().exit_code
 
     def wait_gone(self) -> None:
-        """Return when no monitor watches it any more."""
-        with self.home() as home:
+        """Return when no monitor watches it any more, or it was removed."""
+        with suppress(UserError), self.home() as home:
             lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH)
@@ -198,7 +199,18 @@ class Container:
 
     def stop(self, number: int, seconds: float) -> None:
         """Send it a signal, and SIGKILL *seconds* later; return when it has ended."""
-        if self.state().lives:
-            with suppress(UserError):  # it removes itself
-                if self.send("stop", number, float(seconds)):
-                    self.wait_gone()
+        with suppress(UserError):  # it removes itself
+            if self.state().lives and self.send("stop", number, float(seconds)):
+                self.wait_gone()
+
+    def end(self) -> None:
+        """Kill it if it runs, though its state may be damaged; return when it has ended.
+
+        Raises:
+            UserError: it was removed. EnvironmentFault: its monitor was killed, and there is no other.
+        """
+        with self.home() as home, suppress(OSError, ValueError):
+            read_state(home)
+            self.state()  # which finds a monitor for one that lost its own
+        self.send("stop", int(signal.SIGKILL), 0.0)
+        self.wait_gone()

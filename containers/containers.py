@@ -203,6 +203,20 @@ class Containers:
             )
         return found[0]
 
+    @contextmanager
+    def _turn(self, container: Container) -> Generator[Container]:
+        """Let no other command begin, change or remove it for the block; yield it as it is now.
+
+        Raises:
+            UserError: it was removed.
+        """
+        with container.home() as home:
+            fcntl.flock(home, fcntl.LOCK_EX)
+            now = self._read(container.config.id)
+            if now is None:
+                raise UserError(f"no such container: {container.config.name}")
+            yield now
+
     def start(
         self,
         container: Container,
@@ -217,6 +231,16 @@ class Containers:
         Raises:
             UserError, EnvironmentFault: it cannot be started.
         """
+        with self._turn(container) as now, now.home() as home:
+            return self._start(now, home, rootless, attached)
+
+    def _start(
+        self,
+        container: Container,
+        home: int,
+        rootless: bool | None,
+        attached: tuple[socket.socket, StreamAttachment] | None,
+    ) -> Sequence[str]:
         state = container.state()
         if state.status == PAUSED:
             raise UserError(
@@ -225,35 +249,35 @@ class Containers:
             )
         if state.lives:
             return ()
+        container.wait_gone()  # its monitor may be about to leave
         config = container.config
-        with container.home() as home:
-            mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
-            step = step_of(config, container.path, self._lowers(config), mounts)
-            order = ContainerOrder(
-                config.id,
-                step,
-                boot_id() or "",
-                networks_of(config, os.path.join(self._store.root, "networks")),
-                self._joined(config),
-                stdin=config.stdin,
-                stdin_once=config.stdin_once,
-                stop_signal=signal_number(config.stop_signal or "SIGTERM"),
-                restart=config.restart,
-                log=config.log,
-                health=config.health,
-                auto_remove=config.auto_remove,
-                root=self._store.root,
-            )
-            _write_order(home, order)
-            try:
-                return start(self._folder, home, order, rootless, attached)
-            except (UserError, EnvironmentFault) as error:
-                state = read_state(home)
-                if container.is_running and state.status == RUNNING:
-                    return ()  # another command was faster
-                status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
-                write_state(home, state._replace(error=error.message, exit_code=status))
-                raise
+        mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
+        step = step_of(config, container.path, self._lowers(config), mounts)
+        order = ContainerOrder(
+            config.id,
+            step,
+            boot_id() or "",
+            networks_of(config, os.path.join(self._store.root, "networks")),
+            self._joined(config),
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
+            stop_signal=signal_number(config.stop_signal or "SIGTERM"),
+            restart=config.restart,
+            log=config.log,
+            health=config.health,
+            auto_remove=config.auto_remove,
+            root=self._store.root,
+        )
+        _write_order(home, order)
+        try:
+            return start(self._folder, home, order, rootless, attached)
+        except (UserError, EnvironmentFault) as error:
+            state = read_state(home)
+            if container.is_running and state.status == RUNNING:
+                return ()  # it was only slow to say so
+            status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
+            write_state(home, state._replace(error=error.message, exit_code=status))
+            raise
 
     def _joined(self, config: ContainerConfig) -> int:
         """Return the process of the container whose network this one shares, 0: it shares none.
@@ -293,12 +317,13 @@ class Containers:
         Raises:
             UserError: the name is none, is its own, or is taken.
         """
-        config = replace(container.config, name=name.removeprefix("/"))
-        if config.name == container.config.name:
-            raise UserError("renaming a container with the same name as its current name")
-        with self._reserved(config):
-            self.write(container, config)
-        self._give_back(container.config)
+        with self._turn(container) as now:
+            config = replace(now.config, name=name.removeprefix("/"))
+            if config.name == now.config.name:
+                raise UserError("renaming a container with the same name as its current name")
+            with self._reserved(config):
+                self.write(now, config)
+            self._give_back(now.config)
 
     def write(self, container: Container, config: ContainerConfig) -> None:
         """Replace its config, whole or not at all.
@@ -323,22 +348,23 @@ class Containers:
         Raises:
             UserError, EnvironmentFault: they contradict it, or the kernel refuses them.
         """
-        config = container.config
-        if policy is not None and policy.name != "no" and config.auto_remove:
+        if policy is not None and policy.name != "no" and container.config.auto_remove:
             raise UserError(
-                f"cannot update container {config.name}: a restart policy cannot be given to one "
-                "that is removed when it ends"
+                f"cannot update container {container.config.name}: a restart policy cannot be given "
+                "to one that is removed when it ends"
             )
-        known = {name: value for name, value in limits._asdict().items() if value}
-        config = replace(
-            config,
-            limits=config.limits._replace(**known),
-            restart=config.restart if policy is None else policy,
-        )
         warnings: Sequence[str] = ()
         if container.state().lives:
+            # Not in our turn: a monitor that is about to remove its container would wait for it.
             warnings = container.ask("update", packed(limits), packed(policy))
-        self.write(container, config)
+        known = {name: value for name, value in limits._asdict().items() if value}
+        with self._turn(container) as now:
+            config = replace(
+                now.config,
+                limits=now.config.limits._replace(**known),
+                restart=now.config.restart if policy is None else policy,
+            )
+            self.write(now, config)
         return warnings
 
     def start_after_boot(self) -> Sequence[PybuildError]:
@@ -383,24 +409,16 @@ class Containers:
         Raises:
             UserError: it runs, and *force* was not said.
         """
-        state = container.state()
-        if state.lives:
-            if not force and state.status == PAUSED:
-                raise UserError(
-                    f'container "{container.config.name}" is paused and must be unpaused first',
-                    hints=["pybuild unpause, then stop; or remove it with -f"],
-                )
-            if not force:
-                raise UserError(
-                    f'container "{container.config.name}" is running',
-                    hints=["stop it first, or remove it with -f"],
-                )
-            container.stop(9, 0.0)
-        with faults(f"cannot remove container {container.config.name}", self._store.root):
-            self._store.tmp.trash(container.path)
-        self._forget(container.config)
+        with self._turn(container) as now:
+            if force:
+                now.end()
+            else:
+                _check_ended(now)
+            with faults(f"cannot remove container {now.config.name}", self._store.root):
+                self._store.tmp.trash(now.path)
+            self._forget(now.config)
         if volumes:
-            self._remove_volumes(container)
+            self._remove_volumes(now)
 
     def _remove_volumes(self, container: Container) -> None:
         """Remove the anonymous volumes that a container had alone."""
@@ -409,6 +427,25 @@ class Containers:
             with suppress(UserError):  # somebody else has it, or removed it
                 if known.find(name).is_anonymous:
                     known.remove(name, self.volume_users)
+
+
+def _check_ended(container: Container) -> None:
+    """Refuse to remove what runs.
+
+    Raises:
+        UserError: it does.
+    """
+    state = container.state()
+    if state.status == PAUSED:
+        raise UserError(
+            f'container "{container.config.name}" is paused and must be unpaused first',
+            hints=["pybuild unpause, then stop; or remove it with -f"],
+        )
+    if state.lives:
+        raise UserError(
+            f'container "{container.config.name}" is running',
+            hints=["stop it first, or remove it with -f"],
+        )
 
 
 def _volumes(container: Container) -> list[str]:
@@ -439,6 +476,6 @@ def remove_ended(root: str, id: str) -> None:
     store = Store.open(root, SystemClock())
     try:
         containers = Containers(store)
-        containers.remove(containers.find(id))
+        containers.remove(containers.find(id), volumes=True)
     finally:
         store.close()

@@ -66,13 +66,21 @@ def write_state(home: int, state: ContainerState) -> None:
         OSError: it cannot be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(STATE + ".new", flags, 0o600, dir_fd=home)
+    made = f"{STATE}.{os.urandom(4).hex()}"  # whoever else writes it has a file of their own
     try:
-        os.write(fd, json.dumps(state._asdict(), sort_keys=True).encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(STATE + ".new", STATE, src_dir_fd=home, dst_dir_fd=home)
+        fd = os.open(made, flags, 0o600, dir_fd=home)
+        try:
+            os.write(fd, json.dumps(state._asdict(), sort_keys=True).encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(made, STATE, src_dir_fd=home, dst_dir_fd=home)
+    except OSError:
+        try:
+            os.unlink(made, dir_fd=home)
+        except OSError:
+            pass  # it had not come to that, or the next removal takes it
+        raise
 
 
 def read_state(home: int) -> ContainerState:

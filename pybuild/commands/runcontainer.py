@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import suppress
 
 from pybuild.arguments.networks import mode_of
 from pybuild.arguments.ports import check_published
@@ -62,7 +63,8 @@ def _run(parsed: Parsed) -> int:
     if status is None:
         return 0
     if parsed.flag("rm"):
-        _remove(parsed, container)
+        with open_store(parsed) as store:
+            _remove(Containers(store), container)
     return status
 
 
@@ -79,17 +81,18 @@ async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
             )
         except PybuildError:
             if container.config.auto_remove:
-                containers.remove(container, force=True)
+                _remove(containers, container)
             raise
         for warning in warnings:
             sys.stderr.write(f"warning: {warning}\n")
         return container
 
 
-def _remove(parsed: Parsed, container: Container) -> None:
+def _remove(containers: Containers, container: Container) -> None:
+    """Remove a container that goes with its end, unless somebody else was faster."""
     container.wait_gone()
-    with open_store(parsed) as store:
-        Containers(store).remove(container, force=True)
+    with suppress(UserError):
+        containers.remove(container, force=True, volumes=True)
 
 
 def detach_keys(parsed: Parsed) -> bytes:
@@ -181,6 +184,5 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
             ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys
         ).follow()
     if status is not None and container.config.auto_remove:
-        container.wait_gone()
-        containers.remove(container, force=True)
+        _remove(containers, container)
     return 0 if status is None else status

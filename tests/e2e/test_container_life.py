@@ -310,3 +310,22 @@ def test_much_input_stops_neither_output_nor_signals(machine: Pybuild) -> None:
                 os.write(process.stdin.fileno(), bytes(1 << 16))
         process.terminate()
         assert process.wait(120) == 5
+
+
+def test_several_start_it_at_once_and_one_does(machine: Pybuild) -> None:
+    """The others find it running, and nobody takes its state for that of one that could not be started."""
+    machine("create", "--rm", "--name", "one", "-v", "/data", "base", "sh", "-c", _WAITS)
+    assert len(machine("volume", "ls", "-q").out.split()) == 1
+    starts = [
+        subprocess.Popen(
+            machine.command("start", "one"), env=machine.environment, stdout=subprocess.DEVNULL
+        )
+        for _ in range(4)
+    ]
+    assert [one.wait(120) for one in starts] == [0] * 4
+    assert shown(machine, "{{.State}}") == "running\n"
+    assert len(monitors(machine.store)) == 1
+    # What removes itself takes its volumes along [CTR-36].
+    machine("kill", "one")
+    wait_until(lambda: shown(machine, "{{.Names}}") == "")
+    wait_until(lambda: machine("volume", "ls", "-q").out == "")

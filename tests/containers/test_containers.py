@@ -1,0 +1,82 @@
+"""The records of containers: changed by several at once, damaged, removed [MON-1, CTR-39]."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.store import Store
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
+from pybuild.containers.names import new_id
+from pybuild.containers.state import ContainerState, read_state, write_state
+from pybuild.model.errors import EnvironmentFault, UserError
+from tests.clocks import FakeClock
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Generator[Containers]:
+    with Store.open(str(tmp_path), FakeClock()) as store:
+        yield Containers(store)
+
+
+def make(containers: Containers, name: str) -> Container:
+    return containers.create(
+        ContainerConfig(id=new_id(), name=name, image="base", manifest="", deltas=())
+    )
+
+
+def test_a_state_is_written_by_two_at_once(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command, and a monitor: each is whole, and the last one stays."""
+    sync = os.fsync
+    with make(containers, "one").home() as home:
+
+        def meanwhile(fd: int) -> None:
+            monkeypatch.setattr(os, "fsync", sync)
+            write_state(home, ContainerState(exit_code=1))
+
+        monkeypatch.setattr(os, "fsync", meanwhile)
+        write_state(home, ContainerState(exit_code=2))
+        assert read_state(home).exit_code == 2
+        assert sorted(os.listdir(home)) == ["config.json", "fs", "state.json"]
+
+
+def test_one_with_a_damaged_state_can_be_removed_by_force(containers: Containers) -> None:
+    """As the hint of the error says."""
+    container = make(containers, "one")
+    Path(container.path, "state.json").write_text("{")
+    with pytest.raises(EnvironmentFault, match="cannot be read"):
+        containers.remove(container)
+    containers.remove(container, force=True)
+    assert containers.list() == []
+    assert containers.names() == frozenset()
+
+
+def test_whoever_comes_second_changes_what_the_first_has_left(containers: Containers) -> None:
+    """Both had found it before; while one changes it, the other waits, and begins from what is there then."""
+    container = make(containers, "one")
+    with container.home() as home:
+        fcntl.flock(home, fcntl.LOCK_EX)
+        second = threading.Thread(target=containers.rename, args=(container, "three"))
+        second.start()
+        renamed = ContainerConfig.of_json(
+            Path(container.path, "config.json")
+            .read_bytes()
+            .replace(b'"image": "base"', b'"image": "b"')
+        )
+        containers.write(container, renamed)
+    second.join()
+    (now,) = containers.list()
+    assert (now.config.name, now.config.image) == ("three", "b")
+    assert containers.names() == {"three"}
+    containers.remove(now)
+    with pytest.raises(UserError, match="no such container"):
+        containers.remove(container, force=True)
