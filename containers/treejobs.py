@@ -118,7 +118,7 @@ def read(call: WorkerCall, tree: ContainerTree, path: str, *, follow: bool) -> N
         raise Fault(USER, f"Could not find the file {shown} in container {tree.name}") from error
     # The first member says what was asked for; of the root there is no name.
     with out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        archive.add(name or "/", arcname=os.path.basename(shown.rstrip("/.")) or name or ".")
+        archive.add(name or "/", arcname=os.path.basename(os.path.normpath(shown)) or name or ".")
 
 
 def write(call: WorkerCall, tree: ContainerTree, path: str, *, into: bool) -> None:

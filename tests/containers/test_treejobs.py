@@ -43,3 +43,13 @@ def test_nothing_in_the_tree_is_asked_for_names_of_owners(tmp_path: Path) -> Non
     with tar_of(tmp_path, "/etc") as archive:
         assert sorted(archive.getnames()) == ["etc", "etc/group", "etc/passwd"]
         assert {(one.uname, one.gname) for one in archive} == {("", "")}
+
+
+@pytest.mark.root
+def test_a_name_keeps_the_dots_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "d...").mkdir()
+    for path in ("/d...", "/d.../", "/d.../."):
+        with tar_of(tmp_path, path) as archive:
+            assert archive.getnames() == ["d..."]
+    with tar_of(tmp_path, "/") as archive:
+        assert archive.getnames() == [".", "./d..."]
