@@ -58,7 +58,7 @@ def extract(
     """Write *first* and the members after it below *place*; nothing is written through a link.
 
     Args:
-        owners: they keep the owners that the archive names; else they are ours.
+        owners: they keep the owners that the archive names; else they are ours, and run as nobody else.
 
     Raises:
         NoPlace: a member leads out of it, or something else is in its way.
@@ -80,7 +80,7 @@ def extract(
                     directories.append((path, member))
         member = archive.next()
     for path, made in reversed(directories):  # what is in them was to be written first
-        os.chmod(path, made.mode & 0o7777)
+        os.chmod(path, _mode(made, owners=owners))
         os.utime(path, (made.mtime, made.mtime))
 
 
@@ -125,6 +125,11 @@ def _clear(path: str, member: tarfile.TarInfo) -> bool:
 def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, *, owners: bool) -> None:
     above, _, name = path.rpartition("/")
     ids = (member.uid, member.gid) if owners else (os.geteuid(), os.getegid())
-    mode = member.mode | 0o700 if member.isdir() else member.mode
+    mode = _mode(member, owners=owners) | (0o700 if member.isdir() else 0)
     made = member.replace(name=name, uid=ids[0], gid=ids[1], mode=mode, deep=False)
     archive.extract(made, above or "/", numeric_owner=True, filter="fully_trusted")
+
+
+def _mode(member: tarfile.TarInfo, *, owners: bool) -> int:
+    """Return the mode that a member gets: what ran as its owner must not run as us, who own it now."""
+    return member.mode & (0o7777 if owners else 0o1777)

@@ -68,6 +68,15 @@ def test_what_is_in_it_comes_along_under_the_new_name(tmp_path: Path) -> None:
     assert (tmp_path / "new/more").exists() and (tmp_path / "new").stat().st_mode & 0o777 == 0o755
 
 
+def test_what_becomes_ours_runs_as_nobody_else(tmp_path: Path) -> None:
+    """Else a container's user makes a program that runs as root on this machine."""
+    folder, program = member("d", tarfile.DIRTYPE), member("d/f")
+    folder.mode, program.mode = 0o3755, 0o6755
+    put(TarPlace(str(tmp_path), "d"), folder, program)
+    assert (tmp_path / "d").stat().st_mode & 0o7777 == 0o1755
+    assert (tmp_path / "d/f").stat().st_mode & 0o7777 == 0o755
+
+
 def test_nothing_is_written_through_a_link_or_above_the_place(tmp_path: Path) -> None:
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     outside.mkdir()
