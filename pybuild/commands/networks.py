@@ -11,10 +11,11 @@ from pybuild.arguments.values import parse_pairs
 from pybuild.cache.space.filters import parse_moment
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
+from pybuild.commands.images import open_store
 from pybuild.commands.listing import show_list
+from pybuild.containers.containers import Containers
 from pybuild.engine.host import SystemClock
-from pybuild.engine.settings import load_settings
-from pybuild.model.errors import PybuildError, UsageError
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.text import boolean
 from pybuild.networks.networks import Networks, NewNetwork, inspection
@@ -35,7 +36,9 @@ _ID_DIGITS = 12
 
 
 def _networks(parsed: Parsed) -> Networks:
-    return Networks(load_settings(parsed.one("config"), parsed.one("root")).root)
+    """Return the networks of the store, which is made first: a directory with networks alone is none."""
+    with open_store(parsed) as store:
+        return Networks(store.root)
 
 
 def create(parsed: Parsed) -> int:
@@ -132,15 +135,23 @@ def _label(text: str) -> Callable[[Network], bool]:
 
 
 def inspect(parsed: Parsed) -> int:
-    """Show networks as docker's inspect does."""
+    """Show networks as docker's inspect does; those that are there also where another one is not."""
     networks = _networks(parsed)
-    chosen = [networks.find(name) for name in parsed.positionals]
-    documents = [inspection(one, networks.endpoints(one)) for one in chosen]
+    documents: list[dict[str, Any]] = []
+    missing: UserError | None = None
+    for name in parsed.positionals:
+        try:
+            one = networks.find(name)
+            documents.append(inspection(one, networks.endpoints(one)))
+        except UserError as error:
+            missing = missing or error
     form = parsed.one("format")
     if form in ("", "json"):
         print(json.dumps(documents, indent=4) if not form else go_json(documents))
     else:
         sys.stdout.write("".join(f"{rendered(form, one)}\n" for one in documents))
+    if missing is not None:
+        raise missing
     return 0
 
 
@@ -150,7 +161,8 @@ def rm(parsed: Parsed) -> int:
     failed: list[PybuildError] = []
     for name in parsed.positionals:
         try:
-            print(networks.remove(name).name if name else name, flush=True)
+            networks.remove(name)
+            print(name, flush=True)
         except PybuildError as error:
             if not (parsed.flag("force") and error.message.endswith("not found")):
                 failed.append(error)
@@ -165,7 +177,15 @@ def prune(parsed: Parsed) -> int:
     matches = [_prune_matcher(text) for text in parsed.many("filter")]
     if not confirmed(parsed, "all networks that no container uses"):
         return 0
-    removed = _networks(parsed).prune(lambda one: not _is_chosen(one, matches))
+    with open_store(parsed, to_read=True) as store:
+        containers = Containers(store).list()
+    names = {one.network for container in containers for one in container.config.networks}
+
+    def is_needed(network: Network) -> bool:
+        is_named = any(name == network.name or network.id.startswith(name) for name in names)
+        return is_named or not _is_chosen(network, matches)
+
+    removed = _networks(parsed).prune(is_needed)
     if removed:
         sys.stdout.write("Deleted Networks:\n" + "".join(f"{one.name}\n" for one in removed))
     return 0

@@ -1,0 +1,59 @@
+"""``pybuild network`` in docker's words, on a store without anything of the kernel's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pybuild.cache.store import Store
+from pybuild.cli import main
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.containers import Containers
+from pybuild.engine.host import SystemClock
+from pybuild.networks.order import EndpointOrder
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str, status: int = 0) -> str:
+        assert main(["--root", str(tmp_path / "store"), "network", *words]) == status
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_what_is_removed_is_called_as_it_was_asked_for(run: Run) -> None:
+    id = run("create", "front").strip()
+    assert run("rm", id[:12]) == f"{id[:12]}\n"
+    run("create", "front")
+    assert run("rm", "front", "", status=1) == "front\n"
+
+
+def test_what_is_there_is_shown_also_where_another_one_is_not(run: Run) -> None:
+    run("create", "front")
+    shown = json.loads(run("inspect", "gone", "front", status=1))
+    assert [one["Name"] for one in shown] == ["front"]
+
+
+def test_a_network_that_a_container_refers_to_is_not_pruned(run: Run, tmp_path: Path) -> None:
+    """It could not be started again."""
+    ids = [run("create", name).strip() for name in ("front", "back", "free")]
+    with Store.open(tmp_path / "store", SystemClock()) as store:
+        endpoints = (EndpointOrder("front"), EndpointOrder(ids[1][:12]))
+        config = ContainerConfig(
+            id="ab" * 32,
+            name="web",
+            image="app",
+            manifest="",
+            image_id="",
+            deltas=(),
+            networks=endpoints,
+        )
+        Containers(store).create(config)
+    assert run("prune", "--force") == "Deleted Networks:\nfree\n"
+    assert run("ls", "--format", "{{.Name}}").split() == ["back", "bridge", "front", "host", "none"]
