@@ -253,6 +253,14 @@ class Networks:
                 found.append((network, endpoint))
         return found
 
+    def all_places(self) -> dict[str, list[tuple[Network, NetworkEndpoint]]]:
+        """Return where all containers are that run, by their ids: each record is read once."""
+        found: dict[str, list[tuple[Network, NetworkEndpoint]]] = {}
+        for network in self.records.networks():
+            for endpoint in self.endpoints(network):
+                found.setdefault(endpoint.container, []).append((network, endpoint))
+        return found
+
 
 def inspection(network: Network, endpoints: Sequence[NetworkEndpoint]) -> dict[str, Any]:
     """Return a network's document as docker's inspect has it."""

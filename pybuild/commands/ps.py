@@ -12,7 +12,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import age, open_store
 from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
-from pybuild.containers.addresses import ShownPort, ports_of, ports_text
+from pybuild.containers.addresses import Places, ShownPort, ports_of, ports_text
 from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
@@ -78,17 +78,22 @@ def _rows(parsed: Parsed, store: Store, *, sized: bool) -> list[dict[str, Any]]:
         if 0 < last <= len(known):
             break
     whole = parsed.flag("no-trunc")
+    has_networks = any(one.config.networks for one, _ in known)
+    places = Networks(store.root).all_places() if has_networks else {}
     return [
-        _row(one, state, containers.sizes(one) if sized else None, _ports(store, one), whole=whole)
+        _row(
+            one,
+            state,
+            containers.sizes(one) if sized else None,
+            _ports(one, places.get(one.config.id, ())),
+            whole=whole,
+        )
         for one, state in known
     ]
 
 
-def _ports(store: Store, one: Container) -> Sequence[ShownPort]:
+def _ports(one: Container, places: Places) -> Sequence[ShownPort]:
     """Return the ports of a container with networks of its own; of one that does not run, none."""
-    if not one.config.networks:
-        return ()
-    places = Networks(store.root).places(one.config.id)
     return ports_of(one.config, places) if places else ()
 
 
@@ -96,18 +101,20 @@ def port(parsed: Parsed) -> int:
     """Show where the ports of a container are published."""
     name, *given = parsed.positionals
     with open_store(parsed, to_read=True) as store:
-        published = [one for one in _ports(store, Containers(store).find(name)) if one.address]
+        container = Containers(store).find(name)
+        places = Networks(store.root).places(container.config.id)
+    published = [one for one in _ports(container, places) if one.address]
     if not given:
         sys.stdout.write("".join(f"{one.key} -> {one.place}\n" for one in published))
         return 0
     number, _, protocol = given[0].partition("/")
-    places = [one.place for one in published if one.key == f"{number}/{protocol or 'tcp'}"]
-    if not places:
+    bound = [one.place for one in published if one.key == f"{number}/{protocol or 'tcp'}"]
+    if not bound:
         raise UserError(
             f"no public port '{given[0]}' published for {name}",
             hints=[f"pybuild port {name} lists what is published"],
         )
-    sys.stdout.write("".join(f"{place}\n" for place in places))
+    sys.stdout.write("".join(f"{place}\n" for place in bound))
     return 0
 
 

@@ -136,6 +136,7 @@ def test_a_network_somebody_is_on_stays(networks: Networks) -> None:
     with pytest.raises(UserError, match="network front has active endpoints: web"):
         networks.remove("front")
     assert networks.prune(lambda one: False) == []
+    assert networks.all_places() == {"web" * 8: networks.places("web" * 8)} != {}
     (shown,) = inspection(made, networks.endpoints(made))["Containers"].values()
     assert (shown["Name"], shown["IPv4Address"]) == ("web", "172.30.0.2/16")
 

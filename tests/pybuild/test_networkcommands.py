@@ -14,6 +14,7 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.containers import Containers
 from pybuild.engine.host import SystemClock
 from pybuild.networks.order import EndpointOrder
+from pybuild.networks.records import Network, NetworkFiles
 
 Run = Callable[..., str]
 
@@ -40,20 +41,42 @@ def test_what_is_there_is_shown_also_where_another_one_is_not(run: Run) -> None:
     assert [one["Name"] for one in shown] == ["front"]
 
 
+def add_container(root: Path, digit: str, *networks: str) -> None:
+    config = ContainerConfig(
+        id=digit * 64,
+        name=f"web{digit}",
+        image="app",
+        manifest="",
+        image_id="",
+        deltas=(),
+        networks=tuple(map(EndpointOrder, networks)),
+    )
+    with Store.open(root / "store", SystemClock()) as store:
+        Containers(store).create(config)
+
+
 def test_a_network_that_a_container_refers_to_is_not_pruned(run: Run, tmp_path: Path) -> None:
     """It could not be started again."""
     ids = [run("create", name).strip() for name in ("front", "back", "free")]
-    with Store.open(tmp_path / "store", SystemClock()) as store:
-        endpoints = (EndpointOrder("front"), EndpointOrder(ids[1][:12]))
-        config = ContainerConfig(
-            id="ab" * 32,
-            name="web",
-            image="app",
-            manifest="",
-            image_id="",
-            deltas=(),
-            networks=endpoints,
-        )
-        Containers(store).create(config)
+    add_container(tmp_path, "a", "front", ids[1][:12])
     assert run("prune", "--force") == "Deleted Networks:\nfree\n"
     assert run("ls", "--format", "{{.Name}}").split() == ["back", "bridge", "front", "host", "none"]
+
+
+def test_a_list_of_containers_reads_the_networks_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many containers there are."""
+    run("create", "front")
+    for digit in "abc":
+        add_container(tmp_path, digit, "front")
+    looks: list[NetworkFiles] = []
+    read = NetworkFiles.networks
+
+    def counted(files: NetworkFiles) -> list[Network]:
+        looks.append(files)
+        return read(files)
+
+    monkeypatch.setattr(NetworkFiles, "networks", counted)
+    assert main(["--root", str(tmp_path / "store"), "ps", "-a", "-q"]) == 0
+    assert len(looks) == 1
