@@ -69,6 +69,8 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
         with locked(store.lock):
             found = [(store.find(one.network), one) for one in order.endpoints]
             _check_networks([network for network, _ in found])
+            for network, _ in found:  # a run before, whose helper was killed: its ports lead astray
+                _leave(store, network, order.container)
             found.sort(key=_precedence)
             main = next((network for network, _ in found if not network.internal), None)
             if main is not None:

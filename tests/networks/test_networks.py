@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pybuild.model.errors import UserError
 from pybuild.networks import pools
 from pybuild.networks.attaching import attach
 from pybuild.networks.networks import Networks, NewNetwork, inspection
-from pybuild.networks.order import EndpointOrder, NetworkOrder
+from pybuild.networks.order import EndpointOrder, NetworkOrder, PortOrder
 from pybuild.networks.records import Network, NetworkEndpoint, start_time
 
 BIND = "com.docker.network.bridge.host_binding_ipv4"
@@ -206,6 +207,21 @@ def test_a_container_is_on_bridges_and_on_each_once(
     order = NetworkOrder(networks.records.folder, "c" * 64, "web", "web", endpoints)
     with pytest.raises(Fault, match=message):
         attach(order, os.getpid())
+
+
+def test_what_a_run_before_had_is_given_back_first(networks: Networks) -> None:
+    """Its helper may have been killed: what is published for it would lead to whoever gets its address."""
+    made = networks.create(NewNetwork(name="front"))
+    put(networks, made, "web", "172.30.0.2/16", os.getppid())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        ports = (PortOrder("tcp", 80, "127.0.0.1", number, number),)
+        order = NetworkOrder(
+            networks.records.folder, "web" * 8, "web", "web", (EndpointOrder("front"),), ports
+        )
+        with pytest.raises(Fault, match="port is already allocated"):
+            attach(order, os.getpid())
+    assert networks.records.leases(made) == {}
 
 
 def test_a_damaged_record_is_no_network(networks: Networks) -> None:
