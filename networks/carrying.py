@@ -6,6 +6,7 @@ So what came to ``::1``, or by IP version 6 to a container that has none; withou
 from __future__ import annotations
 
 import _socket
+import errno
 from functools import partial
 
 from pybuild.networks.events import READ, WRITE
@@ -22,29 +23,38 @@ _PIECE_BYTES = 1 << 16
 _AT_ONCE = 64
 _MOST_SENDERS = 1024
 _SENDER_S = 90.0
+_PAUSE_S = 1.0
+"""So long nobody is let in where no descriptor is left: those who wait would be seen again and again."""
 _NONBLOCK = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
 def carry(events: Events, held: HeldPort, address: str) -> None:
     """Serve a port from now on; *address* is the container's."""
-    if held.port.protocol == "tcp":
-        events.watch(held.socket.fileno(), lambda: _accept(events, held, address))
-    elif held.port.protocol == "udp":
-        datagrams = _Datagrams(events, held, address)
-        events.watch(held.socket.fileno(), datagrams.hear)
+    fd = held.socket.fileno()
+    if held.port.protocol == "udp":
+        events.watch(fd, _Datagrams(events, held, address).hear)
+    elif held.port.protocol == "tcp":
+
+        def hear() -> None:
+            if not _accept(events, held, address):
+                events.forget(fd)
+                events.after(_PAUSE_S, held, lambda: events.watch(fd, hear))
+
+        events.watch(fd, hear)
 
 
-def _accept(events: Events, held: HeldPort, address: str) -> None:
+def _accept(events: Events, held: HeldPort, address: str) -> bool:
+    """Take connections; return whether there are descriptors for more."""
     for _ in range(_AT_ONCE):
         try:
             client = accept(held.socket)
-        except OSError:
-            return
+        except OSError as error:
+            return error.errno not in (errno.EMFILE, errno.ENFILE)
         try:
             server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
-        except OSError:  # no descriptor is left: those who are connected stay so
+        except OSError:
             client.close()
-            return
+            return False
         try:
             server.connect((address, held.port.to_port))
         except BlockingIOError:
@@ -54,6 +64,7 @@ def _accept(events: Events, held: HeldPort, address: str) -> None:
             server.close()
             continue
         _Connection(events, client, server)
+    return True
 
 
 class _Connection:

@@ -15,6 +15,18 @@ from pybuild.networks.ports import HeldPort
 from pybuild.networks.records import Port
 
 
+class Noting(Events):
+    """Events that note the descriptors that are waited for no longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[int] = []
+
+    def forget(self, fd: int) -> None:
+        self.left.append(fd)
+        super().forget(fd)
+
+
 def in_a_child(work: Callable[[], None]) -> bool:
     """Tell whether *work* goes well in a process whose limits may be changed."""
     child = os.fork()
@@ -32,7 +44,7 @@ def in_a_child(work: Callable[[], None]) -> bool:
     ("protocol", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
 )
 def test_who_uses_up_all_descriptors_ends_nothing(protocol: str, kind: socket.SocketKind) -> None:
-    """Anybody who reaches the port could else take names and ports from the container."""
+    """Anybody who reaches the port could else take names and ports from the container, or a processor."""
 
     def work() -> None:
         ours, theirs = (socket.socket(socket.AF_INET, kind) for _ in range(2))
@@ -47,7 +59,7 @@ def test_who_uses_up_all_descriptors_ends_nothing(protocol: str, kind: socket.So
             one.connect(ours.getsockname())
             if protocol == "udp":
                 one.send(b"x")
-        events = Events()
+        events = Noting()
         port = Port(protocol, "127.0.0.1", ours.getsockname()[1], theirs.getsockname()[1])
         carry(events, HeldPort(port, ours), "127.0.0.1")
         free = os.dup(0)
@@ -56,5 +68,7 @@ def test_who_uses_up_all_descriptors_ends_nothing(protocol: str, kind: socket.So
         most = free + 1 if protocol == "tcp" else free
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         events.turn()
+        if protocol == "tcp":
+            assert ours.fileno() in events.left
 
     assert in_a_child(work)
