@@ -203,11 +203,11 @@ def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
     assert asked(machine, "ls /sys/class/net", "--network", "none") == ["lo"]
     run(machine, "gone", "true")
     machine("wait", "gone")
-    error = machine("run", "-d", "--network", "container:gone", "base", "true", code=1).err
+    error = machine("run", "-d", "--network", "container:gone", "base", "true", code=125).err
     assert "cannot join network of a non running container: gone" in error
     assert (
         "network nowhere not found"
-        in machine("run", "-d", "--network", "nowhere", "base", "true", code=1).err
+        in machine("run", "-d", "--network", "nowhere", "base", "true", code=125).err
     )
     six = ("--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64")
     machine("network", "create", *six, "six")
@@ -215,14 +215,14 @@ def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
     up(machine, "10.77.0.9")
     assert get(machine, "fd77::2", 80) != ""
     assert named(machine, "db", "--network", "six") == ["10.77.0.9", "fd77::2"]
-    taken = machine("run", "-d", "--network", "six", "--ip", "10.77.0.9", "base", "true", code=3)
+    taken = machine("run", "-d", "--network", "six", "--ip", "10.77.0.9", "base", "true", code=125)
     assert "address 10.77.0.9 is already in use on network six" in taken.err
 
 
 def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) -> None:
     """The helper that holds names and ports, then all: the next container has both again [NET-25]."""
     run(machine, "one", "exec sleep 1000", "--network", "bridge", "-p", "8080:80")
-    clash = machine("run", "-d", "-p", "8080:80", "base", "true", code=3).err
+    clash = machine("run", "-d", "-p", "8080:80", "base", "true", code=125).err
     assert "cannot publish 0.0.0.0:8080 for 80/tcp of the container: port is already" in clash
     for pid in socket_holders(machine):
         os.kill(pid, signal.SIGKILL)
