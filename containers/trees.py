@@ -77,7 +77,7 @@ def _root(container: Container, state: ContainerState) -> int:
 
 
 def _volumes(store: Store, container: Container) -> Iterable[tuple[str, str, str]]:
-    """Return what is mounted of which directory, and where; outer places first."""
+    """Return the directories that are mounted, the path of each that is, and its place; outer ones first."""
     known = Volumes(store)
     for mount in sorted(container.config.mounts, key=lambda one: one.target.split("/")):
         if mount.kind is not MountKind.TMPFS:
