@@ -185,11 +185,12 @@ class Containers:
         Raises:
             UserError: there is none, or several begin so.
         """
-        id = text
+        id, name = text, text.removeprefix("/")  # docker's inspect shows names so
         try:
             # Looked for, not made: who asks for a container need not be the first to have one.
-            with open(os.path.join(self._folder, NAMES, text), encoding="ascii") as file:
-                id = file.read()
+            if _NAME.match(name):
+                with open(os.path.join(self._folder, NAMES, name), encoding="ascii") as file:
+                    id = file.read()
         except (OSError, ValueError):
             pass
         found = [self._read(id)] if _ID.match(id) else []
