@@ -51,6 +51,7 @@ class LogFile:
         self._fd = -1 if config.driver == "none" else self._open()
         self._size = os.fstat(self._fd).st_size if self._fd >= 0 else 0
         self._rest = {stream: b"" for stream in STREAMS}
+        self._is_torn = False
 
     @property
     def fd(self) -> int:
@@ -98,9 +99,12 @@ class LogFile:
                 for piece in pieces[start : start + at_once]
             )
             self._size += len(text)
-            view = memoryview(text)
+            # After a disk that was full the next line does not go behind a part of the last one.
+            view = memoryview(b"\n" + text if self._is_torn else text)
+            self._is_torn = True
             while view:
                 view = view[os.write(self._fd, view) :]
+            self._is_torn = False
 
     def _rotate(self) -> None:
         """Begin another file; whoever reads this one has it open, and finds the next by its name."""
@@ -111,9 +115,12 @@ class LogFile:
             except FileNotFoundError:
                 pass
         if not older:
-            os.unlink(newest, dir_fd=self._home)
-        os.close(self._fd)
-        self._fd = self._open()
+            try:
+                os.unlink(newest, dir_fd=self._home)
+            except FileNotFoundError:
+                pass  # somebody else made room
+        before, self._fd = self._fd, self._open()
+        os.close(before)
         self._size = 0
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 from pybuild.containers.container import Container
@@ -44,14 +45,10 @@ def read_log(
     """
     with container.home() as home:
         lines = _lines(home, container, follow=follow)
-        there: deque[LogLine] = deque(maxlen=tail)
-        for line in lines:
-            if line is None:
-                break
-            there.append(line)
-        for line in there:
-            if line.time >= since and not (until and line.time > until):
-                yield line
+        there: Iterable[LogLine] = iter(partial(next, lines), None)
+        for known in there if tail is None else deque(there, maxlen=tail):
+            if known.time >= since and not (until and known.time > until):
+                yield known
         for line in lines:
             if line is not None and until and line.time > until:
                 return
@@ -70,7 +67,7 @@ def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLin
         while True:
             data = os.read(fd, 1 << 16) if fd >= 0 else b""
             *whole, rest = (rest + data).split(b"\n")
-            yield from map(_parsed, whole)
+            yield from _parsed(whole)
             if data:
                 continue
             newer = _next(home, files, fd)
@@ -99,7 +96,7 @@ def _remaining(fd: int, rest: bytes) -> Generator[LogLine, None, bytes]:
     """Yield the lines to the end of a file; return what has none."""
     while data := os.read(fd, 1 << 16) if fd >= 0 else b"":
         *whole, rest = (rest + data).split(b"\n")
-        yield from map(_parsed, whole)
+        yield from _parsed(whole)
     return rest
 
 
@@ -133,6 +130,11 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _parsed(line: bytes) -> LogLine:
-    known = json.loads(line)
-    return LogLine(known["stream"], known["log"], known["time"])
+def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:
+    """Yield lines of a log, but for those that a full disk, or a power failure, left in parts."""
+    for line in lines:
+        try:
+            known = json.loads(line)
+            yield LogLine(known["stream"], known["log"], known["time"])
+        except (ValueError, KeyError, TypeError):
+            continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import subprocess
@@ -25,6 +26,9 @@ from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, Use
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+_MANY_DIGITS = 18
+"""So many lines are all that there are."""
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def logs(parsed: Parsed) -> int:
     lines = read_log(
         container,
         follow=parsed.flag("follow"),
-        tail=int(tail) if tail.isdecimal() else None,
+        tail=int(tail) if tail.isdecimal() and len(tail) < _MANY_DIGITS else None,
         since=since,
         until=until,
     )
@@ -126,6 +130,8 @@ def _ending(parsed: Parsed) -> Callable[[Container], None]:
     text = parsed.one("time")
     try:
         given = float(text) if text else None
+        if given is not None and not math.isfinite(given):
+            raise ValueError(text)
     except ValueError:
         raise UsageError(f'invalid time "{text}": expected seconds') from None
     number = signal_number(parsed.one("signal")) if parsed.one("signal") else 0

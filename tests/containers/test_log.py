@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Generator
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.container import Container
 from pybuild.containers.log import LogFile, bounds, names
+from pybuild.containers.logreading import read_log
 from pybuild.containers.order import LogConfig
 
 
@@ -71,3 +75,67 @@ def test_no_driver_writes_nothing(home: int, tmp_path: Path) -> None:
     log.write("stdout", b"a\n")
     log.end()
     assert os.listdir(tmp_path) == []
+
+
+def test_where_no_other_file_can_be_begun_nothing_is_written_elsewhere(
+    home: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of a file that is closed is soon somebody else's."""
+    log = LogFile(home, LogConfig("json-file", {"max-size": "1"}))
+    log.write("stdout", b"a\n")
+    opened = os.open
+
+    def refuse(*words: object, **options: object) -> int:
+        raise OSError(errno.ENFILE, "no more files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="no more files"):
+        log.write("stdout", b"lost\n")
+    assert os.fstat(log.fd).st_nlink == 0
+    monkeypatch.setattr(os, "open", opened)
+    log.write("stdout", b"b\n")
+    assert lines(tmp_path / "log.json") == ["b\n"]
+    os.close(log.fd)
+
+
+def reader(tmp_path: Path) -> Container:
+    config = ContainerConfig(id="0" * 64, name="one", image="base", manifest="", deltas=())
+    return Container(str(tmp_path), config)
+
+
+def test_a_line_that_a_full_disk_cut_costs_no_other(
+    home: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LogFile(home, LogConfig())
+    write = os.write
+    log.write("stdout", b"a\n")
+
+    def part(fd: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, "no space")
+        return write(fd, data[:-15])
+
+    monkeypatch.setattr(os, "write", part)
+    with pytest.raises(OSError, match="no space"):
+        log.write("stdout", b"torn\n")
+    monkeypatch.setattr(os, "write", write)
+    log.write("stdout", b"b\n")
+    read = read_log(reader(tmp_path), follow=False, tail=None)
+    assert [line.text for line in read] == ["a\n", "b\n"]
+    os.close(log.fd)
+
+
+def test_a_long_log_is_shown_as_it_is_read(home: int, tmp_path: Path) -> None:
+    """It may be larger than our memory."""
+    log = LogFile(home, LogConfig())
+    log.write("stdout", b"line\n" * 100_000)
+    read = read_log(reader(tmp_path), follow=False, tail=None)
+    assert next(read).text == "line\n"
+    os.truncate(tmp_path / "log.json", 0)
+    assert len(list(read)) < 10_000
+    log.write("stdout", b"1\n2\n3\n")
+    assert [line.text for line in read_log(reader(tmp_path), follow=False, tail=2)] == [
+        "2\n",
+        "3\n",
+    ]
+    os.close(log.fd)

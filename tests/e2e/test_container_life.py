@@ -246,6 +246,8 @@ def test_the_log_goes_round_and_is_read_whole(machine: Pybuild) -> None:
     assert len(list((machine.store / "containers").glob("*/log.json.*"))) > 2
     assert machine("logs", "--since", "1h", "--tail", "1", "one").out == "line 400\n"
     assert machine("logs", "--until", "1h", "one").out == ""
+    assert machine("logs", "--tail", "9" * 30, "one").out == expected
+    assert "invalid time" in machine("stop", "-t", "inf", "one", code=2).err
     run(machine, "echo x", "--log-driver", "none", "--name", "two")
     assert "does not support reading" in machine("logs", "two", code=1).err
 
