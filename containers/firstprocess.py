@@ -13,7 +13,7 @@ from pybuild.containers.order import PIPES
 from pybuild.containers.state import LOST
 from pybuild.containers.streams import PIECE_BYTES
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import isolation, syscalls, wire
+from pybuild.executor.zygote import isolation, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import Fault
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pybuild.containers.streams import Streams
     from pybuild.executor.zygote.children import Children
 
+_SIGKILL = 9
 _SERVICE = "service"
 _ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
 
@@ -127,13 +128,18 @@ class FirstProcess:
             syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
         self._pid = self._children.pid(job)  # it may have ended when it is first heard of
         self.leaf = self._children.leaf(job)
-        if self._order.networks is not None:
-            self._helper = Helper(self._order.networks, self._pid, self._leave)
-            self._warnings += self._helper.warnings
-            step = step._replace(
-                hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
-            )
-        ours.sendall(wire.frame(packed(step)))
+        try:
+            if self._order.networks is not None:
+                self._helper = Helper(self._order.networks, self._pid, self._leave)
+                self._warnings += self._helper.warnings
+                step = step._replace(
+                    hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
+                )
+            ours.sendall(wire.frame(packed(step)))
+        except (OSError, Fault) as error:
+            # It is there, and has to be waited for: what is refused is told with its end.
+            self.refusal = worker.fault_message(error)
+            self._children.kill(job, _SIGKILL, exactly=True)
 
     def _open_outputs(self) -> list[int]:
         """Return the ends of its outputs that are its own.
@@ -167,7 +173,10 @@ class FirstProcess:
         channel = self._channel
         assert channel is not None
         space = _socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
-        data, rights, _, _ = channel.recvmsg(PIECE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, rights, _, _ = channel.recvmsg(PIECE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, rights = b"", []  # it was killed before it had read what it is to be
         for _, _, numbers in rights:
             size = len(numbers) // 4
             self._handed += struct.unpack(f"={size}i", numbers[: size * 4])

@@ -32,6 +32,7 @@ from pybuild.containers.secondprocess import Execs
 from pybuild.containers.state import (
     EXITED,
     LOST,
+    NOT_STARTED,
     PAUSED,
     RESTARTING,
     RUNNING,
@@ -258,7 +259,9 @@ class _Monitor:
             )
             self._finish(ended, has_run=False)
             return
-        ran_s = max(0.0, (time.time_ns() - self._state.started) / 1e9)
+        ran_s = 0.0
+        if self._state.status != RESTARTING:  # else it has not come to a run this time
+            ran_s = max(0.0, (time.time_ns() - self._state.started) / 1e9)
         again = restarts(
             self._order.restart, ended.status, self._state.restarts, stopped=self._state.stopped
         )
@@ -284,7 +287,7 @@ class _Monitor:
         try:
             self.start()
         except (OSError, Fault):
-            self._end(StepExit(128))
+            self._end(StepExit(NOT_STARTED))
 
     def _tell_end(self, ended: StepExit) -> None:
         """Tell all who wait for the end of this run; whoever is attached is let go."""

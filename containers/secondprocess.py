@@ -200,7 +200,10 @@ class Execs:
             terminal=order.terminal,
             lasting=True,
         )
-        ours.sendall(wire.frame(packed(join)))
+        try:
+            ours.sendall(wire.frame(packed(join)))
+        except ConnectionError:
+            pass  # it was killed already, and its end says so
         return one
 
     def _hear(self, job: str, one: _Exec) -> None:
