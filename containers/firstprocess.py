@@ -11,7 +11,7 @@ from functools import partial
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES
 from pybuild.containers.state import LOST
-from pybuild.containers.streams import PIECE_BYTES
+from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
@@ -156,6 +156,7 @@ class FirstProcess:
             os.mkfifo(name, 0o600, dir_fd=self._home)
             self._streams.add_output(self._open_pipe(name), number)
             theirs.append(os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._home))
+            os.fchmod(theirs[-1], WRITABLE)
         return theirs
 
     def _open_pipe(self, name: str) -> int:
@@ -164,6 +165,7 @@ class FirstProcess:
 
     def _open_input(self) -> int:
         theirs, ours = os.pipe()
+        os.fchmod(theirs, READABLE)
         os.set_blocking(ours, False)
         self._streams.add_input(ours)
         return theirs

@@ -7,7 +7,7 @@ import os
 import struct
 
 from pybuild.containers.order import ContainerOrder, ExecOrder, StreamAttachment
-from pybuild.containers.streams import PIECE_BYTES, AttachedClient, Streams
+from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE, AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.zygote import joining, syscalls, wire
 from pybuild.executor.zygote.cgroups import Leaf
@@ -167,11 +167,13 @@ class Execs:
         if order.terminal is None:
             for number in (1, 2):
                 read_end, write_end = os.pipe()
+                os.fchmod(write_end, WRITABLE)
                 os.set_blocking(read_end, False)
                 streams.add_output(read_end, number)
                 fds.append(write_end)
             if order.stdin:
                 read_end, write_end = os.pipe()
+                os.fchmod(read_end, READABLE)
                 os.set_blocking(write_end, False)
                 streams.add_input(write_end)
                 fds.append(read_end)

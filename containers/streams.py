@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 16
 _MOST_QUEUED_BYTES = 1 << 20
 STDOUT, STDERR = 1, 2
+READABLE, WRITABLE = 0o644, 0o622
+"""The modes of its pipes: any user in it may open them again, as /dev/stdin and /dev/stdout."""
 
 
 class AttachedClient:

@@ -331,3 +331,14 @@ def test_several_start_it_at_once_and_one_does(machine: Pybuild) -> None:
     machine("kill", "one")
     wait_until(lambda: shown(machine, "{{.Names}}") == "")
     wait_until(lambda: machine("volume", "ls", "-q").out == "")
+
+
+def test_any_user_in_it_can_open_its_streams_by_name(machine: Pybuild) -> None:
+    """Servers that write their logs to /dev/stdout run as users of their own."""
+    script = "cat /dev/stdin > /dev/stdout; echo err > /dev/stderr"
+    words = ("run", "-i", "--user", "7", "--name", "one", "base", "sh", "-c", script)
+    done = machine(*words, stdin=b"in\n")
+    assert (done.out, done.err) == ("in\n", "err\n")
+    run(machine, _WAITS, "--name", "two")
+    done = machine("exec", "-i", "-u", "7", "two", "sh", "-c", script, stdin=b"in\n")
+    assert (done.out, done.err) == ("in\n", "err\n")
