@@ -62,6 +62,11 @@ class Attached:
         self._left = False
         self._ahead = 0
 
+    def say(self, *message: Any) -> None:
+        """Say something to the monitor; one that has gone is noticed by `follow`."""
+        with suppress(ConnectionError):
+            self._line.send(marshal.dumps(message))
+
     def follow(self) -> int | None:
         """Return the status of the process when it has ended; None: we left.
 
@@ -98,7 +103,7 @@ class Attached:
                     self._hand_on(self._signals.pop(0))
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
                     self._kill_at = None
-                    self._say("signal", int(signal.SIGKILL))
+                    self.say("signal", int(signal.SIGKILL))
 
     def _patience(self) -> float | None:
         if self._kill_at is None:
@@ -113,10 +118,6 @@ class Attached:
 
     # --- streams ----------------------------------------------------------------------------------
 
-    def _say(self, *message: Any) -> None:
-        with suppress(ConnectionError):
-            self._line.send(marshal.dumps(message))
-
     def _type(self) -> None:
         """Hand input on, or its end."""
         try:
@@ -124,13 +125,13 @@ class Attached:
         except OSError:
             data = b""  # EIO: our terminal is gone
         if not data:
-            self._say("eof")
+            self.say("eof")
             self._stdin = False
             return
         if self._keys is not None:
             data, self._left = self._keys.feed(data)
         if data:
-            self._say("input", data)
+            self.say("input", data)
             self._ahead += len(data)
 
     def _hear(self) -> int | None:
@@ -170,7 +171,7 @@ class Attached:
         if self._terminal:
             with suppress(OSError):
                 rows, columns = os.get_terminal_size(0)[::-1]
-                self._say("resize", rows, columns)
+                self.say("resize", rows, columns)
 
     @contextmanager
     def _raw_terminal(self) -> Generator[None]:
@@ -217,10 +218,10 @@ class Attached:
             return
         if number in _ENDING and not set(_ENDING).isdisjoint(self._received):
             self._received.append(number)
-            self._say("signal", int(signal.SIGKILL))
+            self.say("signal", int(signal.SIGKILL))
             return
         self._received.append(number)
-        self._say("signal", number)
+        self.say("signal", number)
         if number in _ENDING and self._patience_s >= 0:
             self._kill_at = time.monotonic() + self._patience_s
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
-
 from pybuild.arguments.containers import environment_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
@@ -45,13 +43,13 @@ def execute(parsed: Parsed) -> int:
             f"container {config.short_id} is not running", hints=[f"pybuild start {config.name}"]
         )
     with connection:
-        connection.send(marshal.dumps(("exec", packed(order))))
         attached = Attached(
             connection,
             stdin=order.stdin and not detached,
             terminal=terminal and not detached,
             keys=keys,
         )
+        attached.say("exec", packed(order))
         try:
             status = attached.follow()
         except NotExecuted as error:

@@ -22,6 +22,7 @@ from pybuild.containers.starting import NotExecuted
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
+from pybuild.model.border import packed
 from pybuild.model.errors import PybuildError, UsageError, UserError
 
 NOT_RUN = 125
@@ -146,18 +147,15 @@ def attached_to(
     proxies: bool,
 ) -> int | None:
     """Attach to a container that runs; return its status at its end, None where we left it."""
-    import marshal
-
-    from pybuild.model.border import packed
-
-    connection.send(marshal.dumps(("attach", packed(attachment))))
-    return Attached(
+    attached = Attached(
         connection,
         stdin=attachment.stdin,
         terminal=container.config.tty,
         keys=keys,
         proxies=proxies,
-    ).follow()
+    )
+    attached.say("attach", packed(attachment))
+    return attached.follow()
 
 
 def start(parsed: Parsed, containers: Containers, container: Container) -> int:

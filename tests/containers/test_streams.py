@@ -16,6 +16,7 @@ from pybuild.containers.attaching import Attached, line
 from pybuild.containers.loop import Loop
 from pybuild.containers.order import StreamAttachment
 from pybuild.containers.streams import STDOUT, AttachedClient, Streams
+from pybuild.model.errors import EnvironmentFault
 from tests import watchdog
 
 
@@ -112,3 +113,14 @@ def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
         theirs.close()
         attached = Attached(ours, stdin=False, terminal=False, keys=None, proxies=False)
         assert attached.follow() == 3
+
+
+def test_a_monitor_that_is_gone_is_named() -> None:
+    """It may leave between the connection and the first word, which would end us by SIGPIPE's status."""
+    ours, theirs = line()
+    with ours:
+        theirs.close()
+        attached = Attached(ours, stdin=False, terminal=False, keys=None, proxies=False)
+        attached.say("attach", ())
+        with pytest.raises(EnvironmentFault, match="monitor has gone"):
+            attached.follow()
