@@ -34,6 +34,7 @@ COPY_EACH = (
 )
 NOT_THERE = re.compile(r": not found|is not in the context|lstat |changes while it is read")
 WARNED = re.compile(r'"/[^"]*" changes while it is read: the build has it')
+NOTHING_MATCHES = re.compile(r"nothing matches (f\*|d/\*\*/g): ")
 
 
 class Builder:
@@ -74,7 +75,7 @@ class Builder:
             assert movement.may_be_missing and NOT_THERE.search(error.message), error
         else:
             # A pattern is looked for once, at a moment when there may be nothing that it matches.
-            moved = [text for text in warnings if not text.startswith("nothing matches f*: ")]
+            moved = [text for text in warnings if not NOTHING_MATCHES.match(text)]
             assert len(moved) <= 1 and all(map(WARNED.match, moved))
 
 
