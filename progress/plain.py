@@ -86,13 +86,14 @@ class PlainDisplay:
             case VertexCompleted():
                 self._say(step, *step.rest())
                 self._end(step, f"DONE {step.seconds(event.time):.1f}s")
+            case VertexFailed(cancelled=True):
+                if step.started is not None:  # of one that never began there is nothing to say
+                    self._say(step, *step.rest())
+                    self._end(step, "CANCELED")
             case VertexFailed():
                 self._say(step, *step.rest())
-                if not event.cancelled:
-                    self._open(step)
-                    self._end(step, f"ERROR: {event.error}")
-                elif step.started is not None:
-                    self._end(step, "CANCELED")
+                self._open(step)
+                self._end(step, f"ERROR: {event.error}")
             case VertexLog():
                 self._say(step, *step.written(event.data, event.time))
             case VertexProgress():
