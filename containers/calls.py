@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pybuild.containers.loop import Loop
 
 _BACKLOG = 128
+_PAUSE_S = 0.2
 
 
 class Calls:
@@ -63,7 +64,15 @@ class Calls:
             socket = accept(self._listener)
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError:  # no descriptor is left: who waits would be seen again and again
+            self._loop.forget(self._listener.fileno())
+            self._loop.after(_PAUSE_S, self._listen_again)
+            return
         self.take(socket)
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.watch(self._listener.fileno(), self._accept)
 
     def take(self, socket: _socket.socket) -> AttachedClient:
         """Return the caller at the other end of a socket, and hear it."""

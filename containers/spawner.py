@@ -13,6 +13,7 @@ import marshal
 import os
 import select
 import struct
+import time
 
 from pybuild.containers import keeping
 from pybuild.containers.keeping import Adopted
@@ -20,7 +21,7 @@ from pybuild.containers.order import MESSAGE_BYTES, ContainerOrder, StreamAttach
 from pybuild.containers.state import LOST
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
-from pybuild.model.border import unpacked
+from pybuild.model.border import Misfit, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ else:
     import _signal as signal  # the C part; signal.py imports enum
 
 _IDLE_MS = 3_000
+_PAUSE_S = 0.2
+_OTHER_VERSION = "containers of this store run under another version of pybuild"
+_WAY_OUT = "stop those that run, or use the version that started them"
 _MOST_FDS = 4
 _SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
 
@@ -131,6 +135,9 @@ class _Spawner:
             answer = accept(self._listener)
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError:  # no descriptor is left: who waits would be seen again and again
+            time.sleep(_PAUSE_S)
+            return
         try:
             self._take(answer)
         finally:
@@ -155,12 +162,14 @@ class _Spawner:
                 attachment = None if more is None else unpacked(more)
                 self._fork(unpacked(order), fds, answer, attachment, None)
         except OSError as error:
-            self._refuse(answer, error)
+            fault = Fault(ENVIRONMENT, describe_os_error(error, "cannot start a monitor"))
+            self._refuse(answer, fault)
+        except (Misfit, ValueError, TypeError):  # those that run are not to pay for it
+            self._refuse(answer, Fault(ENVIRONMENT, _OTHER_VERSION, (_WAY_OUT,)))
         finally:
             syscalls.close_quietly(*fds)
 
-    def _refuse(self, answer: _socket.socket, error: OSError) -> None:
-        fault = Fault(ENVIRONMENT, describe_os_error(error, "cannot start a monitor"))
+    def _refuse(self, answer: _socket.socket, fault: Fault) -> None:
         try:
             answer.send(marshal.dumps(worker.fault_message(fault)))
         except OSError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Generator
 from contextlib import suppress
@@ -39,6 +41,24 @@ def state(machine: Pybuild) -> dict[str, object]:
     (path,) = (machine.store / "containers").glob("*/state.json")
     known: dict[str, object] = json.loads(path.read_text())
     return known
+
+
+def test_an_order_of_another_version_ends_nothing(machine: Pybuild) -> None:
+    """The spawner refuses what it does not understand, and goes on [MON-6]."""
+    run(machine, f"trap 'exit 7' TERM; echo up; {_WAITS}", "--name", "one")
+    wait_until(lambda: "up" in machine("logs", "one").out)
+    folder = os.open(machine.store / "containers", os.O_PATH)
+    try:
+        for order in (("run", (..., "pybuild.containers.order:ContainerOrder", 1), None), ("run",)):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as spawner:
+                spawner.settimeout(60)
+                spawner.connect(f"/proc/self/fd/{folder}/spawner")
+                socket.send_fds(spawner, [marshal.dumps(order)], [folder])
+                assert "another version" in str(marshal.loads(spawner.recv(1 << 16)))
+    finally:
+        os.close(folder)
+    machine("stop", "one")
+    assert machine("wait", "one").out == "7\n"
 
 
 def test_more_is_executed_in_one_that_runs(machine: Pybuild) -> None:
