@@ -280,15 +280,15 @@ class Containers:
             write_state(home, state._replace(error=error.message, exit_code=status))
             raise
 
-    def _joined(self, config: ContainerConfig) -> int:
-        """Return the process of the container whose network this one shares, 0: it shares none.
+    def _joined(self, config: ContainerConfig) -> str:
+        """Return the id of the container whose network this one shares, "": it shares none.
 
         Raises:
             UserError: that container does not run.
         """
         kind, _, name = config.network.partition(":")
         if kind != "container" or not name:
-            return 0
+            return ""
         other = self.find(name)
         state = other.state()
         if state.status != RUNNING:
@@ -296,7 +296,7 @@ class Containers:
                 f"cannot join network of a non running container: {other.config.name}",
                 hints=[f"start it first: pybuild start {other.config.name}"],
             )
-        return state.pid
+        return other.config.id
 
     def _lowers(self, config: ContainerConfig) -> Sequence[str]:
         """Return the directories of its layers, which its lease keeps.

@@ -10,13 +10,13 @@ from functools import partial
 
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES
-from pybuild.containers.state import LOST
+from pybuild.containers.state import LOST, born, read_state
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
-from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import packed
 from pybuild.networks.helper import Helper
@@ -100,6 +100,7 @@ class FirstProcess:
             OSError, Fault: there is none.
         """
         step = self._order.step
+        namespace = _joined_namespace(self._order)
         _make_empty(step.work)
         copied = not (overlay_works_in(step.upper) or isolation.records())
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -116,7 +117,6 @@ class FirstProcess:
             fds += self._open_outputs()
             if self._order.stdin:
                 fds.append(self._open_input())
-        namespace = namespace_of(self._order.joined)
         try:
             with Inside(namespace):
                 self._children.start_step(job, step.start(), fds, copied=copied)
@@ -318,3 +318,38 @@ def _make_empty(work: str) -> None:
         os.mkdir(work, 0o700)
     except FileExistsError:
         pass
+
+
+def _joined_namespace(order: ContainerOrder) -> int:
+    """Open the network namespace that a container shares with another; -1, which is ours, for none.
+
+    Looked up for each run: that other one may have been started again since, and its number be a stranger's.
+
+    Raises:
+        OSError, Fault: there is none.
+    """
+    if not order.joined:
+        return -1
+    state = None
+    path = f"{order.root}/containers/{order.joined}"
+    try:
+        home = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            state = read_state(home)
+        finally:
+            os.close(home)
+    except FileNotFoundError:
+        pass
+    if state is not None and state.pid and state.boot == order.boot:
+        try:
+            namespace = namespace_of(state.pid)
+        except FileNotFoundError:
+            namespace = -1
+        if namespace >= 0 and born(state.pid) == state.born:
+            return namespace
+        syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
+    raise Fault(
+        USER,
+        f"cannot join network of a non running container: {order.joined[:12]}",
+        (f"start it first: pybuild start {order.joined[:12]}",),
+    )

@@ -94,7 +94,7 @@ class ContainerOrder(NamedTuple):
         step: the process and its file tree, which is kept.
         boot: the id of this boot of the machine.
         networks: None where it has none of its own.
-        joined: the process whose network namespace it shares, 0: nobody's but ours.
+        joined: the id of the container whose network it shares, "": nobody's but ours.
         stdin, stdin_once, restart, log, health, auto_remove: as in `ContainerConfig`.
         stop_signal: which ends it for good, whatever its restart policy.
         root: the store's directory.
@@ -104,7 +104,7 @@ class ContainerOrder(NamedTuple):
     step: StepSpec
     boot: str = ""
     networks: NetworkOrder | None = None
-    joined: int = 0
+    joined: str = ""
     stdin: bool = False
     stdin_once: bool = False
     stop_signal: int = 15

@@ -201,6 +201,9 @@ def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
     assert named(machine, "web", "--network", "bridge") == []  # no names there, as in docker
     assert asked(machine, tries(("127.0.0.1", 80)), "--network", "container:web") == [web]
     assert asked(machine, "ls /sys/class/net", "--network", "none") == ["lo"]
+    run(machine, "beside", "exec sleep 600", "--network", "container:web")
+    machine("restart", "-t", "0", "web", "beside")  # another process, and so another namespace
+    assert "172.17.0." in machine("exec", "beside", "busybox", "ip", "addr").out
     run(machine, "gone", "true")
     machine("wait", "gone")
     error = machine("run", "-d", "--network", "container:gone", "base", "true", code=125).err
