@@ -26,6 +26,7 @@ from pybuild.containers.order import (
     ContainerOrder,
     ExecOrder,
     StreamAttachment,
+    of_other_version,
 )
 from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
@@ -46,7 +47,7 @@ from pybuild.executor.steps.spec import StepExit, StepLimits
 from pybuild.executor.zygote import syscalls, worker
 from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
-from pybuild.model.border import unpacked
+from pybuild.model.border import Misfit, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -355,6 +356,8 @@ class _Monitor:
             self._do(client, message)
         except Fault as fault:
             client.send(worker.fault_message(fault))
+        except Misfit:
+            client.send(worker.fault_message(of_other_version()))
         except OSError as error:
             text = describe_os_error(error, "cannot do that to the container")
             client.send(worker.fault_message(Fault(ENVIRONMENT, text)))

@@ -22,6 +22,7 @@ from __future__ import annotations
 import _socket
 
 from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import NamedTuple
 from pybuild.networks.order import NetworkOrder
 
@@ -160,3 +161,12 @@ def accept(listener: _socket.socket) -> _socket.socket:
     """
     fd = int(listener._accept()[0])  # type: ignore[attr-defined]  # pyright: ignore
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+
+
+def of_other_version() -> Fault:
+    """Return the fault of a message whose values are not known here: those that run do not pay for it."""
+    return Fault(
+        ENVIRONMENT,
+        "containers of this store run under another version of pybuild",
+        ("stop those that run, or use the version that started them",),
+    )

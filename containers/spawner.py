@@ -17,7 +17,13 @@ import time
 
 from pybuild.containers import keeping
 from pybuild.containers.keeping import Adopted
-from pybuild.containers.order import MESSAGE_BYTES, ContainerOrder, StreamAttachment, accept
+from pybuild.containers.order import (
+    MESSAGE_BYTES,
+    ContainerOrder,
+    StreamAttachment,
+    accept,
+    of_other_version,
+)
 from pybuild.containers.state import LOST
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
@@ -32,8 +38,6 @@ else:
 
 _IDLE_MS = 3_000
 _PAUSE_S = 0.2
-_OTHER_VERSION = "containers of this store run under another version of pybuild"
-_WAY_OUT = "stop those that run, or use the version that started them"
 _MOST_FDS = 4
 _SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
 
@@ -165,7 +169,7 @@ class _Spawner:
             fault = Fault(ENVIRONMENT, describe_os_error(error, "cannot start a monitor"))
             self._refuse(answer, fault)
         except (Misfit, ValueError, TypeError):  # those that run are not to pay for it
-            self._refuse(answer, Fault(ENVIRONMENT, _OTHER_VERSION, (_WAY_OUT,)))
+            self._refuse(answer, of_other_version())
         finally:
             syscalls.close_quietly(*fds)
 

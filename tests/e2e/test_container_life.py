@@ -44,7 +44,7 @@ def state(machine: Pybuild) -> dict[str, object]:
 
 
 def test_an_order_of_another_version_ends_nothing(machine: Pybuild) -> None:
-    """The spawner refuses what it does not understand, and goes on [MON-6]."""
+    """The spawner and the monitor refuse what they do not understand, and go on [MON-6]."""
     run(machine, f"trap 'exit 7' TERM; echo up; {_WAITS}", "--name", "one")
     wait_until(lambda: "up" in machine("logs", "one").out)
     folder = os.open(machine.store / "containers", os.O_PATH)
@@ -55,6 +55,14 @@ def test_an_order_of_another_version_ends_nothing(machine: Pybuild) -> None:
                 spawner.connect(f"/proc/self/fd/{folder}/spawner")
                 socket.send_fds(spawner, [marshal.dumps(order)], [folder])
                 assert "another version" in str(marshal.loads(spawner.recv(1 << 16)))
+        id = machine("ps", "-q", "--no-trunc").out.strip()
+        before = monitors(machine.store)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as monitor:
+            monitor.settimeout(60)
+            monitor.connect(f"/proc/self/fd/{folder}/{id}/monitor")
+            monitor.send(marshal.dumps(("exec", (..., "pybuild.containers.order:ExecOrder", 1))))
+            assert "another version" in str(marshal.loads(monitor.recv(1 << 16)))
+        assert monitors(machine.store) == before
     finally:
         os.close(folder)
     machine("stop", "one")
