@@ -17,8 +17,10 @@ from tests import skips
 settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
 settings.load_profile("pybuild")
 
-# A shell's background job ignores Ctrl-C, and so would every program that a test means to stop.
+# A shell's background job ignores Ctrl-C, one under nohup a hangup: and so would every program that a
+# test means to stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SLOW_MODULE = re.compile(r"^pytestmark = (?:\[[^\]]*\b)?pytest\.mark\.slow\b", re.MULTILINE)
 GOLDEN = Path(__file__).parent / "golden"
