@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
 
 
 class Suite(NamedTuple):
-    """What is needed to run cases: made once."""
+    """The parts that cases are run with: made once."""
 
     scratch: Path
     binary: Path

@@ -124,7 +124,7 @@ def suite() -> str:
 
 
 def client_suite() -> str:
-    """What the suite of the reference's client package says of the build server; measured, too."""
+    """The results of the suite of the reference's client package against the build server; measured, too."""
     data: dict[str, Any] = tomllib.loads((HERE / "clientsuite.toml").read_text(encoding="utf-8"))
     lines = [
         (

@@ -1,4 +1,4 @@
-"""What workers do in the tree of a container, which is their root directory then [CTR-85]."""
+"""The jobs of workers in the tree of a container, which is their root directory then [CTR-85]."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pybuild.model.border import WorkerCall
 
 
 def tar_of(root: Path, path: str) -> tarfile.TarFile:
-    """Return what is read of the tree of a container that runs, by a process of its own."""
+    """Return the result of reading in the tree of a container that runs, by a process of its own."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:

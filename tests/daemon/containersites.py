@@ -39,7 +39,7 @@ def write_base(context: Path) -> None:
 
 @dataclass
 class Process:
-    """What is heard of one."""
+    """The messages that are heard of one."""
 
     outputs: dict[int, bytes] = field(default_factory=dict[int, bytes])
     started: asyncio.Event = field(default_factory=asyncio.Event)

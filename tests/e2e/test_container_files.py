@@ -74,7 +74,7 @@ def test_files_go_out_and_in(machine: Pybuild, tmp_path: Path, runs: bool) -> No
 
 
 def test_a_container_becomes_an_image_and_a_tar(machine: Pybuild, tmp_path: Path) -> None:
-    """What was deleted stays so; volumes are no part of it; its config and a line of change are."""
+    """Deleted files stay so; volumes are no part of it; its config and a line of change are."""
     script = "rm /etc/group; echo kept > /kept; echo v > /v/f"
     machine("run", "-d", "--name", "one", "-e", "A=b", "-v", "/v", "base", "sh", "-c", script)
     machine("wait", "one")

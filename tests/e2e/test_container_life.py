@@ -294,7 +294,7 @@ def test_one_is_started_in_front(machine: Pybuild) -> None:
 
 
 def test_a_reader_that_stands_still_holds_no_end_up(machine: Pybuild) -> None:
-    """What it has not taken is there for it afterwards; the container is gone long before."""
+    """Output that it has not taken is there for it afterwards; the container is gone long before."""
     line = "x" * 1000
     script = f"while :; do echo {line}; done"
     with subprocess.Popen(

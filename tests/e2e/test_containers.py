@@ -121,7 +121,7 @@ def test_what_cannot_be_started_says_why(machine: Pybuild) -> None:
 
 
 def test_one_is_created_started_again_and_restarted(machine: Pybuild) -> None:
-    """What it wrote, and its log, are there when it is started again [CTR-9, CTR-35, CTR-76]."""
+    """Its files and its log are there when it is started again [CTR-9, CTR-35, CTR-76]."""
     script = "echo once >> /f; cat /f; test -e /go || exit 3; while :; do sleep 0.05; done"
     id = machine("create", "--name", "one", "-l", "a=b", "base", "sh", "-c", script).out.strip()
     shown = "{{.ID}} {{.State}} {{.Labels}}"

@@ -53,7 +53,7 @@ def run(machine: NetworkedPybuild, name: str, script: str, *options: str) -> str
 
 
 def get(machine: NetworkedPybuild, address: str, port: int = 8080) -> str:
-    """Return what this machine is answered, "" where nobody answers."""
+    """Return the answer that this machine gets, "" where nobody answers."""
     script = f"busybox nc -w 2 {address} {port} </dev/null"
     return machine.sh(script, code=None).out.strip()
 
@@ -63,7 +63,7 @@ def up(machine: NetworkedPybuild, address: str, port: int = 80) -> None:
 
 
 def asked(machine: NetworkedPybuild, script: str, *options: str) -> list[str]:
-    """Return what a container's script prints."""
+    """Return the lines that a container's script prints."""
     name = f"asks{next(_NUMBERS)}"
     run(machine, name, script, *options)
     machine("wait", name)
