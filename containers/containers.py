@@ -23,6 +23,7 @@ from functools import cached_property
 from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import same_file
+from pybuild.cache.disk.replacing import replace_file
 from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
@@ -461,11 +462,7 @@ def _lease(id: str) -> str:
 
 def _write_order(home: int, order: ContainerOrder) -> None:
     """Keep the order of a run, for the monitor that may have to adopt it."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(ORDER + ".new", flags, 0o600, dir_fd=home)
-    with open(fd, "wb") as file:
-        marshal.dump(packed(order), file)
-    os.rename(ORDER + ".new", ORDER, src_dir_fd=home, dst_dir_fd=home)
+    replace_file(ORDER, marshal.dumps(packed(order)), at=home)
 
 
 def remove_ended(root: str, id: str) -> None:

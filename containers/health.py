@@ -6,6 +6,7 @@ import json
 import os
 import time
 
+from pybuild.cache.disk.replacing import replace_file
 from pybuild.containers.log import moment
 from pybuild.containers.order import HEALTH, HealthCheck
 
@@ -120,13 +121,7 @@ class Health:
     def _write(self) -> None:
         document = {"Status": self._status, "FailingStreak": self._streak, "Log": self._log}
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(HEALTH + ".new", flags, 0o600, dir_fd=self._home)
-            try:
-                os.write(fd, json.dumps(document).encode())
-            finally:
-                os.close(fd)
-            os.rename(HEALTH + ".new", HEALTH, src_dir_fd=self._home, dst_dir_fd=self._home)
+            replace_file(HEALTH, json.dumps(document).encode(), at=self._home)
         except OSError:
             pass  # on a full disk; the next probe tries it again
 

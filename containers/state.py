@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from pybuild.cache.disk.replacing import replace_file
 from pybuild.containers.order import STATE
 from pybuild.model.border import NamedTuple
 
@@ -65,22 +66,8 @@ def write_state(home: int, state: ContainerState) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    made = f"{STATE}.{os.urandom(4).hex()}"  # whoever else writes it has a file of their own
-    try:
-        fd = os.open(made, flags, 0o600, dir_fd=home)
-        try:
-            os.write(fd, json.dumps(state._asdict(), sort_keys=True).encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(made, STATE, src_dir_fd=home, dst_dir_fd=home)
-    except OSError:
-        try:
-            os.unlink(made, dir_fd=home)
-        except OSError:
-            pass  # it had not come to that, or the next removal takes it
-        raise
+    data = json.dumps(state._asdict(), sort_keys=True).encode()
+    replace_file(STATE, data, at=home, flush=True)
 
 
 def read_state(home: int) -> ContainerState:

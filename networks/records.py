@@ -16,6 +16,7 @@ import json
 import os
 
 from pybuild.cache.disk.locks import tried
+from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.model.border import NamedTuple
 
@@ -195,7 +196,7 @@ class NetworkFiles:
         """Return the containers on a network, those that have ended without a word included."""
         place = os.path.join(self.folder, network.id, ENDPOINTS)
         try:
-            names = [name for name in os.listdir(place) if not name.endswith(_NEW)]
+            names = [name for name in os.listdir(place) if "." not in name]
         except FileNotFoundError:
             return []
         found = [self.endpoint(network, name) for name in sorted(names)]
@@ -329,10 +330,4 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _write(path: str, document: dict[str, Any]) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    fd = os.open(path + _NEW, flags, 0o600)
-    try:
-        os.write(fd, json.dumps(document, sort_keys=True).encode())
-    finally:
-        os.close(fd)
-    os.rename(path + _NEW, path)
+    replace_file(path, json.dumps(document, sort_keys=True).encode())
