@@ -116,10 +116,6 @@ def connect(made: Attachment, order: NetworkOrder, one: EndpointOrder, pid: int)
 def disconnect(made: Attachment, network: Network, container: str) -> None:
     """Take a running container off a network."""
     with locked(made.store.lock):
-        for known, endpoint in made.places:
-            if known.id == network.id:
-                with Rtnetlink() as outside:
-                    outside.remove_link(endpoint.peer)
         _leave(made.store, network, container)
         made.places = [place for place in made.places if place[0].id != network.id]
         with Rtnetlink(made.namespace) as inside:
@@ -296,6 +292,9 @@ def _leave(store: NetworkFiles, network: Network, container: str) -> None:
     endpoint = store.endpoint(network, container)
     if endpoint is not None:
         try:
+            # With its namespace it would go, too, but that may be shared, and live on.
+            with Rtnetlink() as outside:
+                outside.remove_link(endpoint.peer)
             kernelstate.unpublish(store, endpoint)
         finally:
             store.drop(network, endpoint)
