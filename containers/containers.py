@@ -223,12 +223,12 @@ class Containers:
         self,
         container: Container,
         rootless: bool | None = None,
-        attached: tuple[socket.socket, StreamAttachment] | None = None,
+        attached: Sequence[tuple[socket.socket, StreamAttachment]] = (),
     ) -> Sequence[str]:
         """Start it and return the warnings; one that runs goes on.
 
         Args:
-            attached: the monitor's end of a line to whoever is there from the first byte on.
+            attached: the monitor's ends of lines to those who are there from the first byte on.
 
         Raises:
             UserError, EnvironmentFault: it cannot be started.
@@ -241,7 +241,7 @@ class Containers:
         container: Container,
         home: int,
         rootless: bool | None,
-        attached: tuple[socket.socket, StreamAttachment] | None,
+        attached: Sequence[tuple[socket.socket, StreamAttachment]],
     ) -> Sequence[str]:
         state = container.state()
         if state.status == PAUSED:

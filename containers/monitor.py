@@ -63,7 +63,7 @@ def become_monitor(
     home: int,
     answer: _socket.socket,
     keeper: SpawnerLine,
-    attached: tuple[_socket.socket, StreamAttachment] | None,
+    attached: Sequence[tuple[_socket.socket, StreamAttachment]],
     adopted: Adopted | None,
 ) -> NoReturn:
     """Run *order* to its end; *answer* hears that it has started, or why not.
@@ -71,15 +71,15 @@ def become_monitor(
     Args:
         home: the container's directory, open.
         keeper: what holds our descriptors for the next monitor.
-        attached: whoever is there from the first byte on.
+        attached: those who are there from the first byte on.
         adopted: what the monitor before has left; the container runs.
     """
     os.setsid()
     monitor: _Monitor | None = None
     try:
         monitor = _Monitor(order, home, answer, keeper)
-        if attached is not None:
-            monitor.attach_first(*attached)
+        for line, attachment in attached:
+            monitor.attach_first(line, attachment)
         if adopted is not None:
             monitor.adopt(adopted)
         else:

@@ -3,8 +3,8 @@
 A command speaks to a monitor over a SOCK_SEQPACKET socket in the container's directory, in `marshal`, as
 workers do: both ends are ours, and the directory is the user's alone.
 
-    to the spawner   ("run", ContainerOrder, StreamAttachment or None) + the container's directory, and a
-                     socket for whoever is attached from the first byte on
+    to the spawner   ("run", ContainerOrder, list of StreamAttachment) + the container's directory, and a
+                     socket for each of those who are attached from the first byte on
                      ("adopt", ContainerOrder, pid) + the container's directory: its monitor is gone
     from a monitor   ("started", warnings)   ("fault", kind, message, hints)
                      ("unexecuted", status, text)   ("done", warnings)

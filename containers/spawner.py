@@ -32,13 +32,14 @@ from pybuild.model.border import Misfit, unpacked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
     from typing import NoReturn
 else:
     import _signal as signal  # the C part; signal.py imports enum
 
 _IDLE_MS = 3_000
 _PAUSE_S = 0.2
-_MOST_FDS = 4
+_MOST_FDS = 250  # the kernel sends no more at once
 _SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
 
 
@@ -163,8 +164,7 @@ class _Spawner:
             elif word == "adopt":
                 self._adopt(unpacked(order), fds[0], answer, Adopted(more, {}))
             else:
-                attachment = None if more is None else unpacked(more)
-                self._fork(unpacked(order), fds, answer, attachment, None)
+                self._fork(unpacked(order), fds, answer, [unpacked(one) for one in more], None)
         except OSError as error:
             fault = Fault(ENVIRONMENT, describe_os_error(error, "cannot start a monitor"))
             self._refuse(answer, fault)
@@ -186,7 +186,7 @@ class _Spawner:
         if any(known.order.id == order.id for known in self._monitors.values()):
             answer.send(marshal.dumps(("started", [])))
             return
-        monitor = self._fork(order, [home], answer, None, adopted)
+        monitor = self._fork(order, [home], answer, (), adopted)
         monitor.first = adopted.pid
         self._watch_orphan(monitor)
 
@@ -195,7 +195,7 @@ class _Spawner:
         order: ContainerOrder,
         fds: list[int],
         answer: _socket.socket,
-        attachment: StreamAttachment | None,
+        attachments: Sequence[StreamAttachment],
         adopted: Adopted | None,
     ) -> _Monitor:
         ours, theirs = keeping.pair()
@@ -210,10 +210,10 @@ class _Spawner:
                 others = {self._lock_fd, *self._monitors, *self._lines, *self._orphans, *known}
                 syscalls.close_quietly(*(others - kept))
                 ours.close()
-                attached = None
-                if attachment is not None and len(fds) > 1:
-                    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fds[1])
-                    attached = (socket, attachment)
+                attached = [
+                    (_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd), attachment)
+                    for fd, attachment in zip(fds[1:], attachments, strict=True)
+                ]
                 become_monitor(
                     order, fds[0], answer, keeping.SpawnerLine(theirs), attached, adopted
                 )
@@ -272,7 +272,7 @@ class _Spawner:
                 f"{dead.order.root}/containers/{dead.order.id}", os.O_RDONLY | os.O_CLOEXEC
             )
             adopted = Adopted(dead.first, dead.fds)
-            monitor = self._fork(dead.order, [home], theirs, None, adopted)
+            monitor = self._fork(dead.order, [home], theirs, (), adopted)
             monitor.first, monitor.fds = dead.first, dead.fds
             dead.fds = {}
             self._watch_orphan(monitor)

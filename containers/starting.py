@@ -47,25 +47,25 @@ def start(
     home: int,
     order: ContainerOrder,
     rootless: bool | None,
-    attached: tuple[socket.socket, StreamAttachment] | None = None,
+    attached: Sequence[tuple[socket.socket, StreamAttachment]] = (),
 ) -> Sequence[str]:
     """Have a container started; return the warnings about what it has to go on without.
 
     Args:
         folder: of all containers of the store.
         home: the container's directory, open.
-        attached: the monitor's end of a line to whoever is there from the first byte on.
+        attached: the monitor's ends of lines to those who are there from the first byte on.
 
     Raises:
         UserError, EnvironmentFault: it cannot be. NotExecuted: its program cannot be executed.
     """
-    message = marshal.dumps(("run", packed(order), packed(attached[1]) if attached else None))
+    message = marshal.dumps(("run", packed(order), [packed(one) for _, one in attached]))
     if len(message) > MESSAGE_BYTES:
         raise EnvironmentFault(
             f"what the container is given takes {len(message)} bytes: at most {MESSAGE_BYTES}",
             hints=["pass fewer or shorter arguments and variables"],
         )
-    return _ask(folder, message, [home, *([attached[0].fileno()] if attached else [])], rootless)
+    return _ask(folder, message, [home, *(line.fileno() for line, _ in attached)], rootless)
 
 
 def adopt(folder: str, home: int, order: ContainerOrder, pid: int, rootless: bool | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
+from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
@@ -17,6 +18,7 @@ from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
 from pybuild.model.resources import Resources
 from pybuild.model.stepoptions import settings_of_flags
+from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
 
 _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -257,3 +259,17 @@ def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
         "stop_signal": given or str(image.get("StopSignal") or ""),
         "stop_seconds": float(text) if text else None,
     }
+
+
+def mounts_of(parsed: Parsed) -> GivenMounts:
+    """Return the mounts that the options name.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    own = (
+        *map(read_bind, parsed.many("volume")),
+        *map(read_mount, parsed.many("mount")),
+        *map(read_tmpfs, parsed.many("tmpfs")),
+    )
+    return GivenMounts(own, parsed.many("volumes-from"))

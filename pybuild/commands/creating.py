@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pybuild.arguments.containers import (
@@ -17,27 +16,25 @@ from pybuild.arguments.containers import (
     health_check,
     labels_of,
     log_config,
+    mounts_of,
     restart_policy,
     stopping,
     surroundings,
 )
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.networks import has_own_networks, mode_of, networking
+from pybuild.arguments.networks import mode_of, networking
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.runimage import find_image
-from pybuild.commands.runmounts import provision
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.names import new_id, new_name
+from pybuild.containers.image import find_image
+from pybuild.containers.making import make_container
+from pybuild.containers.names import new_id
 from pybuild.containers.steps import find_init
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
-from pybuild.image.manifest import Manifest, parse_manifest
-from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
-from pybuild.networks.networks import Networks
 
 
 def create(parsed: Parsed) -> int:
@@ -67,44 +64,19 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
     manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
     image: dict[str, Any] = config.get("config") or {}
     described = _describe(parsed, engine, command, image)
-    if has_own_networks(described.network):
-        networks = Networks(engine.store.root)
-        for one in described.networks:
-            networks.find(one.network)
-    layers = engine.layers()
-    snapshot = layers.of_image(manifest.digest)
-    lowers = await layers.ensure(snapshot.deltas, lambda event: None)
-    described = replace(
-        described,
-        manifest=str(manifest.digest),
-        image_id=_image_id(engine, manifest),
-        deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
-    )
-    async with provision(parsed, engine, image, lowers, lasts=True) as provided:
-        described = replace(described, mounts=provided.mounts)
-        container = await asyncio.to_thread(_create, engine, described, cidfile)
-        provided.keep()
-    return container
-
-
-def _image_id(engine: Engine, manifest: Descriptor) -> str:
-    document = parse_manifest(engine.store.blobs.read(manifest.digest), manifest.media_type)
-    return str(document.config.digest if isinstance(document, Manifest) else manifest.digest)
-
-
-def _create(engine: Engine, config: ContainerConfig, cidfile: str) -> Container:
-    containers = Containers(engine.store)
-    if not config.name:
-        config = replace(config, name=new_name(config.id, containers.names()))
-    container = containers.create(config)
+    container = await make_container(engine, described, manifest, image, mounts_of(parsed))
     if cidfile:
-        try:
-            with open(cidfile, "x", encoding="ascii") as file:
-                file.write(config.id)
-        except OSError as error:
-            containers.remove(container)
-            raise UsageError(f"--cidfile {cidfile}: {(error.strerror or '').lower()}") from error
+        await asyncio.to_thread(_note_id, Containers(engine.store), container, cidfile)
     return container
+
+
+def _note_id(containers: Containers, container: Container, cidfile: str) -> None:
+    try:
+        with open(cidfile, "x", encoding="ascii") as file:
+            file.write(container.config.id)
+    except OSError as error:
+        containers.remove(container, volumes=True)
+        raise UsageError(f"--cidfile {cidfile}: {(error.strerror or '').lower()}") from error
 
 
 def _describe(

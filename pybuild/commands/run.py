@@ -14,7 +14,7 @@ from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.runimage import find_image
+from pybuild.containers.image import find_image
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
@@ -60,10 +60,11 @@ async def _run(parsed: Parsed) -> int:
         facts = as_object(config.get("config"))
         if not any(map(parsed.many, ("mount", "tmpfs", "volume", "volumes-from"))):
             return await _in_front(parsed, engine, facts, command, lowers, ())
-        from pybuild.commands.runmounts import provision
+        from pybuild.arguments.containers import mounts_of
+        from pybuild.containers.mounts import provision
         from pybuild.volumes.volumes import Volumes
 
-        async with provision(parsed, engine, facts, lowers, lasts=False) as provided:
+        async with provision(engine, mounts_of(parsed), (), lowers) as provided:
             mounts = tuple(map(Volumes(engine.store).step_mount, provided.mounts))
             return await _in_front(parsed, engine, facts, command, lowers, mounts)
 

@@ -78,7 +78,7 @@ async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
         )
         try:
             warnings = containers.start(
-                container, attached=None if line is None else (line, attachment)
+                container, attached=[] if line is None else [(line, attachment)]
             )
         except PybuildError:
             if container.config.auto_remove:
@@ -175,7 +175,7 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         return 0 if status is None else status
     ours, theirs = line()
     with ours, theirs:
-        for warning in containers.start(container, attached=(theirs, attachment)):
+        for warning in containers.start(container, attached=[(theirs, attachment)]):
             sys.stderr.write(f"warning: {warning}\n")
         theirs.close()
         status = Attached(

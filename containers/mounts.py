@@ -1,21 +1,27 @@
-"""The mounts of ``run`` and ``create``, from the options and the image to directories that are there [CTR-100]."""
+"""The mounts of a container that is being made, from what was given and the image to directories that are there [CTR-100]."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
-from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
-from pybuild.model.jsontext import as_object
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint, settled
 from pybuild.volumes.provision import provide
-from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs, read_volumes_from
+from pybuild.volumes.reading import read_volumes_from
 from pybuild.volumes.volumes import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class GivenMounts:
+    """The mounts that somebody wants: their own, and those of other containers by ``NAME[:ro]``."""
+
+    own: Sequence[MountPoint] = ()
+    others: Sequence[str] = ()
 
 
 class Provision:
@@ -36,29 +42,18 @@ class Provision:
 
 @asynccontextmanager
 async def provision(
-    parsed: Parsed,
-    engine: Engine,
-    config: Mapping[str, Any],
-    lowers: Sequence[str],
-    *,
-    lasts: bool,
+    engine: Engine, given: GivenMounts, image: Sequence[str], lowers: Sequence[str]
 ) -> AsyncGenerator[Provision]:
     """Have the mounts of a container for the block: volumes come to be, and nobody removes them.
 
     Args:
-        config: the image's; its volumes count where the container *lasts*.
+        image: the places where the image has volumes.
 
     Raises:
         UserError, UsageError: a wrong option, or what it names is not there.
     """
-    given = [
-        *map(read_bind, parsed.many("volume")),
-        *map(read_mount, parsed.many("mount")),
-        *map(read_tmpfs, parsed.many("tmpfs")),
-    ]
-    others = list(await asyncio.to_thread(_of_others, engine, parsed.many("volumes-from")))
-    image = list(as_object(config.get("Volumes"))) if lasts else []
-    mounts = settled(given, others, image)
+    others = list(await asyncio.to_thread(_of_others, engine, given.others))
+    mounts = settled(given.own, others, image)
     volumes = Volumes(engine.store)
     known = Provision()
     try:
@@ -74,7 +69,7 @@ async def provision(
 
 
 def _of_others(engine: Engine, texts: Iterable[str]) -> Iterable[MountPoint]:
-    """Return the mounts of the containers of ``--volumes-from``."""
+    """Return the mounts of other containers, which this one is to have, too."""
     mounts: list[MountPoint] = []
     for text in texts:
         from pybuild.containers.containers import Containers

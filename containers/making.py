@@ -1,0 +1,73 @@
+"""A container made of an image: its layers had, its volumes made, its record written; nothing runs [CTR-9]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
+from pybuild.containers.mounts import GivenMounts, provision
+from pybuild.containers.names import new_name
+from pybuild.engine.engine import Engine
+from pybuild.image.manifest import Manifest, parse_manifest
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.jsontext import as_object
+from pybuild.networks.networks import Networks
+
+
+async def make_container(
+    engine: Engine,
+    described: ContainerConfig,
+    manifest: Descriptor,
+    image: Mapping[str, Any],
+    given: GivenMounts,
+) -> Container:
+    """Make a container and return it.
+
+    Args:
+        described: it, but for its layers, its mounts and, where it was given none, its name.
+        manifest: of its image, which the engine's store keeps for now; *image* is that one's config.
+
+    Raises:
+        UserError, EnvironmentFault: there can be none.
+    """
+    if described.networks:
+        await asyncio.to_thread(_check_networks, engine, described)
+    layers = engine.layers()
+    snapshot = layers.of_image(manifest.digest)
+    lowers = await layers.ensure(snapshot.deltas, lambda event: None)
+    described = replace(
+        described,
+        manifest=str(manifest.digest),
+        image_id=_image_id(engine, manifest),
+        deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
+    )
+    places = list(as_object(image.get("Volumes")))
+    async with provision(engine, given, places, lowers) as provided:
+        described = replace(described, mounts=provided.mounts)
+        container = await asyncio.to_thread(_create, engine, described)
+        provided.keep()
+    return container
+
+
+def _check_networks(engine: Engine, config: ContainerConfig) -> None:
+    networks = Networks(engine.store.root)
+    for one in config.networks:
+        networks.find(one.network)
+
+
+def _image_id(engine: Engine, manifest: Descriptor) -> str:
+    document = parse_manifest(engine.store.blobs.read(manifest.digest), manifest.media_type)
+    return str(document.config.digest if isinstance(document, Manifest) else manifest.digest)
+
+
+def _create(engine: Engine, config: ContainerConfig) -> Container:
+    containers = Containers(engine.store)
+    if not config.name:
+        config = replace(config, name=new_name(config.id, containers.names()))
+    return containers.create(config)
