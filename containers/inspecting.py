@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pybuild.cache.store import Store
 from pybuild.containers.addresses import Places, network_settings, port_bindings
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.log import moment
 from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
 from pybuild.containers.state import ContainerState
 from pybuild.model.dataclass import dataclass
+from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
+from pybuild.volumes.volumes import Volumes
 
 _NEVER = "0001-01-01T00:00:00Z"
 _SHM_BYTES = 64 << 20
@@ -259,3 +264,17 @@ def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
             facts |= {"ReadOnly": True} if one.readonly else {}
             given.append(facts)
     return {"Mounts": given} if given else {}
+
+
+def container_document(store: Store, one: Container, *, sized: bool = False) -> dict[str, Any]:
+    """Return docker's description of a container."""
+    known = Volumes(store)
+    where = ContainerDetails(
+        path=one.path,
+        health=one.health(),
+        places=Networks(store.root).places(one.config.id) if one.config.networks else (),
+        lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
+        mountpoint=known.mountpoint,
+        sizes=Containers(store).sizes(one) if sized else None,
+    )
+    return document(one.config, one.state(), where)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
 from pybuild.containers.container import Container
-from pybuild.containers.log import bounds, names
+from pybuild.containers.log import bounds, moment, names
+from pybuild.frontend.syntax.healthchecks import parse_duration as duration_ns
+from pybuild.model.errors import UsageError, UserError
 
 _PAUSE_S = 0.05
 
@@ -138,3 +142,26 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:
             yield LogLine(known["stream"], known["log"], known["time"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def log_time(text: str, now: float) -> str:
+    """Return a time as the log has it: RFC 3339, seconds since the epoch, or so long ago; "" for none.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if not text or text == "0":
+        return ""
+    try:
+        if re.fullmatch(r"\d+(\.\d{1,9})?", text):
+            seconds, _, rest = text.partition(".")
+            return moment(int(seconds) * 1_000_000_000 + int(f"{rest:0<9}"))
+        if re.match(r"\d{4}-", text):
+            given = datetime.fromisoformat(text)
+            given = given if given.tzinfo else given.astimezone()
+            return moment(int(given.timestamp() * 1_000_000) * 1000)
+        return moment(int(now * 1e9) - duration_ns(text))
+    except (ValueError, OverflowError, UserError) as error:
+        raise UsageError(
+            f'invalid time "{text}": expected 2026-01-31T12:00:00, 1700000000 or 10m'
+        ) from error

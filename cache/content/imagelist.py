@@ -14,6 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.image.attestation import UNKNOWN
 from pybuild.image.manifest import parse_index
 from pybuild.image.unpackedsize import unpacked_size
+from pybuild.model.amounts import human_age
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
@@ -213,3 +214,10 @@ def _reference_filter(pattern: str) -> Filter:
         return any(whole.match(name) for name in names)
 
     return matches
+
+
+def age(created: datetime | None) -> str:
+    """Return ``3 minutes ago``; ``N/A`` where no time is known."""
+    if created is None:
+        return "N/A"
+    return human_age((datetime.now(UTC) - created).total_seconds())

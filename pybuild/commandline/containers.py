@@ -201,7 +201,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "container prune",
         "Remove all containers that do not run.",
-        "pybuild.commands.containerprune:prune",
+        "pybuild.commands.containers:prune",
         (
             Option(
                 "filter", "only what matches (until=24h, label=K[=V], label!=K)", "K=V", repeat=True

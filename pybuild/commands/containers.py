@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.containers import restart_policy, surroundings
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
+from pybuild.commands.localstore import with_store
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
-from pybuild.containers.log import moment
-from pybuild.containers.logreading import read_log
+from pybuild.containers.logreading import log_time, read_log
+from pybuild.containers.pruning import prune_containers
 from pybuild.containers.signals import signal_number
-from pybuild.frontend.syntax.healthchecks import parse_duration as duration_ns
+from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def logs(parsed: Parsed) -> int:
         )
     tail = parsed.one("tail", "all")
     now = time.time()
-    since, until = (_moment(parsed.one(name), now) for name in ("since", "until"))
+    since, until = (log_time(parsed.one(name), now) for name in ("since", "until"))
     timestamps = parsed.flag("timestamps")
     details = ""
     if parsed.flag("details"):
@@ -66,29 +66,6 @@ def logs(parsed: Parsed) -> int:
         stream.write(f"{line.time} {details}{line.text}" if timestamps else details + line.text)
         stream.flush()
     return 0
-
-
-def _moment(text: str, now: float) -> str:
-    """Return a time as the log has it: RFC 3339, seconds since the epoch, or so long ago; "" for none.
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    if not text or text == "0":
-        return ""
-    try:
-        if re.fullmatch(r"\d+(\.\d{1,9})?", text):
-            seconds, _, rest = text.partition(".")
-            return moment(int(seconds) * 1_000_000_000 + int(f"{rest:0<9}"))
-        if re.match(r"\d{4}-", text):
-            given = datetime.fromisoformat(text)
-            given = given if given.tzinfo else given.astimezone()
-            return moment(int(given.timestamp() * 1_000_000) * 1000)
-        return moment(int(now * 1e9) - duration_ns(text))
-    except (ValueError, OverflowError, UserError) as error:
-        raise UsageError(
-            f'invalid time "{text}": expected 2026-01-31T12:00:00, 1700000000 or 10m'
-        ) from error
 
 
 def start(parsed: Parsed) -> int:
@@ -247,4 +224,16 @@ def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:
             rest = "; ".join(error.message for error in others)
             first = first.copy_with(message=f"{first.message}; {rest}")
         raise first
+    return 0
+
+
+def prune(parsed: Parsed) -> int:
+    """Remove containers that do not run; asks first without ``--force``."""
+    if not confirmed(parsed, "all stopped containers"):
+        return 0
+    filters = parsed.many("filter")
+    removed, freed = with_store(parsed, lambda store: prune_containers(store, filters))
+    if removed:
+        sys.stdout.write("Deleted Containers:\n" + "".join(f"{id}\n" for id in removed) + "\n")
+    sys.stdout.write(f"Total reclaimed space: {short_bytes(freed)}\n")
     return 0

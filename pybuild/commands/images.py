@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, BinaryIO
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.cache.content.imagelist import (
     ImageFacts,
+    age,
     familiar_repository,
     list_images,
     moment,
@@ -23,7 +24,7 @@ from pybuild.commands.listing import show_list
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.image.manifest import parse_config, resolve
-from pybuild.model.amounts import human_age, short_bytes
+from pybuild.model.amounts import short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
@@ -293,10 +294,3 @@ def parse_reference(text: str) -> Reference:
         return Reference.parse(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def age(created: datetime | None) -> str:
-    """Return ``3 minutes ago``; ``N/A`` where no time is known."""
-    if created is None:
-        return "N/A"
-    return human_age((datetime.now(UTC) - created).total_seconds())

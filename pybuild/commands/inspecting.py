@@ -8,16 +8,15 @@ from typing import Any
 
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands import images, volumes
+from pybuild.commands import images
 from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
-from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.inspecting import ContainerDetails, document
+from pybuild.containers.inspecting import container_document
 from pybuild.exporter.docker.document import document as image_document
 from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
-from pybuild.networks.networks import Networks
+from pybuild.volumes.listing import document as volume_document
 from pybuild.volumes.volumes import Volumes
 
 
@@ -96,22 +95,8 @@ def _document(store: Store, name: str, kind: str, *, sized: bool) -> dict[str, A
                 raise
     known = Volumes(store)
     if kind or (known.has(name) and store.images.resolve(name) is None):
-        return volumes.document(known.find(name))
+        return volume_document(known.find(name))
     try:
         return image_document(store, images.find(store, name))
     except UserError as error:  # it knows the image that was perhaps meant
         raise error.copy_with(message=f"no such object: {name}") from None
-
-
-def container_document(store: Store, one: Container, *, sized: bool = False) -> dict[str, Any]:
-    """Return docker's description of a container."""
-    known = Volumes(store)
-    where = ContainerDetails(
-        path=one.path,
-        health=one.health(),
-        places=Networks(store.root).places(one.config.id) if one.config.networks else (),
-        lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
-        mountpoint=known.mountpoint,
-        sizes=Containers(store).sizes(one) if sized else None,
-    )
-    return document(one.config, one.state(), where)

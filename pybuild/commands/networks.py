@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from pybuild.arguments.values import parse_pairs
-from pybuild.cache.space.filters import parse_moment
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
 from pybuild.commands.listing import show_list
 from pybuild.containers.containers import Containers
-from pybuild.engine.host import SystemClock
-from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.gotemplate import go_json, rendered
-from pybuild.model.text import boolean
+from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
 from pybuild.networks.records import Network
 
@@ -32,7 +29,6 @@ _TITLES = {
     "CreatedAt": "CREATED AT",
 }
 _SHOWN = ["ID", "Name", "Driver", "Scope"]
-_ID_DIGITS = 12
 
 
 def _networks(parsed: Parsed) -> Networks:
@@ -69,69 +65,15 @@ def _pair(text: str) -> str:
 def ls(parsed: Parsed) -> int:
     """List networks."""
     networks = _networks(parsed)
-    matches = [_matcher(networks, text) for text in parsed.many("filter")]
-    shown = [one for one in networks.all() if _is_chosen(one, matches)]
+    matches = [matcher(networks, text) for text in parsed.many("filter")]
+    shown = [one for one in networks.all() if is_chosen(one, matches)]
     whole = parsed.flag("no-trunc")
     if parsed.flag("quiet"):
-        sys.stdout.write("".join(f"{one.id if whole else one.id[:_ID_DIGITS]}\n" for one in shown))
+        sys.stdout.write("".join(f"{one.id if whole else one.id[:ID_DIGITS]}\n" for one in shown))
         return 0
-    rows = [_row(one, whole=whole) for one in shown]
+    rows = [row_of(one, whole=whole) for one in shown]
     show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
     return 0
-
-
-def _row(network: Network, *, whole: bool) -> dict[str, Any]:
-    return {
-        "ID": network.id if whole else network.id[:_ID_DIGITS],
-        "Name": network.name,
-        "Driver": network.driver,
-        "Scope": "local",
-        "IPv6": str(network.ipv6).lower(),
-        "Internal": str(network.internal).lower(),
-        "Labels": ",".join(f"{key}={value}" for key, value in network.labels.items()),
-        "CreatedAt": inspection(network, ())["Created"],
-    }
-
-
-Matcher = tuple[str, Callable[[Network], bool]]
-
-
-def _is_chosen(network: Network, matches: Sequence[Matcher]) -> bool:
-    """Whether it matches one of the filters of each name."""
-    names = {name for name, _ in matches}
-    return all(any(fits(network) for one, fits in matches if one == name) for name in names)
-
-
-def _matcher(networks: Networks, text: str) -> Matcher:
-    name, _, value = text.partition("=")
-    match name:
-        case "name":
-            return name, lambda one: value in one.name
-        case "id":
-            return name, lambda one: one.id.startswith(value)
-        case "driver":
-            return name, lambda one: one.driver == value
-        case "scope":
-            return name, lambda one: value == "local"
-        case "type" if value in ("builtin", "custom"):
-            return name, lambda one: one.is_user_defined == (value == "custom")
-        case "dangling" if (dangles := boolean(value.lower())) is not None:
-            return (
-                name,
-                lambda one: dangles == (one.is_user_defined and not networks.endpoints(one)),
-            )
-        case "label":
-            return text, _label(value)
-        case _:
-            raise UsageError(
-                f'invalid filter "{text}"',
-                hints=["known: driver, dangling, id, label, name, scope, type=builtin or custom"],
-            )
-
-
-def _label(text: str) -> Callable[[Network], bool]:
-    key, equals, value = text.partition("=")
-    return lambda one: key in one.labels and (not equals or one.labels[key] == value)
 
 
 def inspect(parsed: Parsed) -> int:
@@ -174,7 +116,7 @@ def rm(parsed: Parsed) -> int:
 
 def prune(parsed: Parsed) -> int:
     """Remove the networks that no container is on or refers to; asks first without ``--force``."""
-    matches = [_prune_matcher(text) for text in parsed.many("filter")]
+    matches = [prune_matcher(text) for text in parsed.many("filter")]
     if not confirmed(parsed, "all networks that no container uses"):
         return 0
     with open_store(parsed, to_read=True) as store:
@@ -183,24 +125,9 @@ def prune(parsed: Parsed) -> int:
 
     def is_needed(network: Network) -> bool:
         is_named = any(name == network.name or network.id.startswith(name) for name in names)
-        return is_named or not _is_chosen(network, matches)
+        return is_named or not is_chosen(network, matches)
 
     removed = _networks(parsed).prune(is_needed)
     if removed:
         sys.stdout.write("Deleted Networks:\n" + "".join(f"{one.name}\n" for one in removed))
     return 0
-
-
-def _prune_matcher(text: str) -> Matcher:
-    name, _, value = text.partition("=")
-    match name:
-        case "until":
-            moment = parse_moment(value, SystemClock().now())
-            return name, lambda one: one.created / 1e9 < moment
-        case "label":
-            return text, _label(value)
-        case "label!":
-            has = _label(value)
-            return text, lambda one: not has(one)
-        case _:
-            raise UsageError(f'invalid filter "{text}"', hints=["known: until=24h, label, label!"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pybuild.commands.ps import status_text
 from pybuild.containers.choosing import Choice
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.inspecting import ContainerDetails, document
+from pybuild.containers.listing import status_text
 from pybuild.containers.order import HealthCheck, RestartPolicy
 from pybuild.containers.state import ContainerState
 from pybuild.executor.steps.spec import StepLimits

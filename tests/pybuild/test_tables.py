@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pybuild.cache.content.imagelist import moment
-from pybuild.commands.images import age, parse_reference
+from pybuild.cache.content.imagelist import age, moment
+from pybuild.commands.images import parse_reference
 from pybuild.commands.listing import table
 from pybuild.model.errors import UsageError
 

@@ -1,35 +1,18 @@
-"""``pybuild container prune``."""
+"""The containers that do not run, and their removal."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.store import Store
-from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed
-from pybuild.commands.localstore import with_store
 from pybuild.containers.choosing import Choice
 from pybuild.containers.containers import Containers
 from pybuild.containers.state import CREATED, EXITED
 from pybuild.engine.host import SystemClock
-from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import UserError
 
 _SECOND_NS = 1_000_000_000
-
-
-def prune(parsed: Parsed) -> int:
-    """Remove containers that do not run; asks first without ``--force``."""
-    if not confirmed(parsed, "all stopped containers"):
-        return 0
-    filters = parsed.many("filter")
-    removed, freed = with_store(parsed, lambda store: prune_containers(store, filters))
-    if removed:
-        sys.stdout.write("Deleted Containers:\n" + "".join(f"{id}\n" for id in removed) + "\n")
-    sys.stdout.write(f"Total reclaimed space: {short_bytes(freed)}\n")
-    return 0
 
 
 def prune_containers(store: Store, filters: Sequence[str]) -> tuple[list[str], int]:

@@ -1,0 +1,108 @@
+"""Rows of containers, by docker's names for their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pybuild.cache.content.imagelist import age
+from pybuild.cache.store import Store
+from pybuild.containers.addresses import Places, ShownPort, ports_of, ports_text
+from pybuild.containers.container import Container
+from pybuild.containers.state import ContainerState
+from pybuild.model.amounts import short_bytes
+from pybuild.model.reference import Reference
+from pybuild.volumes.mountpoint import MountKind
+
+_MOST_COMMAND = 20
+_MOST_MOUNT = 15
+
+
+def shown_ports(one: Container, places: Places) -> Sequence[ShownPort]:
+    """Return the ports of a container with networks of its own; of one that does not run, none."""
+    return ports_of(one.config, places) if places else ()
+
+
+def names_of_image(store: Store, text: str) -> Collection[str]:
+    """Return the names and the digest of an image, as containers may have them."""
+    names = {text}
+    try:
+        names.add(Reference.parse(text).familiar.removesuffix(":latest"))
+        names.add(Reference.parse(text).familiar)
+    except ValueError:
+        pass
+    descriptor = store.images.resolve(text)
+    if descriptor is not None:
+        names.add(str(descriptor.digest))
+    return names
+
+
+def row_of(
+    one: Container,
+    state: ContainerState,
+    sizes: tuple[int, int] | None,
+    ports: Sequence[ShownPort],
+    *,
+    whole: bool,
+) -> dict[str, Any]:
+    config = one.config
+    command = _command(config.args)
+    created = _datetime(config.created)
+    volumes = [mount for mount in config.mounts if mount.kind is MountKind.VOLUME]
+    mounts = [mount.source for mount in config.mounts if mount.source]
+    return {
+        "Command": f'"{command if whole else _cut(command, _MOST_COMMAND)}"',
+        "CreatedAt": f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC",
+        "ID": config.id if whole else config.short_id,
+        "Image": config.image,
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(config.labels.items())),
+        "LocalVolumes": str(len(volumes)),
+        "Mounts": ",".join(name if whole else _cut(name, _MOST_MOUNT) for name in mounts),
+        "Names": config.name,
+        "Networks": ",".join(net.network for net in config.networks) or config.network,
+        "Ports": ports_text(ports),
+        "RunningFor": age(created),
+        "Size": _size(sizes),
+        "State": state.status,
+        "Status": status_text(state, one.health_status()),
+    }
+
+
+def _command(args: Sequence[str]) -> str:
+    """Return a command as docker lists it: arguments with blanks in quotes."""
+    quoted = (f"'{word}'" if " " in word and place else word for place, word in enumerate(args))
+    return " ".join(quoted)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _size(sizes: tuple[int, int] | None) -> str:
+    if sizes is None:
+        return "0B"
+    return f"{short_bytes(sizes[0])} (virtual {short_bytes(sizes[1])})"
+
+
+def _datetime(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+
+
+def status_text(state: ContainerState, health: str = "") -> str:
+    """Return the state in docker's words [CTR-30, CTR-37]."""
+    ended = age(_datetime(state.finished))
+    match state.status:
+        case "created":
+            return "Created"
+        case "running":
+            up = f"Up {age(_datetime(state.started)).removesuffix(' ago')}"
+            if not health:
+                return up
+            return f"{up} (health: {health})" if health == "starting" else f"{up} ({health})"
+        case "paused":
+            return f"Up {age(_datetime(state.started)).removesuffix(' ago')} (Paused)"
+        case "restarting":
+            return f"Restarting ({state.exit_code}) {ended}"
+        case _:
+            return f"Exited ({state.exit_code}) {ended}"
