@@ -10,7 +10,7 @@ from typing import Any, cast
 from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.net.http1.client import Response, origin_of
-from pybuild.net.http1.faults import printable
+from pybuild.net.http1.faults import HttpFault, printable
 from pybuild.net.http1.redirects import onward
 from pybuild.registry.client import manifests
 from pybuild.registry.client.challenge import Scopes, pull_scope
@@ -45,7 +45,23 @@ async def tags(transport: Transport, endpoint: Endpoint, reference: Reference) -
         scopes=pull_scope(reference.path),
         path=f"/{reference.path}/tags/list",
     )
-    return await _pages(transport, request, manifests.tag_names)
+    try:
+        return await _pages(transport, request, manifests.tag_names)
+    except HttpFault as error:
+        if error.status == 404:
+            raise _unknown(reference, error) from error
+        raise
+
+
+def _unknown(reference: Reference, error: HttpFault) -> HttpFault:
+    """Return the fault of a registry that knows no such repository, or does not tell us."""
+    host, term = reference.host, reference.path.rpartition("/")[2]
+    place = "" if host == DOCKER_HUB else f"{host}/"
+    return HttpFault(
+        f"{host} has no repository {reference.path}: {error.message.rpartition(': ')[2]}",
+        status=error.status,
+        hints=[f"pybuild search {place}{term} looks for its name; a private one: pybuild login {host}"],
+    )
 
 
 async def repositories(transport: Transport, endpoint: Endpoint) -> list[str]:
