@@ -39,12 +39,13 @@ _VARIABLES = (
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "NIX_SSL_CERT_FILE",
 )
-_JAVA = f"-Djavax.net.ssl.trustStore={_STORE} -Djavax.net.ssl.trustStorePassword={_PASSWORD}"
+_TRUST_STORE = "-Djavax.net.ssl.trustStore="
+_JAVA = f"{_TRUST_STORE}{_STORE} -Djavax.net.ssl.trustStorePassword={_PASSWORD}"
+_JAVA_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")
 _ENVIRONMENT = (
     *(f"{name}={_BUNDLE}" for name in _VARIABLES),
     f"APT_CONFIG={_APT}",
     f"WGETRC={_WGET}",  # Debian's wget knows no other variable
-    f"JAVA_TOOL_OPTIONS={_JAVA}",
 )
 
 _HOST_BUNDLES = (
@@ -82,17 +83,25 @@ class Authorities:
 
     Args:
         files: PEM files, and `HOST`.
-
-    Attributes:
-        environment: the variables of a step; those of its image win.
     """
-
-    environment = _ENVIRONMENT
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = files
         self._mount: StepMount | None = None
         self._lock = asyncio.Lock()
+
+    def environment(self, own: Sequence[str]) -> tuple[str, ...]:
+        """Return the variables of a step, over which its *own* win.
+
+        Many images set JAVA_TOOL_OPTIONS for the heap's size alone: Java then reads the trust store from
+        the second variable that it has for options, which wins over the first.
+        """
+        java = {name: value for name, _, value in (variable.partition("=") for variable in own)}
+        taken = [java[name] for name in _JAVA_VARIABLES if name in java]
+        if any(_TRUST_STORE in value for value in taken) or len(taken) == len(_JAVA_VARIABLES):
+            return _ENVIRONMENT
+        free = next(name for name in _JAVA_VARIABLES if name not in java)
+        return (*_ENVIRONMENT, f"{free}={_JAVA}")
 
     async def mount(self, directory: str) -> StepMount:
         """Return the mount of the bundle and the trust store; they are written once, below *directory*.

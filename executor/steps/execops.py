@@ -160,7 +160,7 @@ class ExecOps:
             default_env: Sequence[str] = ()
             if self._authorities is not None:
                 mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
-                default_env = self._authorities.environment
+                default_env = self._authorities.environment(op.env)
             resolv_conf = await self._resolvers.of(op.settings)
             lowers = await self._ensure(base, emit)
             active = await outputs.begin(number, base)

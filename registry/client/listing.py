@@ -60,7 +60,9 @@ def _unknown(reference: Reference, error: HttpFault) -> HttpFault:
     return HttpFault(
         f"{host} has no repository {reference.path}: {error.message.rpartition(': ')[2]}",
         status=error.status,
-        hints=[f"pybuild search {place}{term} looks for its name; a private one: pybuild login {host}"],
+        hints=[
+            f"pybuild search {place}{term} looks for its name; a private one: pybuild login {host}"
+        ],
     )
 
 

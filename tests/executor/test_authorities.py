@@ -59,6 +59,24 @@ def test_the_bundle_has_each_certificate_once_and_no_key(
     assert place.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        ([], "JAVA_TOOL_OPTIONS"),
+        (["JAVA_TOOL_OPTIONS=-Xmx2g", "A=b"], "JDK_JAVA_OPTIONS"),
+        (["JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=/mine"], ""),
+        (["JAVA_TOOL_OPTIONS=-Xmx2g", "JDK_JAVA_OPTIONS=-Xms1g"], ""),
+    ],
+)
+def test_java_is_shown_its_trust_store_beside_options_of_the_image(
+    own: list[str], given: str
+) -> None:
+    variables = dict(variable.split("=", 1) for variable in Authorities([]).environment(own))
+    assert [name for name in variables if name.startswith("J")] == [given][: bool(given)]
+    if given:
+        assert "-Djavax.net.ssl.trustStore=/run/pybuild/ca/java.jks " in variables[given]
+
+
 def test_the_files_are_written_once_however_many_steps_ask(
     authority: Authority, tmp_path: Path
 ) -> None:
@@ -175,7 +193,8 @@ def test_programs_trust_it_by_the_variables(
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(authority.cert, authority.key)
     place = written(tmp_path / "steps", authority.ca)
-    variables = (text.replace("/run/pybuild/ca", str(place)) for text in Authorities.environment)
+    given = Authorities([]).environment([])
+    variables = (text.replace("/run/pybuild/ca", str(place)) for text in given)
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     with serving(application, tls) as url:
         words = {
