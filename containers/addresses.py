@@ -8,6 +8,7 @@ from typing import Any
 from pybuild.containers.config import ContainerConfig
 from pybuild.model.border import NamedTuple
 from pybuild.networks.networks import endpoint_id
+from pybuild.networks.order import EndpointOrder, has_own_networks
 from pybuild.networks.records import Network, NetworkEndpoint
 
 Places = Sequence[tuple[Network, NetworkEndpoint]]
@@ -126,12 +127,12 @@ def port_bindings(config: ContainerConfig) -> dict[str, list[dict[str, str]]]:
 
 def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:
     """Return docker's NetworkSettings; its maps are never null [CTR-71]."""
-    named = {one.network: dict(_NOWHERE) for one in config.networks}
-    if not named:
+    named = {one.network: {**_NOWHERE, **_wishes(one)} for one in config.networks}
+    if not has_own_networks(config.network):
         named = {config.network: dict(_NOWHERE)}
     for network, endpoint in places:
         key = network.id if network.id in named else network.name
-        named[key] = _endpoint(network, endpoint)
+        named[key] = {**named.get(key, _NOWHERE), **_endpoint(network, endpoint)}
     return {
         "SandboxID": "",
         "SandboxKey": "",
@@ -140,11 +141,20 @@ def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:
     }
 
 
+def _wishes(one: EndpointOrder) -> dict[str, Any]:
+    """Return the part of an endpoint that was asked for, and is there before it runs."""
+    addresses = {f"IPv{6 if ':' in text else 4}Address": text for text in one.addresses}
+    return {
+        "IPAMConfig": addresses or None,
+        "Aliases": list(one.aliases) or None,
+        "MacAddress": one.mac,
+    }
+
+
 def _endpoint(network: Network, endpoint: NetworkEndpoint) -> dict[str, Any]:
     gateways = {":" in subnet.gateway: subnet.gateway for subnet in network.subnets}
     lengths = {":" in text: int(text.partition("/")[2]) for text in endpoint.addresses}
     return {
-        **_NOWHERE,
         "Aliases": list(endpoint.aliases) or None,
         "MacAddress": endpoint.mac,
         "NetworkID": network.id,

@@ -19,9 +19,8 @@ from pybuild.containers.health import read_health
 from pybuild.containers.order import (
     LOCK,
     MESSAGE_BYTES,
-    ORDER,
     SOCKET,
-    ContainerOrder,
+    read_order,
 )
 from pybuild.containers.starting import adopt, is_spawning
 from pybuild.containers.state import (
@@ -33,7 +32,6 @@ from pybuild.containers.state import (
     write_state,
 )
 from pybuild.executor.workers.process import error_of
-from pybuild.model.border import Misfit, unpacked
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 
@@ -93,7 +91,7 @@ class Container:
         folder = os.path.dirname(self.path)
         is_there = state.pid and state.boot == (boot_id() or "") and born(state.pid) == state.born
         if state.boot == (boot_id() or "") and (is_there or is_spawning(folder)):
-            order = self._order(home)
+            order = read_order(home)
             with suppress(UserError):  # another command was faster
                 adopt(folder, home, order, state.pid, None)
             until = time.monotonic() + _REVIVAL_S
@@ -105,20 +103,6 @@ class Container:
         state = state._replace(status=EXITED, pid=0, exit_code=LOST)
         write_state(home, state)
         return state
-
-    def _order(self, home: int) -> ContainerOrder:
-        """Return the order of the run that lost its monitor.
-
-        Raises:
-            OSError, ValueError: it cannot be read.
-        """
-        fd = os.open(ORDER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
-        with open(fd, "rb") as file:
-            try:
-                order: ContainerOrder = unpacked(marshal.load(file))
-            except (Misfit, EOFError, TypeError) as error:
-                raise ValueError(f"of another version: {error}") from error
-        return order
 
     def health(self) -> Mapping[str, Any] | None:
         """Return its health as docker shows it; None: nobody looks, or it cannot be read."""

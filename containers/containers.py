@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import fcntl
-import marshal
 import os
 import re
 import secrets
@@ -23,18 +22,17 @@ from functools import cached_property
 from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import same_file
-from pybuild.cache.disk.replacing import replace_file
 from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.order import (
     CONFIG,
     NAMES,
-    ORDER,
     TREE,
     ContainerOrder,
     RestartPolicy,
     StreamAttachment,
+    write_order,
 )
 from pybuild.containers.signals import signal_number
 from pybuild.containers.starting import NotExecuted, start
@@ -62,6 +60,7 @@ class Containers:
     """All containers of a store."""
 
     def __init__(self, store: Store) -> None:
+        self.root = store.root
         self._store = store
         self._folder = os.path.join(store.root, "containers")
 
@@ -206,7 +205,7 @@ class Containers:
         return found[0]
 
     @contextmanager
-    def _turn(self, container: Container) -> Generator[Container]:
+    def turn(self, container: Container) -> Generator[Container]:
         """Let no other command begin, change or remove it for the block; yield it as it is now.
 
         Raises:
@@ -233,7 +232,7 @@ class Containers:
         Raises:
             UserError, EnvironmentFault: it cannot be started.
         """
-        with self._turn(container) as now, now.home() as home:
+        with self.turn(container) as now, now.home() as home:
             return self._start(now, home, rootless, attached)
 
     def _start(
@@ -259,7 +258,7 @@ class Containers:
             config.id,
             step,
             boot_id() or "",
-            networks_of(config, os.path.join(self._store.root, "networks")),
+            networks_of(config, os.path.join(self.root, "networks")),
             self._joined(config),
             stdin=config.stdin,
             stdin_once=config.stdin_once,
@@ -270,7 +269,7 @@ class Containers:
             auto_remove=config.auto_remove,
             root=self._store.root,
         )
-        _write_order(home, order)
+        write_order(home, order)
         try:
             return start(self._folder, home, order, rootless, attached)
         except (UserError, EnvironmentFault) as error:
@@ -319,7 +318,7 @@ class Containers:
         Raises:
             UserError: the name is none, is its own, or is taken.
         """
-        with self._turn(container) as now:
+        with self.turn(container) as now:
             config = replace(now.config, name=name.removeprefix("/"))
             if config.name == now.config.name:
                 raise UserError("renaming a container with the same name as its current name")
@@ -360,7 +359,7 @@ class Containers:
             # Not in our turn: a monitor that is about to remove its container would wait for it.
             warnings = container.ask("update", packed(limits), packed(policy))
         known = {name: value for name, value in limits._asdict().items() if value}
-        with self._turn(container) as now:
+        with self.turn(container) as now:
             config = replace(
                 now.config,
                 limits=now.config.limits._replace(**known),
@@ -411,7 +410,7 @@ class Containers:
         Raises:
             UserError: it runs, and *force* was not said.
         """
-        with self._turn(container) as now:
+        with self.turn(container) as now:
             if force:
                 now.end()
             else:
@@ -458,11 +457,6 @@ def _volumes(container: Container) -> list[str]:
 
 def _lease(id: str) -> str:
     return f"container-{id}"
-
-
-def _write_order(home: int, order: ContainerOrder) -> None:
-    """Keep the order of a run, for the monitor that may have to adopt it."""
-    replace_file(ORDER, marshal.dumps(packed(order)), at=home)
 
 
 def remove_ended(root: str, id: str) -> None:

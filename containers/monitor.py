@@ -27,6 +27,7 @@ from pybuild.containers.order import (
     ExecOrder,
     StreamAttachment,
     of_other_version,
+    reconnected,
 )
 from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
@@ -285,6 +286,7 @@ class _Monitor:
     def _start_again(self) -> None:
         self._state = self._state._replace(restarts=self._state.restarts + 1)
         self._streams = self._new_streams()
+        self._order = reconnected(self._order, self._home)
         try:
             self.start()
         except (OSError, Fault):

@@ -20,10 +20,13 @@ workers do: both ends are ours, and the directory is the user's alone.
 from __future__ import annotations
 
 import _socket
+import marshal
+import os
 
+from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.steps.spec import StepSpec
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.model.border import NamedTuple
+from pybuild.model.border import Misfit, NamedTuple, packed, unpacked
 from pybuild.networks.order import NetworkOrder
 
 MESSAGE_BYTES = 1 << 18
@@ -151,6 +154,34 @@ class ExecOrder(NamedTuple):
     privileged: bool = False
     stdin: bool = False
     detached: bool = False
+
+
+def write_order(home: int, order: ContainerOrder) -> None:
+    """Keep the order of a run, for its monitor and for the one that may have to adopt it; *home* is open."""
+    replace_file(ORDER, marshal.dumps(packed(order)), at=home)
+
+
+def read_order(home: int) -> ContainerOrder:
+    """Return the order of the run that goes on.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    fd = os.open(ORDER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
+    with open(fd, "rb") as file:
+        try:
+            order: ContainerOrder = unpacked(marshal.load(file))
+        except (Misfit, EOFError, TypeError) as error:
+            raise ValueError(f"of another version: {error}") from error
+    return order
+
+
+def reconnected(order: ContainerOrder, home: int) -> ContainerOrder:
+    """Return *order* with the networks that the container was brought to, or taken off, since."""
+    try:
+        return order._replace(networks=read_order(home).networks)
+    except (OSError, ValueError):
+        return order
 
 
 def accept(listener: _socket.socket) -> _socket.socket:

@@ -10,8 +10,8 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
-from pybuild.networks.hostfiles import HOST_GATEWAY
-from pybuild.networks.order import NetworkOrder
+from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF
+from pybuild.networks.order import EndpointOrder, NetworkOrder, has_own_networks
 
 _INIT = "/sbin/docker-init"
 _INITS = ("docker-init", "tini-static", "catatonit", "tini")
@@ -55,7 +55,7 @@ def step_of(
 
 def mode_of(config: ContainerConfig) -> str:
     """Return the network mode of the sandbox: a network namespace is made for networks of its own."""
-    if config.networks:
+    if has_own_networks(config.network):
         return "none"
     return "host" if config.network.startswith("container:") else config.network
 
@@ -69,18 +69,21 @@ def _known(add_hosts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def networks_of(config: ContainerConfig, folder: str) -> NetworkOrder | None:
     """Return the order for a container's own networks; *folder* is the store's ``networks``."""
-    if not config.networks:
+    if not has_own_networks(config.network):
         return None
+    mounted = {mount.target for mount in config.mounts}
     return NetworkOrder(
         folder=folder,
         container=config.id,
         name=config.name,
         hostname=config.hostname,
-        endpoints=config.networks,
+        # One that was taken off its last network is back where it was made for, as in docker.
+        endpoints=config.networks or (EndpointOrder(config.network),),
         ports=config.ports,
         resolv_conf=config.resolv_conf,
         servers=config.dns,
         search=config.dns_search,
         options=config.dns_options,
         hosts=config.add_hosts,
+        files=tuple(path for path in (HOSTS, RESOLV_CONF) if mounted.isdisjoint(("/etc", path))),
     )

@@ -18,7 +18,7 @@ from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pybuild.networks.order import EndpointOrder, NetworkOrder
     from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles
@@ -27,33 +27,62 @@ _LOOPBACK = 1
 
 
 class Attachment:
-    """The endpoints of a running container.
+    """The endpoints of a running container, whose first process is *pid*.
 
     Attributes:
-        places: a network and the endpoint on it, in the order of the container's devices; the default
-            route is by the first that has one.
+        places: a network and the endpoint on it, in the order of the container's devices.
         held: its published ports.
+        let_go: is called with a published port before its socket is closed.
         warnings: what the user should know.
     """
 
-    def __init__(self, store: NetworkFiles, namespace: int) -> None:
-        self.store = store
+    def __init__(self, order: NetworkOrder, namespace: int, pid: int) -> None:
+        self.store = records.NetworkFiles(order.folder)
+        self.order = order
         self.namespace = namespace
+        self.pid = pid
         self.places: list[tuple[Network, NetworkEndpoint]] = []
+        self.priorities: dict[str, int] = {}
         self.held: list[ports.HeldPort] = []
+        self.let_go: Callable[[ports.HeldPort], None] = lambda held: None
         self.warnings: list[str] = []
 
     def close(self) -> None:
         """Let go of what this process has of it."""
-        ports.release(self.held)
-        self.held = []
+        self.release_ports()
         if self.namespace >= 0:
             os.close(self.namespace)
             self.namespace = -1
 
+    def release_ports(self) -> None:
+        for one in self.held:
+            self.let_go(one)
+        ports.release(self.held)
+        self.held = []
+
     def has_names(self) -> bool:
         """Whether containers are found by name on one of its networks [NET-10, NET-11]."""
         return any(network.is_user_defined for network, _ in self.places)
+
+    def gateway(self) -> tuple[Network, NetworkEndpoint] | None:
+        """Return the place that has the default route and the published ports [NET-7]; None: there is none."""
+        open_places = [place for place in self.places if not place[0].internal]
+
+        def precedence(place: tuple[Network, NetworkEndpoint]) -> tuple[int, str]:
+            return -self.priorities[place[0].id], place[0].name
+
+        return min(open_places, key=precedence, default=None)
+
+    def published(self) -> tuple[Network, NetworkEndpoint] | None:
+        """Return the place that the published ports lead to; None: none are."""
+        return next((place for place in self.places if place[1].ports), None)
+
+    def replace(self, network: Network, endpoint: NetworkEndpoint) -> None:
+        """Write down what has become of an endpoint."""
+        self.store.keep(network, endpoint)
+        self.places = [
+            (known, endpoint if known.id == network.id else one) for known, one in self.places
+        ]
 
 
 def attach(order: NetworkOrder, pid: int) -> Attachment:
@@ -62,23 +91,22 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
     Raises:
         Fault, OSError: it cannot be; nothing is left of it.
     """
-    store = records.NetworkFiles(order.folder)
-    namespace = namespace_of(pid)
-    made = Attachment(store, namespace)
+    made = Attachment(order, namespace_of(pid), pid)
+    store = made.store
     try:
         with locked(store.lock):
             found = [(store.find(one.network), one) for one in order.endpoints]
             _check_networks([network for network, _ in found])
             for network, _ in found:  # a run before, whose helper was killed: its ports lead astray
-                _leave(store, network, order.container)
+                leave(store, network, order.container)
             found.sort(key=_precedence)
             main = next((network for network, _ in found if not network.internal), None)
             if main is not None:
                 made.held = ports.hold(order.ports, main.bind)
-            with Rtnetlink(namespace) as inside:
+            with Rtnetlink(made.namespace) as inside:
                 inside.set_up(_LOOPBACK)
                 for network, one in found:
-                    _join(made, inside, order, network, one, pid, is_main=network is main)
+                    _join(made, inside, network, one, is_main=network is main)
     except BaseException:
         detach(order.folder, order.container, pid)
         made.close()
@@ -91,35 +119,51 @@ def _precedence(place: tuple[Network, EndpointOrder]) -> tuple[bool, int, str]:
     return network.internal, -one.priority, network.name
 
 
-def connect(made: Attachment, order: NetworkOrder, one: EndpointOrder, pid: int) -> None:
-    """Bring a running container to one more network.
+def connect(made: Attachment, one: EndpointOrder) -> None:
+    """Bring a running container to one more network [NET-30].
 
     Raises:
         Fault, OSError: it cannot be; it is where it was.
     """
-    with locked(made.store.lock):
-        network = made.store.find(one.network)
+    store, order = made.store, made.order
+    with locked(store.lock):
+        network = store.find(one.network)
         _check_networks([network])
-        if made.store.endpoint(network, order.container) is not None:
+        if store.endpoint(network, order.container) is not None:
             raise Fault(
                 USER, f"endpoint with name {order.name} already exists in network {network.name}"
             )
         with Rtnetlink(made.namespace) as inside:
             try:
-                _join(made, inside, order, network, one, pid, is_main=False)
+                _join(made, inside, network, one, is_main=False)
+                _choose_gateway(made, inside)
             except BaseException:
-                _leave(made.store, network, order.container)
+                _forget(made, network)
+                _choose_gateway(made, inside)
                 raise
-            _choose_gateway(made, inside)
 
 
-def disconnect(made: Attachment, network: Network, container: str) -> None:
-    """Take a running container off a network."""
+def disconnect(made: Attachment, network: Network) -> None:
+    """Take a running container off a network.
+
+    Raises:
+        Fault: it is not there, or its ports cannot be had by another network.
+    """
     with locked(made.store.lock):
-        _leave(made.store, network, container)
-        made.places = [place for place in made.places if place[0].id != network.id]
+        if not any(known.id == network.id for known, _ in made.places):
+            raise not_connected(made.order.container, network.name)
+        _forget(made, network)
         with Rtnetlink(made.namespace) as inside:
             _choose_gateway(made, inside)
+
+
+def not_connected(container: str, network: str) -> Fault:
+    return Fault(USER, f"container {container} is not connected to network {network}")
+
+
+def _forget(made: Attachment, network: Network) -> None:
+    leave(made.store, network, made.order.container)
+    made.places = [place for place in made.places if place[0].id != network.id]
 
 
 def detach(folder: str, container: str, pid: int) -> None:
@@ -129,25 +173,19 @@ def detach(folder: str, container: str, pid: int) -> None:
         for network in store.networks():
             endpoint = store.endpoint(network, container)
             if endpoint is not None and endpoint.pid == pid:
-                _leave(store, network, container)
+                leave(store, network, container)
 
 
 def _join(
-    made: Attachment,
-    inside: Rtnetlink,
-    order: NetworkOrder,
-    network: Network,
-    one: EndpointOrder,
-    pid: int,
-    *,
-    is_main: bool,
+    made: Attachment, inside: Rtnetlink, network: Network, one: EndpointOrder, *, is_main: bool
 ) -> None:
     store = made.store
-    _check(network, one)
+    check_addresses(network, one)
     with Rtnetlink() as outside:
         bridge = kernelstate.ensure_bridge(store, network, outside, made.warnings)
-        endpoint = _endpoint(made, order, network, one, pid, is_main=is_main)
+        endpoint = _endpoint(made, network, one, is_main=is_main)
         made.places.append((network, endpoint))
+        made.priorities[network.id] = one.priority
         mac = bytes.fromhex(endpoint.mac.replace(":", ""))
         outside.add_veth(endpoint.peer, bridge, endpoint.device, made.namespace, mac, network.mtu)
         peer = index_of(endpoint.peer)
@@ -166,14 +204,33 @@ def _join(
 
 
 def _choose_gateway(made: Attachment, inside: Rtnetlink) -> None:
-    """Have the default route go by the first network that has one [NET-7]."""
-    for network, endpoint in made.places:
-        if not network.internal:
-            with Inside(made.namespace):
-                index = index_of(endpoint.device)
-            for subnet in network.subnets:
-                inside.replace_default_route(index, pools.packed_address(subnet.gateway))
-            return
+    """Have the default route and the published ports go by the network that is first now [NET-7]."""
+    gateway = made.gateway()
+    if gateway is not None:
+        network, endpoint = gateway
+        with Inside(made.namespace):
+            index = index_of(endpoint.device)
+        for subnet in network.subnets:
+            inside.replace_default_route(index, pools.packed_address(subnet.gateway))
+    if not made.order.ports:
+        return
+    before = made.published()
+    if gateway is None:
+        made.release_ports()
+    elif before is not None and before[0].id == gateway[0].id:
+        return
+    elif not made.held:
+        made.held = ports.hold(made.order.ports, gateway[0].bind)
+    if before is not None:
+        kernelstate.unpublish(made.store, before[1])
+        made.replace(before[0], before[1]._replace(ports=()))
+    if gateway is not None:
+        network, endpoint = gateway
+        endpoint = endpoint._replace(ports=tuple(held.port for held in made.held))
+        made.replace(network, endpoint)
+        with Rtnetlink() as outside:
+            outside.set_port(index_of(endpoint.peer), hairpin=True, isolated=not network.talks)
+        kernelstate.publish(made.store, network, endpoint)
 
 
 def _check_networks(networks: Sequence[Network]) -> None:
@@ -189,8 +246,12 @@ def _check_networks(networks: Sequence[Network]) -> None:
             raise Fault(USER, f'network "{network.name}" is specified multiple times')
 
 
-def _check(network: Network, one: EndpointOrder) -> None:
-    """Refuse addresses that the network cannot have [NET-3]."""
+def check_addresses(network: Network, one: EndpointOrder) -> None:
+    """Refuse addresses that the network cannot have [NET-3].
+
+    Raises:
+        Fault: user; it cannot.
+    """
     if not one.addresses:
         return
     if not network.is_user_defined:
@@ -218,16 +279,11 @@ def _check(network: Network, one: EndpointOrder) -> None:
 
 
 def _endpoint(
-    made: Attachment,
-    order: NetworkOrder,
-    network: Network,
-    one: EndpointOrder,
-    pid: int,
-    *,
-    is_main: bool,
+    made: Attachment, network: Network, one: EndpointOrder, *, is_main: bool
 ) -> NetworkEndpoint:
     """Write down where the container is to be, with addresses that nobody else has."""
-    store, short = made.store, order.container[:12]
+    store, order, pid = made.store, made.order, made.pid
+    short = order.container[:12]
     names = (order.name, *one.aliases, short, order.hostname)
     taken = {endpoint.device for _, endpoint in made.places}
     device = next(name for number in range(1000) if (name := f"eth{number}") not in taken)
@@ -288,16 +344,19 @@ def _addresses(store: NetworkFiles, network: Network, one: EndpointOrder) -> lis
     return chosen
 
 
-def _leave(store: NetworkFiles, network: Network, container: str) -> None:
+def leave(store: NetworkFiles, network: Network, container: str) -> bool:
+    """Take a container off a network; False: it is not there. The caller holds the lock of the networks."""
     endpoint = store.endpoint(network, container)
-    if endpoint is not None:
-        try:
-            # With its namespace it would go, too, but that may be shared, and live on.
-            with Rtnetlink() as outside:
-                outside.remove_link(endpoint.peer)
-            kernelstate.unpublish(store, endpoint)
-        finally:
-            store.drop(network, endpoint)
+    if endpoint is None:
+        return False
+    try:
+        # With its namespace it would go, too, but that may be shared, and live on.
+        with Rtnetlink() as outside:
+            outside.remove_link(endpoint.peer)
+        kernelstate.unpublish(store, endpoint)
+    finally:
+        store.drop(network, endpoint)
+    return True
 
 
 def problem(error: OSError) -> Fault:

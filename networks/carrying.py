@@ -14,6 +14,7 @@ from pybuild.networks.ports import accept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pybuild.networks.events import Events
@@ -28,19 +29,29 @@ _PAUSE_S = 1.0
 _NONBLOCK = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
-def carry(events: Events, held: HeldPort, address: str) -> None:
-    """Serve a port from now on; *address* is the container's."""
+def carry(events: Events, held: HeldPort, address: Callable[[], str]) -> None:
+    """Serve a port from now on.
+
+    Args:
+        address: returns the container's of now, "": it has none.
+    """
     fd = held.socket.fileno()
     if held.port.protocol == "udp":
         events.watch(fd, _Datagrams(events, held, address).hear)
     elif held.port.protocol == "tcp":
 
         def hear() -> None:
-            if not _accept(events, held, address):
+            if not _accept(events, held, address()):
                 events.forget(fd)
                 events.after(_PAUSE_S, held, lambda: events.watch(fd, hear))
 
         events.watch(fd, hear)
+
+
+def end(events: Events, held: HeldPort) -> None:
+    """Take nothing more for a port whose socket is about to be closed; what was taken goes on."""
+    events.forget(held.socket.fileno())
+    events.take_back(held)
 
 
 def _accept(events: Events, held: HeldPort, address: str) -> bool:
@@ -50,6 +61,9 @@ def _accept(events: Events, held: HeldPort, address: str) -> bool:
             client = accept(held.socket)
         except OSError as error:
             return error.errno not in (errno.EMFILE, errno.ENFILE)
+        if not address:
+            client.close()
+            continue
         try:
             server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
         except OSError:
@@ -139,10 +153,10 @@ class _Way:
 class _Datagrams:
     """Datagrams to a port, and back to those who sent them."""
 
-    def __init__(self, events: Events, held: HeldPort, address: str) -> None:
+    def __init__(self, events: Events, held: HeldPort, address: Callable[[], str]) -> None:
         self._events = events
         self._held = held
-        self._target = (address, held.port.to_port)
+        self._address = address
         self._senders: dict[Any, _socket.socket] = {}
 
     def hear(self) -> None:
@@ -163,12 +177,15 @@ class _Datagrams:
     def _new(self, sender: Any) -> _socket.socket | None:
         if len(self._senders) >= _MOST_SENDERS:
             return None
+        address = self._address()
+        if not address:
+            return None
         try:
-            socket = _socket.socket(_family(self._target[0]), _socket.SOCK_DGRAM | _NONBLOCK)
+            socket = _socket.socket(_family(address), _socket.SOCK_DGRAM | _NONBLOCK)
         except OSError:
             return None  # no descriptor is left
         try:
-            socket.connect(self._target)
+            socket.connect((address, self._held.port.to_port))
         except OSError:
             socket.close()
             return None

@@ -11,21 +11,34 @@ import _socket
 import fcntl
 import marshal
 import os
+from functools import partial
 
 from pybuild.executor.zygote import worker
-from pybuild.executor.zygote.faults import Fault
-from pybuild.networks import attaching, carrying, hostfiles, records, resolver
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.model.border import Misfit, unpacked
+from pybuild.networks import attaching, calling, carrying, hostfiles, records, resolver
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
+from pybuild.networks.insidefiles import rewrite
+from pybuild.networks.ports import accept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from pybuild.networks.attaching import Attachment
     from pybuild.networks.order import NetworkOrder
+    from pybuild.networks.ports import HeldPort
+    from pybuild.networks.records import Network, NetworkEndpoint
 
+    Places = Sequence[tuple[Network, NetworkEndpoint]]
+
+_OTHER_VERSION = Fault(
+    ENVIRONMENT,
+    "the container was started by another version of pybuild",
+    ("start it again, then connect it",),
+)
 _DIED = ("fault", "environment", "the process that connects the container ended", ())
 
 
@@ -59,33 +72,128 @@ def _serve_locked(channel: _socket.socket, order: NetworkOrder, pid: int, watche
         made = attaching.attach(order, pid)
     except OSError as error:
         raise attaching.problem(error) from error
+    listener: _socket.socket | None = None
     try:
-        events = Events()
-        resolv_conf = _serve_names(events, made, order)
-        for held in made.held:
-            _, endpoint = next(place for place in made.places if place[1].ports)
-            address = endpoint.address(6 if ":" in held.port.address else 4)
-            carrying.carry(events, held, address or endpoint.address(4))
+        listener = calling.listen(order.folder, order.container)
+        serving = _Serving(made, listener)
         ended: list[bool] = []
-        events.watch(watched, lambda: ended.append(True))
+        serving.events.watch(watched, lambda: ended.append(True))
         hosts = hostfiles.hosts(order, made.places)
+        resolv_conf = hostfiles.resolv_conf(order) if serving.answers else order.resolv_conf
         channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
         channel.close()
         while not ended:
-            events.turn()
+            serving.events.turn()
     finally:
+        if listener is not None:
+            listener.close()
+            os.unlink(os.path.join(order.folder, records.CALLS, order.container))
         made.close()
         attaching.detach(order.folder, order.container, pid)
 
 
-def _serve_names(events: Events, made: Attachment, order: NetworkOrder) -> str:
-    """Answer the container's questions for names, where its networks have some; return its resolv.conf."""
-    if not made.has_names():
-        return order.resolv_conf
-    udp, tcp = resolver.open_sockets(made.namespace)
-    directory = Directory(made.store, order.container)
-    resolver.Resolver(events, directory, order.servers, udp, tcp)
-    return hostfiles.resolv_conf(order)
+class _Serving:
+    """The names and ports of a container, and the calls of those who connect and disconnect it.
+
+    Attributes:
+        answers: its questions for names come to us.
+    """
+
+    def __init__(self, made: Attachment, listener: _socket.socket) -> None:
+        self.events = Events()
+        self.answers = False
+        self._made = made
+        self._carried: list[HeldPort] = []
+        self._listener = listener
+        self.events.watch(listener.fileno(), self._accept)
+        made.let_go = self._let_go
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Serve what the container has now; names are answered from the first network on that has some."""
+        made = self._made
+        for held in made.held:
+            if held not in self._carried:
+                self._carried.append(held)
+                carrying.carry(self.events, held, partial(self._target, held))
+        if made.has_names() and not self.answers:
+            self.answers = True
+            udp, tcp = resolver.open_sockets(made.namespace)
+            directory = Directory(made.store, made.order.container)
+            resolver.Resolver(self.events, directory, made.order.servers, udp, tcp)
+
+    def _target(self, held: HeldPort) -> str:
+        place = self._made.published()
+        if place is None:
+            return ""
+        return place[1].address(6 if ":" in held.port.address else 4) or place[1].address(4)
+
+    def _let_go(self, held: HeldPort) -> None:
+        if held in self._carried:
+            self._carried.remove(held)
+            carrying.end(self.events, held)
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            caller = accept(self._listener)
+        except OSError:
+            return
+        self.events.watch(caller.fileno(), lambda: self._hear(caller))
+
+    def _hear(self, caller: _socket.socket) -> None:
+        self.events.forget(caller.fileno())
+        try:
+            message = calling.receive(caller)
+            if message is not None:
+                calling.reply(caller, self._answer(message))
+        except BlockingIOError:
+            self.events.watch(caller.fileno(), lambda: self._hear(caller))
+            return
+        except OSError:
+            pass  # it is gone
+        caller.close()
+
+    def _answer(self, message: Sequence[Any]) -> Sequence[Any]:
+        """Do what is called for; return the answer."""
+        made = self._made
+        before, made.warnings = made.places, []
+        try:
+            match message:
+                case ("connect", one):
+                    attaching.connect(made, unpacked(one))
+                case ("disconnect", str() as id):
+                    attaching.disconnect(made, made.store.find(id))
+                case _:
+                    raise Misfit
+            answered = self.answers
+            self._go_on()
+        except Misfit:
+            return worker.fault_message(_OTHER_VERSION)
+        except OSError as error:
+            return worker.fault_message(attaching.problem(error))
+        except Fault as fault:
+            return worker.fault_message(fault)
+        self._write_files(before, answered=answered)
+        return ("done", made.warnings)
+
+    def _write_files(self, before: Places, *, answered: bool) -> None:
+        """Have the container's own files tell its names and whom to ask for others."""
+        made = self._made
+        order = made.order
+        if hostfiles.HOSTS in order.files:
+            rewrite(
+                made.pid,
+                hostfiles.HOSTS,
+                lambda text: hostfiles.moved_hosts(text, order, before, made.places),
+            )
+        if hostfiles.RESOLV_CONF in order.files and self.answers and not answered:
+
+            def ours(text: str) -> str:  # one that was edited stays
+                return hostfiles.resolv_conf(order) if text == order.resolv_conf else text
+
+            rewrite(made.pid, hostfiles.RESOLV_CONF, ours)
 
 
 def _place(order: NetworkOrder) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pybuild.networks.records import Network, NetworkEndpoint
 
 RESOLVER = "127.0.0.11"
+HOSTS, RESOLV_CONF = "/etc/hosts", "/etc/resolv.conf"
 HOST_GATEWAY = "host-gateway"
 _STANDARD = (
     "127.0.0.1\tlocalhost",
@@ -29,11 +30,29 @@ def hosts(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]
         address = gateway if address == HOST_GATEWAY else address
         if address:
             lines.append(f"{address}\t{name}")
+    return "\n".join([*lines, *_own(order, places)]) + "\n"
+
+
+def moved_hosts(
+    text: str,
+    order: NetworkOrder,
+    before: Sequence[tuple[Network, NetworkEndpoint]],
+    after: Sequence[tuple[Network, NetworkEndpoint]],
+) -> str:
+    """Return a hosts file with the container's own lines as they are now; others stay as they are."""
+    old = _own(order, before)
+    kept = [line for line in text.splitlines() if line not in old]
+    return "\n".join([*kept, *_own(order, after)]) + "\n"
+
+
+def _own(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> list[str]:
     hostname = order.hostname
     names = f"{hostname} {hostname.partition('.')[0]}" if "." in hostname else hostname
-    for _, endpoint in places:
-        lines += [f"{address.partition('/')[0]}\t{names}" for address in endpoint.addresses]
-    return "\n".join(lines) + "\n"
+    return [
+        f"{address.partition('/')[0]}\t{names}"
+        for _, endpoint in places
+        for address in endpoint.addresses
+    ]
 
 
 def resolv_conf(order: NetworkOrder) -> str:

@@ -18,6 +18,8 @@ from pybuild.executor.zygote.faults import Fault
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.networks import kernelstate, pools
+from pybuild.networks.attaching import check_addresses, leave
+from pybuild.networks.order import EndpointOrder
 from pybuild.networks.records import (
     BRIDGE,
     HOST,
@@ -111,6 +113,20 @@ class Networks:
         """
         with self.changing():
             return self.records.find(text)
+
+    def check(self, network: Network, place: EndpointOrder) -> None:
+        """See that a container can have such a place on a network.
+
+        Raises:
+            UserError: an address cannot be one of the network's.
+        """
+        with self.changing():
+            check_addresses(network, place)
+
+    def forget_place(self, network: Network, container: str) -> bool:
+        """Take a container off a network whose helper is gone; False: it is not there."""
+        with self.changing():
+            return leave(self.records, network, container)
 
     def create(self, order: NewNetwork) -> Network:
         """Make a network; the kernel has it from its first container on.

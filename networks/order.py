@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from pybuild.model.border import NamedTuple
 
+HOST, NONE, BRIDGE, CONTAINER = "host", "none", "bridge", "container:"
+"""Modes of a container's network; any other is the name of a network that it is on."""
+
+
+def has_own_networks(mode: str) -> bool:
+    """Whether a container of this mode is on networks."""
+    return mode not in (HOST, NONE) and not mode.startswith(CONTAINER)
+
 
 class PortOrder(NamedTuple):
     """A port to publish.
@@ -46,6 +54,7 @@ class NetworkOrder(NamedTuple):
         servers: asked for the names that are no container's.
         search, options: of its resolv.conf where names are answered by us.
         hosts: further names, with their addresses; ``host-gateway`` stands for the gateway's.
+        files: those of ``/etc/hosts`` and ``/etc/resolv.conf`` that are ours: nothing is mounted there.
     """
 
     folder: str
@@ -59,3 +68,4 @@ class NetworkOrder(NamedTuple):
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()

@@ -130,7 +130,7 @@ def accept(listener: _socket.socket) -> _socket.socket:
         OSError: there is none.
     """
     fd = int(listener._accept()[0])  # type: ignore[attr-defined]  # pyright: ignore
-    client = _socket.socket(listener.family, _socket.SOCK_STREAM, 0, fd)
+    client = _socket.socket(listener.family, listener.type, 0, fd)
     client.setblocking(False)
     return client
 

@@ -4,6 +4,7 @@
   lock            held, briefly, by whoever changes anything here or in the kernel
   table           the name of this store's table of the packet filter
   helpers/ID      locked by the process beside a container that has networks
+  calls/ID        the socket at which commands call that process, see `calling`
   ID/
     network.json  a `Network`
     endpoints/ID  an `NetworkEndpoint`: a container's place in it, from before the kernel has any of it until after
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LOCK, TABLE, HELPERS = "lock", "table", "helpers"
+LOCK, TABLE, HELPERS, CALLS = "lock", "table", "helpers", "calls"
 NETWORK, ENDPOINTS, LEASES = "network.json", "endpoints", "leases"
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
@@ -295,6 +296,10 @@ class NetworkFiles:
             with tried(path) as is_ours:
                 if is_ours:
                     os.unlink(path)
+                    try:
+                        os.unlink(os.path.join(self.folder, CALLS, name))
+                    except FileNotFoundError:
+                        pass
 
     @property
     def table(self) -> str:

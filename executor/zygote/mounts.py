@@ -60,8 +60,10 @@ class EngineFiles:
             path,
         )
 
-    def add(self, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> int:
-        """Write a file and return a read-only mount of it."""
+    def add(
+        self, data: bytes, mode: int, uid: int = 0, gid: int = 0, *, writable: bool = False
+    ) -> int:
+        """Write a file and return a mount of it, which is read-only unless it is to be *writable*."""
         path = f"{self._path}/{self._count}"
         self._count += 1
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -82,7 +84,7 @@ class EngineFiles:
         finally:
             os.close(fd)
         tree = syscalls.open_tree(syscalls.AT_FDCWD, path)
-        attributes = kernelfs.PLAIN | syscalls.MOUNT_ATTR_RDONLY
+        attributes = kernelfs.PLAIN | (0 if writable else syscalls.MOUNT_ATTR_RDONLY)
         if mode & 0o111:
             attributes &= ~syscalls.MOUNT_ATTR_NOEXEC
         syscalls.mount_setattr(tree, attributes)
@@ -100,10 +102,12 @@ class EngineFiles:
         return tree
 
 
-def system_files(spec: StepSpec | StepKind, files: EngineFiles) -> list[DetachedMount]:
+def system_files(
+    spec: StepSpec | StepKind, files: EngineFiles, *, writable: bool = False
+) -> list[DetachedMount]:
     """Return mounts of the files in /etc that the engine writes."""
     return [
-        DetachedMount(target, files.add(content, 0o644), directory=False)
+        DetachedMount(target, files.add(content, 0o644, writable=writable), directory=False)
         for target, content in (("/etc/hosts", spec.hosts), ("/etc/resolv.conf", spec.resolv_conf))
         if content is not None
     ]
@@ -115,7 +119,8 @@ def prepare(spec: StepSpec, layout: rootfs.Layout, files: EngineFiles) -> list[D
     Raises:
         Fault: user; a source that is not there.
     """
-    prepared = system_files(spec, files)
+    # A container may change its own [CTR-16].
+    prepared = system_files(spec, files, writable=spec.lasting and not spec.readonly)
     nodev = 0 if spec.insecure else syscalls.MOUNT_ATTR_NODEV
     for index, mount in enumerate(spec.mounts):
         target = os.path.normpath("/" + mount.target.lstrip("/"))

@@ -12,11 +12,19 @@ from pybuild.executor import network
 from pybuild.frontend.lowering.ports import PortSpec, parse_port
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
-from pybuild.networks.order import EndpointOrder, PortOrder
+from pybuild.networks.order import (
+    BRIDGE,
+    CONTAINER,
+    HOST,
+    NONE,
+    EndpointOrder,
+    PortOrder,
+    has_own_networks,
+)
 from pybuild.networks.pools import packed_address, spelled
 
-HOST, NONE, BRIDGE, CONTAINER = "host", "none", "bridge", "container:"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_PRIORITY_DIGITS = 9
 _NEEDS_BRIDGE = ("publish", "publish-all", "network-alias", "ip", "ip6", "mac-address")
 
 
@@ -44,11 +52,6 @@ def mode_of(parsed: Parsed) -> str:
                 f'network "{name}" is specified multiple times', hints=["leave out one of them"]
             )
     return given[0]
-
-
-def has_own_networks(mode: str) -> bool:
-    """Whether a container of this mode is on networks."""
-    return mode not in (HOST, NONE) and not mode.startswith(CONTAINER)
 
 
 def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def _endpoint(text: str) -> EndpointOrder:
                 addresses.append(_address(value, key))
             case "mac-address":
                 mac = _mac(value)
-            case "gw-priority" if value.removeprefix("-").isdecimal() and len(value) < 10:
+            case "gw-priority" if _is_priority(value):
                 priority = int(value)
             case _:
                 raise UsageError(
@@ -116,13 +119,34 @@ def _endpoint(text: str) -> EndpointOrder:
     return EndpointOrder(name, tuple(aliases), tuple(addresses), mac, priority)
 
 
+def connection_of(parsed: Parsed) -> EndpointOrder:
+    """Return the place of a container on a network by the options of ``network connect``.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    priority = parsed.one("gw-priority", "0")
+    if not _is_priority(priority):
+        raise UsageError(f"--gw-priority: {priority} is no number")
+    aliases = tuple(parsed.many("alias"))
+    name = parsed.positionals[0]
+    return EndpointOrder(name, aliases, _addresses(parsed), "", int(priority))
+
+
+def _is_priority(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and len(text) <= _PRIORITY_DIGITS
+
+
+def _addresses(parsed: Parsed) -> tuple[str, ...]:
+    return tuple(_address(parsed.one(flag), flag) for flag in ("ip", "ip6") if parsed.one(flag))
+
+
 def _with_flags(parsed: Parsed, endpoint: EndpointOrder) -> EndpointOrder:
     """Return the first network with the options that stand by themselves."""
-    addresses = [_address(parsed.one(flag), flag) for flag in ("ip", "ip6") if parsed.one(flag)]
     mac = parsed.one("mac-address")
     return endpoint._replace(
         aliases=(*endpoint.aliases, *parsed.many("network-alias")),
-        addresses=(*endpoint.addresses, *addresses),
+        addresses=(*endpoint.addresses, *_addresses(parsed)),
         mac=_mac(mac) if mac else endpoint.mac,
     )
 

@@ -13,7 +13,9 @@ COMMANDS: tuple[Command, ...] = (
         GLOBAL,
         ("VERB", 0, -1),
         {
+            "connect": "network connect",
             "create": "network create",
+            "disconnect": "network disconnect",
             "inspect": "network inspect",
             "list": "network ls",
             "ls": "network ls",
@@ -21,6 +23,19 @@ COMMANDS: tuple[Command, ...] = (
             "remove": "network rm",
             "rm": "network rm",
         },
+    ),
+    Command(
+        "network connect",
+        "Bring a container, running or not, to one more network.",
+        "pybuild.commands.networks:connect",
+        (
+            Option("alias", "one more name of it there", "NAME", "", True),
+            Option("gw-priority", "of its gateway among those of its networks (0)", "N"),
+            Option("ip", "its address there", "IP"),
+            Option("ip6", "its address of IP version 6 there", "IP"),
+            *GLOBAL,
+        ),
+        ("NETWORK CONTAINER", 2, 2),
     ),
     Command(
         "network create",
@@ -40,6 +55,16 @@ COMMANDS: tuple[Command, ...] = (
             *GLOBAL,
         ),
         ("NAME", 1, 1),
+    ),
+    Command(
+        "network disconnect",
+        "Take a container, running or not, off a network.",
+        "pybuild.commands.networks:disconnect",
+        (
+            Option("force", "also where its helper, or the network, is gone", short="f"),
+            *GLOBAL,
+        ),
+        ("NETWORK CONTAINER", 2, 2),
     ),
     Command(
         "network inspect",

@@ -6,11 +6,13 @@ import json
 import sys
 from typing import Any
 
+from pybuild.arguments.networks import connection_of
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
 from pybuild.commands.listing import show_list
+from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.gotemplate import go_json, rendered
@@ -60,6 +62,27 @@ def create(parsed: Parsed) -> int:
 
 def _pair(text: str) -> str:
     return text if "=" in text else text + "="
+
+
+def connect(parsed: Parsed) -> int:
+    """Bring a container to one more network [NET-30]."""
+    place = connection_of(parsed)
+    with open_store(parsed) as store:
+        containers = Containers(store)
+        container = containers.find(parsed.positionals[1])
+        for warning in connecting.connect(containers, container, place):
+            sys.stderr.write(f"warning: {warning}\n")
+    return 0
+
+
+def disconnect(parsed: Parsed) -> int:
+    """Take a container off a network [NET-30]."""
+    network, name = parsed.positionals
+    with open_store(parsed) as store:
+        containers = Containers(store)
+        container = containers.find(name)
+        connecting.disconnect(containers, container, network, force=parsed.flag("force"))
+    return 0
 
 
 def ls(parsed: Parsed) -> int:

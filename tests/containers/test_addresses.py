@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pybuild.containers.addresses import (
     ShownPort,
     network_settings,
@@ -30,7 +32,8 @@ CONFIG = ContainerConfig(
     image="app",
     manifest="sha256:1",
     deltas=(),
-    networks=(EndpointOrder("web"),),
+    network="web",
+    networks=(EndpointOrder("web", ("db",), ("172.20.0.9",)),),
     ports=(PortOrder("tcp", 80, first=8080), PortOrder("udp", 53, "127.0.0.1", 5300, 5310)),
     exposed=("80/tcp", "443/tcp"),
 )
@@ -86,4 +89,8 @@ def test_settings_of_one_that_does_not_run() -> None:
     """Its networks are named, it has no address there, and no map is null [CTR-71]."""
     settings = network_settings(CONFIG, [])
     assert settings["Ports"] == {}
-    assert settings["Networks"]["web"]["IPAddress"] == ""
+    place = settings["Networks"]["web"]
+    assert (place["IPAddress"], place["Aliases"]) == ("", ["db"])
+    assert place["IPAMConfig"] == {"IPv4Address": "172.20.0.9"}
+    assert network_settings(replace(CONFIG, networks=()), [])["Networks"] == {}
+    assert list(network_settings(replace(CONFIG, network="none"), [])["Networks"]) == ["none"]

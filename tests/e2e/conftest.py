@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Pybuild, make_base
+from tests.e2e.networked import NetworkedPybuild, devices, network_namespace
+from tests.e2e.test_containers import wait_until
+from tests.harness import Pybuild, leftovers, make_base
+from tests.needs import need
 
 
 @pytest.fixture
@@ -30,3 +35,22 @@ def base(pybuild: Pybuild, base_store: Path) -> str:
     """The name of a busybox image in the store."""
     subprocess.run(["cp", "-a", base_store, pybuild.store], check=True, timeout=60)
     return "base"
+
+
+@pytest.fixture
+def networked(pybuild: Pybuild, base: str) -> Generator[NetworkedPybuild]:
+    """A store with the image *base* on a machine that has nothing but a loopback device."""
+    assert base
+    need("nsenter")
+    need("ip")
+    need("nft")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with network_namespace() as pid:
+        made = NetworkedPybuild(pybuild.store, pybuild.config, pid)
+        yield made
+        ids = made("ps", "-aq", code=None).out.split()
+        if ids:
+            made("rm", "-f", *ids)
+        wait_until(lambda: not leftovers(pybuild.store))
+        assert devices(made, "veth") == []

@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_containers import wait_until
 from tests.harness import Done, Pybuild
 
 
@@ -53,3 +55,44 @@ def network_namespace() -> Generator[int]:
             yield process.pid
         finally:
             process.kill()
+
+
+def devices(machine: NetworkedPybuild, start: str) -> list[str]:
+    lines = machine.sh("ip -o link").out.splitlines()
+    names = [line.split(": ")[1].partition("@")[0] for line in lines]
+    return [name for name in names if name.startswith(start)]
+
+
+SERVE = "exec busybox nc -ll -p 80 -e echo $HOSTNAME"
+
+
+def run(machine: NetworkedPybuild, name: str, script: str, *options: str) -> str:
+    return machine("run", "-d", "--name", name, *options, "base", "sh", "-c", script).out.strip()
+
+
+def get(machine: NetworkedPybuild, address: str, port: int = 8080) -> str:
+    """Return the answer that this machine gets, "" where nobody answers."""
+    script = f"busybox nc -w 2 {address} {port} </dev/null"
+    return machine.sh(script, code=None).out.strip()
+
+
+def up(machine: NetworkedPybuild, address: str, port: int = 80) -> None:
+    wait_until(lambda: get(machine, address, port) != "")
+
+
+def asked(machine: NetworkedPybuild, script: str, *options: str) -> list[str]:
+    """Return the lines that a container's script prints."""
+    name = f"asks{next(_NUMBERS)}"
+    run(machine, name, script, *options)
+    machine("wait", name)
+    return machine("logs", name).out.splitlines()
+
+
+_NUMBERS = count()
+
+
+def named(machine: NetworkedPybuild, name: str, *options: str) -> list[str]:
+    """Return the addresses that a container gets for a name."""
+    lines = asked(machine, f"busybox nslookup {name}", *options)
+    found = [line.split(": ")[1] for line in lines if line.startswith("Address: ")]
+    return sorted(address for address in found if address != "127.0.0.11")

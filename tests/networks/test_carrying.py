@@ -61,7 +61,7 @@ def test_who_uses_up_all_descriptors_ends_nothing(protocol: str, kind: socket.So
                 one.send(b"x")
         events = Noting()
         port = Port(protocol, "127.0.0.1", ours.getsockname()[1], theirs.getsockname()[1])
-        carry(events, HeldPort(port, ours), "127.0.0.1")
+        carry(events, HeldPort(port, ours), lambda: "127.0.0.1")
         free = os.dup(0)
         os.close(free)
         # One more is left, for a connection that comes in, and none to carry it on.
