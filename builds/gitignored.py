@@ -44,7 +44,9 @@ def git_ignored(context: str) -> tuple[str, ...]:
     except subprocess.TimeoutExpired as error:
         raise EnvironmentFault(f"git took more than {_SECONDS:.0f} s in {context}") from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        lines = done.stderr.decode(errors="replace").strip().split("\n")
+        # Below the cause may stand that the search ended where a file system does.
+        said = next((line for line in lines if line.startswith("fatal: ")), lines[-1])
         raise UserError(
             f'--ignore-from-git: git cannot say what it ignores in "{context}": {said}',
             hints=["build from a checkout, or name the files in .dockerignore"],

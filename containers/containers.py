@@ -107,7 +107,8 @@ class Containers:
         """
         if not _NAME.match(config.name):
             raise UserError(
-                f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+                f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                hints=["a name has two characters or more, the first a letter or a digit"],
             )
         path = os.path.join(self._names, config.name)
         with faults("cannot keep containers", self._store.root):

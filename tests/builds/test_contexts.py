@@ -82,6 +82,19 @@ def test_names_of_podman_will_do_where_those_of_docker_are_not(here: Path) -> No
     assert (inputs.filename, inputs.trees["context"].exclude) == ("Dockerfile", ("two",))
 
 
+def test_the_cause_that_git_gives_is_named_and_not_its_last_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system ends, as on machines whose /tmp is one, git's cause stands above its last line."""
+    _write(here / "c", Dockerfile=TEXT)
+    script = "#!/bin/sh\nprintf 'fatal: no repository\\nStopping at …\\n' >&2; exit 128\n"
+    _write(here / "bin", git=script.encode())
+    (here / "bin/git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}/bin:/usr/bin:/bin")
+    with pytest.raises(UserError, match='ignores in "c": fatal: no repository'):
+        _load("c", ignore_from_git=True)
+
+
 @needs("git")
 def test_what_git_ignores_is_left_out(here: Path) -> None:
     _write(

@@ -61,7 +61,10 @@ def build(root: Path, spec: Spec) -> Path:
     for name, value in spec.items():
         entry = value if isinstance(value, Entry) else Entry(value)
         path = root / name.rstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(path.relative_to(root).parents):
+            if not (root / parent).exists():
+                (root / parent).mkdir()
+                (root / parent).chmod(0o755)
         if name.endswith("/"):
             path.mkdir(exist_ok=True)
         elif isinstance(entry.content, Link):

@@ -209,6 +209,8 @@ def test_a_container_is_on_bridges_and_on_each_once(
         attach(order, os.getpid())
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_what_a_run_before_had_is_given_back_first(networks: Networks) -> None:
     """Its helper may have been killed: what is published for it would lead to whoever gets its address."""
     made = networks.create(NewNetwork(name="front"))
