@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pybuild.executor.doctor import Check, CheckState
 from pybuild.model.dataclass import dataclass
+from pybuild.model.listing import table
 
 _RUNGS = {
     "root": "real root: owners as they are, all namespaces",
@@ -72,3 +73,18 @@ def _obstacle(name: str, checks: Mapping[str, Check], tried: Mapping[str, str]) 
         if checks[one].state is CheckState.MISSING:
             return f"{one}: {checks[one].finding}", checks[one].fix
     return "", ""
+
+
+def as_text(rungs: list[RungReport], checks: list[Check]) -> str:
+    """Return the report for people."""
+    rows = [["RUNG", "STATE", "WHAT"]]
+    rows += [[r.name, r.state, r.why or r.what] for r in rungs]
+    text = table(rows) + "\n"
+    rows = [["CHECK", "STATE", "FOUND"]]
+    rows += [[c.name, str(c.state.value), c.finding] for c in checks]
+    text += table(rows)
+    fixes = [[r.name, r.fix] for r in rungs if r.fix and r.state != "chosen"]
+    fixes += [[c.name, c.fix] for c in checks if c.fix and [c.name, c.fix] not in fixes]
+    if fixes:
+        text += "\n" + table([["FOR", "DO"], *fixes])
+    return text

@@ -12,7 +12,7 @@ from pybuild.cache.records.inputs import Inputs
 from pybuild.cache.store import Store
 from pybuild.explain.account import Account
 from pybuild.explain.cause import Surroundings
-from pybuild.explain.report import BuildReport, from_json, to_json
+from pybuild.explain.report import BuildReport, StepReport, from_json, to_json
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
@@ -130,3 +130,32 @@ def find_report(known: Iterable[BuildReport], text: str) -> BuildReport:
         ids = ", ".join(report.id for report in matches[:5])
         raise UserError(f'build "{text}" could be any of {ids}')
     return matches[0]
+
+
+def build_and_step(known: list[BuildReport], words: list[str]) -> tuple[str, str]:
+    """Tell the build from the step: a single word that is no build's id is a step of the latest."""
+    if len(words) == 2:
+        return words[0], words[1]
+    if not words:
+        return "", ""
+    is_build = any(report.id.startswith(words[0]) for report in known)
+    return (words[0], "") if is_build else ("", words[0])
+
+
+def steps_named(report: BuildReport, text: str) -> list[StepReport]:
+    """Return the step of that number, or those with this text in their name.
+
+    Raises:
+        UserError: there is none.
+    """
+    number = text.removeprefix("#")
+    if number.isdecimal() and len(number) < 10:
+        steps = [step for step in report.steps if step.number == int(number)]
+    else:
+        steps = [step for step in report.steps if text.lower() in step.name.lower()]
+    if not steps:
+        raise UserError(
+            f'build {report.id} has no step "{text}"',
+            hints=["name its number or a part of its text, such as RUN or 3/5"],
+        )
+    return steps

@@ -18,16 +18,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
-from pybuild.arguments.build import caches_of, outputs_of
-from pybuild.arguments.values import parse_allowed
 from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.hostvolumes import parse_volumes
 from pybuild.builds.request import BuildRequest, Secret
+from pybuild.builds.requestvalues import parse_allowed
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, parse_output
+from pybuild.exporter.requested import outputs_of
 from pybuild.frontend.lowering.interface import Pull
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
@@ -35,6 +35,7 @@ from pybuild.model.ops import StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
+from pybuild.remotecache.requested import caches_of
 
 if TYPE_CHECKING:
     from pybuild.model.policy import Policies

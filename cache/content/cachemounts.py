@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.plainfile import plain
+from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.jsontext import as_number, as_object, parse
@@ -211,3 +213,25 @@ def _size(store: Store, mount: CacheMount) -> int:
     except OSError:
         pass  # measured again the next time
     return size
+
+
+def only_one(mounts: list[CacheMount], text: str) -> CacheMount:
+    if len(mounts) > 1:
+        names = ", ".join(mount.name[:12] for mount in mounts)
+        raise UserError(
+            f'cache mount "{text}" has {len(mounts)} directories: {names}',
+            hints=("name one of them instead of the id",),
+        )
+    return mounts[0]
+
+
+def mount_row(store: Store, mount: CacheMount) -> dict[str, Any]:
+    return {
+        "id": mount.id,
+        "name": mount.name,
+        "size": store.measure(os.path.join(store.mounts_dir, mount.name)).size,
+        "created": mount.created,
+        "last_used": mount.last_used,
+        "seeded": mount.seeded,
+        "in_use": mount.in_use,
+    }

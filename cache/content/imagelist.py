@@ -221,3 +221,29 @@ def age(created: datetime | None) -> str:
     if created is None:
         return "N/A"
     return human_age((datetime.now(UTC) - created).total_seconds())
+
+
+def image_named(store: Store, name: str, *, hold: bool = False) -> Descriptor:
+    """Return the image called *name*: a reference, an image ID or the start of one.
+
+    Args:
+        hold: keep it until *store* is closed, whatever others remove or rename meanwhile.
+
+    Raises:
+        UserError: no such image, or several start like this.
+    """
+    images = store.images
+    descriptor = images.held(name, store.lease) if hold else images.resolve(name)
+    if descriptor is None:
+        raise UserError(f"no such image: {name}", hints=[_near(store, name)])
+    return descriptor
+
+
+def _near(store: Store, name: str) -> str:
+    """Return a hint about the images that there are."""
+    from pybuild.model.suggest import nearest
+
+    known = [Reference.parse(one).familiar for names, _ in store.images.list() for one in names]
+    wished = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+    near = nearest(wished, known)
+    return f"did you mean {near}?" if near else "pybuild images lists what is there"

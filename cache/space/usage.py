@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 
 from pybuild.cache.content.cachemounts import look
@@ -12,6 +13,7 @@ from pybuild.cache.records.results import RESULT
 from pybuild.cache.space.mark import IMAGE, Holder, Mark, Name, mark
 from pybuild.cache.space.sizes import delta_size
 from pybuild.cache.store import Store
+from pybuild.model.amounts import human_age
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_number
 
@@ -274,3 +276,26 @@ def _description(holders: Sequence[Holder], otherwise: str) -> str:
 
 def _names(holders: Sequence[Holder]) -> tuple[Name, ...]:
     return tuple(sorted({holder.name for holder in holders}))
+
+
+def since(moment: float) -> str:
+    """Return ``3 days ago``; nothing for 0."""
+    return human_age(time.time() - moment) if moment else ""
+
+
+def usage_document(record: UsageRecord) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "type": record.type,
+        "size": record.size,
+        "created": record.created,
+        "last_used": record.last_used,
+        "use_count": record.use_count,
+        "in_use": record.in_use,
+        "shared": record.shared,
+        "mutable": record.mutable,
+        "reclaimable": record.reclaimable,
+        "parents": list(record.parents),
+        "description": record.description,
+    }

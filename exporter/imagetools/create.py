@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild.exporter.annotations import AnnotationPlace, Annotations
-from pybuild.exporter.imagetools.copy import Plan, survey
+from pybuild.cache.store import Store
+from pybuild.exporter.annotations import (
+    AnnotationPlace,
+    Annotations,
+)
+from pybuild.exporter.atomicfile import write_whole
+from pybuild.exporter.imagetools.copy import Plan, copy_parts, survey
 from pybuild.exporter.imagetools.place import ImagePlace
 from pybuild.image.attestation import REFERENCE_DIGEST
 from pybuild.image.manifest import Index, Manifest, build_index, parse_config, parse_manifest
@@ -21,6 +27,7 @@ from pybuild.model.descriptor import (
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +148,51 @@ def _annotated(entry: Descriptor, notes: Annotations) -> Descriptor:
         return entry
     more = notes.of(AnnotationPlace.MANIFEST_DESCRIPTOR, entry.platform)
     return replace(entry, annotations={**entry.annotations, **more}) if more else entry
+
+
+async def put_index(made: CreatedIndex, target: ImagePlace, store: Store) -> None:
+    for part in made.parts:
+        await copy_parts(part.source, target, part.plan, store, no_progress)
+        for descriptor, data in list(part.plan.documents.values())[-1:]:
+            if descriptor.digest != made.descriptor.digest:
+                await target.keep(descriptor, data, named=False)
+    await target.keep(made.descriptor, made.data, named=True)
+
+
+def sources_of_files(files: list[str], names: list[str]) -> list[str]:
+    """Sources that files describe: a descriptor each, of the repository that the index goes to.
+
+    Raises:
+        UserError: a file that is no descriptor.
+    """
+    sources: list[str] = []
+    for file in files:
+        try:
+            with open(file, "rb") as stream:
+                descriptor = Descriptor.from_json(json.loads(stream.read(1 << 20)))
+        except OSError as error:
+            raise UserError(f"open {file}: {(error.strerror or str(error)).lower()}") from error
+        except ValueError as error:
+            raise UserError(f"{file} is no descriptor: {error}") from error
+        if not names:
+            raise UsageError(f"{file} names a digest only: the repository comes from -t")
+        try:
+            repository = Reference.parse(names[0]).repository
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        sources.append(f"{repository}@{descriptor.digest}")
+    return sources
+
+
+def write_metadata(file: str, made: CreatedIndex, names: list[str]) -> None:
+    if file:
+        body = {
+            "containerimage.descriptor": made.descriptor.to_json(),
+            "containerimage.digest": str(made.descriptor.digest),
+            "image.name": ",".join(names),
+        }
+        write_whole(file, json.dumps(body, indent=2) + "\n")
+
+
+def no_progress(_id: str, _current: int, _total: int) -> None:
+    """Print the names of a finished copy."""

@@ -6,29 +6,22 @@ Wherever the build is done; so nothing of the engine is imported here.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from pybuild.arguments.environment import (
-    logins_of,
-    platforms_of,
-    proxy_arguments,
-    use_authfile,
-)
-from pybuild.arguments.values import (
-    parse_allowed,
-    parse_contexts,
-    parse_pairs,
-    parse_secret,
-)
+from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
+from pybuild.arguments.values import parse_pairs
 from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
+from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
-from pybuild.exporter.output import Output, parse_output
+from pybuild.engine.dockerconfig import proxy_arguments
+from pybuild.exporter.output import parse_output
+from pybuild.exporter.requested import outputs_of
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
 from pybuild.model.reference import Reference
 from pybuild.model.stepoptions import settings_of_flags
+from pybuild.remotecache.requested import caches_of
 
 if TYPE_CHECKING:
     from pybuild.executor.sources.agents import SshAgent
@@ -36,7 +29,6 @@ if TYPE_CHECKING:
     from pybuild.frontend.lowering.interface import Pull
     from pybuild.model.policy import Policies
     from pybuild.model.volumes import HostVolume
-    from pybuild.remotecache.options import CacheFrom, CacheTo
 
 
 def request_from(parsed: Parsed) -> BuildRequest:
@@ -154,32 +146,6 @@ def _policies(parsed: Parsed) -> Policies | None:
     return read_policy_file(path)
 
 
-class BuildCaches(TypedDict, total=False):
-    """The caches of a `BuildRequest`."""
-
-    cache_to: tuple[CacheTo, ...]
-    cache_from: tuple[CacheFrom, ...]
-
-
-def caches_of(
-    context: str, urls: Sequence[str], *, to: Sequence[str], sources: Sequence[str]
-) -> BuildCaches:
-    """Read the targets and sources of the cache; those that *urls* name, as ``--cache``, come last [CCH]."""
-    if not (urls or to or sources):
-        return {}
-    from pybuild.remotecache.branches import cache_tags
-    from pybuild.remotecache.cacheurl import parse_cache
-    from pybuild.remotecache.options import parse_cache_from, parse_cache_to
-
-    tags = cache_tags(context if os.path.isdir(context) else ".", os.environ)
-    both = [parse_cache(text, tags) for text in urls]
-    targets, origins = map(parse_cache_to, to), map(parse_cache_from, sources)
-    return {
-        "cache_to": (*targets, *(one for one, _ in both)),
-        "cache_from": (*origins, *(one for _, several in both for one in several)),
-    }
-
-
 def _has_git_modes(parsed: Parsed) -> bool:
     """Whether modes of files are those that git stores: asked for, or implied by ``--cache``.
 
@@ -198,61 +164,6 @@ def _attestations(parsed: Parsed) -> AttestOptions | None:
     from pybuild.exporter.attest.options import from_flags
 
     return from_flags(parsed.many("attest"), parsed.one("provenance"), parsed.one("sbom"))
-
-
-def outputs_of(
-    outputs: list[Output],
-    tags: Sequence[Reference],
-    *,
-    push: bool,
-    load: bool,
-    annotations: Sequence[str],
-) -> tuple[list[Output], Output | None]:
-    """Return the outputs with those that options add, and the one of ``--load`` [BLD-9, BLD-17].
-
-    Raises:
-        UsageError: an annotation is wrong, or what is pushed has no name.
-    """
-    if push:
-        outputs = _with_push(outputs)
-    loads = [Output(type="image")] if load else []
-    outputs = _with_annotations([*outputs, *loads], annotations)
-    loaded = outputs.pop() if loads else None
-    wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
-    if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
-        raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
-    return outputs, loaded
-
-
-def _with_push(outputs: list[Output]) -> list[Output]:
-    """``--push`` fills in an image output or adds a registry output [BLD-9]."""
-    if any(output.type == "registry" for output in outputs):
-        return outputs
-    for index, output in enumerate(outputs):
-        if output.type == "image":
-            pushed = Output(type="image", attrs={**output.attrs, "push": "true"})
-            return [*outputs[:index], pushed, *outputs[index + 1 :]]
-    return [*outputs, Output(type="registry")]
-
-
-def _with_annotations(outputs: list[Output], flags: Sequence[str]) -> list[Output]:
-    """``--annotation`` is about every output that is an image [BLD-17].
-
-    Raises:
-        UsageError: there is none, or an annotation is wrong.
-    """
-    if not flags:
-        return outputs
-    from pybuild.exporter.annotations import attributes_of
-
-    more = attributes_of(flags)
-    outputs = outputs or [Output(type="image")]
-    if not any(output.is_image for output in outputs):
-        raise UsageError("--annotation needs an output that is an image")
-    return [
-        Output(type=one.type, dest=one.dest, attrs={**more, **one.attrs}) if one.is_image else one
-        for one in outputs
-    ]
 
 
 def _reference(text: str) -> Reference:

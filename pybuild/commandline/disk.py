@@ -62,7 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "why-kept",
         "Say which image, build or result holds a thing of the store, and what would free it.",
-        "pybuild.commands.whykept:main",
+        "pybuild.commands.disk:explain_kept",
         (FORMAT, *GLOBAL),
         ("ID|NAME", 1, 1),
     ),

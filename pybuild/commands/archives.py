@@ -12,8 +12,9 @@ from io import BufferedWriter, FileIO
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.environment import platforms_of
+from pybuild.cache.content.imagelist import image_named
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import find, open_store, parse_reference
+from pybuild.commands.images import open_store, parse_reference
 from pybuild.engine.host import native_platform
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, UsageError, UserError
@@ -75,9 +76,9 @@ def _buffered(fd: int) -> Generator[BufferedWriter[FileIO]]:
 def _held_image(store: Store, text: str) -> Descriptor:
     """Find an image and keep it while it is written; on a full disk nothing can be promised."""
     try:
-        return find(store, text, hold=True)
+        return image_named(store, text, hold=True)
     except EnvironmentFault:
-        return find(store, text)
+        return image_named(store, text)
 
 
 def load(parsed: Parsed) -> int:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.listing import table
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
+from pybuild.model.listing import table
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import Builder

@@ -12,18 +12,25 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO
 
-from pybuild.cache.content.cachemounts import CacheMount, find, list_mounts, remove
+from pybuild.cache.content.cachemounts import (
+    CacheMount,
+    find,
+    list_mounts,
+    mount_row,
+    only_one,
+    remove,
+)
 from pybuild.cache.disk.atomic import fault
+from pybuild.cache.space.usage import since
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import since
-from pybuild.commands.listing import table
 from pybuild.commands.localstore import with_engine, with_store
 from pybuild.engine.engine import Engine
 from pybuild.executor.steps.mountcarrying import export_mount, import_mount
 from pybuild.exporter.atomicfile import whole_file
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.listing import table
 
 
 def main(parsed: Parsed) -> int:
@@ -54,7 +61,7 @@ def main(parsed: Parsed) -> int:
 
 def _ls(parsed: Parsed, words: list[str]) -> int:
     def look(store: Store) -> list[dict[str, Any]]:
-        return [_row(store, mount) for mount in list_mounts(store)]
+        return [mount_row(store, mount) for mount in list_mounts(store)]
 
     rows = with_store(parsed, look, to_read=True)
     if parsed.one("format") == "json":
@@ -78,7 +85,7 @@ def _ls(parsed: Parsed, words: list[str]) -> int:
 def _inspect(parsed: Parsed, words: list[str]) -> int:
     def look(store: Store) -> list[dict[str, Any]]:
         return [
-            {**_row(store, mount), "path": os.path.join(store.mounts_dir, mount.name, "fs")}
+            {**mount_row(store, mount), "path": os.path.join(store.mounts_dir, mount.name, "fs")}
             for mount in find(store, words[0])
         ]
 
@@ -94,7 +101,7 @@ def _export(parsed: Parsed, words: list[str]) -> int:
         raise UsageError("a tar is nothing for a terminal", hints=("name a file, or redirect it",))
 
     async def work(engine: Engine) -> None:
-        mount = _one(await asyncio.to_thread(find, engine.store, words[0]), words[0])
+        mount = only_one(await asyncio.to_thread(find, engine.store, words[0]), words[0])
         if path == "-":
             await export_mount(engine.store, engine.workers, mount, sys.stdout.fileno())
             return
@@ -159,25 +166,3 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
             hints=("try again when it is done",),
         )
     return 0
-
-
-def _one(mounts: list[CacheMount], text: str) -> CacheMount:
-    if len(mounts) > 1:
-        names = ", ".join(mount.name[:12] for mount in mounts)
-        raise UserError(
-            f'cache mount "{text}" has {len(mounts)} directories: {names}',
-            hints=("name one of them instead of the id",),
-        )
-    return mounts[0]
-
-
-def _row(store: Store, mount: CacheMount) -> dict[str, Any]:
-    return {
-        "id": mount.id,
-        "name": mount.name,
-        "size": store.measure(os.path.join(store.mounts_dir, mount.name)).size,
-        "created": mount.created,
-        "last_used": mount.last_used,
-        "seeded": mount.seeded,
-        "in_use": mount.in_use,
-    }

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.build import pull_of
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.values import parse_contexts, parse_pairs, parse_secret
+from pybuild.arguments.values import parse_pairs
 from pybuild.builds.request import BuildRequest
+from pybuild.builds.requestvalues import parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.frontend.question import Question

@@ -7,9 +7,9 @@ import sys
 
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import parse_reference
-from pybuild.commands.listing import table
 from pybuild.commands.registryclient import with_client
 from pybuild.model.errors import UsageError
+from pybuild.model.listing import table
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.client.listing import SearchResult
 

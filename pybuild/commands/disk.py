@@ -1,19 +1,21 @@
-"""``pybuild du`` and ``pybuild prune``."""
+"""``pybuild du``, ``prune`` and ``why-kept``."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from pybuild.cache.space.filters import shown_id
+from pybuild.cache.space.keptpage import kept_document, kept_text
 from pybuild.cache.space.prune import Policy
-from pybuild.cache.space.usage import UsageRecord
+from pybuild.cache.space.usage import UsageRecord, since, usage_document
+from pybuild.cache.space.whykept import why_kept
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.listing import table
-from pybuild.model.amounts import human_age, human_bytes, parse_size
+from pybuild.commands.localstore import with_store
+from pybuild.model.amounts import human_bytes, parse_size
 from pybuild.model.errors import UsageError
+from pybuild.model.listing import table
 from pybuild.model.printable import printable
 
 if TYPE_CHECKING:
@@ -24,11 +26,15 @@ def du(parsed: Parsed, builder: Builder) -> int:
     """List the things that take space, largest first, and the bytes that can be freed."""
     records = sorted(builder.usage(parsed.many("filter")), key=lambda r: (-r.size, r.kind, r.id))
     if parsed.one("format") == "json":
-        sys.stdout.write("".join(json.dumps(_as_json(r), sort_keys=True) + "\n" for r in records))
+        sys.stdout.write(
+            "".join(json.dumps(usage_document(r), sort_keys=True) + "\n" for r in records)
+        )
         return 0
     if parsed.flag("verbose"):
         for record in records:
-            lines = [f"{key}:\t{printable(str(value))}" for key, value in _as_json(record).items()]
+            lines = [
+                f"{key}:\t{printable(str(value))}" for key, value in usage_document(record).items()
+            ]
             sys.stdout.write("\n".join(lines) + "\n\n")
     else:
         rows = [["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "DESCRIPTION"]]
@@ -101,24 +107,14 @@ def confirmed(parsed: Parsed, what: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def since(moment: float) -> str:
-    """Return ``3 days ago``; nothing for 0."""
-    return human_age(time.time() - moment) if moment else ""
-
-
-def _as_json(record: UsageRecord) -> dict[str, object]:
-    return {
-        "id": record.id,
-        "kind": record.kind,
-        "type": record.type,
-        "size": record.size,
-        "created": record.created,
-        "last_used": record.last_used,
-        "use_count": record.use_count,
-        "in_use": record.in_use,
-        "shared": record.shared,
-        "mutable": record.mutable,
-        "reclaimable": record.reclaimable,
-        "parents": list(record.parents),
-        "description": record.description,
-    }
+def explain_kept(parsed: Parsed) -> int:
+    """Explain each thing that the name stands for."""
+    name = parsed.positionals[0]
+    things = with_store(parsed, lambda store: why_kept(store, name), to_read=True)
+    if parsed.one("format") == "json":
+        sys.stdout.write(
+            "".join(json.dumps(kept_document(k), sort_keys=True) + "\n" for k in things)
+        )
+    else:
+        sys.stdout.write("\n".join(kept_text(kept) for kept in things))
+    return 0

@@ -8,10 +8,9 @@ import sys
 from dataclasses import asdict
 
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.listing import table
 from pybuild.engine.settings import load_settings
-from pybuild.executor.doctor import Check, examine, try_in_store
-from pybuild.executor.rungs import RungReport, rungs_of
+from pybuild.executor.doctor import examine, try_in_store
+from pybuild.executor.rungs import as_text, rungs_of
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import ExitCode, PybuildError, UsageError
 
@@ -54,18 +53,3 @@ async def _climb() -> tuple[str, str]:
         return await workers.isolation(), await workers.isolation_detail()
     finally:
         await workers.close()
-
-
-def as_text(rungs: list[RungReport], checks: list[Check]) -> str:
-    """Return the report for people."""
-    rows = [["RUNG", "STATE", "WHAT"]]
-    rows += [[r.name, r.state, r.why or r.what] for r in rungs]
-    text = table(rows) + "\n"
-    rows = [["CHECK", "STATE", "FOUND"]]
-    rows += [[c.name, str(c.state.value), c.finding] for c in checks]
-    text += table(rows)
-    fixes = [[r.name, r.fix] for r in rungs if r.fix and r.state != "chosen"]
-    fixes += [[c.name, c.fix] for c in checks if c.fix and [c.name, c.fix] not in fixes]
-    if fixes:
-        text += "\n" + table([["FOR", "DO"], *fixes])
-    return text

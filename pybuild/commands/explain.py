@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
-from pybuild.explain.history import find_report
-from pybuild.explain.report import BuildReport, StepReport, to_json
+from pybuild.explain.history import build_and_step, find_report, steps_named
+from pybuild.explain.report import to_json
 from pybuild.explain.text import list_text, report_text
-from pybuild.model.errors import ExitCode, UsageError, UserError
+from pybuild.model.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import Builder
@@ -30,9 +30,9 @@ def main(parsed: Parsed, builder: Builder) -> int:
         )
         sys.stdout.write(text)
         return ExitCode.OK
-    build, step = _words(known, parsed.positionals)
+    build, step = build_and_step(known, parsed.positionals)
     report = find_report(known, build)
-    chosen = _chosen(report, step) if step else list(report.steps)
+    chosen = steps_named(report, step) if step else list(report.steps)
     if kind == "json":
         shown = to_json(report)
         shown["steps"] = [
@@ -43,32 +43,3 @@ def main(parsed: Parsed, builder: Builder) -> int:
         sys.stdout.write(report_text(report, chosen))
     missed = parsed.flag("fail-on-miss") and any(s.miss is not None for s in chosen)
     return ExitCode.BUILD_FAILURE if missed else ExitCode.OK
-
-
-def _words(known: list[BuildReport], words: list[str]) -> tuple[str, str]:
-    """Tell the build from the step: a single word that is no build's id is a step of the latest."""
-    if len(words) == 2:
-        return words[0], words[1]
-    if not words:
-        return "", ""
-    is_build = any(report.id.startswith(words[0]) for report in known)
-    return (words[0], "") if is_build else ("", words[0])
-
-
-def _chosen(report: BuildReport, text: str) -> list[StepReport]:
-    """Return the step of that number, or those with this text in their name.
-
-    Raises:
-        UserError: there is none.
-    """
-    number = text.removeprefix("#")
-    if number.isdecimal() and len(number) < 10:
-        steps = [step for step in report.steps if step.number == int(number)]
-    else:
-        steps = [step for step in report.steps if text.lower() in step.name.lower()]
-    if not steps:
-        raise UserError(
-            f'build {report.id} has no step "{text}"',
-            hints=["name its number or a part of its text, such as RUN or 3/5"],
-        )
-    return steps

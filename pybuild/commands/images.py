@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC
 from typing import Any, BinaryIO
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.cache.content.imagelist import (
-    ImageFacts,
     age,
-    familiar_repository,
+    image_named,
     list_images,
     moment,
-    names_of,
     parse_image_filters,
     unpacked_bytes,
 )
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.listing import show_list
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
+from pybuild.exporter.docker.rows import image_facts, image_parts, image_row, shortened
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.amounts import short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.listing import show_list
 from pybuild.model.reference import Reference, is_pinned
 
 
@@ -40,32 +38,6 @@ def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
     """
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     return Store.open(settings.root, SystemClock(), to_read=to_read)
-
-
-def find(store: Store, name: str, *, hold: bool = False) -> Descriptor:
-    """Return the image called *name*: a reference, an image ID or the start of one.
-
-    Args:
-        hold: keep it until *store* is closed, whatever others remove or rename meanwhile.
-
-    Raises:
-        UserError: no such image, or several start like this.
-    """
-    images = store.images
-    descriptor = images.held(name, store.lease) if hold else images.resolve(name)
-    if descriptor is None:
-        raise UserError(f"no such image: {name}", hints=[_near(store, name)])
-    return descriptor
-
-
-def _near(store: Store, name: str) -> str:
-    """Return a hint about the images that there are."""
-    from pybuild.model.suggest import nearest
-
-    known = [Reference.parse(one).familiar for names, _ in store.images.list() for one in names]
-    wished = name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-    near = nearest(wished, known)
-    return f"did you mean {near}?" if near else "pybuild images lists what is there"
 
 
 def images(parsed: Parsed) -> int:
@@ -87,7 +59,7 @@ def images(parsed: Parsed) -> int:
         needs_size = not parsed.flag("quiet") and (
             "{{" not in form or ".Size" in form or "json" in form
         )
-        rows = [_row(store, one, parsed.flag("no-trunc"), needs_size) for one in listed]
+        rows = [image_row(store, one, parsed.flag("no-trunc"), needs_size) for one in listed]
     if parsed.flag("quiet") and not form:
         sys.stdout.write(
             "".join(f"{image_id}\n" for image_id in dict.fromkeys(str(row["ID"]) for row in rows))
@@ -96,7 +68,7 @@ def images(parsed: Parsed) -> int:
     shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "CompressedSize"]
     if parsed.flag("digests"):
         shown.insert(2, "Digest")
-    show_list(form, rows, _TITLES, shown, map(_exact, listed))
+    show_list(form, rows, _TITLES, shown, map(image_facts, listed))
     return 0
 
 
@@ -113,43 +85,10 @@ _TITLES = {
 }
 
 
-def _row(store: Store, one: ImageFacts, whole: bool, needs_size: bool) -> dict[str, Any]:
-    """Return an image's fields by docker's names for them."""
-    name, created = one.reference, one.created
-    size = unpacked_bytes(store, one.layers) if needs_size and one.layers else None
-    return {
-        "CompressedSize": short_bytes(one.size),
-        "Containers": "N/A",
-        "CreatedAt": f"{created.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000 UTC" if created else "N/A",
-        "CreatedSince": age(created),
-        "Digest": str(one.descriptor.digest),
-        "ID": str(one.image_id) if whole else one.image_id.short,
-        "Labels": ",".join(f"{key}={value}" for key, value in sorted(one.labels.items())),
-        "Repository": familiar_repository(name) if name else "<none>",
-        "SharedSize": "N/A",
-        "Size": "N/A" if size is None else short_bytes(size),
-        "Tag": name.tag if name and name.tag else "<none>",
-        "UniqueSize": "N/A",
-    }
-
-
-def _exact(one: ImageFacts) -> dict[str, Any]:
-    """Return the fields that programs get beside docker's: whole names and ids, bytes."""
-    name = one.reference
-    return {
-        "repository": name.repository if name else "<none>",
-        "tag": (name.tag or "") if name else "",
-        "id": str(one.image_id),
-        "digest": str(one.descriptor.digest),
-        "created": str(one.config.get("created") or ""),
-        "size": one.size,
-    }
-
-
 def inspect(parsed: Parsed) -> int:
     """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
     with open_store(parsed, to_read=True) as store:
-        descriptors = [find(store, name) for name in parsed.positionals]
+        descriptors = [image_named(store, name) for name in parsed.positionals]
         if parsed.flag("check"):
             return max([_check(store, descriptor) for descriptor in descriptors])
         form = parsed.one("format")
@@ -163,7 +102,7 @@ def inspect(parsed: Parsed) -> int:
         elif parsed.flag("raw"):
             texts = [store.blobs.read(descriptor.digest).decode() for descriptor in descriptors]
         else:
-            texts = [json.dumps(_parts(store, one), indent=2) for one in descriptors]
+            texts = [json.dumps(image_parts(store, one), indent=2) for one in descriptors]
     sys.stdout.write("".join(texts) if parsed.flag("raw") else "".join(f"{t}\n" for t in texts))
     return 0
 
@@ -182,19 +121,10 @@ def _check(store: Store, descriptor: Descriptor) -> int:
     return 1 if problems else 0
 
 
-def _parts(store: Store, descriptor: Descriptor) -> dict[str, Any]:
-    manifest = json.loads(store.blobs.read(descriptor.digest))
-    shown: dict[str, Any] = {"descriptor": descriptor.to_json(), "manifest": manifest}
-    shown["names"] = names_of(store, descriptor)
-    if "config" in manifest:
-        shown["config"] = json.loads(store.blobs.read(Digest.parse(manifest["config"]["digest"])))
-    return shown
-
-
 def history(parsed: Parsed) -> int:
     """Show how an image came about, newest step first [RUN-24]; sizes are those of the unpacked layers."""
     with open_store(parsed, to_read=True) as store:
-        image = find(store, parsed.positionals[0])
+        image = image_named(store, parsed.positionals[0])
         platforms = platforms_of(parsed)
         platform = platforms[0] if platforms else native_platform()
         _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
@@ -220,7 +150,7 @@ def history(parsed: Parsed) -> int:
                 "Comment": comment,
                 "CompressedSize": short_bytes(compressed),
                 "CreatedAt": created,
-                "CreatedBy": text if whole else _shortened(text, 45),
+                "CreatedBy": text if whole else shortened(text, 45),
                 "CreatedSince": age(moment(created)),
                 "ID": id if whole or quiet else short_id,
                 "Size": "N/A" if size is None else short_bytes(size),
@@ -243,17 +173,12 @@ def history(parsed: Parsed) -> int:
     return 0
 
 
-def _shortened(text: str, width: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
 def tag(parsed: Parsed) -> int:
     """Give an image one more name."""
     source, name = parsed.positionals
     reference = parse_reference(name)
     with open_store(parsed) as store:
-        store.images.tag(str(reference), find(store, source, hold=True))
+        store.images.tag(str(reference), image_named(store, source, hold=True))
     return 0
 
 
@@ -262,7 +187,7 @@ def rmi(parsed: Parsed) -> int:
     with open_store(parsed) as store:
         for name in parsed.positionals:
             try:
-                descriptor = find(store, name)
+                descriptor = image_named(store, name)
             except UserError:
                 if parsed.flag("force"):
                     continue

@@ -6,29 +6,37 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from pybuild.arguments.environment import platforms_of
-from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
 from pybuild.exporter.annotations import attributes_of, from_attributes
-from pybuild.exporter.atomicfile import write_whole
-from pybuild.exporter.imagetools.copy import copy_image, copy_parts, survey
-from pybuild.exporter.imagetools.create import CreatedIndex, make
+from pybuild.exporter.imagetools.copy import copy_image
+from pybuild.exporter.imagetools.create import (
+    CreatedIndex,
+    make,
+    no_progress,
+    put_index,
+    sources_of_files,
+    write_metadata,
+)
 from pybuild.exporter.imagetools.facts import facts
-from pybuild.exporter.imagetools.place import ImagePlace, place_of
+from pybuild.exporter.imagetools.place import place_of
+from pybuild.exporter.imagetools.shown import (
+    plain,
+    referrers_of,
+    root_of,
+    shown_image,
+    shown_referrers,
+)
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.digest import Digest
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import UsageError
 from pybuild.model.gotemplate import rendered
 from pybuild.model.reference import Reference, is_pinned
-from pybuild.net.http1.faults import printable
 from pybuild.net.tasks import gather
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import UnresolvedImage
-from pybuild.registry.client.referrers import Referrer
 
 
 def main(parsed: Parsed) -> int:
@@ -59,86 +67,19 @@ def _inspect(parsed: Parsed, words: list[str]) -> int:
         return 0
     template = parsed.one("format")
     if parsed.flag("referrers"):
-        listed = with_client(parsed, partial(_referring, words[0]))
-        sys.stdout.write(_shown_referrers(listed, template))
+        listed = with_client(parsed, partial(referrers_of, words[0]))
+        sys.stdout.write(shown_referrers(listed, template))
         return 0
     if not template:
-        place, root, data = with_client(parsed, partial(_looked, words[0]))
-        sys.stdout.write(_shown(place, root, data))
+        place, root, data = with_client(parsed, partial(root_of, words[0]))
+        sys.stdout.write(shown_image(place, root, data))
         return 0
     described = with_client(parsed, lambda client: facts(place_of(words[0], client)))
     if template == "json":
         sys.stdout.write(json.dumps(described, indent=2) + "\n")
     else:
-        sys.stdout.write(rendered(template, described, _plain) + "\n")
+        sys.stdout.write(rendered(template, described, plain) + "\n")
     return 0
-
-
-def _plain(value: object) -> str:
-    return str(value) if isinstance(value, str | int) else json.dumps(value, indent=2)
-
-
-async def _looked(text: str, client: Client) -> tuple[ImagePlace, Descriptor, bytes]:
-    place = place_of(text, client)
-    return (place, *await place.root())
-
-
-def _shown(place: ImagePlace, root: Descriptor, data: bytes) -> str:
-    lines = [
-        f"Name:      {place.name}",
-        f"MediaType: {root.media_type}",
-        f"Digest:    {root.digest}",
-    ]
-    body: dict[str, Any] = json.loads(data)
-    entries: list[dict[str, Any]] = body.get("manifests") or []
-    repository = place.repository or place.name
-    if entries:
-        lines += ["", "Manifests:"]
-    for entry in entries:
-        child = Descriptor.from_json(entry)
-        lines.append(f"  Name:      {repository}@{child.digest}")
-        lines.append(f"  MediaType: {child.media_type}")
-        if child.platform is not None:
-            lines.append(f"  Platform:  {child.platform}")
-        if child.annotations:
-            lines.append("  Annotations:")
-            lines += [f"    {key}: {value}" for key, value in sorted(child.annotations.items())]
-        lines.append("")
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-async def _referring(text: str, client: Client) -> tuple[ImagePlace, dict[Digest, list[Referrer]]]:
-    """The referrers of an image or of a part of it, by subject."""
-    place = place_of(text, client)
-    plan = await survey(place, *await place.root())
-    subjects = list(reversed(plan.documents))
-    referrers = await gather([place.referrers(subject) for subject in subjects])
-    return place, {
-        subject: items for subject, items in zip(subjects, referrers, strict=True) if items
-    }
-
-
-def _shown_referrers(listed: tuple[ImagePlace, dict[Digest, list[Referrer]]], form: str) -> str:
-    place, by_subject = listed
-    if form == "json":
-        body = {
-            str(subject): [one.to_json() for one in items] for subject, items in by_subject.items()
-        }
-        return json.dumps(body, indent=2) + "\n"
-    if form:
-        raise UsageError(f'format "{form}": referrers are shown as text, or as json')
-    lines = [f"Name:      {place.name}", ""]
-    for subject, items in by_subject.items():
-        lines.append(f"Referrers of {subject}:")
-        for one in items:
-            lines.append(f"  Digest:       {one.descriptor.digest}")
-            lines.append(f"  ArtifactType: {printable(one.artifact_type)}")
-            notes = sorted(one.descriptor.annotations.items())
-            lines += [f"  {printable(key)}: {printable(value)}" for key, value in notes]
-            lines.append("")
-    if not by_subject:
-        lines.append("Nothing refers to it.")
-    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _create(parsed: Parsed, words: list[str]) -> int:
@@ -150,7 +91,7 @@ def _create(parsed: Parsed, words: list[str]) -> int:
     is_dry = parsed.flag("dry-run")
     if not names and not is_dry:
         raise UsageError("a name for the index is needed", hints=["give it with -t"])
-    texts = [*words, *_from_files(parsed.many("file"), names)]
+    texts = [*words, *sources_of_files(parsed.many("file"), names)]
     if parsed.flag("append"):
         texts = [*names[:1], *texts]
     if not texts:
@@ -162,7 +103,7 @@ def _create(parsed: Parsed, words: list[str]) -> int:
         if not is_dry:
             with open_store(parsed) as store, store.view() as view:
                 targets = [place_of(name, client) for name in names]
-                await gather([_put(made, target, view) for target in targets])
+                await gather([put_index(made, target, view) for target in targets])
         return made
 
     made = with_client(parsed, work)
@@ -171,17 +112,8 @@ def _create(parsed: Parsed, words: list[str]) -> int:
         return 0
     for name in names:
         sys.stdout.write(f"{name}@{made.descriptor.digest}\n")
-    _write_metadata(parsed.one("metadata-file"), made, names)
+    write_metadata(parsed.one("metadata-file"), made, names)
     return 0
-
-
-async def _put(made: CreatedIndex, target: ImagePlace, store: Store) -> None:
-    for part in made.parts:
-        await copy_parts(part.source, target, part.plan, store, _no_progress)
-        for descriptor, data in list(part.plan.documents.values())[-1:]:
-            if descriptor.digest != made.descriptor.digest:
-                await target.keep(descriptor, data, named=False)
-    await target.keep(made.descriptor, made.data, named=True)
 
 
 def _copy(parsed: Parsed, words: list[str]) -> int:
@@ -199,7 +131,7 @@ def _copy(parsed: Parsed, words: list[str]) -> int:
                 place_of(source, client),
                 [place_of(target, client) for target in targets],
                 view,
-                _no_progress,
+                no_progress,
                 platform=platforms[0] if platforms else None,
                 referrers=parsed.flag("referrers"),
             )
@@ -234,42 +166,3 @@ def _remove(parsed: Parsed, words: list[str]) -> int:
 
     with_client(parsed, work)
     return 0
-
-
-def _from_files(files: list[str], names: list[str]) -> list[str]:
-    """Sources that files describe: a descriptor each, of the repository that the index goes to.
-
-    Raises:
-        UserError: a file that is no descriptor.
-    """
-    sources: list[str] = []
-    for file in files:
-        try:
-            with open(file, "rb") as stream:
-                descriptor = Descriptor.from_json(json.loads(stream.read(1 << 20)))
-        except OSError as error:
-            raise UserError(f"open {file}: {(error.strerror or str(error)).lower()}") from error
-        except ValueError as error:
-            raise UserError(f"{file} is no descriptor: {error}") from error
-        if not names:
-            raise UsageError(f"{file} names a digest only: the repository comes from -t")
-        try:
-            repository = Reference.parse(names[0]).repository
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        sources.append(f"{repository}@{descriptor.digest}")
-    return sources
-
-
-def _write_metadata(file: str, made: CreatedIndex, names: list[str]) -> None:
-    if file:
-        body = {
-            "containerimage.descriptor": made.descriptor.to_json(),
-            "containerimage.digest": str(made.descriptor.digest),
-            "image.name": ",".join(names),
-        }
-        write_whole(file, json.dumps(body, indent=2) + "\n")
-
-
-def _no_progress(_id: str, _current: int, _total: int) -> None:
-    """Print the names of a finished copy."""

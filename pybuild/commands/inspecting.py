@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from pybuild.cache.content.imagelist import image_named
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands import images
@@ -97,6 +98,6 @@ def _document(store: Store, name: str, kind: str, *, sized: bool) -> dict[str, A
     if kind or (known.has(name) and store.images.resolve(name) is None):
         return volume_document(known.find(name))
     try:
-        return image_document(store, images.find(store, name))
+        return image_document(store, image_named(store, name))
     except UserError as error:  # it knows the image that was perhaps meant
         raise error.copy_with(message=f"no such object: {name}") from None

@@ -11,11 +11,11 @@ from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
-from pybuild.commands.listing import show_list
 from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.listing import show_list
 from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
 from pybuild.networks.records import Network

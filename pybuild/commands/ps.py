@@ -8,7 +8,6 @@ from typing import Any
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
-from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
 from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
@@ -16,6 +15,7 @@ from pybuild.containers.containers import Containers
 from pybuild.containers.listing import names_of_image, row_of, shown_ports
 from pybuild.containers.state import ContainerState
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.listing import show_list
 from pybuild.networks.networks import Networks
 
 _TITLES = {

@@ -15,7 +15,6 @@ from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
-from pybuild.commands.listing import table
 from pybuild.engine.host import SystemClock
 from pybuild.engine.paths import certificate_directories
 from pybuild.engine.servesettings import Serving, read_serving
@@ -23,6 +22,7 @@ from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.listing import table
 from pybuild.model.printable import in_log
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.credentials import DockerCredentials

@@ -13,13 +13,13 @@ from pybuild.cache.content.images import reach
 from pybuild.cache.space.usage import CACHE_MOUNT, UsageRecord, overhead, usage
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
 from pybuild.containers.containers import Containers
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes, short_bytes
 from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.listing import show_list
 from pybuild.model.package import VERSION
 from pybuild.volumes.volumes import Volumes
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
+from pybuild.cache.content.imagelist import image_named
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import find
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
@@ -89,7 +89,7 @@ def push(parsed: Parsed) -> int:
 def _held(engine: Engine, name: Reference) -> Descriptor:
     """Return the image of the store; where it is there under another name, say how it gets this one."""
     try:
-        return find(engine.store, str(name), hold=True)
+        return image_named(engine.store, str(name), hold=True)
     except UserError as error:
         last = name.path.rpartition("/")[2]
         for other in map(Reference.parse, _names(engine)):

@@ -10,13 +10,13 @@ from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
-from pybuild.commands.listing import show_list
 from pybuild.commands.localstore import with_store
 from pybuild.containers.containers import Containers
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
 from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.listing import show_list
 from pybuild.volumes.listing import document, row_of
 from pybuild.volumes.volumes import Volumes
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pybuild.arguments.values import parse_secret
 from pybuild.builds import build as builds
 from pybuild.builds.request import BuildRequest
+from pybuild.builds.requestvalues import parse_secret
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.output import Output

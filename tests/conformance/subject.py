@@ -6,9 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-from pybuild.arguments.values import parse_secret
 from pybuild.builds.build import build as build_with
 from pybuild.builds.request import BuildRequest
+from pybuild.builds.requestvalues import parse_secret
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.output import Output

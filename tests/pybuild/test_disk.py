@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pybuild.cache.content import cachemounts
+from pybuild.cache.space import usage
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.cache.store import Store
@@ -202,8 +203,8 @@ def test_times_are_told_in_their_largest_unit(
     ago: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1e8)
-    assert disk.since(1e8 - ago) == words
-    assert disk.since(0.0) == ""
+    assert usage.since(1e8 - ago) == words
+    assert usage.since(0.0) == ""
 
 
 def test_cache_mounts_are_listed_shown_and_removed(

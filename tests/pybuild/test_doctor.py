@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.cli import main
-from pybuild.commands.doctor import as_text
 from pybuild.executor.doctor import Check, CheckState
-from pybuild.executor.rungs import rungs_of
+from pybuild.executor.rungs import as_text, rungs_of
 from tests.harness import ROOT, Pybuild
 from tests.needs import need
 

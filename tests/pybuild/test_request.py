@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.values import parse_allowed, parse_secret
+from pybuild.builds.requestvalues import parse_allowed, parse_secret
 from pybuild.exporter.output import Output
 from pybuild.model.errors import UsageError
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from pybuild.commands.doctor import as_text
 from pybuild.executor.doctor import Check, CheckState
-from pybuild.executor.rungs import RungReport, rungs_of
+from pybuild.executor.rungs import RungReport, as_text, rungs_of
 
 OK, MISSING, LIMITED = CheckState.OK, CheckState.MISSING, CheckState.LIMITED
 NAMES = ("user", "user namespaces", "newuidmap", "sub-ids", "overlay", "/proc", "chroot")

@@ -8,8 +8,8 @@ import pytest
 
 from pybuild.cache.content.imagelist import age, moment
 from pybuild.commands.images import parse_reference
-from pybuild.commands.listing import table
 from pybuild.model.errors import UsageError
+from pybuild.model.listing import table
 
 
 def test_columns_are_three_blanks_apart_and_lines_end_with_text() -> None:

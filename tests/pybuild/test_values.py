@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.values import parse_allowed, parse_contexts, parse_pairs, parse_secret
+from pybuild.arguments.values import parse_pairs
+from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_secret
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.model.errors import UsageError
 from pybuild.remotecache.cacheurl import parse_cache

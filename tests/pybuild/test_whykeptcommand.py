@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from pybuild.cache.records.results import RESULT
-from pybuild.cache.space.usage import UsageRecord
+from pybuild.cache.space.usage import UsageRecord, since
 from pybuild.cache.space.whykept import Kept, command_of
 from pybuild.commandline.parser import Parsed
-from pybuild.commands import whykept
-from pybuild.commands.disk import since
+from pybuild.commands import disk
 
 RECORD = UsageRecord(kind="delta", id="d1", type="regular", size=1_500)
 KEPT = Kept(
@@ -39,11 +38,11 @@ def show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             assert to_read
             return list(things)
 
-        monkeypatch.setattr(whykept, "with_store", with_store)
+        monkeypatch.setattr(disk, "with_store", with_store)
         parsed = Parsed()
         parsed.positionals = ["d1"]
         parsed.values = {name: [value] for name, value in values.items()}
-        assert whykept.main(parsed) == 0
+        assert disk.explain_kept(parsed) == 0
         return capsys.readouterr().out
 
     return shown

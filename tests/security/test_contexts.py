@@ -18,11 +18,11 @@ from types import FrameType
 
 import pytest
 
-from pybuild.arguments.values import parse_secret
 from pybuild.buildkit.policyfile import read_policy_file
 from pybuild.builds import memo
 from pybuild.builds.contexts import load_inputs
 from pybuild.builds.request import BuildRequest
+from pybuild.builds.requestvalues import parse_secret
 from pybuild.builds.standardinput import StandardInput
 from pybuild.client.inputs import gather
 from pybuild.daemon.builds.trees import read_all

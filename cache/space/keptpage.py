@@ -1,30 +1,14 @@
-"""``pybuild why-kept``: what holds a thing of the store, and what would free it."""
+"""The holders of a thing of the store, as people and programs read them."""
 
 from __future__ import annotations
 
-import json
-import sys
-
-from pybuild.cache.space.whykept import Kept, command_of, why_kept
-from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import since
-from pybuild.commands.localstore import with_store
+from pybuild.cache.space.usage import since
+from pybuild.cache.space.whykept import Kept, command_of
 from pybuild.model.amounts import human_bytes
 from pybuild.model.printable import printable
 
 
-def main(parsed: Parsed) -> int:
-    """Explain each thing that the name stands for."""
-    name = parsed.positionals[0]
-    things = with_store(parsed, lambda store: why_kept(store, name), to_read=True)
-    if parsed.one("format") == "json":
-        sys.stdout.write("".join(json.dumps(_json(k), sort_keys=True) + "\n" for k in things))
-    else:
-        sys.stdout.write("\n".join(_text(kept) for kept in things))
-    return 0
-
-
-def _text(kept: Kept) -> str:
+def kept_text(kept: Kept) -> str:
     record = kept.record
     lines = [f"{record.kind} {record.id}"]
     lines.append(f"  what        {record.description or record.type}, {human_bytes(record.size)}")
@@ -61,7 +45,7 @@ def _until(kept: Kept) -> str:
     return f"space is needed; {things} would go before it"
 
 
-def _json(kept: Kept) -> dict[str, object]:
+def kept_document(kept: Kept) -> dict[str, object]:
     return {
         "id": kept.record.id,
         "kind": kept.record.kind,

@@ -1,4 +1,4 @@
-"""Lists of things: as a table, for programs, or by a template, as docker's ``--format`` has it."""
+"""Lists of things: as a table, for programs, or by a template, as docker's --format has it."""
 
 from __future__ import annotations
 
