@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+from copy import copy
 
 from pybuild.model.border import NamedTuple
 
@@ -126,8 +127,16 @@ def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, *, owner
     above, _, name = path.rpartition("/")
     ids = (member.uid, member.gid) if owners else (os.geteuid(), os.getegid())
     mode = _mode(member, owners=owners) | (0o700 if member.isdir() else 0)
-    made = member.replace(name=name, uid=ids[0], gid=ids[1], mode=mode, deep=False)
-    archive.extract(made, above or "/", numeric_owner=True, filter="fully_trusted")
+    made = copy(member)  # as Python 3.11.4 and newer have `TarInfo.replace`
+    made.name, (made.uid, made.gid), made.mode = name, ids, mode
+    archive.extraction_filter = _as_it_is
+    archive.extract(made, above or "/", numeric_owner=True)
+
+
+def _as_it_is(member: tarfile.TarInfo, path: str, /) -> tarfile.TarInfo:
+    """Have tarfile change nothing: Debian 12's, which knows no filters, does not either."""
+    del path
+    return member
 
 
 def _mode(member: tarfile.TarInfo, *, owners: bool) -> int:
