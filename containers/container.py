@@ -14,6 +14,7 @@ from typing import Any
 
 from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.locks import is_alive
+from pybuild.containers.actions import note
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.health import read_health
 from pybuild.containers.order import (
@@ -103,6 +104,12 @@ class Container:
         state = state._replace(status=EXITED, pid=0, exit_code=LOST)
         write_state(home, state)
         return state
+
+    def note(self, action: str, more: Mapping[str, str] = {}) -> None:
+        """Write into the journal that *action* was done to it."""
+        config = self.config
+        about = {name: getattr(config, name) for name in ("id", "name", "image", "labels")}
+        note(os.path.dirname(os.path.dirname(self.path)), about, action, more)
 
     def health(self) -> Mapping[str, Any] | None:
         """Return its health as docker shows it; None: nobody looks, or it cannot be read."""

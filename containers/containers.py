@@ -44,10 +44,9 @@ from pybuild.containers.state import (
     write_state,
 )
 from pybuild.containers.steps import networks_of, step_of
-from pybuild.engine.host import SystemClock
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.border import packed
-from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.volumes.mountpoint import MountKind
 from pybuild.volumes.volumes import Volumes
 
@@ -81,22 +80,24 @@ class Containers:
             UserError: the name is none, or is taken. EnvironmentFault: it cannot be made.
         """
         path = os.path.join(self._folder, config.id)
-        made = self._store.tmp.name("container")
+        partial = self._store.tmp.name("container")
         try:
             with self._reserved(config), faults("cannot make a container", self._store.root):
                 self._store.leases.keep(
                     _lease(config.id), [("delta", one) for one in config.deltas]
                 )
-                os.mkdir(made, 0o700)
-                os.mkdir(os.path.join(made, TREE), 0o755)
-                with open(os.path.join(made, CONFIG), "x", encoding="utf-8") as file:
+                os.mkdir(partial, 0o700)
+                os.mkdir(os.path.join(partial, TREE), 0o755)
+                with open(os.path.join(partial, CONFIG), "x", encoding="utf-8") as file:
                     file.write(config.to_json())
-                os.rename(made, path)
+                os.rename(partial, path)
         except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             self._forget(config)
             raise
-        return Container(path, config)
+        made = Container(path, config)
+        made.note("create")
+        return made
 
     @contextmanager
     def _reserved(self, config: ContainerConfig) -> Generator[None]:
@@ -236,6 +237,17 @@ class Containers:
         with self.turn(container) as now, now.home() as home:
             return self._start(now, home, rootless, attached)
 
+    def restart(self, container: Container, number: int, seconds: float) -> Sequence[str]:
+        """End it as `Container.stop` does, start it, and return the warnings.
+
+        Raises:
+            UserError, EnvironmentFault: it cannot be started.
+        """
+        container.stop(number, seconds)
+        warnings = self.start(container)
+        container.note("restart")
+        return warnings
+
     def _start(
         self,
         container: Container,
@@ -326,6 +338,7 @@ class Containers:
             with self._reserved(config):
                 self.write(now, config)
             self._give_back(now.config)
+        replace(now, config=config).note("rename", {"oldName": f"/{now.config.name}"})
 
     def write(self, container: Container, config: ContainerConfig) -> None:
         """Replace its config, whole or not at all.
@@ -367,25 +380,8 @@ class Containers:
                 restart=now.config.restart if policy is None else policy,
             )
             self.write(now, config)
+        now.note("update")
         return warnings
-
-    def start_after_boot(self) -> Sequence[PybuildError]:
-        """Start what its policy says is to run when the machine has come up; return what went wrong [CTR-34]."""
-        failed: list[PybuildError] = []
-        for one in reversed(self.list()):
-            try:
-                state = one.state()
-                name = one.config.restart.name
-                ended = bool(state.started) and not state.lives
-                if ended and (
-                    name == "always"
-                    or (name == "unless-stopped" and not state.stopped)
-                    or (name == "on-failure" and state.exit_code != 0 and not state.stopped)
-                ):
-                    self.start(one)
-            except PybuildError as error:
-                failed.append(error)
-        return failed
 
     def volume_users(self, name: str) -> Sequence[str]:
         """Return the ids of the containers that a volume belongs to, running or not."""
@@ -419,6 +415,7 @@ class Containers:
             with faults(f"cannot remove container {now.config.name}", self._store.root):
                 self._store.tmp.trash(now.path)
             self._forget(now.config)
+        now.note("destroy")
         if volumes:
             self._remove_volumes(now)
 
@@ -458,17 +455,3 @@ def _volumes(container: Container) -> list[str]:
 
 def _lease(id: str) -> str:
     return f"container-{id}"
-
-
-def remove_ended(root: str, id: str) -> None:
-    """Remove a container that goes when it has ended; for its monitor [CTR-36].
-
-    Raises:
-        PybuildError: it cannot be.
-    """
-    store = Store.open(root, SystemClock())
-    try:
-        containers = Containers(store)
-        containers.remove(containers.find(id), volumes=True)
-    finally:
-        store.close()

@@ -41,6 +41,7 @@ async def copy_out(
 
     with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
         await _carry(engine, job(treejobs.read, tree, path, follow=follow), fds, take, reads=True)
+    container.note("archive-path")
 
 
 def _place_here(source: BinaryIO, path: str, dest: str, *, owners: bool) -> None:
@@ -83,6 +84,7 @@ async def copy_in(
     with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
         work = job(treejobs.write, tree, dest or "/", into=into)
         await _carry(engine, work, fds, give, reads=False)
+    container.note("extract-to-dir")
 
 
 async def _carry(

@@ -29,6 +29,7 @@ class Health:
     Args:
         home: the container's directory, open.
         probe: starts the command, and calls the function with its status and output; returns what ends it.
+        changed: is called with another status than the one before.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Health:
         home: int,
         check: HealthCheck,
         probe: Callable[[Callable[[int, bytes], None]], Callable[[], None]],
+        changed: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._home = home
         self._check = check
         self._probe = probe
+        self._changed = changed
         self._status = STARTING
         self._streak = 0
         self._log: list[dict[str, Any]] = []
@@ -102,6 +105,7 @@ class Health:
 
     def _count(self, start: int, status: int, output: bytes) -> None:
         in_start = time.monotonic() - self._began < self._check.start_period / 1e9
+        before = self._status
         if status == 0:
             self._status, self._streak = HEALTHY, 0
         elif not (self._status == STARTING and in_start):
@@ -116,6 +120,8 @@ class Health:
         }
         self._log = [*self._log, entry][-_KEPT:]
         self._write()
+        if self._status != before:
+            self._changed(self._status)
         self._wait()
 
     def _write(self) -> None:

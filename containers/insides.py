@@ -31,6 +31,20 @@ def freeze(leaf: Leaf | None, frozen: bool) -> bool:
     return True
 
 
+def pause(leaf: Leaf | None, paused: bool, name: str) -> None:
+    """Freeze the container called *name*, or let it go on.
+
+    Raises:
+        Fault: as `freeze`, or there is no freezer. OSError: the kernel refuses.
+    """
+    if not freeze(leaf, paused):
+        raise Fault(
+            ENVIRONMENT,
+            f"container {name} cannot be paused: it has no cgroup with a freezer here",
+            ("pybuild doctor shows which cgroups this machine gives",),
+        )
+
+
 def processes(leaf: Leaf | None, first: int) -> list[int]:
     """Return the numbers of all, as this machine has them; *first* is the first process."""
     if leaf is not None and leaf.places:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
+from pybuild.cache.disk.rotatedlines import RotatedLines
 from pybuild.containers.container import Container
 from pybuild.containers.log import bounds, moment, names
-from pybuild.frontend.syntax.healthchecks import parse_duration as duration_ns
-from pybuild.model.errors import UsageError, UserError
+from pybuild.containers.moments import read_moment
 
 _PAUSE_S = 0.05
 
@@ -62,25 +59,12 @@ def read_log(
 
 def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLine | None]:
     """Yield the lines that are there, then None, then those that come."""
-    files = names(bounds(container.config.log)[1])
-    rest = b""
-    fd = -1
+    files = RotatedLines(home, names(bounds(container.config.log)[1]))
     is_said = is_last = False
     try:
-        fd = _next(home, files, -1)
         while True:
-            data = os.read(fd, 1 << 16) if fd >= 0 else b""
-            *whole, rest = (rest + data).split(b"\n")
-            yield from _parsed(whole)
-            if data:
-                continue
-            newer = _next(home, files, fd)
-            if newer >= 0:
-                # It is written to no more, but may have been after we had read its end.
-                rest = yield from _remaining(fd, rest)
-                if fd >= 0:
-                    os.close(fd)
-                fd = newer
+            if lines := files.read():
+                yield from _parsed(lines)
                 continue
             if not is_said:
                 is_said = True
@@ -92,46 +76,7 @@ def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLin
             if not is_last:
                 time.sleep(_PAUSE_S)
     finally:
-        if fd >= 0:
-            os.close(fd)
-
-
-def _remaining(fd: int, rest: bytes) -> Generator[LogLine, None, bytes]:
-    """Yield the lines to the end of a file; return what has none."""
-    while data := os.read(fd, 1 << 16) if fd >= 0 else b"":
-        *whole, rest = (rest + data).split(b"\n")
-        yield from _parsed(whole)
-    return rest
-
-
-def _next(home: int, files: list[str], fd: int) -> int:
-    """Return the file after *fd*, open, the oldest for -1; -1: there is none."""
-    identity = _identity(os.fstat(fd)) if fd >= 0 else None
-    while True:
-        found = [(name, one) for name in files if (one := _look(home, name)) is not None]
-        known = [one for _, one in found]
-        at = known.index(identity) + 1 if identity in known else 0
-        if at >= len(found):
-            return -1
-        name, wanted = found[at]
-        try:
-            newer = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
-        except FileNotFoundError:
-            continue
-        if _identity(os.fstat(newer)) == wanted:
-            return newer
-        os.close(newer)  # the files went round meanwhile
-
-
-def _look(home: int, name: str) -> tuple[int, int] | None:
-    try:
-        return _identity(os.stat(name, dir_fd=home, follow_symlinks=False))
-    except FileNotFoundError:
-        return None
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+        files.close()
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:
@@ -145,23 +90,10 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:
 
 
 def log_time(text: str, now: float) -> str:
-    """Return a time as the log has it: RFC 3339, seconds since the epoch, or so long ago; "" for none.
+    """Return a time as the log has it; "" for none.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: it is none that `read_moment` knows.
     """
-    if not text or text == "0":
-        return ""
-    try:
-        if re.fullmatch(r"\d+(\.\d{1,9})?", text):
-            seconds, _, rest = text.partition(".")
-            return moment(int(seconds) * 1_000_000_000 + int(f"{rest:0<9}"))
-        if re.match(r"\d{4}-", text):
-            given = datetime.fromisoformat(text)
-            given = given if given.tzinfo else given.astimezone()
-            return moment(int(given.timestamp() * 1_000_000) * 1000)
-        return moment(int(now * 1e9) - duration_ns(text))
-    except (ValueError, OverflowError, UserError) as error:
-        raise UsageError(
-            f'invalid time "{text}": expected 2026-01-31T12:00:00, 1700000000 or 10m'
-        ) from error
+    known = read_moment(text, int(now * 1e9))
+    return "" if known is None else moment(known)

@@ -13,6 +13,7 @@ import os
 import time
 
 from pybuild.containers import insides, locking
+from pybuild.containers.actions import Actions
 from pybuild.containers.calls import Calls
 from pybuild.containers.firstprocess import FirstProcess
 from pybuild.containers.health import Health
@@ -29,6 +30,7 @@ from pybuild.containers.order import (
     of_other_version,
     reconnected,
 )
+from pybuild.containers.removal import remove_in_child
 from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
 from pybuild.containers.state import (
@@ -109,6 +111,7 @@ class _Monitor:
         self.children = Children(self._loop.poller, name, self._ended, self._leave)
         self._loop.others = self.children.reap
         self._log = LogFile(home, order.log)
+        self._actions = Actions(order.root, home)
         self._waiting: list[AttachedClient] = []
         self._state = ContainerState(boot=order.boot)
         self._delay = 0.0
@@ -116,10 +119,11 @@ class _Monitor:
         self._restart_timer: Timer | None = None
         self._health: Health | None = None
         self._is_done = False
+        self._is_stopping = False
         self._remover: AttachedClient | None = None
         self._streams = self._new_streams()
         self._first: FirstProcess | None = None
-        self._execs = Execs(self._loop, self.children, order)
+        self._execs = Execs(self._loop, self.children, order, self._actions.note)
         self._loop.watch(keeper.fileno(), self._hear_keeper)
         self._calls = Calls(self._loop, home, self._serve)
 
@@ -192,6 +196,7 @@ class _Monitor:
         )
         self._keep()
         write_state(self._home, self._state)
+        self._actions.note_start()
         self._say_started(warnings)
         if self._order.health is not None:
             self._look_after()
@@ -210,6 +215,7 @@ class _Monitor:
             self._home,
             check,
             lambda done: self._execs.probe(self._state.pid, self._leaf(), check.test, done),
+            lambda status: self._actions.note(f"health_status: {status}"),
         )
 
     def _leaf(self) -> Any:
@@ -275,10 +281,13 @@ class _Monitor:
             oom_killed=ended.oom_killed,
         )
         self._keeper.let_go()
+        write_state(self._home, self._state)
+        self._actions.note_end(
+            ended.status, ran_s, oom_killed=ended.oom_killed, stopped=self._is_stopping
+        )
         if not again:
             self._finish(ended, has_run=True)
             return
-        write_state(self._home, self._state)
         self._tell_end(ended)
         self._delay = delay(self._delay, ran_s)
         self._restart_timer = self._loop.after(self._delay, self._start_again)
@@ -304,8 +313,6 @@ class _Monitor:
     def _finish(self, ended: StepExit, *, has_run: bool) -> None:
         self._calls.end()
         self.children.kill_all()
-        if has_run:
-            write_state(self._home, self._state)
         for name in (SOCKET, HEALTH):
             try:
                 os.unlink(name, dir_fd=self._home)
@@ -316,24 +323,9 @@ class _Monitor:
         os.close(self._lock)
         self._lock = -1
         if self._order.auto_remove and has_run and not removed:
-            self._remove()
+            remove_in_child(self._order.root, self._order.id)
         self._tell_end(ended)
         self._is_done = True
-
-    def _remove(self) -> None:
-        """Remove the container, in a process that imports what that takes."""
-        pid = os.fork()
-        if pid:
-            os.waitpid(pid, 0)
-            return
-        try:
-            from pybuild.containers.containers import remove_ended
-
-            remove_ended(self._order.root, self._order.id)
-        except BaseException as error:  # noqa: BLE001 - must not unwind into the monitor's loop
-            os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
-        finally:
-            os._exit(0)
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -345,6 +337,7 @@ class _Monitor:
     def _attach(self, client: AttachedClient, attachment: StreamAttachment) -> None:
         if attachment.removes:
             self._remover = client
+        self._actions.note("attach")
         self._streams.attach(client, attachment)
 
     def _serve(self, client: AttachedClient, message: tuple[Any, ...] | None) -> None:
@@ -371,7 +364,10 @@ class _Monitor:
             case ("eof",):
                 (self._execs.streams_of(client) or self._streams).end_input()
             case ("resize", int() as rows, int() as columns):
-                (self._execs.streams_of(client) or self._streams).resize(rows, columns)
+                of_exec = self._execs.streams_of(client)
+                (of_exec or self._streams).resize(rows, columns)
+                if of_exec is None:
+                    self._actions.note("resize", {"height": str(rows), "width": str(columns)})
             case ("signal", int() as number):
                 if not self._execs.signal(client, number):
                     self._kill(number)
@@ -419,7 +415,12 @@ class _Monitor:
             self._state = self._state._replace(stopped=True)
         if self._cancel_restart():
             return
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        """Hand a signal to the first process, which may stand still."""
         if self._first is not None:
+            self._actions.note("kill", {"signal": str(number)})
             self._first.kill(number)
         self._thaw_for_signal()
 
@@ -429,8 +430,8 @@ class _Monitor:
             return
         if self._first is None:
             return
-        self._first.kill(number)
-        self._thaw_for_signal()
+        self._is_stopping = True
+        self._send(number)
         if seconds >= 0:
             self._kill_timer = self._loop.after(seconds, lambda: self._kill(_SIGKILL))
 
@@ -440,7 +441,7 @@ class _Monitor:
             return False
         if self._restart_timer is not None:
             self._restart_timer.cancel()
-        self._state = self._state._replace(status=EXITED)
+        self._note(EXITED)
         self._finish(StepExit(self._state.exit_code), has_run=True)
         return True
 
@@ -458,13 +459,9 @@ class _Monitor:
             raise Fault(USER, f"container {short} is already paused")
         if paused:
             self._see_it_runs()
-        if not insides.freeze(self._leaf(), paused):
-            raise Fault(
-                ENVIRONMENT,
-                f"container {short} cannot be paused: it has no cgroup with a freezer here",
-                ("pybuild doctor shows which cgroups this machine gives",),
-            )
+        insides.pause(self._leaf(), paused, short)
         self._note(PAUSED if paused else RUNNING)
+        self._actions.note("pause" if paused else "unpause")
         if self._health is not None:
             self._health.pause(paused)
 

@@ -32,6 +32,7 @@ class _Exec:
     def __init__(
         self, streams: Streams, channel: _socket.socket, told: Callable[[tuple[Any, ...]], None]
     ) -> None:
+        self.id = os.urandom(32).hex()
         self.streams = streams
         self.channel: _socket.socket | None = channel
         self.told = told
@@ -61,10 +62,21 @@ def _place(pid: int, leaf: Leaf | None) -> joining.Place:
 
 
 class Execs:
-    """All of them, by their jobs."""
+    """All of them, by their jobs.
 
-    def __init__(self, loop: Loop, children: Children, order: ContainerOrder) -> None:
+    Args:
+        note: writes down an action, with more about it.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        order: ContainerOrder,
+        note: Callable[[str, dict[str, str]], None],
+    ) -> None:
         self._loop = loop
+        self._note = note
         self._children = children
         self._step = order.step
         self._execs: dict[str, _Exec] = {}
@@ -186,6 +198,9 @@ class Execs:
             del self._execs[job]
             streams.drain()
             raise
+        words = " ".join(order.args)
+        for action in ("exec_create", "exec_start"):
+            self._note(f"{action}: {words}", {"execID": one.id})
         self._loop.watch(ours.fileno(), lambda events: self._hear(job, one))
         step = self._step
         join = StepSpec(
@@ -256,6 +271,7 @@ class Execs:
         del self._execs[job]
         one.streams.drain()
         one.streams.clients.clear()
+        self._note("exec_die", {"execID": one.id, "exitCode": str(one.ended.status)})
         one.told(one.refusal or ("ended", one.ended.status))
 
     def leave(self, client: AttachedClient) -> None:

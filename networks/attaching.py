@@ -11,6 +11,7 @@ import errno
 import os
 
 from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk import journal
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.networks import kernelstate, pools, ports, records
@@ -201,6 +202,7 @@ def _join(
         for subnet in network.subnets:
             inside.add_default_route(index, pools.packed_address(subnet.gateway))
     kernelstate.publish(store, network, endpoint)
+    _note(store, "connect", network, made.order.container)
 
 
 def _choose_gateway(made: Attachment, inside: Rtnetlink) -> None:
@@ -356,7 +358,13 @@ def leave(store: NetworkFiles, network: Network, container: str) -> bool:
         kernelstate.unpublish(store, endpoint)
     finally:
         store.drop(network, endpoint)
+        _note(store, "disconnect", network, container)
     return True
+
+
+def _note(store: NetworkFiles, action: str, network: Network, container: str) -> None:
+    about = {"container": container, "name": network.name, "type": network.driver}
+    journal.note(os.path.dirname(store.folder), journal.NETWORK, action, network.id, about)
 
 
 def problem(error: OSError) -> Fault:

@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any
 
 from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk import journal
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote.faults import Fault
@@ -147,7 +148,13 @@ class Networks:
                         f"the bridge {one.bridge} is that of network {one.name} already",
                         hints=[f"take another name for {_BRIDGE_OPTION}name"],
                     )
-            return self._make(order)
+            made = self._make(order)
+        self._note("create", made)
+        return made
+
+    def _note(self, action: str, network: Network) -> None:
+        about = {"name": network.name, "type": network.driver}
+        journal.note(self._root, journal.NETWORK, action, network.id, about)
 
     def _make(self, order: NewNetwork) -> Network:
         id = _new_id()
@@ -240,6 +247,7 @@ class Networks:
                 )
             kernelstate.remove_bridge(self.records, network)
             self.records.remove(network)
+        self._note("destroy", network)
         return network
 
     def prune(self, is_needed: Callable[[Network], bool]) -> list[Network]:
@@ -253,6 +261,7 @@ class Networks:
                     kernelstate.remove_bridge(self.records, network)
                     self.records.remove(network)
                     removed.append(network)
+                    self._note("destroy", network)
         return removed
 
     def endpoints(self, network: Network) -> list[NetworkEndpoint]:

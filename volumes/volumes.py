@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
+from pybuild.cache.disk import journal
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import same_file
 from pybuild.cache.store import Store
@@ -74,7 +75,13 @@ class Volumes:
             created=time.time_ns(),
         )
         with faults(f"cannot make volume {name}", self._store.root):
-            return volume if self._make(volume) else self.find(name)
+            if not self._make(volume):
+                return self.find(name)
+        self._note("create", name)
+        return volume
+
+    def _note(self, action: str, name: str) -> None:
+        journal.note(self._store.root, journal.VOLUME, action, name, {"driver": LOCAL})
 
     def _make(self, volume: LocalVolume) -> bool:
         """Make it, or return False: it is there."""
@@ -198,6 +205,7 @@ class Volumes:
                 )
             with faults(f"cannot remove volume {name}", self._store.root):
                 self._store.tmp.trash(self._path(name))
+            self._note("destroy", name)
         finally:
             os.close(fd)
 

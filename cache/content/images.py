@@ -13,6 +13,7 @@ import os
 from pybuild.cache.content.blobs import Blobs
 from pybuild.cache.content.leases import Leases
 from pybuild.cache.content.origins import LAST_RESULT_OF, with_last_result
+from pybuild.cache.disk import journal
 from pybuild.cache.disk.atomic import Disk, faults, write_file
 from pybuild.cache.disk.locks import locked
 from pybuild.cache.disk.plainfile import plain
@@ -100,6 +101,12 @@ class Images:
             return with_last_result(after, descriptor.digest, origin, entries)
 
         self._change(change, descriptor)
+        self.note("tag", descriptor.digest, name)
+
+    def note(self, action: str, id: str, name: str) -> None:
+        """Write it into the journal, but for clients of a server, who share the store."""
+        if not self._is_owners:
+            journal.note(self._root, journal.IMAGE, action, id, {"name": _familiar(name)})
 
     def add_dangling(self, descriptor: Descriptor, origin: Origin | None = None) -> None:
         """Keep the manifest without a name, until it is pruned; with the names that it has.
@@ -128,18 +135,26 @@ class Images:
             return [entry for entry in entries if name_of(entry) != name]
 
         self._change(change, None)
-        return _descriptor(removed[0]) if removed else None
+        image = _descriptor(removed[0]) if removed else None
+        if image is not None:
+            self.note("untag", image.digest, name)
+        return image
 
     def remove(self, digest: str) -> Names:
         """Remove the manifest with all its names; return the names."""
         names: Names = []
+        removed: Entries = []
 
         def change(entries: Entries) -> Entries:
-            removed = [entry for entry in entries if entry.get("digest") == digest]
+            removed[:] = [entry for entry in entries if entry.get("digest") == digest]
             names[:] = sorted(name for entry in removed if (name := name_of(entry)) is not None)
             return [entry for entry in entries if entry.get("digest") != digest]
 
         self._change(change, None)
+        for name in names:
+            self.note("untag", digest, name)
+        if removed:
+            self.note("delete", digest, digest)
         return names
 
     def drop(self, digests: Collection[str]) -> None:
@@ -149,6 +164,8 @@ class Images:
             after = [entry for entry in before if entry.get("digest") not in digests]
             if after != before:
                 self._write(after)
+        for digest in sorted({entry["digest"] for entry in before if entry not in after}):
+            self.note("delete", digest, digest)
 
     def list(self) -> Listed:
         """Return each image with its names, sorted by name, dangling ones last."""
@@ -380,6 +397,11 @@ def normalized(reference: str) -> str:
     from pybuild.model.reference import Reference
 
     return str(Reference.parse(reference))
+
+
+def _familiar(name: str) -> str:
+    """Return a full name as people write it: without docker.io and library."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _spellings(name: str) -> Names:

@@ -31,6 +31,7 @@ _GROUPS = {
     "diff": "containers",
     "doctor": "building",
     "du": "disk",
+    "events": "disk",
     "exec": "containers",
     "explain": "building",
     "export": "images",

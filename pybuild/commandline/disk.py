@@ -21,6 +21,19 @@ COMMANDS: tuple[Command, ...] = (
         ("", 0, 0),
     ),
     Command(
+        "events",
+        "Show what is done to containers, images, networks and volumes, as it is done.",
+        "pybuild.commands.events:events",
+        (
+            Option("filter", "only what matches (type=container, event=die …)", "K=V", "f", True),
+            Option("format", "json, or a template ({{.Action}})", "FORM"),
+            Option("since", "from a time on, as logs has it", "TIME"),
+            Option("until", "to a time, and end then", "TIME"),
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
         "prune",
         "Remove what no image and no running build needs.",
         "pybuild.commands.disk:prune",
@@ -50,7 +63,7 @@ COMMANDS: tuple[Command, ...] = (
         "",
         GLOBAL,
         ("VERB", 0, -1),
-        {"df": "system df", "info": "info", "prune": "prune"},
+        {"df": "system df", "events": "events", "info": "info", "prune": "prune"},
     ),
     Command(
         "system df",

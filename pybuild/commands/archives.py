@@ -103,6 +103,7 @@ def load(parsed: Parsed) -> int:
             for image in images:
                 for name in image.names:
                     store.images.tag(name, image.descriptor)
+                    store.images.note("load", image.descriptor.digest, name)
                     sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")
                 if not image.names:
                     store.images.add_dangling(image.descriptor)

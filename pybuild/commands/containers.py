@@ -88,7 +88,7 @@ def _start(containers: Containers, one: Container) -> None:
 def stop(parsed: Parsed) -> int:
     """End containers: a signal, and SIGKILL when the time is up."""
     end = _ending(parsed)
-    return _each(parsed, lambda containers, one: end(one))
+    return _each(parsed, lambda containers, one: one.stop(*end(one)))
 
 
 def restart(parsed: Parsed) -> int:
@@ -96,14 +96,14 @@ def restart(parsed: Parsed) -> int:
     end = _ending(parsed)
 
     def again(containers: Containers, one: Container) -> None:
-        end(one)
-        _start(containers, one)
+        for warning in containers.restart(one, *end(one)):
+            sys.stderr.write(f"warning: {warning}\n")
 
     return _each(parsed, again)
 
 
-def _ending(parsed: Parsed) -> Callable[[Container], None]:
-    """Return the end that a container is given, by the options or by its own config [CTR-31]."""
+def _ending(parsed: Parsed) -> Callable[[Container], tuple[int, float]]:
+    """Return the signal and the seconds of an end, by the options or a container's config [CTR-31]."""
     text = parsed.one("time")
     try:
         given = float(text) if text else None
@@ -113,10 +113,10 @@ def _ending(parsed: Parsed) -> Callable[[Container], None]:
         raise UsageError(f'invalid time "{text}": expected seconds') from None
     number = signal_number(parsed.one("signal")) if parsed.one("signal") else 0
 
-    def end(one: Container) -> None:
+    def end(one: Container) -> tuple[int, float]:
         config = one.config
         own = STOP_SECONDS if config.stop_seconds is None else config.stop_seconds
-        one.stop(
+        return (
             number or signal_number(config.stop_signal or "SIGTERM"),
             own if given is None else given,
         )
@@ -170,7 +170,9 @@ def top(parsed: Parsed) -> int:
     """Show the processes of a container, by this machine's ps [CTR-82]."""
     name, *options = parsed.positionals
     with _containers(parsed) as containers:
-        pids = containers.find(name).ask("processes")
+        container = containers.find(name)
+        pids = container.ask("processes")
+        container.note("top")
     try:
         done = subprocess.run(
             ["ps", *(options or ["-ef"])], capture_output=True, text=True, timeout=30, check=False

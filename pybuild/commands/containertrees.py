@@ -63,6 +63,7 @@ def export(parsed: Parsed) -> int:
                     (*tree.lowers, tree.upper), tree.mount_dir, await engine.userxattr()
                 )
                 await engine.workers.call(job(export_jobs.tar_job, [whole]), fds=[fd])
+            container.note("export")
         finally:
             os.close(fd)
 
@@ -86,6 +87,8 @@ def commit(parsed: Parsed) -> int:
             await asyncio.to_thread(store.images.add_dangling, image.manifest)
         else:
             await asyncio.to_thread(store.images.tag, str(reference), image.manifest)
+        about = {"comment": parsed.one("message"), "imageID": str(image.config.digest)}
+        container.note("commit", {**about, "imageRef": "" if reference is None else str(reference)})
         return str(image.config.digest)
 
     image_id = with_engine(parsed, work)

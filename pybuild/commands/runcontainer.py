@@ -53,14 +53,15 @@ def _run(parsed: Parsed) -> int:
         if detached:
             sys.stdout.write(container.config.id + "\n")
             return 0
-        status = Attached(
+        attached = Attached(
             ours,
             stdin=container.config.stdin,
             terminal=container.config.tty,
             keys=keys,
             proxies=parsed.flag("sig-proxy", True),
             patience_s=STOP_SECONDS,
-        ).follow()
+        )
+        status = _followed(attached, container)
     if status is None:
         return 0
     if parsed.flag("rm"):
@@ -155,7 +156,15 @@ def attached_to(
         proxies=proxies,
     )
     attached.say("attach", packed(attachment))
-    return attached.follow()
+    return _followed(attached, container)
+
+
+def _followed(attached: Attached, container: Container) -> int | None:
+    """Return a container's status at its end, None where we left it."""
+    status = attached.follow()
+    if status is None:
+        container.note("detach")
+    return status
 
 
 def start(parsed: Parsed, containers: Containers, container: Container) -> int:
@@ -178,9 +187,8 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         for warning in containers.start(container, attached=[(theirs, attachment)]):
             sys.stderr.write(f"warning: {warning}\n")
         theirs.close()
-        status = Attached(
-            ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys
-        ).follow()
+        attached = Attached(ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys)
+        status = _followed(attached, container)
     if status is not None and container.config.auto_remove:
         _remove(containers, container)
     return 0 if status is None else status

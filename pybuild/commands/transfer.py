@@ -56,6 +56,7 @@ def pull(parsed: Parsed) -> int:
         engine.images.resolutions.put(reference, platform, manifest)
         engine.images.describe(manifest, reference)
         await asyncio.to_thread(engine.store.images.tag, str(reference), manifest)
+        engine.store.images.note("pull", reference.familiar, reference.repository)
         step.say(f"digest: {manifest.digest}")
         return str(reference)
 
@@ -80,6 +81,7 @@ def push(parsed: Parsed) -> int:
         for name in names:
             descriptor = _held(engine, name)
             await push_image(engine, descriptor, [name], step)
+            engine.store.images.note("push", name.familiar, name.repository)
             lines.append(f"{name}@{descriptor.digest}")
         return "\n".join(lines)
 

@@ -142,8 +142,8 @@ def test_a_verb_that_there_is_not() -> None:
     with pytest.raises(BadOption) as caught:
         find_words(["image", "lss"])
     assert str(caught.value) == 'unknown command "image lss" (did you mean ls?)'
-    with pytest.raises(BadOption, match="there is df, info, prune"):
-        find_words(["system", "events"])
+    with pytest.raises(BadOption, match="there is df, events, info, prune"):
+        find_words(["system", "dial-stdio"])
     assert find_words([]) == (None, [])
 
 
@@ -347,6 +347,7 @@ def test_options_of_which_all_values_count() -> None:
         "commit": {"change"},
         "container prune": {"filter"},
         "create": created,
+        "events": {"filter"},
         "exec": {"env", "env-file"},
         "daemon": {"addr", "allow-insecure-entitlement", "ca"},
         "du": {"filter"},
