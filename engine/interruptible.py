@@ -6,16 +6,18 @@ Lean: commands without an event loop come here, too.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from pybuild.model.errors import Cancelled, ExitCode
+from pybuild.model.errors import Cancelled, EnvironmentFault, ExitCode
 
 T = TypeVar("T")
 
+_LEAST_FILES, _USUAL_FILES = 64, 1024
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 3
 """So many of them end the process whatever it is doing; the second changes nothing, as with docker."""
@@ -113,3 +115,17 @@ async def _interrupted(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         status = ExitCode(128 + received[0]) if received else ExitCode.CANCELLED
         raise Cancelled("context canceled").copy_with(exit_code=status) from None
+
+
+def raise_file_limit() -> None:
+    """Have as many open files as an event loop and a few helpers need, so that it is said at once if not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _LEAST_FILES:
+        return
+    if hard != resource.RLIM_INFINITY and hard < _LEAST_FILES:
+        raise EnvironmentFault(
+            f"at most {hard} files may be open: {_LEAST_FILES} are the least that it takes",
+            hints=[f"raise the limit on open files (ulimit -n {_USUAL_FILES})"],
+        )
+    most = _USUAL_FILES if hard == resource.RLIM_INFINITY else min(hard, _USUAL_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.errors import UsageError
 
 _PATH = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z"
@@ -94,3 +95,15 @@ class Reference:
         if self.digest:
             text += "@" + self.digest
         return text
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a name that somebody typed.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return Reference.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -6,6 +6,7 @@ Lean: what a fully cached build shows is made of these, too.
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,3 +118,29 @@ def _columns(text: str) -> Iterator[int]:
             yield 0
         else:
             yield 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def show_steps(steps: list[list[str]], progress: str) -> None:
+    """Show the end of the chosen progress view when every step is cached."""
+    from pybuild.progress.screen import is_dumb
+
+    out = sys.stderr
+    if progress == "plain" or (progress == "auto" and (not out.isatty() or is_dumb())):
+        from pybuild.progress.screen import numbered
+
+        lines = [
+            f"{numbered(number, name)}{numbered(number, word)}\n"
+            for number, (name, word) in enumerate(steps, 1)
+        ]
+        out.write("".join(lines))  # as one: standard error goes out with each line
+        return
+    from pybuild.progress.screen import BLUE, clean, fit, painted, size_of, step_row
+    from pybuild.progress.terminalguard import direct
+
+    out = direct(out) or out
+    columns = size_of(out).columns
+    lines = [fit(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED", columns - 1)]
+    for name, word in steps:
+        label = clean(f"CACHED {name}" if word == "CACHED" else name)
+        lines.append(painted(step_row(label, "0.0s", columns), BLUE))
+    out.write("\n".join([*lines, ""]))

@@ -28,7 +28,6 @@ _NO_MEMORY = """\
 error: out of memory
 hint: raise the limit on memory (ulimit -v, or that of the cgroup), or free some
 """
-_LEAST_FILES, _USUAL_FILES = 64, 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -295,9 +294,9 @@ def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = N
     import gc
     from importlib import import_module
 
-    from pybuild.engine.interruptible import ended_by_signals
+    from pybuild.engine.interruptible import ended_by_signals, raise_file_limit
 
-    _see_to_files()
+    raise_file_limit()
     module, _, function = target.partition(":")
     with ended_by_signals():
         command = getattr(import_module(module), function)
@@ -308,24 +307,6 @@ def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = N
         status = command(*arguments)
     assert isinstance(status, int)
     return status
-
-
-def _see_to_files() -> None:
-    """Have as many open files as an event loop and a few helpers need, so that it is said at once if not."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _LEAST_FILES:
-        return
-    if hard != resource.RLIM_INFINITY and hard < _LEAST_FILES:
-        from pybuild.model.errors import EnvironmentFault
-
-        raise EnvironmentFault(
-            f"at most {hard} files may be open: {_LEAST_FILES} are the least that it takes",
-            hints=[f"raise the limit on open files (ulimit -n {_USUAL_FILES})"],
-        )
-    most = _USUAL_FILES if hard == resource.RLIM_INFINITY else min(hard, _USUAL_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _past_global_options(words: list[str]) -> int:

@@ -13,6 +13,7 @@ import time
 from pybuild.builds import memo
 from pybuild.cache.disk.ownership import doubt_of_file, is_private
 from pybuild.engine.paths import config_file, default_root
+from pybuild.progress.screen import show_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,29 +127,3 @@ def _root(parsed: Parsed) -> str | None:
     except (OSError, ValueError):
         return None
     return default_root(root) if isinstance(root, str) else None
-
-
-def show_steps(steps: list[list[str]], progress: str) -> None:
-    """Show the end of the chosen progress view when every step is cached."""
-    from pybuild.progress.screen import is_dumb
-
-    out = sys.stderr
-    if progress == "plain" or (progress == "auto" and (not out.isatty() or is_dumb())):
-        from pybuild.progress.screen import numbered
-
-        lines = [
-            f"{numbered(number, name)}{numbered(number, word)}\n"
-            for number, (name, word) in enumerate(steps, 1)
-        ]
-        out.write("".join(lines))  # as one: standard error goes out with each line
-        return
-    from pybuild.progress.screen import BLUE, clean, fit, painted, size_of, step_row
-    from pybuild.progress.terminalguard import direct
-
-    out = direct(out) or out
-    columns = size_of(out).columns
-    lines = [fit(f"[+] Building 0.0s ({len(steps)}/{len(steps)}) FINISHED", columns - 1)]
-    for name, word in steps:
-        label = clean(f"CACHED {name}" if word == "CACHED" else name)
-        lines.append(painted(step_row(label, "0.0s", columns), BLUE))
-    out.write("\n".join([*lines, ""]))

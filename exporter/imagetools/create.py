@@ -27,7 +27,7 @@ from pybuild.model.descriptor import (
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
-from pybuild.model.reference import Reference
+from pybuild.model.reference import parse_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +176,7 @@ def sources_of_files(files: list[str], names: list[str]) -> list[str]:
             raise UserError(f"{file} is no descriptor: {error}") from error
         if not names:
             raise UsageError(f"{file} names a digest only: the repository comes from -t")
-        try:
-            repository = Reference.parse(names[0]).repository
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        repository = parse_reference(names[0]).repository
         sources.append(f"{repository}@{descriptor.digest}")
     return sources
 

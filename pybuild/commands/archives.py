@@ -5,28 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from io import BufferedWriter, FileIO
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.environment import platforms_of
-from pybuild.cache.content.imagelist import image_named
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store, parse_reference
+from pybuild.commands.images import open_store
 from pybuild.engine.host import native_platform
+from pybuild.exporter.heldimages import buffered, from_source, held_image, name_in
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import EnvironmentFault, UsageError, UserError
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
-from pybuild.model.reference import Reference
+from pybuild.model.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from pybuild.builds.request import BuildRequest
     from pybuild.cache.store import Store
 
 _EXPORTING = "pybuild-export-"
-_PIECE = 1 << 20
 
 
 def save(parsed: Parsed) -> int:
@@ -50,35 +47,16 @@ def save(parsed: Parsed) -> int:
     with open_store(parsed, to_read=True) as store:
         named: dict[Descriptor, list[str]] = {}
         for text in parsed.positionals:
-            image = chosen(store, _held_image(store, text))
+            image = chosen(store, held_image(store, text))
             names = named.setdefault(image, [])
-            if (name := _name(store, text)) and name not in names:
+            if (name := name_in(store, text)) and name not in names:
                 names.append(name)
         images = [NamedImage(descriptor, names) for descriptor, names in named.items()]
         write = write_oci_archive if kind == "oci" else write_docker_archive
         dest = parsed.one("output", "-")
-        with whole_file(dest) as fd, _buffered(fd) as file:
+        with whole_file(dest) as fd, buffered(fd) as file:
             write(file, store.blobs.path, images)
     return 0
-
-
-@contextmanager
-def _buffered(fd: int) -> Generator[BufferedWriter[FileIO]]:
-    """Give a file for *fd*; after a failure or a signal nothing more is written to what may be a pipe that nobody reads."""
-    with BufferedWriter(FileIO(os.dup(fd), "w"), _PIECE) as file:
-        try:
-            yield file
-        except BaseException:
-            file.raw.close()
-            raise
-
-
-def _held_image(store: Store, text: str) -> Descriptor:
-    """Find an image and keep it while it is written; on a full disk nothing can be promised."""
-    try:
-        return image_named(store, text, hold=True)
-    except EnvironmentFault:
-        return image_named(store, text)
 
 
 def load(parsed: Parsed) -> int:
@@ -119,7 +97,7 @@ def export(parsed: Parsed) -> int:
     from pybuild.exporter.output import Output
 
     with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
-        image, contexts = _source(store, parsed.positionals[0])
+        image, contexts = from_source(store, parsed.positionals[0])
         request = BuildRequest(
             context=context,
             dockerfile_text=f"FROM {image}\n".encode(),
@@ -139,7 +117,7 @@ def build_changed(
 
     parsed.values["progress"] = ["quiet"]
     with open_store(parsed) as store, tempfile.TemporaryDirectory(prefix=_EXPORTING) as context:
-        image, contexts = _source(store, image_id)
+        image, contexts = from_source(store, image_id)
         lines = "".join(f"{line}\n" for line in (f"FROM {image}", *changes))
         request = BuildRequest(
             context=context,
@@ -163,15 +141,6 @@ def import_(parsed: Parsed) -> int:
     return 0
 
 
-def _source(store: Store, name: str) -> tuple[str, dict[str, str]]:
-    """The ``FROM`` of an image, and the named context that it may need: the store is an
-    OCI layout, and so has images that go by an ID only. The image stays until *store* is closed."""
-    image = store.images.held(name, store.lease)
-    if image is None or _name(store, name):
-        return str(parse_reference(name)), {}
-    return "image", {"image": f"oci-layout://{store.root}@{image.digest}"}
-
-
 def _build(parsed: Parsed, request: BuildRequest) -> str:
     """Run a build on the store that the options name; return the image's ID."""
     from pybuild.api import run_request
@@ -193,12 +162,3 @@ def _platform(parsed: Parsed) -> Platform | None:
     if len(platforms) > 1:
         raise UsageError(f"{parsed.one('platform')}: one platform at a time")
     return platforms[0] if platforms else None
-
-
-def _name(store: Store, text: str) -> str:
-    """The name that *text* is, if it is one and no ID."""
-    try:
-        name = str(Reference.parse(text))
-    except ValueError:
-        return ""
-    return name if any(name in names for names, _ in store.images.list()) else ""

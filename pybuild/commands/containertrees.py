@@ -9,7 +9,7 @@ import sys
 from pybuild.builds.imageimport import checked_change
 from pybuild.commandline.parser import Parsed
 from pybuild.commands import archives
-from pybuild.commands.images import open_store, parse_reference
+from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_engine
 from pybuild.containers.committing import commit_container
 from pybuild.containers.containers import Containers
@@ -18,6 +18,7 @@ from pybuild.engine.engine import Engine
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.reference import parse_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pybuild.commandline.parser import BadOption, Parsed, parse
+from pybuild.daemon.workerflags import without_workers
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import UsageError
 from pybuild.model.options import Option
 from pybuild.model.package import VERSION
 
-# Flags of buildkitd about workers: there is one here, and it needs none of them.
-_WORKERS = ("--oci-worker", "--containerd-worker")
-_WORKERS_WITH_VALUE = frozenset(
-    ("--oci-worker-snapshotter", "--oci-worker-net", "--oci-worker-platform")
-    + ("--oci-worker-proxy-snapshotter-path", "--oci-cni-config-path", "--oci-cni-binary-dir")
-    + ("--containerd-worker-addr", "--containerd-worker-namespace", "--containerd-worker-net")
-)
-_LABELS, _BINARY = "--oci-worker-labels", "--oci-worker-binary"
 _BUILDKITD = (
     Option("addr", "listening address", "ADDR", "", True),
     Option("allow-insecure-entitlement", "allow an entitlement", "NAME", "", True),
@@ -47,7 +40,7 @@ def buildkitd(words: Sequence[str]) -> int:
     Raises:
         BadOption: a flag that neither knows.
     """
-    rest, labels, binary = _without_workers(words)
+    rest, labels, binary = without_workers(words)
     parsed = parse(rest, _BUILDKITD)
     if parsed.flag("version"):
         sys.stdout.write(f"buildkitd pybuild {VERSION}\n")
@@ -88,31 +81,3 @@ def _serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> i
 
     uvloop.run(serve(settings, addresses, insecure=insecure))
     return 0
-
-
-def _without_workers(words: Sequence[str]) -> tuple[list[str], dict[str, str], str]:
-    """Return the other words, the worker's labels, and its runtime."""
-    rest: list[str] = []
-    binary = ""
-    labels: dict[str, str] = {}
-    at = 0
-    while at < len(words):
-        word = words[at]
-        name, equals, value = word.partition("=")
-        at += 1
-        if not name.startswith((*_WORKERS, "--oci-cni")):
-            rest.append(word)
-            continue
-        if (
-            not equals
-            and (name in _WORKERS_WITH_VALUE or name in (_LABELS, _BINARY))
-            and at < len(words)
-        ):
-            value = words[at]
-            at += 1
-        if name == _LABELS:
-            key, _, text = value.partition("=")
-            labels[key] = text
-        elif name == _BINARY:
-            binary = value
-    return rest, labels, binary

@@ -24,10 +24,10 @@ from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.amounts import short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import show_list
-from pybuild.model.reference import Reference, is_pinned
+from pybuild.model.reference import Reference, is_pinned, parse_reference
 
 
 def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
@@ -207,15 +207,3 @@ def _isparse_reference(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def parse_reference(text: str) -> Reference:
-    """Read a name that somebody typed.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        return Reference.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

@@ -33,7 +33,7 @@ from pybuild.exporter.imagetools.shown import (
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UsageError
 from pybuild.model.gotemplate import rendered
-from pybuild.model.reference import Reference, is_pinned
+from pybuild.model.reference import Reference, is_pinned, parse_reference
 from pybuild.net.tasks import gather
 from pybuild.registry.client.client import Client
 from pybuild.registry.client.faults import UnresolvedImage
@@ -146,10 +146,7 @@ def _remove(parsed: Parsed, words: list[str]) -> int:
     """Delete tags, and manifests by their digests, from their registries."""
     references: list[Reference] = []
     for text in words:
-        try:
-            reference = Reference.parse(text)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        reference = parse_reference(text)
         if not is_pinned(text):
             raise UsageError(f'"{text}": a tag or a digest is needed', hints=[f"{text}:latest?"])
         references.append(reference)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
 from pybuild.model.errors import Cancelled, EnvironmentFault, UsageError
-from pybuild.model.reference import DOCKER_HUB
+from pybuild.registry.client.logins import parse_host
 
 if TYPE_CHECKING:
     from pybuild.registry.client.credentials import Credential
@@ -24,7 +24,7 @@ def login(parsed: Parsed) -> int:
     from pybuild.registry.client.credentials import Credential
     from pybuild.registry.client.logins import Logins
 
-    host = _host(parsed)
+    host = parse_host("".join(parsed.positionals))
     username, password = _credentials(parsed, host)
     credential = Credential(username, password)
 
@@ -40,7 +40,7 @@ def logout(parsed: Parsed) -> int:
 
     from pybuild.registry.client.logins import Logins
 
-    host = _host(parsed)
+    host = parse_host("".join(parsed.positionals))
     if uvloop.run(Logins(os.environ).forget(host)):
         sys.stdout.write(f"Removed login credentials for {host}\n")
     else:
@@ -68,28 +68,6 @@ def _check(parsed: Parsed, host: str, credential: Credential) -> None:
             f"{host} does not accept user name and password of {credential.username}",
             hints=["some registries take a token in the password's place, which may run out"],
         ) from error
-
-
-def _host(parsed: Parsed) -> str:
-    """The registry that is meant, as references name it; Docker Hub where none is given.
-
-    Raises:
-        UsageError: that can be no registry.
-    """
-    from pybuild.model.reference import Reference
-
-    text = parsed.positionals[0] if parsed.positionals else DOCKER_HUB
-    bare = text.partition("://")[2] or text
-    bare = bare.partition("/")[0]
-    if bare in ("index.docker.io", "registry-1.docker.io", DOCKER_HUB):
-        return DOCKER_HUB
-    try:
-        reference = Reference.parse(f"{bare}/x")
-    except ValueError:
-        reference = None
-    if reference is None or reference.host != bare:
-        raise UsageError(f'invalid registry "{text}"', hints=["a host, perhaps with a port"])
-    return bare
 
 
 def _credentials(parsed: Parsed, host: str) -> tuple[str, str]:

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from pybuild.cache.disk.ownership import warning_of_key
 from pybuild.cache.repositories.listing import manifest_rows
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.engine.host import SystemClock
-from pybuild.engine.paths import certificate_directories
-from pybuild.engine.servesettings import Serving, read_serving
-from pybuild.engine.settings import Settings, load_settings
+from pybuild.engine.registryserver import serve, warn
+from pybuild.engine.servesettings import read_serving
+from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.listing import table
-from pybuild.model.printable import in_log
-from pybuild.registry.client.client import Client
-from pybuild.registry.client.credentials import DockerCredentials
-from pybuild.registry.client.hosts import Hosts
-from pybuild.registry.server.access import EVERYBODY
-from pybuild.registry.server.hosting import Hosting
-from pybuild.registry.server.routes import Permission
-from pybuild.registry.server.serving import listening, until_stopped
-
-_STEPS = ", every step of a Dockerfile on this machine too while steps share its network"
 
 
 def main(parsed: Parsed) -> int:
@@ -58,46 +46,10 @@ def _serve(parsed: Parsed, rest: Sequence[str]) -> int:
         raise UsageError(f'"pybuild registry serve" takes no argument, got "{rest[0]}"')
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     serving = read_serving(settings.registry_server, parsed)
-    with Store.open(settings.root, SystemClock(), warn=_warn) as store:
+    with Store.open(settings.root, SystemClock(), warn=warn) as store:
         # Not uvloop: that has no sendfile, and a registry sends files.
-        asyncio.run(_run(store, serving, settings))
+        asyncio.run(serve(store, serving, settings))
     return 0
-
-
-async def _run(store: Store, serving: Serving, settings: Settings) -> None:
-    # Without mirrors: one of them may be this server.
-    tables = {
-        host: {key: value for key, value in table.items() if key != "mirrors"}
-        for host, table in settings.registries.items()
-    }
-    async with (
-        Client(
-            Hosts(tables, certificate_directories=certificate_directories()),
-            DockerCredentials(os.environ),
-            clock=store.clock,
-            environ=os.environ,
-        ) as client,
-        listening(Hosting(store, serving.server, client), serving.addresses) as taken,
-    ):
-        unsafe = warning_of_key(serving.server.key or serving.server.cert)
-        if unsafe:
-            _warn(unsafe)
-        for address in taken:
-            sys.stderr.write(f"registry: serving {store.root} on {address}\n")
-            if _is_open(serving):
-                steps = "" if settings.isolated_network else _STEPS
-                _warn(f"anybody who reaches {address} may push and delete{steps}; see --htpasswd")
-        await until_stopped()
-        sys.stderr.write("registry: stopping\n")
-
-
-def _is_open(serving: Serving) -> bool:
-    """Whether people who did not log in may change something."""
-    rules = serving.server.access.rules
-    changes = {Permission.PUSH, Permission.DELETE}
-    return not serving.server.read_only and any(
-        EVERYBODY in rule.users and not changes.isdisjoint(rule.actions) for rule in rules
-    )
 
 
 def _list(parsed: Parsed, rest: Sequence[str]) -> int:
@@ -154,7 +106,3 @@ def _digest(text: str, digest: str) -> Digest:
         return Digest.parse(digest)
     except ValueError as error:
         raise UsageError(f'"{text}": {error}') from error
-
-
-def _warn(message: str) -> None:
-    sys.stderr.write(f"warning: {in_log(message)}\n")

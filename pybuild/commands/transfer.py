@@ -10,16 +10,15 @@ from dataclasses import replace
 from functools import partial
 
 from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
-from pybuild.cache.content.imagelist import image_named
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
-from pybuild.model.descriptor import Descriptor
+from pybuild.exporter.heldimages import held_under, names_in, tags_in
 from pybuild.model.errors import PybuildError, UsageError, UserError
-from pybuild.model.reference import Reference, is_pinned
+from pybuild.model.reference import Reference, is_pinned, parse_reference
 from pybuild.progress.display import make_display
 
 Work = Callable[[Engine, Reference, InternalStep], Awaitable[str]]
@@ -49,7 +48,7 @@ def pull(parsed: Parsed) -> int:
             from pybuild.engine.unknownimages import worded
 
             tags = partial(client.tags, reference)
-            stored = partial(_names, engine)
+            stored = partial(names_in, engine)
             fault = await worded(error, reference, stored, tags, client.settings_file)
             raise fault from error.__cause__
         manifest = image.manifest
@@ -72,14 +71,14 @@ def push(parsed: Parsed) -> int:
         )
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
-        names = _tags_of(engine, reference) if every else [reference]
+        names = tags_in(engine, reference) if every else [reference]
         if not names:
             raise UserError(
                 f"no image of {reference.repository}", hints=["pybuild images lists what is there"]
             )
         lines: list[str] = []
         for name in names:
-            descriptor = _held(engine, name)
+            descriptor = held_under(engine, name)
             await push_image(engine, descriptor, [name], step)
             engine.store.images.note("push", name.familiar, name.repository)
             lines.append(f"{name}@{descriptor.digest}")
@@ -88,35 +87,10 @@ def push(parsed: Parsed) -> int:
     return _run(parsed, "pushing", work)
 
 
-def _held(engine: Engine, name: Reference) -> Descriptor:
-    """Return the image of the store; where it is there under another name, say how it gets this one."""
-    try:
-        return image_named(engine.store, str(name), hold=True)
-    except UserError as error:
-        last = name.path.rpartition("/")[2]
-        for other in map(Reference.parse, _names(engine)):
-            if other.path.rpartition("/")[2] == last and other.repository != name.repository:
-                hint = f"name it so first: pybuild tag {other.familiar} {name.familiar}"
-                raise error.copy_with(hints=(hint,)) from None
-        raise
-
-
-def _names(engine: Engine) -> list[str]:
-    return [name for names, _ in engine.store.images.list() for name in names]
-
-
-def _tags_of(engine: Engine, repository: Reference) -> list[Reference]:
-    listed = map(Reference.parse, _names(engine))
-    return [one for one in listed if one.repository == repository.repository and one.tag]
-
-
 def _run(parsed: Parsed, verb: str, work: Work) -> int:
     from pybuild.engine.interruptible import run_interruptible
 
-    try:
-        reference = Reference.parse(parsed.positionals[0])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    reference = parse_reference(parsed.positionals[0])
     use_authfile(parsed)
     logins = logins_of(parsed, reference)
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))

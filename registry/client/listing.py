@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
 from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.net.http1.client import Response, origin_of
 from pybuild.net.http1.faults import HttpFault, printable
@@ -154,3 +156,30 @@ def _results(action: str, data: bytes) -> list[SearchResult]:
             )
         )
     return results
+
+
+_MOST_RESULTS = 100
+
+
+def result_line(prefix: str, one: SearchResult) -> str:
+    row = {
+        "name": prefix + one.name,
+        "description": one.description,
+        "stars": one.stars,
+        "official": one.is_official,
+    }
+    return json.dumps(row) + "\n"
+
+
+def host_and_term(text: str) -> tuple[str, str]:
+    """Split ``[HOST/]TERM``; a host has a dot, a port, or is localhost, as in references."""
+    head, slash, rest = text.partition("/")
+    if slash and ("." in head or ":" in head or head == "localhost"):
+        return (DOCKER_HUB if head == "index.docker.io" else head), rest
+    return DOCKER_HUB, text
+
+
+def read_limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_RESULTS:
+        raise UsageError(f'invalid limit "{text}": expected 1 to {_MOST_RESULTS}')
+    return int(text)

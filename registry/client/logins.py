@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, cast
 
-from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.model.reference import DOCKER_HUB
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
+from pybuild.model.reference import DOCKER_HUB, Reference
 from pybuild.registry.client.credentials import HUB_KEY, Credential
 from pybuild.registry.client.helpers import is_helper_name, run_helper
 
@@ -141,3 +141,22 @@ def _server(host: str) -> str:
 def _keys(host: str) -> list[str]:
     hub = [HUB_KEY, "index.docker.io", "registry-1.docker.io"] if host == DOCKER_HUB else []
     return [*hub, host, f"https://{host}", f"http://{host}"]
+
+
+def parse_host(text: str) -> str:
+    """Return the registry that *text* names, as references name it; Docker Hub for none.
+
+    Raises:
+        UsageError: that can be no registry.
+    """
+    bare = text.partition("://")[2] or text
+    bare = bare.partition("/")[0]
+    if bare in ("", "index.docker.io", "registry-1.docker.io", DOCKER_HUB):
+        return DOCKER_HUB
+    try:
+        reference = Reference.parse(f"{bare}/x")
+    except ValueError:
+        reference = None
+    if reference is None or reference.host != bare:
+        raise UsageError(f'invalid registry "{text}"', hints=["a host, perhaps with a port"])
+    return bare

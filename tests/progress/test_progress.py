@@ -8,7 +8,6 @@ from io import StringIO
 
 import pytest
 
-from pybuild.fastpath import show_steps
 from pybuild.model.amounts import human_bytes
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
@@ -24,6 +23,7 @@ from pybuild.model.events import (
 )
 from pybuild.progress.plain import LineCutter, PlainDisplay
 from pybuild.progress.rawjson import RawJsonDisplay
+from pybuild.progress.screen import show_steps
 from pybuild.progress.tty import TtyDisplay
 
 A, B, C = (Digest.of(bytes([n])) for n in range(3))

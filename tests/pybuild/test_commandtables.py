@@ -163,7 +163,8 @@ def test_a_page_has_a_line_for_each_option() -> None:
 def test_the_first_page_has_a_line_for_each_command() -> None:
     lines = overview().splitlines()
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
-    assert lines[4:6] == ["building:", "  build              Build an image from a Dockerfile."]
+    assert lines[4] == "building:"
+    assert lines[5].split(maxsplit=1) == ["build", "Build an image from a Dockerfile."]
     assert (
         "  du                 Show what the store holds and how much of it can be freed." in lines
     )

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pybuild.cache.content.imagelist import age, moment
-from pybuild.commands.images import parse_reference
 from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
+from pybuild.model.reference import parse_reference
 
 
 def test_columns_are_three_blanks_apart_and_lines_end_with_text() -> None:

@@ -1,0 +1,104 @@
+"""Places on networks and published ports as people write them: --network, --ip, --publish [NET, CTR-90]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from pybuild.frontend.lowering.ports import PortSpec
+from pybuild.model.errors import UsageError
+from pybuild.networks.order import (
+    BRIDGE,
+    EndpointOrder,
+    PortOrder,
+)
+from pybuild.networks.pools import packed_address, spelled
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_PRIORITY_DIGITS = 9
+
+
+def name_of(text: str) -> str:
+    """Return the name in ``NAME`` or ``name=NAME,…``."""
+    if "=" not in text:
+        return text
+    known: dict[str, str] = {}
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        known[key] = value
+    if not known.get("name"):
+        raise UsageError(f"--network {text}: no name", hints=["write --network name=NAME,…"])
+    return known["name"]
+
+
+def read_endpoint(text: str) -> EndpointOrder:
+    name = name_of(text)
+    if "=" not in text:
+        return EndpointOrder(BRIDGE if name == "default" else name)
+    aliases, addresses, mac, priority = list[str](), list[str](), "", 0
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        match key:
+            case "name":
+                pass
+            case "alias":
+                aliases.append(value)
+            case "ip" | "ip6":
+                addresses.append(read_address(value, key))
+            case "mac-address":
+                mac = read_mac(value)
+            case "gw-priority" if is_priority(value):
+                priority = int(value)
+            case _:
+                raise UsageError(
+                    f"--network {text}: invalid field {part}",
+                    hints=["known: name, alias, ip, ip6, mac-address, gw-priority"],
+                )
+    return EndpointOrder(name, tuple(aliases), tuple(addresses), mac, priority)
+
+
+def is_priority(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and len(text) <= _PRIORITY_DIGITS
+
+
+def read_address(text: str, option: str) -> str:
+    try:
+        packed = packed_address(text)
+    except ValueError as error:
+        raise UsageError(f"--{option}: {error}") from None
+    if (len(packed) == 16) != (option == "ip6"):
+        raise UsageError(f"--{option} {text}: an address of the other version of IP")
+    return spelled(text)
+
+
+def read_mac(text: str) -> str:
+    mac = text.lower().replace("-", ":")
+    if not _MAC.match(mac):
+        raise UsageError(f"--mac-address: {text} is not a valid mac address")
+    return mac
+
+
+def check_server(text: str) -> None:
+    try:
+        packed_address(text.partition("%")[0])
+    except ValueError:
+        raise UsageError(f"--dns: {text} is not an ip address") from None
+
+
+def words_of(text: str, directives: Sequence[str]) -> tuple[str, ...]:
+    lines = [line.split() for line in text.splitlines()]
+    return tuple(
+        word for words in lines if words[:1] and words[0] in directives for word in words[1:]
+    )
+
+
+def port_orders(spec: PortSpec) -> Iterable[PortOrder]:
+    protocol, host = spec.protocol.lower(), spec.host_numbers
+    address = spec.address.removeprefix("[").removesuffix("]")
+    if len(spec.numbers) == 1 or not host:
+        first, last = (host[0], host[-1]) if host else (0, 0)
+        for number in spec.numbers:
+            yield PortOrder(protocol, number, address, first, last)
+    else:
+        for number, one in zip(spec.numbers, host, strict=True):
+            yield PortOrder(protocol, number, address, one, one)
