@@ -11,13 +11,21 @@ from pybuild.containers.streams import AttachedClient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pybuild.containers.loop import Loop
 
 _BACKLOG = 128
 _PAUSE_S = 0.2
+
+
+def tell(socket: _socket.socket, message: Sequence[Any]) -> None:
+    """Answer who has asked, if they are still there."""
+    try:
+        socket.send(marshal.dumps(tuple(message)))
+    except OSError:
+        pass  # who asked is gone
 
 
 class Calls:

@@ -30,6 +30,7 @@ class Health:
         home: the container's directory, open.
         probe: starts the command, and calls the function with its status and output; returns what ends it.
         changed: is called with another status than the one before.
+        ran_s: how long the container has run; *before*: what its file says, if somebody looked until now.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class Health:
         check: HealthCheck,
         probe: Callable[[Callable[[int, bytes], None]], Callable[[], None]],
         changed: Callable[[str], None],
+        ran_s: float = 0.0,
+        before: dict[str, Any] | None = None,
     ) -> None:
         self._loop = loop
         self._home = home
         self._check = check
         self._probe = probe
         self._changed = changed
-        self._status = STARTING
-        self._streak = 0
-        self._log: list[dict[str, Any]] = []
-        self._began = time.monotonic()
+        known = before or {}
+        self._status = str(known.get("Status", STARTING))
+        self._streak = int(known.get("FailingStreak", 0))
+        self._log: list[dict[str, Any]] = list(known.get("Log", ()))
+        self._began = time.monotonic() - ran_s
         self._timer: Timer | None = None
         self._limit: Timer | None = None
         self._end: Callable[[], None] | None = None

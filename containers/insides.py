@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
+from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybuild.containers.state import ContainerState
+    from pybuild.executor.steps.spec import StepLimits, StepSpec
     from pybuild.executor.zygote.cgroups import Leaf
 
 _FREEZE_S = 10.0
@@ -47,9 +52,17 @@ def pause(leaf: Leaf | None, paused: bool, name: str) -> None:
 
 def processes(leaf: Leaf | None, first: int) -> list[int]:
     """Return the numbers of all, as this machine has them; *first* is the first process."""
-    if leaf is not None and leaf.places:
-        with open(leaf.places[0][1] + "/cgroup.procs", encoding="ascii") as file:
-            return [int(line) for line in file]
+    return pids_of([] if leaf is None else [path for _, path in leaf.places], first)
+
+
+def pids_of(cgroups: Sequence[str], first: int) -> list[int]:
+    """As `processes`, of a container with these directories of cgroups."""
+    if cgroups:
+        try:
+            with open(cgroups[0] + "/cgroup.procs", encoding="ascii") as file:
+                return [int(line) for line in file]
+        except FileNotFoundError:
+            return []  # it has just ended
     there: list[int] = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
@@ -58,3 +71,24 @@ def processes(leaf: Leaf | None, first: int) -> list[int]:
         except OSError:
             continue  # it is gone, or another user's
     return sorted(there)
+
+
+def limited(step: StepSpec, leaf: Leaf | None, limits: StepLimits) -> tuple[StepSpec, list[str]]:
+    """Give the cgroups of a container other limits, those that are not 0; return its step, and warnings.
+
+    Raises:
+        Fault: user; the kernel refuses a value.
+    """
+    known = {key: value for key, value in limits._asdict().items() if value}
+    warnings = leaf.limit(limits) if leaf is not None and known else []
+    return step._replace(limits=step.limits._replace(**known)), warnings
+
+
+def see_it_runs(state: ContainerState, name: str, *, is_there: bool) -> None:
+    """Raise a fault unless a process can be started in a container, or heard [ENG-21]."""
+    if state.status == PAUSED:
+        raise Fault(USER, f"container {name} is paused", ("pybuild unpause lets it go on",))
+    if state.status == RESTARTING:
+        raise Fault(USER, f"container {name} is restarting, wait until it is running")
+    if not is_there or state.status != RUNNING:
+        raise Fault(USER, f"container {name} is not running")

@@ -8,15 +8,14 @@ its socket. When it is killed, the spawner forks another, which adopts the conta
 from __future__ import annotations
 
 import _socket
-import marshal
 import os
 import time
 
 from pybuild.containers import insides, locking
 from pybuild.containers.actions import Actions
-from pybuild.containers.calls import Calls
+from pybuild.containers.calls import Calls, tell
 from pybuild.containers.firstprocess import FirstProcess
-from pybuild.containers.health import Health
+from pybuild.containers.health import Health, read_health
 from pybuild.containers.keeping import Adopted, SpawnerLine
 from pybuild.containers.log import STREAMS, LogFile
 from pybuild.containers.loop import Loop, Timer
@@ -43,7 +42,7 @@ from pybuild.containers.state import (
     ContainerState,
     born,
     read_state,
-    write_state,
+    save_state,
 )
 from pybuild.containers.streams import AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepLimits
@@ -89,7 +88,7 @@ def become_monitor(
             monitor.start()
         monitor.serve()
     except (OSError, Fault) as error:
-        _answer(answer, worker.fault_message(error))
+        tell(answer, worker.fault_message(error))
         if monitor is not None:
             monitor.children.kill_all()
     # A monitor that ends by itself has nothing to hand over.
@@ -176,7 +175,9 @@ class _Monitor:
             if self._first.adopt(adopted, leaf):
                 self._say_started(())
                 if self._order.health is not None:
-                    self._look_after()
+                    self._look_after(read_health(self._home))
+                if self._state.kill_at:
+                    self._kill_in(self._state.kill_at - time.monotonic())
                 return
         self._say_started(())
         self._end(StepExit(LOST if adopted.status is None else adopted.status))
@@ -195,19 +196,20 @@ class _Monitor:
             stopped=self._state.stopped,
         )
         self._keep()
-        write_state(self._home, self._state)
+        save_state(self._home, self._state)
         self._actions.note_start()
         self._say_started(warnings)
         if self._order.health is not None:
-            self._look_after()
+            self._look_after(None)
 
     def _say_started(self, warnings: Sequence[str]) -> None:
         if self._answer is not None:
-            _answer(self._answer, ("started", list(warnings)))
+            tell(self._answer, ("started", list(warnings)))
             self._answer.close()
             self._answer = None
 
-    def _look_after(self) -> None:
+    def _look_after(self, before: dict[str, Any] | None) -> None:
+        """Look after its health from now on; *before*: as another monitor has left it."""
         check = self._order.health
         assert check is not None
         self._health = Health(
@@ -216,6 +218,8 @@ class _Monitor:
             check,
             lambda done: self._execs.probe(self._state.pid, self._leaf(), check.test, done),
             lambda status: self._actions.note(f"health_status: {status}"),
+            (time.time_ns() - self._state.started) / 1e9,
+            before,
         )
 
     def _leaf(self) -> Any:
@@ -258,7 +262,7 @@ class _Monitor:
         self._execs.end_all()
         refusal = None if first is None else first.refusal
         if self._answer is not None:  # it has never run
-            _answer(
+            tell(
                 self._answer,
                 refusal
                 or worker.fault_message(
@@ -278,10 +282,11 @@ class _Monitor:
             pid=0,
             finished=time.time_ns(),
             exit_code=ended.status,
+            kill_at=0.0,
             oom_killed=ended.oom_killed,
         )
         self._keeper.let_go()
-        write_state(self._home, self._state)
+        save_state(self._home, self._state)
         self._actions.note_end(
             ended.status, ran_s, oom_killed=ended.oom_killed, stopped=self._is_stopping
         )
@@ -301,14 +306,15 @@ class _Monitor:
         except (OSError, Fault):
             self._end(StepExit(NOT_STARTED))
 
-    def _tell_end(self, ended: StepExit) -> None:
-        """Tell all who wait for the end of this run; whoever is attached is let go."""
+    def _tell_end(self, ended: StepExit, remover: AttachedClient | None = None) -> None:
+        """Tell all who wait for the end of this run; whoever is attached is let go, but for *remover*."""
         told = {*self._streams.clients, *self._waiting}
         self._streams.clients.clear()
         self._waiting.clear()
         for client in told:
             client.send(("ended", ended.status))
-            client.close()
+            if client is not remover:
+                client.close()
 
     def _finish(self, ended: StepExit, *, has_run: bool) -> None:
         self._calls.end()
@@ -318,13 +324,19 @@ class _Monitor:
                 os.unlink(name, dir_fd=self._home)
             except FileNotFoundError:
                 pass
-        removed = self._remover is not None and not self._remover.is_gone
         # From here on it can be started again; whoever is still to hear its output is no hindrance.
         os.close(self._lock)
         self._lock = -1
-        if self._order.auto_remove and has_run and not removed:
+        remover = self._remover
+        if not (self._order.auto_remove and has_run):
+            remover = None
+        elif remover is None or remover.is_gone:
             remove_in_child(self._order.root, self._order.id)
-        self._tell_end(ended)
+        self._tell_end(ended, remover)
+        if remover is not None:  # it has all loaded that it takes; but it may be killed before
+            while not remover.is_gone:
+                self._loop.turn(None)
+            remove_in_child(self._order.root, self._order.id)
         self._is_done = True
 
     # --- commands ---------------------------------------------------------------------------------
@@ -398,21 +410,17 @@ class _Monitor:
 
     def _see_it_runs(self) -> None:
         """Raise a fault unless a process can be started in it, or heard [ENG-21]."""
-        short = self._order.id[:12]
-        if self._state.status == PAUSED:
-            raise Fault(USER, f"container {short} is paused", ("pybuild unpause lets it go on",))
-        if self._state.status == RESTARTING:
-            raise Fault(USER, f"container {short} is restarting, wait until it is running")
-        if self._first is None or self._state.status != RUNNING:
-            raise Fault(USER, f"container {short} is not running")
+        insides.see_it_runs(self._state, self._order.id[:12], is_there=self._first is not None)
 
     def _execute(self, client: AttachedClient, order: ExecOrder) -> None:
         self._see_it_runs()
         self._execs.start(client, order, self._state.pid, self._leaf())
 
     def _kill(self, number: int) -> None:
-        if number in (_SIGKILL, self._order.stop_signal):
+        if number in (_SIGKILL, self._order.stop_signal) and not self._state.stopped:
             self._state = self._state._replace(stopped=True)
+            if self._order.restart.name != "no":  # or the next monitor would start it again
+                save_state(self._home, self._state)
         if self._cancel_restart():
             return
         self._send(number)
@@ -425,15 +433,23 @@ class _Monitor:
         self._thaw_for_signal()
 
     def _stop(self, number: int, seconds: float) -> None:
-        self._state = self._state._replace(stopped=True)
+        kill_at = time.monotonic() + seconds if seconds >= 0 else 0.0
+        self._state = self._state._replace(stopped=True, kill_at=kill_at)
         if self._cancel_restart():
             return
         if self._first is None:
             return
+        if seconds or self._order.restart.name != "no":
+            save_state(self._home, self._state)  # whoever watches it next is to know, too
         self._is_stopping = True
         self._send(number)
         if seconds >= 0:
-            self._kill_timer = self._loop.after(seconds, lambda: self._kill(_SIGKILL))
+            self._kill_in(seconds)
+
+    def _kill_in(self, seconds: float) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._kill_timer = self._loop.after(max(0.0, seconds), lambda: self._kill(_SIGKILL))
 
     def _cancel_restart(self) -> bool:
         """End a container that waits to be started again; False: it does not wait."""
@@ -467,19 +483,11 @@ class _Monitor:
 
     def _note(self, status: str) -> None:
         self._state = self._state._replace(status=status)
-        write_state(self._home, self._state)
+        save_state(self._home, self._state)
 
     def _update(self, limits: StepLimits, policy: Any) -> list[str]:
-        warnings: list[str] = []
-        leaf = self._leaf()
-        if leaf is not None and limits != StepLimits():
-            warnings = leaf.limit(limits)
-        step = self._order.step
-        known = {key: value for key, value in limits._asdict().items() if value}
-        step = step._replace(limits=step.limits._replace(**known))
-        self._order = self._order._replace(step=step)
-        if policy is not None:
-            self._order = self._order._replace(restart=policy)
+        step, warnings = insides.limited(self._order.step, self._leaf(), limits)
+        self._order = self._order._replace(step=step, restart=policy or self._order.restart)
         return warnings
 
     def _hear_keeper(self, _events: int) -> None:
@@ -488,10 +496,3 @@ class _Monitor:
             self._loop.forget(self._keeper.fileno())  # the spawner is gone
         if self._first is not None:
             self._first.note_status(status)
-
-
-def _answer(socket: _socket.socket, message: Sequence[Any]) -> None:
-    try:
-        socket.send(marshal.dumps(tuple(message)))
-    except OSError:
-        pass  # who asked is gone

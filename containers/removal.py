@@ -8,7 +8,13 @@ from pybuild.executor.zygote import worker
 
 
 def remove_in_child(root: str, id: str) -> None:
-    """Remove the container *id*, in a process that imports what that takes; *root* is the store's directory."""
+    """Remove the container *id*, if it is there, in a process that imports what that takes.
+
+    Args:
+        root: the store's directory.
+    """
+    if not os.path.lexists(f"{root}/containers/{id}"):
+        return
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)

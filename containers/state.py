@@ -30,6 +30,7 @@ class ContainerState(NamedTuple):
         leaf: its cgroups, ``(version, path)``.
         restarts: how often it was started again since somebody started it.
         stopped: somebody stopped it, so that it is not started again by itself.
+        kill_at: when it is to be killed then, in seconds since the boot; 0: not by itself.
     """
 
     status: str = CREATED
@@ -44,6 +45,7 @@ class ContainerState(NamedTuple):
     leaf: tuple[tuple[int, str], ...] = ()
     restarts: int = 0
     stopped: bool = False
+    kill_at: float = 0.0
 
     @property
     def lives(self) -> bool:
@@ -68,6 +70,26 @@ def write_state(home: int, state: ContainerState) -> None:
     """
     data = json.dumps(state._asdict(), sort_keys=True).encode()
     replace_file(STATE, data, at=home, flush=True)
+
+
+def save_state(home: int, state: ContainerState) -> bool:
+    """As `write_state`, for who has to go on: on a full disk over the file that is there; False: not even so."""
+    try:
+        write_state(home, state)
+        return True
+    except OSError:
+        pass
+    try:
+        fd = os.open(STATE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
+        try:
+            # It takes no more room than it has, and is read as if it were shorter.
+            data = json.dumps(state._asdict(), sort_keys=True).encode()
+            data = data.ljust(os.fstat(fd).st_size)
+            return os.pwrite(fd, data, 0) == len(data)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
 
 
 def read_state(home: int) -> ContainerState:

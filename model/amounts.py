@@ -34,6 +34,15 @@ def short_bytes(count: float) -> str:
     return f"{float(f'{count:.3g}'):g}TB"
 
 
+def binary_bytes(count: float) -> str:
+    """Return ``512B``, ``3.42KiB``, ``300MiB``: powers of 1024 and four digits, as docker has memory."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{float(f'{count:.4g}'):g}{unit}"
+        count /= 1024
+    return f"{float(f'{count:.4g}'):g}TiB"
+
+
 def human_age(seconds: float) -> str:
     """Return ``3 minutes ago``, ``About an hour ago``, in docker's words."""
     seconds = max(0.0, seconds)

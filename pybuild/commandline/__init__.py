@@ -77,6 +77,7 @@ _GROUPS = {
     "save": "images",
     "search": "registries",
     "start": "containers",
+    "stats": "containers",
     "stop": "containers",
     "system": "disk",
     "system df": "disk",

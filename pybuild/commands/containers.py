@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -70,6 +70,10 @@ def logs(parsed: Parsed) -> int:
 
 def start(parsed: Parsed) -> int:
     """Start containers that are there; one that runs goes on."""
+    if parsed.flag("boot"):
+        return _start_after_boot(parsed)
+    if not parsed.positionals:
+        raise UsageError("start needs a container", hints=["or --boot: all that run after a boot"])
     if not (parsed.flag("attach") or parsed.flag("interactive")):
         return _each(parsed, _start)
     from pybuild.commands import runcontainer
@@ -78,6 +82,17 @@ def start(parsed: Parsed) -> int:
         raise UsageError("you cannot start and attach multiple containers at once")
     with _containers(parsed) as containers:
         return runcontainer.start(parsed, containers, containers.find(parsed.positionals[0]))
+
+
+def _start_after_boot(parsed: Parsed) -> int:
+    """Start what its policy says is to run, and print their names."""
+    from pybuild.containers.booting import start_after_boot
+
+    with _containers(parsed) as containers:
+        started, failed = start_after_boot(containers)
+    sys.stdout.write("".join(f"{one.config.name}\n" for one in started))
+    _raise_all(failed)
+    return 0
 
 
 def _start(containers: Containers, one: Container) -> None:
@@ -220,13 +235,16 @@ def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:
                 print(name, flush=True)
             except PybuildError as error:
                 failed.append(error)
+    _raise_all(failed)
+    return 0
+
+
+def _raise_all(failed: Sequence[PybuildError]) -> None:
+    """Raise one error for all of them, if there are any."""
     if failed:
         first, *others = failed
-        if others:
-            rest = "; ".join(error.message for error in others)
-            first = first.copy_with(message=f"{first.message}; {rest}")
-        raise first
-    return 0
+        rest = "".join(f"; {error.message}" for error in others)
+        raise first.copy_with(message=first.message + rest)
 
 
 def prune(parsed: Parsed) -> int:

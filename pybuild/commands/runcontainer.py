@@ -62,12 +62,11 @@ def _run(parsed: Parsed) -> int:
             patience_s=STOP_SECONDS,
         )
         status = _followed(attached, container)
-    if status is None:
-        return 0
-    if parsed.flag("rm"):
-        with open_store(parsed) as store:
-            _remove(Containers(store), container)
-    return status
+        # As long as our end is open, the monitor leaves its removal to us.
+        if status is not None and parsed.flag("rm"):
+            with open_store(parsed) as store:
+                _remove(Containers(store), container)
+    return status or 0
 
 
 async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
@@ -189,6 +188,6 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         theirs.close()
         attached = Attached(ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys)
         status = _followed(attached, container)
-    if status is not None and container.config.auto_remove:
-        _remove(containers, container)
-    return 0 if status is None else status
+        if status is not None and container.config.auto_remove:
+            _remove(containers, container)
+    return status or 0

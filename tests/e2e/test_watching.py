@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_containers import run, wait_until
+from tests.e2e.test_containers import monitors, run, wait_until
 from tests.harness import Pybuild, leftovers
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -28,7 +32,7 @@ def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
 def events(machine: Pybuild, *filters: str) -> list[dict[str, object]]:
     words = [word for text in filters for word in ("--filter", text)]
     out = machine("events", "--since", "1h", "--until", "0s", "--format", "json", *words).out
-    return [json.loads(line) for line in out.splitlines()]
+    return [json.loads(text) for text in out.splitlines()]
 
 
 def test_one_life_is_told_in_order(machine: Pybuild) -> None:
@@ -103,3 +107,120 @@ def test_events_are_followed_as_they_come(machine: Pybuild) -> None:
         follower.wait()
         assert follower.stdout is not None
         follower.stdout.close()
+
+
+def test_stats_are_those_of_its_processes(machine: Pybuild) -> None:
+    """[CTR-80]"""
+    assert machine("stats", "--no-stream").out.split() == (
+        [
+            "CONTAINER",
+            "ID",
+            "NAME",
+            "CPU",
+            "%",
+            "MEM",
+            "USAGE",
+            "/",
+            "LIMIT",
+            "MEM",
+            "%",
+            "NET",
+            "I/O",
+            "BLOCK",
+            "I/O",
+            "PIDS",
+        ]
+    )
+    run(machine, "echo up; sleep 1000 & while :; do :; done", "--name", "busy")
+    run(machine, "exit 0", "--name", "done")
+    machine("wait", "done")
+    wait_until(lambda: "up" in machine("logs", "busy").out)
+    (row,) = (json.loads(text) for text in said(machine, "--no-stream", "--format", "json"))
+    assert (row["Name"], row["PIDs"], row["NetIO"]) == ("busy", "2", "0B / 0B")
+    assert float(row["CPUPerc"].rstrip("%")) > 0
+    assert not row["MemUsage"].startswith("0B") and not row["MemUsage"].endswith(" 0B")
+    form = ("--no-stream", "-a", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}")
+    assert said(machine, *form)[0] == "done 0 0B / 0B"
+    assert [text.split()[0] for text in said(machine, *form)] == ["done", "busy"]
+    assert said(machine, *form, "busy")[0].startswith("busy 2 ")
+    assert "no such container: none" in machine("stats", "--no-stream", "none", code=1).err
+
+
+def said(machine: Pybuild, *words: str) -> list[str]:
+    return machine("stats", *words).out.splitlines()
+
+
+def states(machine: Pybuild) -> list[Path]:
+    return list((machine.store / "containers").glob("*/state.json"))
+
+
+def test_those_of_policies_are_started_after_a_boot(machine: Pybuild) -> None:
+    """Once: what is stopped by hand afterwards stays so [CTR-34, MON-7]."""
+    for name, policy in (("one", "always"), ("two", "unless-stopped"), ("three", "no")):
+        run(machine, "while :; do sleep 1; done", "--name", name, "--restart", policy)
+    machine("stop", "-t", "0", "one", "two", "three")
+    assert machine("start", "--boot").out == ""
+    for path in states(machine):
+        known = json.loads(path.read_text())
+        assert known["stopped"]
+        is_ours = '"two"' in (path.parent / "config.json").read_text()
+        path.write_text(json.dumps({**known, "boot": "before", "stopped": not is_ours}))
+    assert machine("start", "--boot").out == "one\ntwo\n"
+    machine("stop", "-t", "0", "one")
+    assert machine("start", "--boot").out == ""
+    assert machine("ps", "--format", "{{.Names}}").out == "two\n"
+    assert "start needs a container" in machine("start", code=2).err
+
+
+def test_the_wish_to_stop_outlives_a_monitor(machine: Pybuild) -> None:
+    """One that is being stopped is neither started again nor forgotten to be killed [MON-6]."""
+    script = "trap 'while [ ! -e /go ]; do sleep 0.05; done; exit 7' TERM; echo up; {}"
+    waits = "while :; do sleep 0.05; done"
+    run(machine, script.format(waits), "--name", "slow", "--restart", "always")
+    wait_until(lambda: "up" in machine("logs", "slow").out)
+    (path,) = states(machine)
+    for seconds, ending in (("300", 7), ("3", 137)):
+        (old,) = monitors(machine.store)
+        stop = subprocess.Popen(
+            machine.command("stop", "-t", seconds, "slow"), env=machine.environment
+        )
+        wait_until(lambda: bool(json.loads(path.read_text())["stopped"]))
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda old=old: monitors(machine.store) not in ([], [old]))
+        if ending == 7:
+            machine("exec", "slow", "touch", "/go")
+        assert machine("wait", "slow").out == f"{ending}\n"
+        stop.wait(60)
+        known = json.loads(path.read_text())
+        assert (known["status"], known["restarts"], known["exit_code"]) == ("exited", 0, ending)
+        if ending == 7:
+            machine("start", "slow")
+            machine("exec", "slow", "rm", "/go")
+
+
+def test_one_that_goes_with_its_end_goes_without_who_would_remove_it(machine: Pybuild) -> None:
+    """A ``run --rm`` that is killed when it has heard of the end leaves nothing [CTR-36]."""
+    machine("create", "--rm", "--name", "one", "base", "sh", "-c", "exit 7")
+    words = [sys.executable, "-c", _REMOVER, str(machine.store)]
+    done = subprocess.run(words, env=machine.environment, check=True, timeout=120)
+    assert done.returncode == 0
+    wait_until(lambda: machine("ps", "-aq").out == "")
+
+
+_REMOVER = """
+import marshal, sys
+from pybuild.cache.store import Store
+from pybuild.containers.attaching import line
+from pybuild.containers.containers import Containers
+from pybuild.containers.order import StreamAttachment
+from pybuild.engine.host import SystemClock
+
+ours, theirs = line()
+containers = Containers(Store.open(sys.argv[1], SystemClock()))
+containers.start(containers.find("one"), attached=[(theirs, StreamAttachment(removes=True))])
+theirs.close()
+ours.settimeout(60)
+while marshal.loads(ours.recv(1 << 18)) != ("ended", 7):
+    pass
+assert containers.find("one")  # which nobody but us was to remove
+"""

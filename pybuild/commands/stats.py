@@ -1,0 +1,101 @@
+"""``pybuild stats``: how much of the machine containers take, as it changes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pybuild.commandline.parser import Parsed
+from pybuild.commands.images import open_store
+from pybuild.containers.consumption import Consumption, consumption
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
+from pybuild.model.amounts import binary_bytes, short_bytes
+from pybuild.model.errors import UserError
+from pybuild.model.listing import show_list
+
+_INTERVAL_S = 1.0
+_CLEAR = "\x1b[2J\x1b[H"
+_TITLES = {
+    "ID": "CONTAINER ID",
+    "Name": "NAME",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "MemPerc": "MEM %",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
+    "Container": "CONTAINER",
+}
+_SHOWN = list(_TITLES)[:-1]
+
+
+def stats(parsed: Parsed) -> int:
+    """Show the table again and again, or once."""
+    before: dict[str, Consumption] = {}
+    warned = False
+    with open_store(parsed) as store:
+        containers = Containers(store)
+        while True:
+            looks = _looks(containers, parsed.positionals, all=parsed.flag("all"))
+            if before or not any(look.at for _, look in looks):
+                if not warned and any(look.at and not look.counts for _, look in looks):
+                    warned = True
+                    sys.stderr.write(
+                        "warning: there is no memory cgroup for some of these: their memory is that of "
+                        "their processes, added up (see pybuild doctor)\n"
+                    )
+                _show(parsed, looks, before)
+                if parsed.flag("no-stream"):
+                    return 0
+            before = {one.config.id: look for one, look in looks}
+            time.sleep(_INTERVAL_S)
+
+
+def _looks(
+    containers: Containers, names: Sequence[str], *, all: bool
+) -> list[tuple[Container, Consumption]]:
+    listed = [containers.find(name) for name in names] or containers.list()
+    looks: list[tuple[Container, Consumption]] = []
+    for one in listed:
+        try:
+            state = one.state()
+        except UserError:
+            continue  # it was just removed
+        if names or all or state.lives:
+            looks.append((one, consumption(state, one.config)))
+    return looks
+
+
+def _show(
+    parsed: Parsed,
+    looks: Sequence[tuple[Container, Consumption]],
+    before: dict[str, Consumption],
+) -> None:
+    whole = parsed.flag("no-trunc")
+    rows = [_row(one, look, before.get(one.config.id), whole=whole) for one, look in looks]
+    if sys.stdout.isatty() and not parsed.flag("no-stream"):
+        sys.stdout.write(_CLEAR)
+    show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
+    sys.stdout.flush()
+
+
+def _row(
+    one: Container, now: Consumption, before: Consumption | None, *, whole: bool
+) -> dict[str, Any]:
+    share = now.used_memory / now.memory_limit * 100 if now.memory_limit else 0.0
+    percent = now.cpu_percent(before) if before is not None else 0.0
+    id = one.config.id if whole else one.config.short_id
+    return {
+        "BlockIO": f"{short_bytes(now.read)} / {short_bytes(now.written)}",
+        "CPUPerc": f"{percent:.2f}%",
+        "Container": id,
+        "ID": id,
+        "MemPerc": f"{share:.2f}%",
+        "MemUsage": f"{binary_bytes(now.used_memory)} / {binary_bytes(now.memory_limit)}",
+        "Name": one.config.name,
+        "NetIO": f"{short_bytes(now.received())} / {short_bytes(now.sent())}",
+        "PIDs": str(now.pids),
+    }
