@@ -13,7 +13,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.executor.workers.job import WorkerModule
+from pybuild.executor.workers.job import JobService, WorkerModule, job
 from pybuild.model.digest import Digest
 from pybuild.model.errors import InternalError, UserError
 from pybuild.model.events import Emit, Event, VertexAdded
@@ -25,9 +25,16 @@ if TYPE_CHECKING:
     from pybuild.executor.files import jobs
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
+    from pybuild.executor.steps.spec import Connecting
     from pybuild.executor.trees.contexttrees import LocalTrees
+    from pybuild.networks import buildnetwork
 else:
     jobs = WorkerModule("pybuild.executor.files.jobs")
+    buildnetwork = WorkerModule("pybuild.networks.buildnetwork")
+
+
+async def _connect(workers: JobService, server: str) -> Connecting:
+    return await workers.call(job(buildnetwork.prepare, server), stay=True)
 
 
 class BuildSources:
@@ -85,7 +92,8 @@ class BuildSources:
             locals=trees,
             secrets=self._secrets,
             dns=settings.dns,
-            isolated_network=settings.isolated_network,
+            network_mode=settings.network,
+            connect=_connect,
             ca=settings.ca,
             cgroup=self._cgroup,
             allow=self._allow,

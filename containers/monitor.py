@@ -144,7 +144,7 @@ class _Monitor:
 
     def _leave(self) -> None:
         """Let go of what is ours alone, in a new process."""
-        mine = {*self._loop.watched(), *self.children.pidfds(), *self._streams.descriptors()}
+        mine = {*self._loop.watched(), *self.children.fds(), *self._streams.descriptors()}
         mine |= {*self._execs.descriptors(), self._lock, self._home, self._log.fd}
         mine |= set() if self._first is None else set(self._first.descriptors())
         if self._answer is not None:

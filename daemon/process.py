@@ -97,7 +97,7 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
             for address in addresses:
                 sys.stderr.write(f"running server on {address}\n")
                 if address.startswith("tcp://") and not (context and daemon.ca):
-                    sys.stderr.write(_open_to_all(address, settings.isolated_network))
+                    sys.stderr.write(_open_to_all(address, settings.network == "isolated"))
             sys.stderr.flush()
             await stop.wait()
         finally:

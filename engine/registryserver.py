@@ -43,7 +43,7 @@ async def serve(store: Store, serving: Serving, settings: Settings) -> None:
         for address in taken:
             sys.stderr.write(f"registry: serving {store.root} on {address}\n")
             if _is_open(serving):
-                steps = "" if settings.isolated_network else _STEPS
+                steps = "" if settings.network == "isolated" else _STEPS
                 warn(f"anybody who reaches {address} may push and delete{steps}; see --htpasswd")
         await until_stopped()
         sys.stderr.write("registry: stopping\n")

@@ -47,7 +47,7 @@ searchDomains = ["example.com"]
 trust = ["host", "/etc/pybuild/network.pem"]  # authorities that steps trust beside their image's
 
 [network]
-mode = "isolated"  # or "host", the default
+mode = "isolated"  # steps have no other; "host": they share this machine's; "auto", the default: see docs/configuration.md
 ```
 """
 
@@ -138,7 +138,7 @@ class Settings:
         max_parallelism: the number of steps that may run at once; 0 is the default of the machine.
         durable: a build is done when all of it is on the disk.
         runtime: the OCI runtime that runs steps; empty: our own sandbox.
-        isolated_network: steps that ask for no other network get one of their own.
+        network: ``host`` or ``isolated``, of steps that ask for none; ``auto``: isolated where it can be.
         ca: PEM files whose authorities steps trust beside their image's; ``host`` is this machine's.
         cache_max: the ceiling of the store, as written; empty: none.
         mounts: limits of cache mounts by id; ``*`` for those that are not named.
@@ -152,7 +152,7 @@ class Settings:
     max_parallelism: int = 0
     durable: bool = False
     runtime: str = ""
-    isolated_network: bool = False
+    network: str = "auto"
     ca: tuple[str, ...] = ()
     dns: Dns = Dns()
     limits: StoreLimits = StoreLimits()
@@ -228,7 +228,7 @@ def load_settings(
         ),
         cache_max=cache_max or cache.size("max"),
         mounts={id: _mount_limit(mounts.child(id)) for id in mounts.keys_any()},
-        isolated_network=reader.child("network").choice("mode", ("host", "isolated")) == "isolated",
+        network=reader.child("network").choice("mode", ("auto", "host", "isolated")),
         ca=_authorities(ca or reader.child("ca").texts("trust")),
         dns=Dns(
             nameservers=dns.addresses("nameservers"),

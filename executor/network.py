@@ -39,11 +39,20 @@ def is_stub(resolv_conf: str) -> bool:
     return _servers(resolv_conf) == [_STUB]
 
 
-def resolv_conf(host_text: str, *, host_network: bool, dns: DnsSettings | None = None) -> str:
+def resolv_conf(
+    host_text: str,
+    *,
+    host_network: bool,
+    dns: DnsSettings | None = None,
+    gateway: str = "",
+) -> str:
     """Return a step's resolv.conf, made from the host's.
 
     With the host's network its loopback servers work, so nothing is filtered. Otherwise they are
     dropped, and public ones take their place when none is left.
+
+    Args:
+        gateway: answers for the first server of the host that nobody else reaches, see `local_server`.
     """
     keep: list[str] = []
     servers: list[str] = []
@@ -68,6 +77,10 @@ def resolv_conf(host_text: str, *, host_network: bool, dns: DnsSettings | None =
         servers = list(dns.nameservers) or servers
         search = list(dns.search_domains) or search
         options = list(dns.options) or options
+    if gateway:
+        local = _first_local(_servers(host_text))
+        servers = [gateway if server == local else server for server in servers]
+        servers = [server for server in servers if not _is_local(server)]
     if not host_network:
         servers = [server for server in servers if not _is_loopback(server)]
     if not servers:
@@ -92,17 +105,36 @@ def _is_loopback(server: str) -> bool:
         return False
 
 
+def _is_local(server: str) -> bool:
+    """Whether a server is of IP version 4, and answers this machine alone."""
+    return server.startswith(("127.", "169.254."))
+
+
+def _first_local(servers: Sequence[str]) -> str:
+    return next(filter(_is_local, servers), "")
+
+
+def local_server() -> str:
+    """Return the first server that is asked here and that only this machine reaches, "": there is none."""
+    return _first_local(_servers(_beyond_stub(host_resolv_conf())))
+
+
+def _beyond_stub(text: str) -> str:
+    """Return the servers that systemd-resolved asks where it is the only one in *text*."""
+    return (_read(SYSTEMD_RESOLV_CONF) if is_stub(text) else "") or text
+
+
 def host_resolv_conf() -> str:
     """Return this machine's resolver configuration; absent counts as empty."""
     return _read(RESOLV_CONF)
 
 
-def step_resolv_conf(*, host_network: bool, dns: DnsSettings | None) -> str:
-    """Read this machine's resolver configuration and return a step's."""
+def step_resolv_conf(*, host_network: bool, dns: DnsSettings | None, gateway: str = "") -> str:
+    """Read this machine's resolver configuration and return a step's; arguments as `resolv_conf`'s."""
     text = host_resolv_conf()
-    if not host_network and is_stub(text):
-        text = _read(SYSTEMD_RESOLV_CONF) or text
-    return resolv_conf(text, host_network=host_network, dns=dns)
+    if not host_network:
+        text = _beyond_stub(text)
+    return resolv_conf(text, host_network=host_network, dns=dns, gateway=gateway)
 
 
 def _read(path: str) -> str:

@@ -13,6 +13,7 @@ from pybuild.executor.fetch import Fetcher
 from pybuild.executor.inputs import VertexInputs, advice_of, input_of, warning
 from pybuild.executor.layers import Layers
 from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.stepnetworks import Connect
 from pybuild.executor.steps import execop
 from pybuild.executor.steps.execops import ExecOps
 from pybuild.executor.steps.rung import Rung
@@ -68,7 +69,7 @@ class BuildRunner:
         secrets: by id, how to read the value; called when a step wants it, in a thread.
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
-        isolated_network: steps that ask for no other network get one of their own.
+        network_mode, connect: of steps that ask for no network; see `steps.defaultnetwork`.
         ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
@@ -85,7 +86,8 @@ class BuildRunner:
         secrets: execop.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
-        isolated_network: bool = False,
+        network_mode: str = "auto",
+        connect: Connect | None = None,
         ca: Sequence[str] = (),
         cgroup: str = "",
         sources: RemoteSources | None = None,
@@ -120,7 +122,8 @@ class BuildRunner:
             secrets=given,
             dns=dns,
             allow=allow,
-            isolated_network=isolated_network,
+            network_mode=network_mode,
+            connect=connect,
             ca=ca,
             cgroup=cgroup,
             keep_failed=keep_failed,

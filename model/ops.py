@@ -21,6 +21,9 @@ from pybuild.model.reference import Reference
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
 
+HOST_GATEWAY = "host-gateway"
+"""In place of an address: that of this machine, as a step sees it."""
+
 
 class NetworkMode(StrEnum):
     DEFAULT = "default"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import NetworkMode, StepSettings
+from pybuild.model.ops import HOST_GATEWAY, NetworkMode, StepSettings
 from pybuild.model.options import LIMITS, STEP_OPTIONS
 from pybuild.model.resources import Resources, parse_resources
 from pybuild.model.text import join_csv, split_csv
@@ -128,9 +128,7 @@ def _hosts_of_flags(name: str, texts: Sequence[str]) -> Hosts:
     hosts: list[tuple[str, str]] = []
     for item in texts:
         host, separator, address = item.partition("=" if "=" in item else ":")
-        if address == "host-gateway":
-            address = "127.0.0.1"  # steps share the host's network
-        if not (host and separator and (plain := _address(address))):
+        if not (host and separator and (plain := _host_address(address))):
             raise UsageError(f'invalid host "{item}": expected name:ip')
         hosts.append((host, plain))
     return tuple(hosts)
@@ -140,7 +138,7 @@ def _hosts_of_attribute(text: str) -> Hosts:
     hosts: list[tuple[str, str]] = []
     for item in _items(text):
         host, _, address = item.partition("=")
-        if not (host and (plain := _address(address))):
+        if not (host and (plain := _host_address(address))):
             raise UsageError(f"failed to parse additional hosts: invalid key-value pair: {item}")
         hosts.append((host, plain))
     return tuple(hosts)
@@ -148,6 +146,11 @@ def _hosts_of_attribute(text: str) -> Hosts:
 
 def _hosts_text(hosts: Hosts) -> str:
     return join_csv(f"{host}={address}" for host, address in hosts)
+
+
+def _host_address(text: str) -> str:
+    """Return an address, or the word that stands for this machine's; "": it is none."""
+    return text if text == HOST_GATEWAY else _address(text)
 
 
 def _address(text: str) -> str:

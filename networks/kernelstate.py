@@ -140,7 +140,7 @@ def _forward(network: Network) -> None:
     if network.ipv6:
         for device in os.listdir("/proc/sys/net/ipv6/conf"):
             # A machine that forwards takes no more routes from its own router, unless it is told to.
-            if _sysctl(f"ipv6/conf/{device}/accept_ra") == "1":
+            if sysctl(f"ipv6/conf/{device}/accept_ra") == "1":
                 set_sysctl(f"ipv6/conf/{device}/accept_ra", "2")
         set_sysctl("ipv6/conf/all/forwarding", "1")
 
@@ -161,14 +161,15 @@ def _obstacles(store: NetworkFiles) -> list[str]:
 def set_sysctl(name: str, value: str) -> None:
     """Set one of the kernel's settings of networks, if it is not so already; where it cannot be, it stays."""
     try:
-        if _sysctl(name) != value:
+        if sysctl(name) != value:
             with open(f"/proc/sys/net/{name}", "w", encoding="ascii") as file:
                 file.write(value)
     except OSError:
         pass
 
 
-def _sysctl(name: str) -> str:
+def sysctl(name: str) -> str:
+    """Return one of the kernel's settings of networks, "": it has none such."""
     try:
         with open(f"/proc/sys/net/{name}", encoding="ascii") as file:
             return file.read().strip()

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.executor import network
 from pybuild.executor.steps.kepttrees import Lent
-from pybuild.executor.steps.spec import StepExit, StepLimits, StepMount, StepMountType, StepSpec
+from pybuild.executor.steps.spec import (
+    Connecting,
+    StepExit,
+    StepLimits,
+    StepMount,
+    StepMountType,
+    StepSpec,
+)
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.ops import ExecOp, HostMount, Mount, NetworkMode, SecurityMode
+from pybuild.model.ops import HOST_GATEWAY, ExecOp, HostMount, Mount, NetworkMode, SecurityMode
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
@@ -165,7 +172,8 @@ def spec(
     default_env: Sequence[str],
     extra_env: Sequence[str],
     resolv_conf: str,
-    isolated: bool = False,
+    connection: str,
+    connecting: Connecting | None = None,
     cgroup: str = "",
 ) -> StepSpec:
     """Return the sandbox's order for the step.
@@ -173,7 +181,7 @@ def spec(
     Args:
         lent: a copy to work on, where steps do that.
         default_env: variables that those of the op win over; *extra_env* wins over them.
-        isolated: the default network is one of the step's own.
+        connection: the sandbox's word for the step's network; *connecting*: how it gets there.
         cgroup: the parent of its own.
     """
     settings = op.settings
@@ -189,13 +197,11 @@ def spec(
         cwd=op.cwd or "/",
         user=op.user,
         hostname=hostname,
-        network=(
-            "isolated" if has_own_network(settings.network, isolated) else settings.network.value
-        ),
+        network=connection,
         security=op.security.value,
         mounts=tuple(mounts),
         resolv_conf=resolv_conf.encode(),
-        hosts=network.hosts(hostname, settings.add_hosts).encode(),
+        hosts=network.hosts(hostname, _known(settings.add_hosts, connecting)).encode(),
         ulimits=settings.ulimits,
         shm_size_bytes=settings.shm_size_bytes,
         readonly=any(mount.target == "/" and mount.readonly for mount in op.mounts),
@@ -203,7 +209,23 @@ def spec(
         tree=lent.tree,
         tree_of=lent.tree_of,
         keep=lent.keep,
+        connecting=_for(op, connecting),
     )
+
+
+def _known(
+    hosts: Sequence[tuple[str, str]], connecting: Connecting | None
+) -> tuple[tuple[str, str], ...]:
+    """Return names with addresses: this machine's where a step's network meets it."""
+    gateway = connecting.gateway if connecting else "127.0.0.1"
+    return tuple((name, gateway if to == HOST_GATEWAY else to) for name, to in hosts)
+
+
+def _for(op: ExecOp, connecting: Connecting | None) -> Connecting | None:
+    """Return the way to the network for a step, which may have the right to change it."""
+    if connecting is None or op.security is not SecurityMode.INSECURE:
+        return connecting
+    return connecting._replace(once=True)
 
 
 def check_allowed(allow: frozenset[str], network: NetworkMode, security: SecurityMode) -> None:
@@ -227,15 +249,6 @@ def check_allowed(allow: frozenset[str], network: NetworkMode, security: Securit
 def _limits(resources: Resources) -> StepLimits:
     """Return the limits of steps, as a rule the same for all."""
     return StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
-
-
-def has_own_network(mode: NetworkMode, isolated: bool) -> bool:
-    return isolated and mode is NetworkMode.DEFAULT
-
-
-def uses_host_network(mode: NetworkMode) -> bool:
-    """Whether the step's name servers are reached from the host's network; loopback ones work."""
-    return mode is not NetworkMode.NONE
 
 
 def rung_line(

@@ -14,8 +14,8 @@ from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
 from pybuild.executor import network
 from pybuild.executor.inputs import VertexInputs, input_of
-from pybuild.executor.resolvers import Resolvers
 from pybuild.executor.sources.remote import RemoteSources
+from pybuild.executor.stepnetworks import Connect, DefaultNetwork, Resolvers
 from pybuild.executor.steps import execop
 from pybuild.executor.steps.cachemounts import CacheMounts, Seed
 from pybuild.executor.steps.kepttrees import KeptTrees, Lent
@@ -61,7 +61,7 @@ class ExecOps:
     Args:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
-        secrets, dns, allow, isolated_network, ca, cgroup: as `executor.runner.BuildRunner` has them.
+        secrets, dns, allow, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
         keep_failed: as there.
     """
 
@@ -79,7 +79,8 @@ class ExecOps:
         secrets: execop.Secrets,
         dns: network.DnsSettings | None,
         allow: frozenset[str],
-        isolated_network: bool,
+        network_mode: str,
+        connect: Connect | None,
         ca: Sequence[str],
         cgroup: str,
         keep_failed: KeepFailed | None = None,
@@ -95,7 +96,7 @@ class ExecOps:
         self._secrets = secrets
         self._absent: set[str] = set()  # secrets that steps asked for, and nobody gave
         self._allow = allow
-        self._isolated = isolated_network
+        self._network = DefaultNetwork(workers, network_mode, connect)
         self._authorities: Authorities | None = None
         if ca:
             from pybuild.executor.authorities import Authorities
@@ -106,7 +107,7 @@ class ExecOps:
         self._failed: list[str] = []  # deltas that steps left which failed
         self._caches = CacheMounts(store, workers, lease)
         self._shared: dict[Digest, SharedStep] = {}
-        self._resolvers = Resolvers(dns, isolated_network)
+        self._resolvers = Resolvers(dns)
         self._trees = KeptTrees(store)
         self._has_said_rung = False
         self._common = ""
@@ -161,7 +162,8 @@ class ExecOps:
             if self._authorities is not None:
                 mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
                 default_env = self._authorities.environment(op.env)
-            resolv_conf = await self._resolvers.of(op.settings)
+            connection, connecting = await self._network.of(op.settings.network)
+            resolv_conf = await self._resolvers.of(op.settings, connection, connecting)
             lowers = await self._ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()
@@ -178,7 +180,8 @@ class ExecOps:
                 default_env=default_env,
                 extra_env=[*devices.env, *env],
                 resolv_conf=resolv_conf,
-                isolated=self._isolated,
+                connection=connection,
+                connecting=connecting,
                 cgroup=self._cgroup,
             )
             yield PreparedStep(step, number, outputs, lent)
@@ -221,7 +224,7 @@ class ExecOps:
 
             if not self._has_said_rung:
                 self._has_said_rung = True
-                if line := await self._rung.line():
+                if line := await self._rung.line() + self._network.line():
                     log("stderr", line.encode())
             try:
                 ended = await self._workers.run_step(step, on_output)
@@ -235,7 +238,7 @@ class ExecOps:
                     vertex.meta.spans,
                     trusts=self._authorities is not None,
                     step=vertex.meta.name,
-                    reason=partial(self._reason, op, ended, (step.upper, *reversed(step.lowers))),
+                    reason=partial(self._reason, op, ended, step),
                 )
             except StepError as error:
                 if self._keep_failed is None:
@@ -255,13 +258,15 @@ class ExecOps:
             return results
 
     def _reason(
-        self, op: ExecOp, ended: StepExit, layers: Sequence[str], last: Sequence[str]
+        self, op: ExecOp, ended: StepExit, step: StepSpec, last: Sequence[str]
     ) -> tuple[str, str]:
         from pybuild.executor.steps.exits import StepFiles, reason_of  # for failed steps alone
 
         ids = [mount.id for mount in op.mounts if mount.type is MountType.SECRET]
         missing = [id for id in ids if id in self._absent]
-        return reason_of(op, ended, last, StepFiles(layers), missing, self._store.root)
+        files = StepFiles((step.upper, *reversed(step.lowers)))
+        connected = step.connecting is not None
+        return reason_of(op, ended, last, files, missing, self._store.root, connected=connected)
 
     def _common_of_steps(self) -> str:
         if not self._common:

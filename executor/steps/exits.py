@@ -23,6 +23,8 @@ _ABSENT = re.compile(
 _REFUSED = re.compile(r'(?:.*: )?"?([^\s:"]+)"?: permission denied\Z', re.IGNORECASE)
 _FULL = ("no space left on device", "disk quota exceeded")
 _NAMELESS = ("could not resolve", "bad address", "temporary failure", "name or service not known")
+_UNANSWERED = ("refused", "connect", "proxy")
+_LOOPBACK = re.compile(r"\b127\.\d+\.\d+\.\d+\b|\blocalhost\b|\[?::1\]")
 _PLACES = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _HEAD_BYTES = 256
 _MOST_CHARS = 160
@@ -88,12 +90,15 @@ def reason_of(
     files: StepFiles,
     missing_secrets: Sequence[str],
     store: str,
+    *,
+    connected: bool = False,
 ) -> Reason:
     """Return why the step failed, as far as can be told, and what to do.
 
     Args:
         last: the end of its output.
         missing_secrets: ids of secrets that it asked for and nobody gave.
+        connected: its network is not this machine's.
     """
     end = [line.strip() for line in last[-6:] if line.strip()]
     lowered = [line.lower() for line in end]
@@ -117,6 +122,11 @@ def reason_of(
         )
     if any("permission denied" in line for line in lowered):
         return ("", f"it wrote last: {end[-1]}")
+    if connected and (address := _own_address(op, lowered)):
+        return (
+            f"at {address} is what listens in the step itself, and nothing of this machine",
+            'share the network: --network=host (with --allow network.host), or [network] mode = "host"',
+        )
     if op.settings.network.value == "none" and any(n in x for x in lowered for n in _NAMELESS):
         return ("it has no network", "leave --network=none out")
     if any(name in line for line in lowered for name in _NAMELESS):
@@ -126,6 +136,20 @@ def reason_of(
     if end:
         return ("", f"it wrote last: {_located(end[-1], shell_text)}")
     return ("", "it wrote nothing: RUN set -x; … shows each command before it runs")
+
+
+def _own_address(op: ExecOp, lowered: Sequence[str]) -> str:
+    """Return the loopback address that the step got no answer from, "": it tried none."""
+    if not any(word in line for line in lowered for word in _UNANSWERED):
+        return ""
+    for line in reversed(lowered):
+        if match := _LOOPBACK.search(line):
+            return match[0]
+    for entry in (*op.proxy_env, *op.env):
+        name, _, value = entry.partition("=")
+        if name.lower().endswith("_proxy") and (match := _LOOPBACK.search(value)):
+            return f"{match[0]} ({name})"
+    return ""
 
 
 def _match(pattern: re.Pattern[str], lines: Sequence[str]) -> str:

@@ -11,7 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OWN_NETWORK = ("none", "isolated")
+NEW_NETWORK = ("none", "isolated")
+"""Modes of a network namespace that is made with the step's process."""
+OWN_NETWORK = (*NEW_NETWORK, "connected")
 _MOST_FILES_BYTES = 16 << 10
 """Of hosts and resolv.conf, if they are to go in a short message."""
 
@@ -106,6 +108,22 @@ class OciOrder(NamedTuple):
     capabilities: tuple[tuple[str, int], ...]
 
 
+class Connecting(NamedTuple):
+    """How the zygote gets network namespaces that lead outside, for steps.
+
+    Attributes:
+        function: makes one, ``module:name``; it is called with *words*, and returns the descriptors of
+            the namespace and of its ``/proc/net/sockstat``.
+        gateway: the address of the host on its near side.
+        once: no other step gets it: the step may change it.
+    """
+
+    function: str
+    words: tuple[str, ...]
+    gateway: str = ""
+    once: bool = False
+
+
 class StepKind(NamedTuple):
     """The part of a step that a process made ahead for it shares.
 
@@ -122,6 +140,7 @@ class StepKind(NamedTuple):
     resolv_conf: bytes | None
     store: str
     usual: bool
+    connecting: Connecting | None = None
 
 
 class StepStart(NamedTuple):
@@ -153,8 +172,8 @@ class StepSpec(NamedTuple):
         env: ``NAME=value``; a later one wins. HOME and PATH are added when absent.
         cwd: absolute; created if missing, owned by the user [SBX-16].
         user: ``user[:group]``, names looked up in the tree's passwd and group [USR-1].
-        network: ``default`` (the host's, but for its abstract sockets), ``none``, ``host``, or
-            ``isolated``: its own, connected by slirp4netns.
+        network: ``default`` (the host's, but for its abstract sockets), ``none``, ``host``,
+            ``isolated`` (its own, connected by slirp4netns), or ``connected``: its own, see *connecting*.
         security: ``sandbox`` or ``insecure`` [SBX-3].
         resolv_conf, hosts: contents of the files bound over those in /etc; None: as in the image.
         ulimits: ``(name, soft, hard)``, -1 for unlimited.
@@ -196,6 +215,7 @@ class StepSpec(NamedTuple):
     oci: OciOrder | None = None
     terminal: tuple[int, int] | None = None
     lasting: bool = False
+    connecting: Connecting | None = None
 
     @property
     def insecure(self) -> bool:
@@ -225,10 +245,11 @@ class StepSpec(NamedTuple):
             resolv_conf=self.resolv_conf if is_short else None,
             store=self.store if is_within else "",
             usual=self.security == "sandbox"
-            and self.network in ("default", "host")
+            and self.network in ("default", "host", "connected")
             and not (self.shm_size_bytes or self.mounts or self.oci or self.terminal)
             and not self.lasting
             and is_short,
+            connecting=self.connecting,
         )
         return StepStart(kind, self.upper, self.work, self.lasting)
 

@@ -9,6 +9,7 @@ import time
 
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import cgroups, isolation, procstatus, rootfs, syscalls, worker
+from pybuild.executor.zygote.connections import StepNetwork, StepNetworks
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.executor.zygote.recorder.keeper import Keeper, Link
 from pybuild.executor.zygote.usernet import Usernet
@@ -37,7 +38,7 @@ class Child:
         oom_kills: of the whole machine before it, -1: unknown or not asked for.
         leaf: its cgroups; None for a call.
         work: a step's work directory; "" for a call.
-        net: its own network, if it has one.
+        net: its own network, if it has one; *connected*: the same by a namespace that outlives it.
         copied: it is a step's supervisor.
         joined: it is a further process of a step, whose cgroups it shares.
     """
@@ -52,6 +53,7 @@ class Child:
         *,
         copied: bool = False,
         joined: bool = False,
+        connected: StepNetwork | None = None,
     ) -> None:
         self.job = job
         self.work = work
@@ -60,6 +62,7 @@ class Child:
         self.leaf = leaf
         self.copied = copied
         self.joined = joined
+        self.connected = connected
         self.oom_kills = cgroups.oom_kills() if leaf is not None and not leaf.places else -1
         self.start = time.monotonic()
 
@@ -72,6 +75,9 @@ class Children:
         name: of their cgroups, with the job's behind it.
         say: is told how a job ended, once all that it did is written down.
         leave: lets go, in a new process, of what is its parent's alone.
+
+    Attributes:
+        networks: for steps that ask for one.
     """
 
     def __init__(
@@ -87,14 +93,17 @@ class Children:
         self._living: dict[int, Child] = {}  # by pidfd
         self._by_job: dict[str, int] = {}
         self._leaving: list[cgroups.Leaf] = []
+        self.networks = StepNetworks()
         self._recorders = Keeper(say, lambda job: self.kill(job, _SIGKILL))
 
     def __len__(self) -> int:
         return len(self._living)
 
-    def pidfds(self) -> tuple[int, ...]:
-        """Return those of all, and of what records for them."""
-        return (*self._living, *self._recorders.pidfds())
+    def fds(self) -> tuple[int, ...]:
+        """Return the descriptors that are for nobody but this process."""
+        connected = (one.connected for one in self._living.values())
+        held = (fd for one in connected if one is not None for fd in one.fds())
+        return (*self._living, *self._recorders.pidfds(), *self.networks.fds(), *held)
 
     def pid(self, job: str) -> int:
         """Return the process number of a job that lives."""
@@ -125,9 +134,11 @@ class Children:
 
         leaf: cgroups.Leaf | None = None
         net = Usernet(False)
+        connected: StepNetwork | None = None
         link = Link(isolation.records())
         try:
             net = Usernet(step.kind.network == "isolated" and isolation.mounts())
+            connected = self.networks.take(step.kind.connecting)
             leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}", freezes=step.lasting)
             if copied:
                 pid = os.fork()
@@ -140,6 +151,7 @@ class Children:
                 self.retire(leaf)
             link.close()
             net.abandon()
+            self.networks.give_back(connected)
             raise
         if pid == 0:
             own = leaf
@@ -148,9 +160,12 @@ class Children:
                 if copied:
                     from pybuild.executor.zygote.chroot import step
 
-                    step.supervise(channel, fds, own, net)
+                    step.supervise(channel, fds, own, net, connected)
                 from pybuild.executor.zygote import sandbox
 
+                if connected is not None:
+                    connected.enter()
+                    connected.close()
                 sandbox.become_step(channel, fds, own, link.for_step(), net)
 
             self._begin(fds, become)
@@ -159,7 +174,8 @@ class Children:
             net = Usernet(False)
         net.start(pid)
         syscalls.close_quietly(*fds)
-        self.add(Child(job, pid, leaf, net, step.work, copied=copied), pidfd)
+        child = Child(job, pid, leaf, net, step.work, copied=copied, connected=connected)
+        self.add(child, pidfd)
         if link.ends:
             self._start_recorder(job, link)
 
@@ -284,6 +300,7 @@ class Children:
         seconds = time.monotonic() - child.start
         child.net.stop()
         self._end_strays()
+        self.networks.give_back(child.connected)
         peak, oom_kills, pids_hit = -1, -1, False
         if child.leaf is not None:
             peak, oom_kills, pids_hit = child.leaf.usage()

@@ -23,6 +23,7 @@ from pybuild.executor.zygote.children import (
     channel_of,
     complain,
 )
+from pybuild.executor.zygote.connections import StepNetwork
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.spare import Spare, Wish
@@ -129,6 +130,7 @@ class _Zygote:
             self.children.kill(job, number)
         elif not self.children:
             self.wish.forget()
+            self.children.networks.rest()
             if self.spare is not None:
                 self.spare.dismiss()  # its end takes a while, and others may want something
         return True
@@ -171,17 +173,21 @@ class _Zygote:
 
         worker.preload(_STEP)
         self.spares += 1
+        connected: StepNetwork | None = None
         try:
+            connected = self.children.networks.take(kind.connecting)
             leaf = cgroups.make(kind.limits, f"{self.name}-spare{self.spares}")
         except (OSError, Fault):
+            self.children.networks.give_back(connected)
             self.wish.give_up(kind)
             return
-        made = Spare(kind, leaf, self.anchor.hold(kind.store))
+        made = Spare(kind, leaf, self.anchor.hold(kind.store), connected)
         try:
             flags = setup.namespaces(kind.network)
             made.pid, made.pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
         except OSError:
             self.wish.give_up(kind)
+            self.children.networks.give_back(connected)
             self.children.retire(leaf)
             return
         if made.pid == 0:
@@ -219,7 +225,8 @@ class _Zygote:
             return False  # its end is about to be told
         self.spare = None
         syscalls.close_quietly(*fds)
-        self.children.add(Child(job, made.pid, made.leaf, Usernet(False), step.work), made.pidfd)
+        child = Child(job, made.pid, made.leaf, Usernet(False), step.work, connected=made.connected)
+        self.children.add(child, made.pidfd)
         return True
 
     def _lose_spare(self, made: Spare) -> None:
@@ -239,6 +246,7 @@ class _Zygote:
         except OSError:
             pass
         os.close(made.pidfd)
+        self.children.networks.give_back(made.connected)
         self.children.retire(made.leaf)
 
     def _leave_zygote(self, *keep: int) -> None:
@@ -253,7 +261,8 @@ class _Zygote:
             inherited.append(self.anchor.fd)
         if self.spare is not None:
             inherited += [self.spare.ours.detach(), self.spare.pidfd]
-        syscalls.close_quietly(*inherited, *self.children.pidfds())
+            inherited += self.spare.connected.fds() if self.spare.connected else ()
+        syscalls.close_quietly(*inherited, *self.children.fds())
 
     def _say(self, job: str, ended: StepExit) -> None:
         self.control.send(marshal.dumps(("exit", job, packed(ended))))

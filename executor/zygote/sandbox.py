@@ -125,6 +125,9 @@ def enter_cgroups(leaf: cgroups.Leaf) -> None:
 def stand_by(made: spare.Spare) -> NoReturn:
     """Do what is the same for each step, then wait for one, and become its program."""
     enter_cgroups(made.leaf)
+    if made.connected is not None:
+        made.connected.enter()
+        made.connected.close()
     begin_session(made.kind.hostname)
     privileges.bound()
     staged = stage.StagedRoot(made.kind, made.store_fd)

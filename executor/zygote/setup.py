@@ -8,7 +8,7 @@ import fcntl
 import os
 import struct
 
-from pybuild.executor.steps.spec import OWN_NETWORK
+from pybuild.executor.steps.spec import NEW_NETWORK, OWN_NETWORK
 from pybuild.executor.zygote import confined, isolation, nodes, syscalls, wire
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.layer import ownership
@@ -46,7 +46,7 @@ def namespaces(network: str) -> int:
     flags = (
         syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
-    return flags | (syscalls.CLONE_NEWNET if network in OWN_NETWORK else 0)
+    return flags | (syscalls.CLONE_NEWNET if network in NEW_NETWORK else 0)
 
 
 def take_streams(fds: list[int], dev: str = "/dev") -> None:

@@ -18,6 +18,7 @@ from pybuild.executor.zygote import cgroups, syscalls
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.steps.spec import StepKind
+    from pybuild.executor.zygote.connections import StepNetwork
 
 # Steps that came before one is worth making, of which there is hardly ever just one more.
 _AFTER = 2
@@ -32,13 +33,21 @@ class Spare:
         kind: of the steps that it can be for.
         is_dismissed: it was told to end.
         store_fd: as from `stage.Anchor`.
+        connected: the network namespace that it is in, if its kind has one.
     """
 
-    def __init__(self, kind: StepKind, leaf: cgroups.Leaf, store_fd: int) -> None:
+    def __init__(
+        self,
+        kind: StepKind,
+        leaf: cgroups.Leaf,
+        store_fd: int,
+        connected: StepNetwork | None = None,
+    ) -> None:
         self.kind = kind
         self.is_dismissed = False
         self.store_fd = store_fd
         self.leaf = leaf
+        self.connected = connected
         self.ours, self.theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.pid = self.pidfd = -1
 

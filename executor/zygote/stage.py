@@ -92,7 +92,8 @@ class StagedRoot:
         self._fd = os.open(_PLACE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in (*_KERNELS, _FILES):
             os.mkdir(name, 0o755, dir_fd=self._fd)
-        kernelfs.mount_all(self._fd, own_network=False, insecure=False, shm_bytes=0)
+        own_network = kind.connecting is not None
+        kernelfs.mount_all(self._fd, own_network=own_network, insecure=False, shm_bytes=0)
         kernelfs.hide(self._fd)
         self.files = mounts.system_files(kind, mounts.EngineFiles(f"{_PLACE}/{_FILES}"))
         self._store = kind.store + "/"

@@ -91,7 +91,7 @@ def load(tmp_path: Path, text: str, **flags: str) -> Settings:
 def test_every_key_is_read(tmp_path: Path) -> None:
     found = load(tmp_path, EVERYTHING)
     assert (found.root, found.durable, found.runtime) == ("/store", True, "crun")
-    assert (found.max_parallelism, found.isolated_network) == (3, True)
+    assert (found.max_parallelism, found.network) == (3, "isolated")
     assert found.registries == {"docker.io": {"mirrors": ["m:5000"]}}
     assert found.limits == StoreLimits(
         enabled=False, reserved_space="1000", max_used_space="60%", min_free_space="2GB"
@@ -122,7 +122,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     found = load(tmp_path, "", root="/r")
     assert (found.root, found.durable, found.runtime, found.cache_max) == ("/r", False, "", "")
-    assert (found.max_parallelism, found.isolated_network) == (0, False)
+    assert (found.max_parallelism, found.network) == (0, "auto")
     assert (found.limits, found.dns, found.daemon) == (StoreLimits(), Dns(), Daemon())
     assert (found.registries, found.mounts) == ({}, {})
     assert found.registry_server.keys_any() == []
@@ -130,7 +130,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
 
 def test_settings_of_nobody_say_nothing() -> None:
     found = Settings(root="/r")
-    assert (found.durable, found.isolated_network, found.limits.enabled) == (False, False, True)
+    assert (found.durable, found.network, found.limits.enabled) == (False, "auto", True)
     assert (found.max_parallelism, found.runtime, found.cache_max) == (0, "", "")
     assert (found.daemon.share, found.daemon.addresses) == (Share.OWN, ())
 
@@ -156,7 +156,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ("[cache]\nx = 1", '"cache.x"'),
         ('[cache.mounts."a"]\nx = 1', '"cache.mounts.a.x"'),
         ('[cache.mounts."a"]\nmax = "5%"', "must be a size such as 10GB, not '5%'"),
-        ('[network]\nmode = "none"', '"network.mode" must be one of host, isolated'),
+        ('[network]\nmode = "none"', '"network.mode" must be one of auto, host, isolated'),
     ],
 )
 def test_a_mistake_is_found_in_every_table(tmp_path: Path, text: str, message: str) -> None:
@@ -165,8 +165,9 @@ def test_a_mistake_is_found_in_every_table(tmp_path: Path, text: str, message: s
     assert message in caught.value.message
 
 
-def test_a_network_is_the_hosts_unless_it_is_isolated(tmp_path: Path) -> None:
-    assert not load(tmp_path, '[network]\nmode = "host"').isolated_network
+@pytest.mark.parametrize("mode", ["auto", "host", "isolated"])
+def test_a_network_is_as_it_is_written(tmp_path: Path, mode: str) -> None:
+    assert load(tmp_path, f'[network]\nmode = "{mode}"').network == mode
 
 
 def test_other_keys_of_buildkits_file_are_passed_over(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_flags_that_cannot_be(flag: str, words: str) -> None:
 
 
 def test_a_host_gateway_is_this_machine() -> None:
-    assert of_flags("--add-host=h:host-gateway").add_hosts == (("h", "127.0.0.1"),)
+    assert of_flags("--add-host=h:host-gateway").add_hosts == (("h", "host-gateway"),)
 
 
 DOCKERFILE = (

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pybuild.executor.steps.spec import StepSpec
+    from pybuild.executor.zygote.connections import StepNetwork
 else:
     import _signal as signal
 
@@ -50,7 +51,11 @@ _GRACE_SECONDS = 0.25  # less than the main process gives us
 
 
 def supervise(
-    channel: RawSocket, fds: list[int], leaf: cgroups.Leaf, net: usernet.Usernet
+    channel: RawSocket,
+    fds: list[int],
+    leaf: cgroups.Leaf,
+    net: usernet.Usernet,
+    connected: StepNetwork | None,
 ) -> NoReturn:
     """Do the step that *channel* asks for and end with its status; arguments as `become_step`'s."""
     status = 1
@@ -58,7 +63,8 @@ def supervise(
     try:
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         worker.prepare_for_depth()
-        status = _Step(channel, fds, leaf, net, files, unpacked(wire.receive_one(channel))).run()
+        spec = unpacked(wire.receive_one(channel))
+        status = _Step(channel, fds, leaf, net, connected, files, spec).run()
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         family.end_descendants()
         channel.sendall(wire.frame(worker.fault_message(error)))
@@ -72,6 +78,7 @@ class _Step:
         fds: list[int],
         leaf: cgroups.Leaf,
         net: usernet.Usernet,
+        connected: StepNetwork | None,
         files: tuple[int, int],
         spec: StepSpec,
     ) -> None:
@@ -79,6 +86,7 @@ class _Step:
         self._fds = fds
         self._leaf = leaf
         self._net = net
+        self._connected = connected
         self._files = files  # how many a step may open: ours is raised
         self._spec = spec
         self._pid = 0
@@ -195,6 +203,9 @@ class _Step:
             if not self._leaf.has_pids:
                 ulimits.bound_processes(self._leaf.pids)
             setup.reset_signals()
+            if self._connected is not None:
+                self._connected.enter()
+                self._connected.close()
             if isolation.mounts():
                 namespaced.enter(spec, root, self._net)
             else:
