@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
@@ -20,6 +21,7 @@ from pybuild.executor.workers.process import error_of
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.networks.calling import call
+from pybuild.networks.listing import is_chosen, prune_matcher
 from pybuild.networks.networks import Networks
 from pybuild.networks.order import CONTAINER, HOST, NONE, EndpointOrder
 from pybuild.networks.records import Network
@@ -147,3 +149,19 @@ def _keep(containers: Containers, now: Container, config: ContainerConfig, *, ru
         with now.home() as home, suppress(ValueError):
             folder = os.path.join(containers.root, "networks")
             write_order(home, read_order(home)._replace(networks=networks_of(config, folder)))
+
+
+def prune_networks(store: Store, filters: Sequence[str]) -> Sequence[Network]:
+    """Remove the networks that no container is on or refers to; return them.
+
+    Raises:
+        UsageError: a filter is none.
+    """
+    matches = [prune_matcher(text) for text in filters]
+    names = {one.network for known in Containers(store).list() for one in known.config.networks}
+
+    def is_needed(network: Network) -> bool:
+        is_named = any(name == network.name or network.id.startswith(name) for name in names)
+        return is_named or not is_chosen(network, matches)
+
+    return Networks(store.root).prune(is_needed)

@@ -35,6 +35,34 @@ async def find_image(
         resolved = await engine.images.resolve(ImageRequest(reference, platform), pull=False)
         data = engine.store.blobs.read(resolved.digest)
         descriptor = Descriptor("", resolved.digest, len(data))
+    return _parts(engine, descriptor, platform)
+
+
+def held_image(
+    engine: Engine, name: str, platform: Platform | None
+) -> tuple[Descriptor, dict[str, Any]]:
+    """The manifest and config of an image of the local store, which is kept as long as *engine*.
+
+    Raises:
+        UserError: it is not there.
+    """
+    descriptor = engine.store.images.held(name, engine.store.lease)
+    if descriptor is None:
+        raise UserError(f"no such image: {with_tag(name)}")
+    return _parts(engine, descriptor, platform or native_platform())
+
+
+def with_tag(name: str) -> str:
+    """Return the name of an image as people write it, with its tag; what is none as it is."""
+    try:
+        return Reference.parse(name).familiar
+    except ValueError:
+        return name
+
+
+def _parts(
+    engine: Engine, descriptor: Descriptor, platform: Platform
+) -> tuple[Descriptor, dict[str, Any]]:
     manifest, document = resolve(
         descriptor, lambda one: engine.store.blobs.read(one.digest), platform
     )

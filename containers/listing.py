@@ -8,15 +8,23 @@ from typing import Any
 
 from pybuild.cache.content.imagelist import age
 from pybuild.cache.store import Store
-from pybuild.containers.addresses import Places, ShownPort, ports_of, ports_text
+from pybuild.containers.addresses import (
+    Places,
+    ShownPort,
+    network_settings,
+    ports_of,
+    ports_text,
+)
 from pybuild.containers.container import Container
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
 from pybuild.model.reference import Reference
-from pybuild.volumes.mountpoint import MountKind
+from pybuild.volumes.mountpoint import MountKind, MountOrigin
+from pybuild.volumes.volumes import Volumes
 
 _MOST_COMMAND = 20
 _MOST_MOUNT = 15
+_SECOND_NS = 1_000_000_000
 
 
 def shown_ports(one: Container, places: Places) -> Sequence[ShownPort]:
@@ -67,6 +75,47 @@ def row_of(
         "State": state.status,
         "Status": status_text(state, one.health_status()),
     }
+
+
+def container_entry(
+    store: Store,
+    one: Container,
+    state: ContainerState,
+    places: Places,
+    sizes: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Return a container's entry in docker's list."""
+    config, known = one.config, Volumes(store)
+    entry: dict[str, Any] = {
+        "Id": config.id,
+        "Names": [f"/{config.name}"],
+        "Image": config.image,
+        "ImageID": config.image_id or config.manifest,
+        "Command": _command(config.args),
+        "Created": config.created // _SECOND_NS,
+        "Ports": [_port(one) for one in shown_ports(one, places)],
+        "Labels": dict(config.labels),
+        "State": state.status,
+        "Status": status_text(state, one.health_status()),
+        "HostConfig": {"NetworkMode": config.network},
+        "NetworkSettings": {"Networks": network_settings(config, places)["Networks"]},
+        "Mounts": [
+            mount.shown(known.mountpoint(mount.source) if mount.kind is MountKind.VOLUME else "")
+            for mount in config.mounts
+            if mount.origin is not MountOrigin.TMPFS
+        ],
+    }
+    if sizes is not None:
+        entry |= {"SizeRw": sizes[0], "SizeRootFs": sizes[1]}
+    return entry
+
+
+def _port(port: ShownPort) -> dict[str, Any]:
+    shown: dict[str, Any] = {"IP": port.address} if port.address else {}
+    shown["PrivatePort"] = port.private
+    if port.address:
+        shown["PublicPort"] = port.public
+    return {**shown, "Type": port.protocol}
 
 
 def _command(args: Sequence[str]) -> str:

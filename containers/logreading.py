@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -37,15 +37,17 @@ def read_log(
     tail: int | None,
     since: str = "",
     until: str = "",
+    stopped: Callable[[], bool] = bool,
 ) -> Iterator[LogLine]:
     """Yield the lines; with *follow* also those to come, until the container has ended.
 
     Args:
         tail: only so many of those that are there; None for all.
         since, until: only those from a time on, and to a time, both written as in the log.
+        stopped: says that nobody wants those to come any more.
     """
     with container.home() as home:
-        lines = _lines(home, container, follow=follow)
+        lines = _lines(home, container, follow=follow, stopped=stopped)
         there: Iterable[LogLine] = iter(partial(next, lines), None)
         for known in there if tail is None else deque(there, maxlen=tail):
             if known.time >= since and not (until and known.time > until):
@@ -57,7 +59,9 @@ def read_log(
                 yield line
 
 
-def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLine | None]:
+def _lines(
+    home: int, container: Container, *, follow: bool, stopped: Callable[[], bool]
+) -> Generator[LogLine | None]:
     """Yield the lines that are there, then None, then those that come."""
     files = RotatedLines(home, names(bounds(container.config.log)[1]))
     is_said = is_last = False
@@ -69,7 +73,7 @@ def _lines(home: int, container: Container, *, follow: bool) -> Generator[LogLin
             if not is_said:
                 is_said = True
                 yield None
-            if is_last or not follow:
+            if is_last or not follow or stopped():
                 return
             # What it wrote before its end is still to be read.
             is_last = not container.is_running

@@ -349,7 +349,8 @@ class _Monitor:
     def _attach(self, client: AttachedClient, attachment: StreamAttachment) -> None:
         if attachment.removes:
             self._remover = client
-        self._actions.note("attach")
+        if attachment.stdin or attachment.stdout or attachment.stderr:  # else they only wait
+            self._actions.note("attach")
         self._streams.attach(client, attachment)
 
     def _serve(self, client: AttachedClient, message: tuple[Any, ...] | None) -> None:

@@ -16,7 +16,7 @@ from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.image.layer.overlayfs import is_overlay, is_whiteout
 from pybuild.model.border import NamedTuple
-from pybuild.model.tarplaces import NoPlace, TarPlace, extract, place_for
+from pybuild.model.tarplaces import NoPlace, TarPlace, extract, extract_into, place_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,6 +144,63 @@ def write(call: WorkerCall, tree: ContainerTree, path: str, *, into: bool) -> No
         raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
     except tarfile.TarError as error:
         raise Fault(USER, f"the archive cannot be read: {error}") from error
+
+
+class PathFacts(NamedTuple):
+    """A path of a container, as ``stat`` has it; *target* is where a link leads to, "" for what is none."""
+
+    name: str
+    size: int
+    mode: int
+    mtime_ns: int
+    target: str = ""
+
+
+def look(call: WorkerCall, tree: ContainerTree, path: str) -> PathFacts:
+    """Return the facts about a path; of a link about itself, unless a slash is behind it [CTR-85].
+
+    Raises:
+        Fault: user; there is nothing.
+    """
+    _enter(call, tree, writes=False)
+    plain = "/" + path.strip("/")
+    if path.endswith(("/", "/.")):
+        plain = os.path.realpath(plain)
+    try:
+        status = os.lstat(plain)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
+    target = os.path.realpath(plain) if stat.S_ISLNK(status.st_mode) else ""
+    name = os.path.basename(os.path.normpath(path)) or "/"
+    return PathFacts(name, status.st_size, status.st_mode, status.st_mtime_ns, target)
+
+
+def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: bool) -> None:
+    """Write the tar of the first descriptor into the directory *path* [CTR-86].
+
+    Args:
+        keeps_kinds: a file never takes the place of a directory, nor the other way round.
+
+    Raises:
+        Fault: user; there is no such directory, or the archive is none.
+    """
+    source = os.fdopen(os.dup(call.fds[0]), "rb")
+    os.umask(0)
+    _enter(call, tree, writes=True)
+    os.chdir("/")
+    top = os.path.realpath("/" + path.strip("/"))
+    if not os.path.lexists(top):
+        raise Fault(USER, f"Could not find the file {path} in container {tree.name}")
+    if not os.path.isdir(top):
+        raise Fault(USER, "extraction point is not a directory")
+    try:
+        with source, tarfile.open(fileobj=source, mode="r|") as archive:
+            extract_into(archive, top, replaces=not keeps_kinds)
+    except NoPlace as error:
+        raise Fault(USER, str(error)) from error
+    except tarfile.TarError as error:
+        if str(error) != "empty file":
+            raise Fault(USER, f"the archive cannot be read: {error}") from error
 
 
 def _enter(call: WorkerCall, tree: ContainerTree, *, writes: bool) -> None:

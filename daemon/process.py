@@ -11,7 +11,8 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -45,11 +46,24 @@ def default_address(root: str) -> str:
     return f"unix://{runtime or root}/pybuild/pybuild.sock"
 
 
-async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> None:
+def docker_socket(text: str) -> str:
+    """Return the path of a socket for Docker's API; ``auto`` is where its clients look [ENG-42]."""
+    if text != "auto":
+        return text
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if os.geteuid() == 0 or not runtime:
+        return "/run/docker.sock"
+    return os.path.join(runtime, "docker.sock")
+
+
+async def serve(
+    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker_socket: str = ""
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         insecure: listen on TCP without TLS all the same.
+        docker_socket: the path of a socket for Docker's REST API; "": there is none.
 
     Raises:
         UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
@@ -91,7 +105,10 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         doors: list[Doorway] = []
+        rest = AsyncExitStack()
         try:
+            if docker_socket:
+                await rest.enter_async_context(_rest(engine, docker_socket))
             for address in addresses:
                 doors += await _listen(grpc, address, context)
             for address in addresses:
@@ -103,11 +120,31 @@ async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool)
         finally:
             for door in doors:
                 door.close()
+            await rest.aclose()
             await grpc.close(_GRACE_S)
             await asyncio.gather(*[door.closed() for door in doors])
             await server.close()
             for address in addresses:
                 _remove_socket(address)
+
+
+@asynccontextmanager
+async def _rest(engine: Engine, path: str) -> AsyncGenerator[None]:
+    """Serve Docker's REST API on a socket for the block."""
+    from pybuild.daemon.rest import serving  # HTTP is loaded where it is spoken
+
+    address = f"unix://{path}"
+    try:
+        bound = unix_socket(path)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
+    serving.admit_group(path)
+    try:
+        async with serving.listening(engine, bound, _GRACE_S):
+            sys.stderr.write(f"running Docker's API on {address}\n")
+            yield
+    finally:
+        _remove_socket(address)
 
 
 def _open_to_all(address: str, isolated_network: bool) -> str:

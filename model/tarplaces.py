@@ -6,6 +6,7 @@ Lean: workers import it, and so does the side of the machine's own files.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tarfile
 from copy import copy
@@ -83,6 +84,58 @@ def extract(
     for path, made in reversed(directories):  # what is in them was to be written first
         os.chmod(path, _mode(made, owners=owners))
         os.utime(path, (made.mtime, made.mtime))
+
+
+def extract_into(archive: tarfile.TarFile, top: str, *, replaces: bool) -> None:
+    """Write all members below the directory *top*, with their owners; links on their way are followed.
+
+    So the boundary is our root directory, and nothing else: for who has another than the machine's.
+
+    Args:
+        replaces: a directory takes the place of a file, and the other way round.
+
+    Raises:
+        NoPlace: something else is in the way of a member. OSError, TarError: it cannot be written, or read.
+    """
+    directories: list[tuple[str, tarfile.TarInfo]] = []
+    while (member := archive.next()) is not None:
+        path = _followed(top, member.name)
+        if not path:
+            continue
+        if replaces:
+            _remove_other_kind(path, member)
+        if member.islnk():
+            _clear(path, member)
+            os.link(_followed(top, member.linkname) or top, path, follow_symlinks=False)
+        elif _clear(path, member):
+            _make(archive, member, path, owners=True)
+            if member.isdir():
+                directories.append((path, member))
+    for path, made in reversed(directories):
+        os.chmod(path, _mode(made, owners=True))
+        os.utime(path, (made.mtime, made.mtime))
+
+
+def _followed(top: str, name: str) -> str:
+    """Return the path of a member, whose parents are made where they are not there; "" for *top* itself."""
+    relative = os.path.normpath("/" + name).strip("/")
+    if not relative:
+        return ""
+    above, _, last = os.path.join(top, relative).rpartition("/")
+    above = os.path.realpath(above)
+    os.makedirs(above, 0o755, exist_ok=True)
+    return os.path.join(above, last)
+
+
+def _remove_other_kind(path: str, member: tarfile.TarInfo) -> None:
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if is_directory and not member.isdir():
+        shutil.rmtree(path)
+    elif member.isdir() and not is_directory:
+        os.unlink(path)
 
 
 def _target(top: str, base: str, name: str, member: str) -> str:

@@ -153,7 +153,7 @@ def read_mount(text: str) -> MountPoint:
             raise UsageError(f"invalid field '{item}' must be a key=value pair")
         else:
             given[name] = value if equals else "true"
-    return _mount(text, given, labels, options)
+    return mount_from(text, given, labels, options)
 
 
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
@@ -169,9 +169,23 @@ _FIELDS = (
 )
 
 
-def _mount(
-    text: str, given: Mapping[str, str], labels: Mapping[str, str], options: Mapping[str, str]
+def mount_from(
+    text: str,
+    given: Mapping[str, str],
+    labels: Mapping[str, str],
+    options: Mapping[str, str],
+    *,
+    creates: bool = False,
 ) -> MountPoint:
+    """Return the mount that the fields of ``--mount`` describe.
+
+    Args:
+        text: all of it, for messages.
+        creates: the source of a bind is made where there is none.
+
+    Raises:
+        UsageError: there can be no such mount.
+    """
     type = given.get("type", "volume")
     if type not in _OF_KIND:
         raise UsageError(
@@ -201,6 +215,8 @@ def _mount(
         permissions=_permissions(text, given["tmpfs-mode"]) if "tmpfs-mode" in given else None,
         propagation=given.get("bind-propagation", ""),
     )
+    if creates and os.path.isabs(mount.source):
+        os.makedirs(mount.source, exist_ok=True)
     _CHECKS[mount.kind](mount, given)
     return mount
 

@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
+from pybuild.containers import defaults
+from pybuild.containers.defaults import environment_with, labels_with
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.frontend.syntax.healthchecks import interval_ns
-from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
 from pybuild.model.resources import Resources
 from pybuild.model.stepoptions import settings_of_flags
 from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
 
-_POLICIES = ("no", "on-failure", "always", "unless-stopped")
-_LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "json-file": ("max-size", "max-file"),
-    "local": ("max-size", "max-file"),
-    "none": (),
-}
-_PERIOD_US = 100_000
-_LEAST_MEMORY = 6 << 20
 _DURATIONS = ("interval", "timeout", "start-period", "start-interval")
-
-
-def texts_of(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Return a list of an image's config; empty where it has none."""
-    texts: list[object] = config.get(key) or []
-    return tuple(str(item) for item in texts)
-
-
-def command_of(
-    entrypoint: str | None, command: Sequence[str], image: Mapping[str, Any]
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Return the entrypoint and the command of a container [CTR-2].
-
-    Args:
-        entrypoint: as it was given; None: it was not, "": there is to be none.
-        image: the config of the image.
-
-    Raises:
-        UsageError: there is nothing to run.
-    """
-    if entrypoint is None:
-        first = texts_of(image, "Entrypoint")
-        rest = tuple(command) or texts_of(image, "Cmd")
-    else:
-        first = (entrypoint,) if entrypoint else ()
-        rest = tuple(command)
-    if not (first or rest):
-        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
-    return first or None, rest or None
 
 
 def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
@@ -66,8 +29,7 @@ def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
     items = [*lines, *parsed.many("env")]
     given = parse_pairs(items, "env", from_environment=True)
     named = {item.partition("=")[0] for item in items}
-    env = [item for item in texts_of(image, "Env") if item.partition("=")[0] not in named]
-    return (*(f"{key}={value}" for key, value in given.items()), *env)
+    return environment_with(given, named, image)
 
 
 def exposed_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
@@ -91,9 +53,9 @@ def exposed_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
 
 def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:
     """Return the labels: the image's, and those that were given."""
-    labels = {str(key): str(value) for key, value in as_object(image.get("Labels")).items()}
     lines = [line for path in parsed.many("label-file") for line in _lines_of(path)]
-    return labels | parse_pairs([*lines, *parsed.many("label")], "label", from_environment=False)
+    given = parse_pairs([*lines, *parsed.many("label")], "label", from_environment=False)
+    return labels_with(given, image)
 
 
 def _lines_of(path: str) -> list[str]:
@@ -118,18 +80,9 @@ def restart_policy(text: str) -> RestartPolicy:
         UsageError: it is none of them.
     """
     name, colon, count = text.partition(":")
-    name = name or "no"
-    if name not in _POLICIES:
-        raise UsageError(f'invalid restart policy "{text}": one of {", ".join(_POLICIES)}')
-    if not colon:
-        return RestartPolicy(name)
-    if name != "on-failure":
-        raise UsageError(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
-        )
-    if not count.isdecimal():
+    if colon and name == "on-failure" and not count.isdecimal():
         raise UsageError(f'invalid restart policy "{text}": "{count}" is no number')
-    return RestartPolicy(name, int(count))
+    return defaults.restart_policy(name, int(count) if colon and count.isdecimal() else None)
 
 
 def log_config(parsed: Parsed) -> LogConfig:
@@ -138,23 +91,8 @@ def log_config(parsed: Parsed) -> LogConfig:
     Raises:
         UsageError: there is no such driver, or it has no such option.
     """
-    driver = parsed.one("log-driver") or "json-file"
-    if driver not in _LOG_OPTIONS:
-        raise UsageError(
-            f'no log driver named "{driver}": one of {", ".join(_LOG_OPTIONS)}',
-            hints=["send its output on yourself: pybuild logs -f CONTAINER | PROGRAM"],
-        )
     options = parse_pairs(parsed.many("log-opt"), "log option", from_environment=False)
-    for name, value in options.items():
-        if name not in _LOG_OPTIONS[driver]:
-            raise UsageError(f"unknown log opt '{name}' for {driver} log driver")
-        if name == "max-size":
-            parse_binary_size(value, "max-size")
-        elif not value.isdecimal() or int(value) < 1:
-            raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
-    if int(options.get("max-file", 1)) > 1 and driver == "json-file" and "max-size" not in options:
-        raise UsageError("max-file needs max-size: without it the log is one file")
-    return LogConfig(driver, options)
+    return defaults.log_config(parsed.one("log-driver"), options)
 
 
 def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None:
@@ -163,35 +101,23 @@ def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None
     Raises:
         UsageError: options that contradict each other, or are wrong.
     """
-    given = as_object(image.get("Healthcheck"))
     command = parsed.one("health-cmd")
     names = [*_DURATIONS, "retries"]
     if parsed.flag("no-healthcheck"):
         if command or any(parsed.one(f"health-{name}") for name in names):
             raise UsageError("--no-healthcheck conflicts with --health-* options")
         return None
-    test = ("CMD-SHELL", command) if command else texts_of(given, "Test")
-    if not test or test[0] == "NONE":
-        return None
-    if test[0] == "CMD-SHELL":
-        shell = texts_of(image, "Shell") or ("/bin/sh", "-c")
-        test = ("CMD", *shell, *test[1:])
-    known: dict[str, int] = {}
+    given: dict[str, Any] = {"Test": ["CMD-SHELL", command]} if command else {}
     try:
         for name in _DURATIONS:
             key = "".join(word.capitalize() for word in name.split("-"))
-            value = interval_ns(name, parsed.one(f"health-{name}")) or int(given.get(key) or 0)
-            if value:
-                known[name.replace("-", "_")] = value
+            given[key] = interval_ns(name, parsed.one(f"health-{name}"))
     except UserError as error:
         raise UsageError(f"--health-*: {error.message}") from error
     text = parsed.one("health-retries")
     if text and not text.isdecimal():
         raise UsageError(f'invalid --health-retries "{text}": expected a number')
-    retries = int(text or 0) or int(given.get("Retries") or 0)
-    if retries:
-        known["retries"] = retries
-    return HealthCheck(test, **known)
+    return defaults.health_check({**given, "Retries": int(text or 0)}, image)
 
 
 def surroundings(parsed: Parsed) -> dict[str, Any]:
@@ -216,12 +142,9 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
         UsageError: they contradict each other, or are too small.
     """
     limits = StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
-    if 0 < limits.memory_bytes < _LEAST_MEMORY:
-        raise UsageError("minimum memory limit allowed is 6MB")
+    defaults.check_memory(limits)
     if cpus := parsed.one("cpus"):
-        if limits.cpu_quota_us or limits.cpu_period_us:
-            raise UsageError("--cpus and --cpu-period or --cpu-quota cannot both be set")
-        limits = limits._replace(cpu_period_us=_PERIOD_US, cpu_quota_us=_quota(cpus))
+        limits = defaults.with_cpus(limits, _count(cpus))
     text = parsed.one("pids-limit")
     if text:
         if not text.removeprefix("-").isdecimal():
@@ -230,17 +153,11 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
     return limits
 
 
-def _quota(text: str) -> int:
-    there = os.cpu_count() or 1
+def _count(text: str) -> float:
     try:
-        count = float(text)
+        return float(text)
     except ValueError:
         raise UsageError(f'invalid --cpus "{text}": expected a number such as 1.5') from None
-    if not 0.01 <= count <= there:
-        raise UsageError(
-            f"range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
-        )
-    return int(count * _PERIOD_US)
 
 
 def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:

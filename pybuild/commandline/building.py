@@ -249,6 +249,11 @@ COMMANDS: tuple[Command, ...] = (
             ),
             CA,
             CACHE_MAX,
+            Option(
+                "docker-socket",
+                "serve Docker's API there too; auto: where its clients look",
+                "PATH",
+            ),
             Option("insecure", "listen on TCP without TLS"),
             RUNTIME,
             Option("tlscacert", "clients need a certificate of this authority", "FILE"),

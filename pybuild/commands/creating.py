@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pybuild.arguments.containers import (
-    command_of,
     environment_of,
     exposed_of,
     health_check,
@@ -27,6 +26,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
+from pybuild.containers.defaults import command_of
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container
 from pybuild.containers.names import new_id
@@ -85,7 +85,7 @@ def _describe(
     """Return the config, but for what is known of the image's layers only when they are here."""
     id, mode = new_id(), mode_of(parsed)
     given = parsed.values.get("entrypoint")
-    entrypoint, cmd = command_of(given[-1] if given else None, command, image)
+    entrypoint, cmd = command_of(given[-1:] if given else None, command, image)
     if parsed.flag("init") and find_init() is None:
         raise UsageError("--init needs an init program", hints=["install the package tini"])
     restart = restart_policy(parsed.one("restart"))

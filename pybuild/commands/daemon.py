@@ -31,7 +31,14 @@ _BUILDKITD = (
 def main(parsed: Parsed) -> int:
     """Serve until a signal stops us."""
     settings = _settings(parsed, {})
-    return _serve(settings, parsed.many("addr"), insecure=parsed.flag("insecure"))
+    from pybuild.daemon.process import docker_socket
+
+    return _serve(
+        settings,
+        parsed.many("addr"),
+        insecure=parsed.flag("insecure"),
+        docker=docker_socket(parsed.one("docker-socket")),
+    )
 
 
 def buildkitd(words: Sequence[str]) -> int:
@@ -74,10 +81,12 @@ def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Setti
     return replace(settings, daemon=daemon)
 
 
-def _serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> int:
+def _serve(
+    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: str = ""
+) -> int:
     import uvloop
 
     from pybuild.daemon.process import serve
 
-    uvloop.run(serve(settings, addresses, insecure=insecure))
+    uvloop.run(serve(settings, addresses, insecure=insecure, docker_socket=docker))
     return 0

@@ -18,7 +18,6 @@ from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import show_list
 from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
-from pybuild.networks.records import Network
 
 _TITLES = {
     "ID": "NETWORK ID",
@@ -139,18 +138,13 @@ def rm(parsed: Parsed) -> int:
 
 def prune(parsed: Parsed) -> int:
     """Remove the networks that no container is on or refers to; asks first without ``--force``."""
-    matches = [prune_matcher(text) for text in parsed.many("filter")]
+    filters = parsed.many("filter")
+    for text in filters:
+        prune_matcher(text)  # before anybody is asked
     if not confirmed(parsed, "all networks that no container uses"):
         return 0
-    with open_store(parsed, to_read=True) as store:
-        containers = Containers(store).list()
-    names = {one.network for container in containers for one in container.config.networks}
-
-    def is_needed(network: Network) -> bool:
-        is_named = any(name == network.name or network.id.startswith(name) for name in names)
-        return is_named or not is_chosen(network, matches)
-
-    removed = _networks(parsed).prune(is_needed)
+    with open_store(parsed) as store:
+        removed = connecting.prune_networks(store, filters)
     if removed:
         sys.stdout.write("Deleted Networks:\n" + "".join(f"{one.name}\n" for one in removed))
     return 0

@@ -63,11 +63,12 @@ class HttpVisit:
 class PatientServer(web.Server):
     """A server whose patience with the silent ends."""
 
-    def __init__(self, answer: Answer, *, keep_alive_s: float) -> None:
+    def __init__(self, answer: Answer, *, keep_alive_s: float, ends_unheard: bool = False) -> None:
         """Begin nothing yet.
 
         Args:
             keep_alive_s: until a connection's next request must be there, head and all.
+            ends_unheard: an answer is cancelled when its client goes.
         """
         super().__init__(
             self._heard,
@@ -75,6 +76,7 @@ class PatientServer(web.Server):
             logger=_quiet_logger(),
             auto_decompress=False,  # a blob is the bytes that were sent
             keepalive_timeout=keep_alive_s,
+            handler_cancellation=ends_unheard,
         )
         self._answer = answer
         # Weak: nobody is told of one that came to nothing, as its TLS failed.

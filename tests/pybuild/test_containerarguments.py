@@ -13,6 +13,7 @@ import pytest
 from pybuild.arguments import containers as arguments
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
+from pybuild.containers.defaults import command_of
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.model.errors import UsageError
@@ -47,12 +48,12 @@ IMAGE: dict[str, Any] = {"Entrypoint": ["/entry"], "Cmd": ["c"], "Env": ["A=1", 
 )
 def test_entrypoint_and_command(entrypoint: str | None, command: list[str], result: object) -> None:
     """A given entrypoint discards the image's command [CTR-2]."""
-    assert arguments.command_of(entrypoint, command, IMAGE) == result
+    assert command_of(None if entrypoint is None else [entrypoint], command, IMAGE) == result
 
 
 def test_nothing_to_run_is_refused() -> None:
-    assert refusal(lambda: arguments.command_of("", [], IMAGE)).startswith("no command specified")
-    assert refusal(lambda: arguments.command_of(None, [], {})).startswith("no command specified")
+    assert refusal(lambda: command_of([""], [], IMAGE)).startswith("no command specified")
+    assert refusal(lambda: command_of(None, [], {})).startswith("no command specified")
 
 
 def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,165 @@
+"""The parts of a container's config that its image and what was given make together, checked [CTR-1…7]. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.model.amounts import parse_binary_size
+from pybuild.model.errors import UsageError
+from pybuild.model.jsontext import as_object
+
+_POLICIES = ("no", "on-failure", "always", "unless-stopped")
+_LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "json-file": ("max-size", "max-file"),
+    "local": ("max-size", "max-file"),
+    "none": (),
+}
+_PERIOD_US = 100_000
+_LEAST_MEMORY = 6 << 20
+_DURATIONS = ("Interval", "Timeout", "StartPeriod", "StartInterval")
+_FIELDS = ("interval", "timeout", "start_period", "start_interval")
+
+
+def texts_of(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return a list of an image's config; empty where it has none."""
+    texts: list[object] = config.get(key) or []
+    return tuple(str(item) for item in texts)
+
+
+def command_of(
+    entrypoint: Sequence[str] | None, command: Sequence[str], image: Mapping[str, Any]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return the entrypoint and the command of a container [CTR-2].
+
+    Args:
+        entrypoint: as it was given; None: it was not, ``("",)``: there is to be none.
+        image: the config of the image.
+
+    Raises:
+        UsageError: there is nothing to run.
+    """
+    if entrypoint is None:
+        first = texts_of(image, "Entrypoint")
+        rest = tuple(command) or texts_of(image, "Cmd")
+    else:
+        first = () if tuple(entrypoint) == ("",) else tuple(entrypoint)
+        rest = tuple(command)
+    if not (first or rest):
+        raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
+    return first or None, rest or None
+
+
+def environment_with(
+    given: Mapping[str, str], named: Collection[str], image: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return an environment: what was *given*, then what is left of the image's [CTR-1].
+
+    Args:
+        named: the variables that were named, also those that are to be none.
+    """
+    env = [item for item in texts_of(image, "Env") if item.partition("=")[0] not in named]
+    return (*(f"{key}={value}" for key, value in given.items()), *env)
+
+
+def labels_with(given: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
+    """Return labels: the image's, and those that were given."""
+    known = {str(key): str(value) for key, value in as_object(image.get("Labels")).items()}
+    return {**known, **given}
+
+
+def restart_policy(name: str, most: int | None) -> RestartPolicy:
+    """Return a policy [CTR-7, CTR-33]; *most*: None where no number was given.
+
+    Raises:
+        UsageError: there is none of that name, or it takes no number.
+    """
+    name = name or "no"
+    if name not in _POLICIES:
+        raise UsageError(f'invalid restart policy "{name}": one of {", ".join(_POLICIES)}')
+    if most is None:
+        return RestartPolicy(name)
+    if name != "on-failure":
+        raise UsageError(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    return RestartPolicy(name, most)
+
+
+def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
+    """Return where the output goes [CTR-7, CTR-75].
+
+    Raises:
+        UsageError: there is no such driver, or it has no such option.
+    """
+    driver = driver or "json-file"
+    if driver not in _LOG_OPTIONS:
+        raise UsageError(
+            f'no log driver named "{driver}": one of {", ".join(_LOG_OPTIONS)}',
+            hints=["send its output on yourself: pybuild logs -f CONTAINER | PROGRAM"],
+        )
+    for name, value in options.items():
+        if name not in _LOG_OPTIONS[driver]:
+            raise UsageError(f"unknown log opt '{name}' for {driver} log driver")
+        if name == "max-size":
+            parse_binary_size(value, "max-size")
+        elif not value.isdecimal() or int(value) < 1:
+            raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
+    if int(options.get("max-file", 1)) > 1 and driver == "json-file" and "max-size" not in options:
+        raise UsageError("max-file needs max-size: without it the log is one file")
+    return LogConfig(driver, dict(options))
+
+
+def health_check(given: Mapping[str, Any], image: Mapping[str, Any]) -> HealthCheck | None:
+    """Return the health check: the image's, with what was given in its place, both in docker's shape [CTR-3].
+
+    Raises:
+        UsageError: a duration that is none.
+    """
+    own = as_object(image.get("Healthcheck"))
+    test = texts_of(given, "Test") or texts_of(own, "Test")
+    if not test or test[0] == "NONE":
+        return None
+    if test[0] == "CMD-SHELL":
+        shell = texts_of(image, "Shell") or ("/bin/sh", "-c")
+        test = ("CMD", *shell, *test[1:])
+    known: dict[str, int] = {}
+    for field, key in zip(_FIELDS, _DURATIONS, strict=True):
+        value = int(given.get(key) or own.get(key) or 0)
+        if value < 0 or 0 < value < 1_000_000:
+            raise UsageError(f"{key} in Healthcheck cannot be less than 1ms")
+        if value:
+            known[field] = value
+    retries = int(given.get("Retries") or own.get("Retries") or 0)
+    if retries < 0:
+        raise UsageError("Retries in Healthcheck cannot be negative")
+    return HealthCheck(test, **known, **({"retries": retries} if retries else {}))
+
+
+def check_memory(limits: StepLimits) -> None:
+    """Refuse limits of memory that no process can live with.
+
+    Raises:
+        UsageError: they are so.
+    """
+    if 0 < limits.memory_bytes < _LEAST_MEMORY:
+        raise UsageError("minimum memory limit allowed is 6MB")
+
+
+def with_cpus(limits: StepLimits, count: float) -> StepLimits:
+    """Return limits with so many processors.
+
+    Raises:
+        UsageError: there are not so many, or other limits of processors.
+    """
+    if limits.cpu_quota_us or limits.cpu_period_us:
+        raise UsageError("--cpus and --cpu-period or --cpu-quota cannot both be set")
+    there = os.cpu_count() or 1
+    if not 0.01 <= count <= there:
+        raise UsageError(
+            f"range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
+        )
+    return limits._replace(cpu_period_us=_PERIOD_US, cpu_quota_us=int(count * _PERIOD_US))

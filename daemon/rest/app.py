@@ -1,0 +1,113 @@
+"""Docker's REST API as an application: each request understood, answered or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from pybuild.daemon.rest import (
+    archives,
+    containers,
+    events,
+    images,
+    logs,
+    networks,
+    processes,
+    streams,
+    system,
+    volumes,
+    waits,
+)
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer
+from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.daemon.rest.routes import Routes, signature
+from pybuild.daemon.rest.system import ENGINE_VERSION
+from pybuild.model.errors import PybuildError, unwrap
+from pybuild.model.printable import in_log
+
+_GONE = 499  # as nginx calls a client that went away
+_STREAMS: Mapping[str, Handler] = {
+    **events.HANDLERS,
+    **logs.HANDLERS,
+    **processes.STREAMS,
+    **streams.HANDLERS,
+    **waits.HANDLERS,
+}
+"""Routes whose work ends when nobody hears it; what others have begun goes on without the client."""
+_HANDLERS: Mapping[str, Handler] = {
+    **_STREAMS,
+    **archives.HANDLERS,
+    **containers.HANDLERS,
+    **images.HANDLERS,
+    **networks.HANDLERS,
+    **processes.HANDLERS,
+    **streams.QUICK,
+    **system.HANDLERS,
+    **volumes.HANDLERS,
+}
+
+
+class RestApi:
+    """Answers the requests of all clients."""
+
+    def __init__(self, host: RestHost) -> None:
+        self._host = host
+        self._routes = Routes(_HANDLERS)
+        self._signature = signature(ENGINE_VERSION)
+        self._at_work: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is."""
+        request["signature"] = self._signature
+        try:
+            response = await self._answer(request)
+        except ApiRefusal as refusal:
+            response = _refused(refusal)
+        except (ConnectionError, web.RequestPayloadError):
+            response = web.Response(status=_GONE)  # nobody is there to read it
+            response.force_close()
+        except PybuildError as error:
+            response = _refused(refusal_of(error))
+        except Exception as error:  # noqa: BLE001 - a bug costs one request, and is told in full
+            response = _refused(_of_bug(error))
+        if not response.prepared:
+            response.headers.update(self._signature)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        call = self._routes.understand(request.method, request.path)
+        exchange = ApiExchange(self._host, call, request)
+        handler = _HANDLERS[call.route]
+        if call.route in _STREAMS:
+            return await handler(exchange)
+        task = asyncio.create_task(_awaited(handler, exchange))
+        self._at_work.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[web.StreamResponse]) -> None:
+        self._at_work.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may have gone
+
+
+async def _awaited(handler: Handler, exchange: ApiExchange) -> web.StreamResponse:
+    return await handler(exchange)
+
+
+def _of_bug(error: Exception) -> ApiRefusal:
+    known = unwrap(error)
+    if isinstance(known, PybuildError):
+        return refusal_of(known)
+    if isinstance(known, OSError):
+        return ApiRefusal(500, f"{known.strerror or known}")
+    sys.stderr.write(f"error: bug of the REST API:\n| {in_log(traceback.format_exc())}\n")
+    return ApiRefusal(500, "the server has a bug; its log says which")
+
+
+def _refused(refusal: ApiRefusal) -> web.Response:
+    return answer({"message": refusal.message}, refusal.status)

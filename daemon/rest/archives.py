@@ -1,0 +1,224 @@
+"""Files out of containers and into them, as tars [EP-28, CTR-85…88]."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import bz2
+import json
+import lzma
+import os
+import zlib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from pybuild.buildkit.fsutil.gomode import to_go
+from pybuild.containers.container import Container
+from pybuild.containers.log import moment
+from pybuild.containers.trees import tree_of
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.executor.files.values import ExportTree
+from pybuild.executor.workers.job import Job, WorkerModule, job
+from pybuild.model.errors import PybuildError
+
+if TYPE_CHECKING:
+    from pybuild.containers import treejobs
+    from pybuild.executor.files import export as export_jobs
+else:
+    treejobs = WorkerModule("pybuild.containers.treejobs")
+    export_jobs = WorkerModule("pybuild.executor.files.export")
+
+_PIECE = 1 << 16
+_TAR = "application/x-tar"
+_KINDS = {"C": 0, "A": 1, "D": 2}
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+async def head(exchange: ApiExchange) -> web.StreamResponse:
+    """Describe a path of a container in a header."""
+    return web.Response(headers={"X-Docker-Container-Path-Stat": await _stat(exchange)})
+
+
+async def _stat(exchange: ApiExchange) -> str:
+    container, path = await exchange.container(), _path(exchange)
+    engine = exchange.host.engine
+    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+        known = await engine.workers.call(job(treejobs.look, tree, path), fds=fds)
+    shown = {
+        "name": known.name,
+        "size": known.size,
+        "mode": to_go(known.mode),
+        "mtime": moment(known.mtime_ns),
+        "linkTarget": known.target,
+    }
+    return base64.b64encode(json.dumps(shown).encode()).decode()
+
+
+def _path(exchange: ApiExchange) -> str:
+    path = exchange.query.text("path")
+    if not path:
+        raise ApiRefusal(400, "bad parameter: path cannot be empty")
+    return path if path.startswith("/") else f"/{path}"
+
+
+async def get(exchange: ApiExchange) -> web.StreamResponse:
+    """Send a path of a container as a tar."""
+    described = await _stat(exchange)
+    container, path = await exchange.container(), _path(exchange)
+    engine = exchange.host.engine
+    headers = {"X-Docker-Container-Path-Stat": described}
+    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+        work = job(treejobs.read, tree, path, follow=False)
+        response = await send_work(exchange, work, fds, headers)
+    await exchange.host.run(container.note, "archive-path")
+    return response
+
+
+async def export(exchange: ApiExchange) -> web.StreamResponse:
+    """Send the whole file tree of a container, without its volumes, as a tar."""
+    container, engine = await exchange.container(), exchange.host.engine
+    with tree_of(engine.store, container, engine.mount_dir(), bare=True) as (tree, _):
+        whole = ExportTree((*tree.lowers, tree.upper), tree.mount_dir, await engine.userxattr())
+        response = await send_work(exchange, job(export_jobs.tar_job, [whole]), [], {})
+    await exchange.host.run(container.note, "export")
+    return response
+
+
+async def send_work(
+    exchange: ApiExchange, work: Job[Any], fds: list[int], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Send what a worker writes to its first descriptor; a fault before the first byte is the answer."""
+    async with _pipe(exchange, work, fds, reads=True) as (mine, there):
+        piece = await exchange.host.run(os.read, mine, _PIECE)
+        if not piece:
+            await there
+        response = await exchange.begin(_TAR, headers)
+        while piece:
+            await response.write(piece)
+            piece = await exchange.host.run(os.read, mine, _PIECE)
+        try:
+            await there
+        except PybuildError:
+            response.force_close()  # the head is out: an end that comes too soon is all there is
+            transport = exchange.request.transport
+            if transport is not None:
+                transport.abort()
+            raise
+    await response.write_eof()
+    return response
+
+
+@asynccontextmanager
+async def _pipe(
+    exchange: ApiExchange, work: Job[Any], fds: list[int], *, reads: bool
+) -> AsyncGenerator[tuple[int, asyncio.Task[None]]]:
+    """Have a worker do its half for the block, joined to ours by a pipe."""
+    read_end, write_end = os.pipe()
+    mine, theirs = (read_end, write_end) if reads else (write_end, read_end)
+    begun = asyncio.Event()
+
+    async def call() -> None:
+        try:
+            begun.set()
+            await exchange.host.engine.workers.call(work, fds=[theirs, *fds])
+        finally:
+            os.close(theirs)
+
+    there = asyncio.create_task(call())
+    await begun.wait()
+    try:
+        yield mine, there
+    finally:
+        os.close(mine)
+        with suppress(PybuildError, asyncio.CancelledError):
+            await there
+
+
+async def put(exchange: ApiExchange) -> web.StreamResponse:
+    """Put a tar into a directory of a container [CTR-86]."""
+    container, path = await exchange.container(), _path(exchange)
+    query, engine = exchange.query, exchange.host.engine
+    keeps = query.flag("noOverwriteDirNonDir")
+    _refuse_readonly(container, path)
+    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+        work = job(treejobs.unpack, tree, path, keeps_kinds=keeps)
+        async with _pipe(exchange, work, fds, reads=False) as (mine, there):
+            try:
+                async for piece in _plain(exchange):
+                    await exchange.host.run(_write, mine, piece)
+            except BrokenPipeError:
+                pass  # the worker says why
+            except (zlib.error, OSError, lzma.LZMAError, ValueError) as error:
+                there.cancel()
+                raise ApiRefusal(400, f"the archive cannot be read: {error}") from error
+            _end(mine)
+            await there
+    await exchange.host.run(container.note, "extract-to-dir")
+    return nothing(200)
+
+
+def _refuse_readonly(container: Container, path: str) -> None:
+    mounts = [one for one in container.config.mounts if f"{path}/".startswith(f"{one.target}/")]
+    if any(one.readonly for one in mounts):
+        raise ApiRefusal(400, "mounted volume is marked read-only")
+    if container.config.readonly and not mounts:
+        raise ApiRefusal(400, "container rootfs is marked read-only")
+
+
+def _end(fd: int) -> None:
+    """Let the other side of a pipe read the end, and keep the descriptor."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, fd, inheritable=False)
+    os.close(nowhere)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+async def _plain(exchange: ApiExchange) -> AsyncGenerator[bytes]:
+    """Yield the body, decompressed: outside of the container's tree."""
+    decompressor: _Decompressor | None = None
+    is_first = True
+    async for piece in exchange.request.content.iter_chunked(_PIECE):
+        if is_first:
+            is_first, decompressor = False, _decompressor(piece)
+        data = decompressor.decompress(piece) if decompressor is not None else piece
+        if data:
+            yield data
+
+
+def _decompressor(data: bytes) -> _Decompressor | None:
+    if data.startswith(b"\x1f\x8b"):
+        return zlib.decompressobj(31)
+    if data.startswith(b"BZh"):
+        return bz2.BZ2Decompressor()
+    if data.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMADecompressor()
+    return None
+
+
+async def changes(exchange: ApiExchange) -> web.StreamResponse:
+    """List what a container changed."""
+    container, engine = await exchange.container(), exchange.host.engine
+    with tree_of(engine.store, container, engine.mount_dir(), bare=True) as (tree, _):
+        listed = await engine.workers.call(job(treejobs.changes, tree))
+    return answer([{"Path": path, "Kind": _KINDS[kind]} for kind, path in listed] or None)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "HEAD /containers/{name}/archive": head,
+    "GET /containers/{name}/archive": get,
+    "PUT /containers/{name}/archive": put,
+    "GET /containers/{name}/export": export,
+    "GET /containers/{name}/changes": changes,
+}

@@ -1,0 +1,289 @@
+"""Requests about containers: made, listed, described, started, ended, removed [EP-20…23, EP-29]."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.containers.choosing import Choice
+from pybuild.containers.container import Container
+from pybuild.containers.containers import STOP_SECONDS
+from pybuild.containers.defaults import restart_policy
+from pybuild.containers.image import held_image
+from pybuild.containers.inspecting import container_document
+from pybuild.containers.listing import container_entry, names_of_image
+from pybuild.containers.making import make_container
+from pybuild.containers.signals import signal_number
+from pybuild.containers.state import PAUSED, RESTARTING, ContainerState
+from pybuild.daemon.rest.creating import limits_of, request_of
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
+from pybuild.daemon.rest.lines import close_all
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.waits import until_ended
+from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.platform import Platform
+from pybuild.networks.networks import Networks
+
+_LEGACY_NETWORK = (
+    *("Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address"),
+    *("GlobalIPv6PrefixLen", "MacAddress", "EndpointID"),
+)
+
+
+async def create(exchange: ApiExchange) -> web.StreamResponse:
+    """Make a container [EP-21]."""
+    host, body = exchange.host, await exchange.body()
+    name = exchange.query.text("name")
+    platform = platform_of(exchange.query.text("platform"))
+    engine = host.guest()
+    try:
+        manifest, config = await host.run(held_image, engine, body.text("Image"), platform)
+        image: dict[str, Any] = config.get("config") or {}
+        texts = await host.run(
+            lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
+        )
+        wish = request_of(body, name, image, texts)
+        container = await make_container(engine, wish.config, manifest, image, wish.mounts)
+    finally:
+        await engine.close()
+    return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)
+
+
+def platform_of(text: str) -> Platform | None:
+    """Return a platform; None for no text.
+
+    Raises:
+        ApiRefusal: it is none.
+    """
+    try:
+        return Platform.parse(text) if text else None
+    except ValueError as error:
+        raise ApiRefusal(400, str(error)) from error
+
+
+async def listing(exchange: ApiExchange) -> web.StreamResponse:
+    """List containers [EP-20]."""
+    query = exchange.query
+    limit, filters = query.number("limit"), query.filters()
+    shows_all, sized = query.flag("all"), query.flag("size")
+    entries = await exchange.host.run(
+        _entries, exchange.host, filters, limit, shows_all=shows_all, sized=sized
+    )
+    return answer(entries)
+
+
+def _entries(
+    host: RestHost, filters: list[str], limit: int, *, shows_all: bool, sized: bool
+) -> list[dict[str, Any]]:
+    containers, store = host.containers, host.store
+    choice = Choice(
+        filters,
+        lambda text: names_of_image(store, text),
+        lambda text: containers.find(text).config.created,
+    )
+    shows_all = shows_all or choice.shows_ended or limit > 0
+    known: list[tuple[Container, ContainerState]] = []
+    for one in containers.list():
+        try:
+            state = one.state()
+        except UserError:
+            continue  # it was removed
+        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
+            known.append((one, state))
+        if 0 < limit <= len(known):
+            break
+    has_networks = any(one.config.networks for one, _ in known)
+    places = Networks(store.root).all_places() if has_networks else {}
+    entries: list[dict[str, Any]] = []
+    for one, state in known:
+        sizes = containers.sizes(one) if sized else None
+        entries.append(container_entry(store, one, state, places.get(one.config.id, ()), sizes))
+    return entries
+
+
+async def inspect(exchange: ApiExchange) -> web.StreamResponse:
+    """Describe a container [EP-22]."""
+    container = await exchange.container()
+    sized = exchange.query.flag("size")
+    document = await exchange.host.run(
+        container_document, exchange.host.store, container, sized=sized
+    )
+    document["ExecIDs"] = exchange.host.processes.ids(container.config.id) or None
+    _fit_networks(document, container)
+    return answer(document)
+
+
+def _fit_networks(document: dict[str, Any], container: Container) -> None:
+    """Add what clients of these versions look for at the top of NetworkSettings [ENG-17]."""
+    settings = document["NetworkSettings"]
+    first: Mapping[str, Any] = settings["Networks"].get(container.config.network, {})
+    on_bridge = container.config.network == "bridge"
+    numbers = ("IPPrefixLen", "GlobalIPv6PrefixLen")
+    for name in _LEGACY_NETWORK:
+        zero: int | str = 0 if name in numbers else ""
+        settings[name] = first.get(name, zero) if on_bridge else zero
+
+
+async def start(exchange: ApiExchange) -> web.StreamResponse:
+    """Start a container [EP-23]."""
+    if (exchange.request.content_length or 0) > 7:
+        raise ApiRefusal(400, "starting a container with a body is not supported")
+    container = await exchange.container()
+    state = await exchange.host.run(container.state)
+    if state.status == PAUSED:
+        raise ApiRefusal(409, "cannot start a paused container, try unpause instead")
+    if state.lives:
+        return nothing(304)
+    await start_it(exchange.host, container)
+    return nothing()
+
+
+async def start_it(host: RestHost, container: Container) -> None:
+    """Start a container, with those who wait for its first byte.
+
+    Raises:
+        PybuildError: it cannot be started.
+    """
+    lines = host.waiting.take(container.config.id)
+    if container.config.auto_remove:
+        lines.append(host.removing(container))
+    try:
+        await host.run(host.containers.start, container, attached=lines)
+    except PybuildError:
+        if container.config.auto_remove:
+            await _remove_unstarted(host, container)
+        raise
+    finally:
+        close_all(lines)
+
+
+async def _remove_unstarted(host: RestHost, container: Container) -> None:
+    try:
+        await host.run(host.containers.remove, container, force=True, volumes=True)
+    except UserError:
+        return  # somebody else was faster
+
+
+async def stop(exchange: ApiExchange) -> web.StreamResponse:
+    """End a container: a signal, and SIGKILL when the time is up [CTR-31]."""
+    container = await exchange.container()
+    if not (await exchange.host.run(container.state)).lives:
+        return nothing(304)
+    await end_it(exchange, container)
+    return nothing()
+
+
+async def restart(exchange: ApiExchange) -> web.StreamResponse:
+    """End a container that runs, and start it [CTR-35]."""
+    container = await exchange.container()
+    if (await exchange.host.run(container.state)).lives:
+        await end_it(exchange, container)
+    await start_it(exchange.host, container)
+    await exchange.host.run(container.note, "restart")
+    return nothing()
+
+
+async def end_it(exchange: ApiExchange, container: Container) -> None:
+    """End a container as the query says, or its own config; return when it has ended."""
+    query, config, host = exchange.query, container.config, exchange.host
+    own = STOP_SECONDS if config.stop_seconds is None else config.stop_seconds
+    seconds = float(query.number("t")) if query.text("t") else own
+    given = query.text("signal")
+    number = signal_number(given or config.stop_signal or "SIGTERM")
+    waiting = asyncio.ensure_future(until_ended(host, container))
+    try:
+        if await host.run(container.send, "stop", number, seconds):
+            await waiting
+            await host.run(container.wait_gone)
+    finally:
+        waiting.cancel()
+
+
+async def kill(exchange: ApiExchange) -> web.StreamResponse:
+    """Send a signal to a container [CTR-32]."""
+    number = signal_number(exchange.query.text("signal") or "SIGKILL")
+    container, host = await exchange.container(), exchange.host
+    waiting = asyncio.ensure_future(until_ended(host, container))
+    try:
+        await host.run(container.ask, "kill", number)
+        if number == signal.SIGKILL:
+            await waiting
+            await host.run(container.wait_gone)
+    finally:
+        waiting.cancel()
+    return nothing()
+
+
+async def pause(exchange: ApiExchange) -> web.StreamResponse:
+    """Let a container stand still."""
+    return await _ask(exchange, "pause")
+
+
+async def unpause(exchange: ApiExchange) -> web.StreamResponse:
+    """Let a container go on."""
+    return await _ask(exchange, "unpause")
+
+
+async def _ask(exchange: ApiExchange, word: str) -> web.StreamResponse:
+    container = await exchange.container()
+    await exchange.host.run(container.ask, word)
+    return nothing()
+
+
+async def rename(exchange: ApiExchange) -> web.StreamResponse:
+    """Give a container another name [CTR-61]."""
+    container = await exchange.container()
+    name = exchange.query.text("name")
+    if not name.removeprefix("/"):
+        raise ApiRefusal(400, "Neither old nor new names may be empty")
+    await exchange.host.run(exchange.host.containers.rename, container, name)
+    return nothing()
+
+
+async def update(exchange: ApiExchange) -> web.StreamResponse:
+    """Give a container other limits, or another restart policy [CTR-65]."""
+    container, body = await exchange.container(), await exchange.body()
+    given = body.part("RestartPolicy")
+    most = given.number("MaximumRetryCount")
+    policy = restart_policy(given.text("Name"), most or None) if given.text("Name") else None
+    limits = limits_of(body)
+    warnings = await exchange.host.run(exchange.host.containers.update, container, limits, policy)
+    return answer({"Warnings": list(warnings) or None})
+
+
+async def remove(exchange: ApiExchange) -> web.StreamResponse:
+    """Remove a container [CTR-39]."""
+    container, host = await exchange.container(), exchange.host
+    if exchange.query.flag("link"):
+        raise ApiRefusal(400, "links are not done by pybuild")
+    force, volumes = exchange.query.flag("force"), exchange.query.flag("v")
+    state = await host.run(container.state)
+    if state.status == RESTARTING and not force:
+        raise ApiRefusal(
+            409,
+            f'cannot remove container "/{container.config.name}": container is restarting: stop the '
+            "container before removing or force remove",
+        )
+    await host.run(host.containers.remove, container, force=force, volumes=volumes)
+    host.waiting.give_up(container.config.id)
+    return nothing()
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "POST /containers/create": create,
+    "GET /containers/json": listing,
+    "GET /containers/{name}/json": inspect,
+    "POST /containers/{name}/start": start,
+    "POST /containers/{name}/stop": stop,
+    "POST /containers/{name}/restart": restart,
+    "POST /containers/{name}/kill": kill,
+    "POST /containers/{name}/pause": pause,
+    "POST /containers/{name}/unpause": unpause,
+    "POST /containers/{name}/rename": rename,
+    "POST /containers/{name}/update": update,
+    "DELETE /containers/{name}": remove,
+}

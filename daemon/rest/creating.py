@@ -1,0 +1,311 @@
+"""A container as Docker's clients describe it, read as a config of ours [CTR-1…10]."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pybuild.containers import defaults
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.mounts import GivenMounts
+from pybuild.containers.names import new_id
+from pybuild.containers.signals import signal_number
+from pybuild.containers.steps import find_init
+from pybuild.daemon.rest.fields import Fields
+from pybuild.daemon.rest.mounts import mount_of
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.executor import network
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_object
+from pybuild.networks.order import EndpointOrder, PortOrder
+from pybuild.networks.reading import read_address, read_mac, words_of
+from pybuild.volumes.mountpoint import MountPoint
+from pybuild.volumes.reading import read_bind, read_tmpfs
+
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
+_NARROWER = ("CapDrop", "SecurityOpt", "DeviceCgroupRules")
+"""Options that take something away: who asked for them must not believe that it was."""
+_WIDER = ("CapAdd", "Devices", "DeviceRequests", "GroupAdd", "Links", "Sysctls")
+_NAMESPACES = ("PidMode", "UTSMode", "UsernsMode", "Cgroup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """A container as somebody wants it.
+
+    Attributes:
+        config: all but what is known when its image is there.
+        warnings: what it has to do without.
+    """
+
+    config: ContainerConfig
+    mounts: GivenMounts
+    warnings: tuple[str, ...]
+
+
+def request_of(
+    body: Fields, name: str, image: Mapping[str, Any], resolv_conf: Mapping[bool, str]
+) -> ContainerRequest:
+    """Return the container that *body* describes.
+
+    Args:
+        image: the config of its image.
+        resolv_conf: the text of that file, without a network and with one.
+
+    Raises:
+        ApiRefusal, UserError: there can be no such container.
+    """
+    host = body.part("HostConfig")
+    warnings = _refuse_unknown(host)
+    id = new_id()
+    entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
+    mode = mode_of(host.text("NetworkMode"))
+    exposed = sorted({*as_object(image.get("ExposedPorts")), *_exposed(body)})
+    restart = host.part("RestartPolicy")
+    most = restart.number("MaximumRetryCount")
+    policy = defaults.restart_policy(restart.text("Name"), most or None)
+    if host.flag("AutoRemove") and policy.name != "no":
+        raise ApiRefusal(400, "can't create 'AutoRemove' container with restart policy")
+    log = host.part("LogConfig")
+    if host.flag("Init") and find_init() is None:
+        raise ApiRefusal(400, "an init program is needed: install the package tini")
+    env = _environment(body, image)
+    if body.flag("Tty") and not any(item.startswith("TERM=") for item in env):
+        env = (*env, "TERM=xterm")
+    if signal := body.text("StopSignal"):
+        signal_number(signal)
+    config = ContainerConfig(
+        id=id,
+        name=name.removeprefix("/"),
+        image=body.text("Image"),
+        manifest="",
+        deltas=(),
+        created=time.time_ns(),
+        entrypoint=entrypoint,
+        cmd=cmd,
+        env=env,
+        cwd=body.text("WorkingDir") or str(image.get("WorkingDir") or "/"),
+        user=body.text("User") or str(image.get("User") or ""),
+        hostname=body.text("Hostname") or id[:12],
+        labels=defaults.labels_with(body.pairs("Labels"), image),
+        exposed=tuple(exposed),
+        tty=body.flag("Tty"),
+        stdin=body.flag("OpenStdin"),
+        stdin_once=body.flag("StdinOnce"),
+        stop_signal=signal or str(image.get("StopSignal") or ""),
+        stop_seconds=float(body.number("StopTimeout")) if body.has("StopTimeout") else None,
+        health=defaults.health_check(_health(body.part("Healthcheck")), image),
+        resolv_conf=resolv_conf[mode != "none"],
+        readonly=host.flag("ReadonlyRootfs"),
+        restart=policy,
+        auto_remove=host.flag("AutoRemove"),
+        log=defaults.log_config(log.text("Type"), log.pairs("Config")),
+        init=host.flag("Init"),
+        limits=limits_of(host),
+        ulimits=tuple(_ulimits(host)),
+        shm_bytes=_shm(host),
+        add_hosts=tuple(_hosts(host.texts("ExtraHosts") or ())),
+        **_networking(body, host, mode, exposed),
+    )
+    own = (
+        *map(read_bind, host.texts("Binds") or ()),
+        *map(mount_of, host.parts("Mounts")),
+        *_tmpfs(host),
+        *_volumes(body),
+    )
+    return ContainerRequest(
+        config=config,
+        mounts=GivenMounts(_without_doubles(own), host.texts("VolumesFrom") or ()),
+        warnings=warnings,
+    )
+
+
+def _refuse_unknown(host: Fields) -> tuple[str, ...]:
+    """Refuse what would be believed to hold and does not; return warnings about the rest."""
+    for name in _NARROWER:
+        if host.texts(name):
+            raise ApiRefusal(400, f"{name} is not done by pybuild yet")
+    for name in _NAMESPACES:
+        if host.text(name) not in ("", "private"):
+            raise ApiRefusal(400, f"{name} {host.text(name)} is not done by pybuild yet")
+    if host.text("IpcMode") not in ("", "private", "shareable", "none"):
+        raise ApiRefusal(400, f"IpcMode {host.text('IpcMode')} is not done by pybuild yet")
+    given = [name for name in _WIDER if host.has(name) and host.is_given(name)]
+    given += ["Privileged"] if host.flag("Privileged") else []
+    return tuple(f"{name} is not done by pybuild yet: the container goes without" for name in given)
+
+
+def mode_of(text: str) -> str:
+    """Return the network mode of a container."""
+    if text in ("", "default"):
+        return "bridge" if os.geteuid() == 0 else "host"
+    return text
+
+
+def _environment(body: Fields, image: Mapping[str, Any]) -> tuple[str, ...]:
+    items = body.texts("Env") or ()
+    given = {key: value for key, equals, value in (one.partition("=") for one in items) if equals}
+    return defaults.environment_with(given, {one.partition("=")[0] for one in items}, image)
+
+
+def _exposed(body: Fields) -> Iterable[str]:
+    for text in body.members("ExposedPorts"):
+        first, last, protocol = _port_range(text)
+        for number in range(first, last + 1):
+            yield f"{number}/{protocol}"
+
+
+def _port_range(text: str) -> tuple[int, int, str]:
+    match = _PORT.match(text)
+    first = int(match[1]) if match else 0
+    last = int(match[2] or first) if match else 0
+    if match is None or not 0 < first <= last < 65536:
+        raise ApiRefusal(400, f'invalid port specification: "{text[:100]}"')
+    return first, last, (match[3] or "tcp").lower()
+
+
+def _health(given: Fields) -> dict[str, Any]:
+    known: dict[str, Any] = {"Test": list(given.texts("Test") or ())}
+    for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
+        known[name] = given.number(name)
+    return known
+
+
+def limits_of(host: Fields) -> StepLimits:
+    """Return the limits of a cgroup [CTR-7].
+
+    Raises:
+        UsageError: they contradict each other, or are too small.
+    """
+    limits = StepLimits(
+        memory_bytes=host.number("Memory"),
+        memory_swap_bytes=host.number("MemorySwap"),
+        cpu_shares=host.number("CpuShares"),
+        cpu_period_us=host.number("CpuPeriod"),
+        cpu_quota_us=host.number("CpuQuota"),
+        cpuset_cpus=host.text("CpusetCpus"),
+        cpuset_mems=host.text("CpusetMems"),
+        pids=max(0, host.number("PidsLimit")),
+        parent=host.text("CgroupParent"),
+    )
+    defaults.check_memory(limits)
+    if 0 < limits.memory_swap_bytes < limits.memory_bytes:
+        raise ApiRefusal(
+            400, "Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    nano = host.number("NanoCpus")
+    return defaults.with_cpus(limits, nano / 1e9) if nano else limits
+
+
+def _ulimits(host: Fields) -> Iterable[tuple[str, int, int]]:
+    for one in host.parts("Ulimits"):
+        yield one.text("Name"), one.number("Soft"), one.number("Hard")
+
+
+def _shm(host: Fields) -> int:
+    size = host.number("ShmSize")
+    if size < 0:
+        raise ApiRefusal(400, "SHM size can not be less than 0")
+    return size
+
+
+def _hosts(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for text in texts:
+        name, colon, address = text.partition(":")
+        if not colon or not name:
+            raise ApiRefusal(400, f'bad format for add-host: "{text[:100]}"')
+        yield name, address
+
+
+def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of a config about networks [CTR-95, NET-30]."""
+    text = network.host_resolv_conf()
+    fields: dict[str, Any] = {
+        "network": mode,
+        "dns": host.texts("Dns") or words_of(text, ("nameserver",)),
+        "dns_search": host.texts("DnsSearch") or words_of(text, ("search", "domain")),
+        "dns_options": host.texts("DnsOptions") or (),
+    }
+    if mode in ("host", "none") or mode.startswith("container:"):
+        return fields
+    endpoints = body.part("NetworkingConfig").maps("EndpointsConfig")
+    if "default" in endpoints:
+        endpoints[mode] = endpoints.pop("default")
+    names = [mode, *(name for name in endpoints if name != mode)]
+    fields["networks"] = tuple(
+        endpoint_of(name, endpoints.get(name, Fields({})), body.text("MacAddress"))
+        for name in names
+    )
+    fields["ports"] = tuple(_ports(host, exposed))
+    return fields
+
+
+def endpoint_of(name: str, given: Fields, mac: str = "") -> EndpointOrder:
+    """Return a place on a network as it is endpoints."""
+    own = given.part("IPAMConfig")
+    addresses = [
+        read_address(text, option)
+        for option, text in (("ip", own.text("IPv4Address")), ("ip6", own.text("IPv6Address")))
+        if text
+    ]
+    mac = given.text("MacAddress") or mac
+    return EndpointOrder(
+        name,
+        given.texts("Aliases") or (),
+        tuple(addresses),
+        read_mac(mac) if mac else "",
+        given.number("GwPriority"),
+    )
+
+
+def _ports(host: Fields, exposed: Iterable[str]) -> Iterable[PortOrder]:
+    bindings = host.members("PortBindings")
+    published: set[str] = set()
+    for key, given in bindings.items():
+        first, last, protocol = _port_range(key)
+        places = Fields({"Bindings": given}).parts("Bindings") or [Fields({})]
+        for number in range(first, last + 1):
+            published.add(f"{number}/{protocol}")
+            for place in places:
+                low, high = _host_ports(place.text("HostPort"))
+                address = place.text("HostIp")
+                yield PortOrder(protocol, number, address, low, high)
+    if host.flag("PublishAllPorts"):
+        for key in exposed:
+            if key not in published:
+                port, _, protocol = key.partition("/")
+                yield PortOrder(protocol, int(port))
+
+
+def _host_ports(text: str) -> tuple[int, int]:
+    if text in ("", "0"):
+        return 0, 0
+    first, last, _ = _port_range(text)
+    return first, last
+
+
+def _tmpfs(host: Fields) -> Iterable[MountPoint]:
+    for path, options in host.pairs("Tmpfs").items():
+        yield read_tmpfs(f"{path}:{options}" if options else path)
+
+
+def _volumes(body: Fields) -> Iterable[MountPoint]:
+    """Return the mounts of Config.Volumes, whose keys are paths, or binds of old clients."""
+    for text in body.members("Volumes"):
+        yield read_bind(text)
+
+
+def _without_doubles(mounts: Iterable[MountPoint]) -> list[MountPoint]:
+    """Leave out of Config.Volumes what Binds and Mounts have already."""
+    known: dict[str, MountPoint] = {}
+    doubles: list[MountPoint] = []
+    for mount in mounts:
+        if mount.target not in known:
+            known[mount.target] = mount
+        elif mount.source or mount.text != mount.target:
+            doubles.append(mount)
+    return [*known.values(), *doubles]

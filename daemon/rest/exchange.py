@@ -1,0 +1,163 @@
+"""One request with what its handler needs, and the answers that handlers give."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from aiohttp import HttpVersion11, web
+
+from pybuild.containers.attaching import line
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
+from pybuild.containers.order import StreamAttachment
+from pybuild.daemon.rest.execs import ExecProcesses
+from pybuild.daemon.rest.fields import Fields, read_object
+from pybuild.daemon.rest.lines import MonitorLine, Waiting
+from pybuild.daemon.rest.query import Query
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.routes import ApiCall
+from pybuild.engine.engine import Engine
+from pybuild.model.errors import PybuildError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_MOST_JSON_BYTES = 4 << 20
+_THREADS = 32
+_LIKE_JSON = "application/json"
+
+
+class RestHost:
+    """The parts that all requests share.
+
+    Attributes:
+        waiting: for containers that do not run yet.
+        processes: those of exec.
+        listeners: clients that follow events.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.store = engine.store
+        self.containers = Containers(engine.store)
+        self.waiting = Waiting()
+        self.processes = ExecProcesses()
+        self.listeners = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, "rest")
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what may block in a thread of our own: locks, and sockets of monitors."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
+
+    def guest(self) -> Engine:
+        """Return the engine for one request, to be closed: what it uses of the store is kept as long."""
+        return self.engine.for_client(self.engine.credentials())
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that no client waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def removing(self, container: Container) -> tuple[socket.socket, StreamAttachment]:
+        """Return the monitor's end of a line on which we hear the end of a container that goes then.
+
+        We have at hand what removing takes; a monitor, which does it where we are gone, has not.
+        """
+        ours, theirs = line()
+        self.background(self._remove_ended(container, MonitorLine(ours)))
+        return theirs, StreamAttachment(stdout=False, stderr=False, removes=True)
+
+    async def _remove_ended(self, container: Container, own: MonitorLine) -> None:
+        try:
+            message = await own.hear()
+        finally:
+            own.close()
+        if message is not None and message[0] == "ended":
+            with suppress(PybuildError):  # somebody else was faster
+                await self.run(self.containers.remove, container, force=True, volumes=True)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class ApiExchange:
+    """One request, and where it is answered."""
+
+    def __init__(self, host: RestHost, call: ApiCall, request: web.BaseRequest) -> None:
+        self.host = host
+        self.call = call
+        self.request = request
+        values: dict[str, list[str]] = {}
+        for key, value in request.query.items():
+            values.setdefault(key, []).append(value)
+        self.query = Query(values)
+
+    @property
+    def signature(self) -> Mapping[str, str]:
+        """The headers of every answer."""
+        known: Mapping[str, str] = self.request.get("signature", {})
+        return known
+
+    async def container(self) -> Container:
+        """Return the container that the path names."""
+        return await self.host.run(self.host.containers.find, self.call.name)
+
+    async def body(self) -> Fields:
+        """Return the JSON object of the body.
+
+        Raises:
+            ApiRefusal: it is none, or too large.
+        """
+        data = bytearray()
+        async for piece in self.request.content.iter_any():
+            data += piece
+            if len(data) > _MOST_JSON_BYTES:
+                raise ApiRefusal(413, f"the body is larger than {_MOST_JSON_BYTES} bytes")
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if data and kind != _LIKE_JSON:
+            shown = self.request.headers.get("Content-Type", "")[:100]
+            raise ApiRefusal(
+                400, f"unsupported Content-Type header ({shown}): must be 'application/json'"
+            )
+        return read_object(bytes(data))
+
+    async def begin(
+        self, kind: str = _LIKE_JSON, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        """Send the head of an answer that comes in pieces [ENG-37, ENG-38]."""
+        response = web.StreamResponse(headers={"Content-Type": kind, **(headers or {})})
+        response.headers.update(self.signature)
+        if self.request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
+        await response.prepare(self.request)
+        return response
+
+
+Handler = Callable[[ApiExchange], Awaitable[web.StreamResponse]]
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """Return an answer in JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return web.Response(status=status, body=text.encode() + b"\n", content_type=_LIKE_JSON)
+
+
+def nothing(status: int = 204) -> web.Response:
+    """Return an answer without a body."""
+    return web.Response(status=status)
+
+
+def json_line(value: Any) -> bytes:
+    """Return a line of a stream of JSON objects."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\r\n"

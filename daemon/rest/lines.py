@@ -1,0 +1,106 @@
+"""Lines to the monitors of containers, for an event loop; and those that wait for a container to start."""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+import socket
+from contextlib import suppress
+from typing import Any
+
+from pybuild.containers.attaching import line
+from pybuild.containers.order import MESSAGE_BYTES, StreamAttachment
+
+AHEAD_BYTES = 1 << 15
+"""The most input that goes ahead of what a process takes."""
+_LAST = ("ended", "unexecuted", "fault", "done")
+
+
+class MonitorLine:
+    """Our end of a line to a monitor; close it, and the monitor knows that we have left.
+
+    Attributes:
+        ended: the message that said how the process has ended, None until then.
+    """
+
+    def __init__(self, own: socket.socket) -> None:
+        own.setblocking(False)
+        self._own = own
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._ahead = 0
+        self.ended: tuple[Any, ...] | None = None
+
+    async def hear(self) -> tuple[Any, ...] | None:
+        """Return the next message; None: there is nobody any more."""
+        while True:
+            try:
+                data = await self._loop.sock_recv(self._own, MESSAGE_BYTES)
+            except OSError:
+                data = b""
+            if not data:
+                return None
+            message: tuple[Any, ...] = marshal.loads(data)
+            if message[0] in _LAST:
+                self.ended = message
+            if message[0] != "taken":
+                return message
+            self._ahead = 0
+            self._room.set()
+
+    async def say(self, *message: Any) -> None:
+        """Say something; a monitor that has gone is noticed by `hear`."""
+        with suppress(OSError):
+            await self._loop.sock_sendall(self._own, marshal.dumps(message))
+
+    async def type(self, data: bytes) -> None:
+        """Hand input on, when what came before it was taken; somebody must `hear` meanwhile."""
+        await self._room.wait()
+        self._ahead += len(data)
+        if self._ahead >= AHEAD_BYTES:
+            self._room.clear()
+        await self.say("input", data)
+
+    def close(self) -> None:
+        self._own.close()
+
+
+class Waiting:
+    """The lines of those who wait for a container to start, by its id."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[tuple[socket.socket, StreamAttachment]]] = {}
+
+    def wait(self, id: str, attachment: StreamAttachment) -> MonitorLine:
+        """Return the end of a line whose other end the monitor gets, with the container's first byte."""
+        ours, theirs = line()
+        self._lines.setdefault(id, []).append((theirs, attachment))
+        return MonitorLine(ours)
+
+    def take(self, id: str) -> list[tuple[socket.socket, StreamAttachment]]:
+        """Return the monitor's ends, for a container that is started now; whoever takes them closes them."""
+        return [one for one in self._lines.pop(id, []) if _has_peer(one[0])]
+
+    def give_up(self, id: str) -> None:
+        """Let everybody go: the container is removed."""
+        close_all(self._lines.pop(id, []))
+
+
+def close_all(lines: list[tuple[socket.socket, StreamAttachment]]) -> None:
+    """Close the monitor's ends of lines at our side."""
+    for theirs, _ in lines:
+        theirs.close()
+
+
+def _has_peer(theirs: socket.socket) -> bool:
+    """Whether somebody still waits at the other end; the line of one who does not is closed."""
+    try:
+        is_there = theirs.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        is_there = False
+    if not is_there:
+        theirs.close()
+    return is_there

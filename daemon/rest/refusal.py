@@ -1,0 +1,97 @@
+"""Answers that refuse: a status and one line; and the words that Docker's clients look for [ENG-20, ENG-21]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pybuild.containers.starting import NotExecuted
+from pybuild.model.errors import PybuildError, UserError
+
+
+class ApiRefusal(Exception):
+    """An answer that refuses.
+
+    Attributes:
+        message: one line.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = " ".join(message.split())
+
+
+_WORDS: Sequence[tuple[str, int, str]] = (
+    (r"no such container: (.*)", 404, r"No such container: \1"),
+    (
+        r"several containers have ids that begin with (.*)",
+        400,
+        r"multiple IDs found with provided prefix: \1",
+    ),
+    (
+        r'the container name "(.*)" is already in use by container "(.*)"',
+        409,
+        (
+            r'Conflict. The container name "/\1" is already in use by container "\2". You have to '
+            r"remove (or rename) that container to be able to reuse that name."
+        ),
+    ),
+    (
+        r'container "(.*)" is running',
+        409,
+        (
+            r'cannot remove container "/\1": container is running: stop the container before '
+            r"removing or force remove"
+        ),
+    ),
+    (
+        r'container "(.*)" is paused and must be unpaused first',
+        409,
+        r'cannot remove container "/\1": container is paused and must be unpaused first',
+    ),
+    (r"container (\S+) is not running.*", 409, r"Container \1 is not running"),
+    (
+        r"container (\S+) is paused",
+        409,
+        r"Container \1 is paused, unpause the container before exec",
+    ),
+    (
+        r"container (\S+) is restarting.*",
+        409,
+        r"Container \1 is restarting, wait until the container is running",
+    ),
+    (r"container (\S+) is already paused", 409, r"Container \1 is already paused"),
+    (r"container (\S+) is not paused", 409, r"Container \1 is not paused"),
+    (r"cannot join \w+ of a non running container: (.*)", 409, r"\g<0>"),
+    (r"no such image: (.*)", 404, r"No such image: \1"),
+    (r"image (\S+) not found.*", 404, r"\g<0>"),
+    (r"get \S*: no such volume", 404, r"\g<0>"),
+    (r"remove \S+: volume is in use.*", 409, r"\g<0>"),
+    (r"network \S+ not found", 404, r"\g<0>"),
+    (r"network with name \S+ already exists", 409, r"\g<0>"),
+    (r"\S+ is a pre-defined network and cannot be removed", 403, r"\g<0>"),
+    (
+        r"network (\S+) has active endpoints: (.*)",
+        403,
+        r"error while removing network: network \1 has active endpoints (\2)",
+    ),
+    (r"operation is not permitted on predefined .*", 403, r"\g<0>"),
+    (r".*Pool overlaps with other one on this address space", 403, r"\g<0>"),
+    (r"endpoint with name .* already exists in network .*", 403, r"\g<0>"),
+    (r'plugin ".*" not found', 404, r"\g<0>"),
+    (r"Could not find the file .* in container .*", 404, r"\g<0>"),
+    (r"cannot update container .*", 409, r"\g<0>"),
+)
+_PATTERNS = [(re.compile(pattern, re.DOTALL), status, words) for pattern, status, words in _WORDS]
+
+
+def refusal_of(error: PybuildError) -> ApiRefusal:
+    """Return the answer for an error of ours, in Docker's words where clients know them."""
+    for pattern, status, words in _PATTERNS:
+        match = pattern.fullmatch(error.message)
+        if match is not None:
+            return ApiRefusal(status, match.expand(words))
+    if isinstance(error, NotExecuted):
+        return ApiRefusal(400 if error.status in (126, 127) else 500, error.message)
+    return ApiRefusal(400 if isinstance(error, UserError) else 500, error.message)

@@ -1,0 +1,66 @@
+"""Listening for Docker's REST API: a socket for those who may be root here."""
+
+from __future__ import annotations
+
+import grp
+import os
+import resource
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import web
+
+from pybuild.daemon.rest.app import RestApi
+from pybuild.daemon.rest.exchange import RestHost
+from pybuild.engine.engine import Engine
+from pybuild.net.doorway import Admission, Doorway
+from pybuild.registry.server.connections import PatientServer
+
+_BACKLOG = 512
+_KEEP_ALIVE_S = 3600.0
+_BEGIN_S = 60.0
+_MOST_CONNECTIONS = 12_000
+_GROUP = "docker"
+
+
+def admit_group(path: str) -> None:
+    """Let the group ``docker`` connect, where there is one and we may say so."""
+    with suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+        os.chmod(path, 0o660)
+
+
+@asynccontextmanager
+async def listening(
+    engine: Engine, listener: socket.socket, grace_s: float
+) -> AsyncGenerator[None]:
+    """Serve for the block what comes to *listener*."""
+    host = RestHost(engine)
+    api = RestApi(host)
+    server = PatientServer(api.answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True)
+    runner = web.ServerRunner(server, shutdown_timeout=grace_s)
+    await runner.setup()
+    listener.listen(_BACKLOG)
+    door = Doorway(server.visit, _admission(), listener)
+    try:
+        yield
+    finally:
+        door.close()
+        await runner.cleanup()
+        host.close()
+
+
+def _admission() -> Admission:
+    """Leave descriptors for the work: connections get a half of what the process may have."""
+    most = _MOST_CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY:
+        most = max(1, min(most, files // 2))
+    return Admission(
+        connections=most,
+        machine=most,  # who may connect at all is one user, or as good as one
+        waiting=max(10, most // 2),
+        begin_s=_BEGIN_S,
+        idle_s=_KEEP_ALIVE_S,
+    )

@@ -1,0 +1,216 @@
+"""Clients that are attached to containers [EP-25, ENG-30…36]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.containers.container import Container
+from pybuild.containers.detaching import DEFAULT, DetachKeys, parse_keys
+from pybuild.containers.logreading import read_log
+from pybuild.containers.order import StreamAttachment
+from pybuild.containers.state import PAUSED, RESTARTING
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, nothing
+from pybuild.daemon.rest.hijack import MULTIPLEXED, RAW, RawStream, Taken, frame, hijack
+from pybuild.daemon.rest.lines import AHEAD_BYTES, MonitorLine
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.routes import Version
+from pybuild.model.border import packed
+from pybuild.model.errors import UsageError
+
+_STREAMS = {"stdout": 1, "stderr": 2}
+_BOTH = frozenset((1, 2))
+
+
+def kind_of(version: Version, *, tty: bool) -> str:
+    """Return the content type of a stream of output [ENG-31]."""
+    return RAW if tty or version < (1, 42) else MULTIPLEXED
+
+
+def keys_of(text: str) -> bytes:
+    """Return the keys that detach.
+
+    Raises:
+        ApiRefusal: there are no such keys.
+    """
+    try:
+        return parse_keys(text or DEFAULT)
+    except UsageError:
+        raise ApiRefusal(400, f"Invalid detach keys ({text[:100]}) provided") from None
+
+
+async def attach(exchange: ApiExchange) -> web.StreamResponse:
+    """Attach the client to a container that runs, or that is to be started."""
+    query, host = exchange.query, exchange.host
+    keys = keys_of(query.text("detachKeys"))
+    container = await exchange.container()
+    config = container.config
+    state = await host.run(container.state)
+    if state.status == PAUSED:
+        raise ApiRefusal(
+            409, f"Container {config.id} is paused, unpause the container before attach"
+        )
+    if state.status == RESTARTING:
+        raise ApiRefusal(
+            409, f"Container {config.id} is restarting, wait until the container is running"
+        )
+    attachment = StreamAttachment(
+        stdin=query.flag("stdin") and config.stdin,
+        stdout=query.flag("stdout"),
+        stderr=query.flag("stderr"),
+        waits=not state.lives,
+    )
+    line: MonitorLine | None = None
+    if query.flag("stream"):
+        if state.lives:
+            line = await _living(exchange, container, attachment)
+        if line is None:
+            line = host.waiting.wait(config.id, attachment)
+    try:
+        stream = await hijack(
+            exchange.request, kind_of(exchange.call.version, tty=config.tty), exchange.signature
+        )
+        try:
+            if query.flag("logs"):
+                await _send_log(exchange, container, stream, attachment)
+            if line is not None:
+                left = await follow(line, stream, reads=attachment.stdin, tty=config.tty, keys=keys)
+                if left:
+                    await host.run(container.note, "detach")
+        except ConnectionError:
+            pass  # the client has gone
+        finally:
+            await stream.close()
+    finally:
+        if line is not None:
+            line.close()
+    return Taken()
+
+
+async def _living(
+    exchange: ApiExchange, container: Container, attachment: StreamAttachment
+) -> MonitorLine | None:
+    own = await exchange.host.run(container.connect)
+    if own is None:
+        return None
+    line = MonitorLine(own)
+    await line.say("attach", packed(attachment))
+    message = await line.hear()
+    if message is None or message[0] != "attached":
+        line.close()
+        return None
+    return line
+
+
+async def _send_log(
+    exchange: ApiExchange, container: Container, stream: RawStream, attachment: StreamAttachment
+) -> None:
+    lines = await exchange.host.run(lambda: list(read_log(container, follow=False, tail=None)))
+    for one in lines:
+        if attachment.stdout if one.stream == "stdout" else attachment.stderr:
+            data = one.text.encode("utf-8", "surrogateescape")
+            await stream.send(data if container.config.tty else frame(_STREAMS[one.stream], data))
+
+
+async def follow(
+    line: MonitorLine,
+    stream: RawStream,
+    *,
+    reads: bool,
+    tty: bool,
+    keys: bytes,
+    said: bool = False,
+    numbers: frozenset[int] = _BOTH,
+) -> bool:
+    """Join a line and a client until the process has ended or the client has gone; return whether it detached.
+
+    Args:
+        reads: the client's input is the process's.
+        said: a process that could not be executed is told of in the stream.
+        numbers: the streams of output that the client gets.
+
+    Raises:
+        ConnectionError: the client has gone.
+    """
+    output = asyncio.create_task(_output(line, stream, tty=tty, said=said, numbers=numbers))
+    typing = asyncio.create_task(_input(line, stream, reads=reads, keys=keys if tty else b""))
+    gone = asyncio.create_task(stream.gone())
+    tasks: set[asyncio.Task[Any]] = {output, typing, gone}
+    try:
+        while True:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if output in done:
+                output.result()
+            if output in done or gone in done:
+                return False
+            if typing.result():
+                return True
+            tasks.discard(typing)
+    finally:
+        for task in (output, typing, gone):
+            task.cancel()
+        await asyncio.gather(output, typing, gone, return_exceptions=True)
+
+
+async def _output(
+    line: MonitorLine, stream: RawStream, *, tty: bool, said: bool, numbers: frozenset[int]
+) -> None:
+    while (message := await line.hear()) is not None:
+        match message:
+            case ("output", int() as number, bytes() as data):
+                if tty or number in numbers:
+                    await stream.send(data if tty else frame(number, data))
+            case ("unexecuted", int(), str() as text) if said:
+                text = f"{text}\r\n"
+                await stream.send(text.encode() if tty else frame(1, text.encode()))
+                return
+            case ("ended" | "unexecuted" | "fault" | "done", *_):
+                return
+            case _:
+                continue
+
+
+async def _input(line: MonitorLine, stream: RawStream, *, reads: bool, keys: bytes) -> bool:
+    """Hand input on to its end; return whether the keys that detach were typed."""
+    detach = DetachKeys(keys)
+    while data := await stream.reader.read(AHEAD_BYTES):
+        if not reads:
+            continue
+        data, left = detach.feed(data)
+        if data:
+            await line.type(data)
+        if left:
+            return True
+    if reads:
+        await line.say("eof")
+    return False
+
+
+async def resize(exchange: ApiExchange) -> web.StreamResponse:
+    """Give a container's terminal another size."""
+    container = await exchange.container()
+    rows, columns = size_of(exchange)
+    if not await exchange.host.run(container.send, "resize", rows, columns):
+        raise ApiRefusal(409, f"Container {container.config.id} is not running")
+    return nothing(200)
+
+
+def size_of(exchange: ApiExchange) -> tuple[int, int]:
+    """Return rows and columns.
+
+    Raises:
+        ApiRefusal: they are none.
+    """
+    rows, columns = exchange.query.number("h"), exchange.query.number("w")
+    if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
+        raise ApiRefusal(400, "a terminal has 0 to 65535 rows and columns")
+    return rows, columns
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "POST /containers/{name}/attach": attach,
+}
+QUICK: Mapping[str, Handler] = {"POST /containers/{name}/resize": resize}

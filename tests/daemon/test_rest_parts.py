@@ -1,0 +1,291 @@
+"""Docker's API, the parts that only understand: routes, queries, bodies, refusals [ENG-10…21, CTR-1…7]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pybuild.containers.starting import NotExecuted
+from pybuild.daemon.rest.creating import request_of
+from pybuild.daemon.rest.fields import Fields, read_object
+from pybuild.daemon.rest.hijack import frame
+from pybuild.daemon.rest.query import Query
+from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.daemon.rest.routes import NEWEST, ApiCall, Routes
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+
+ROUTES = Routes(
+    (
+        *("GET /_ping", "GET /containers/json", "GET /containers/{name}/json"),
+        *("DELETE /containers/{name}", "GET /images/json", "GET /images/{name}/json"),
+        *("GET /images/get", "GET /images/{name}/get", "DELETE /images/{name}"),
+    )
+)
+IMAGE: dict[str, Any] = {
+    "Entrypoint": ["/entry"],
+    "Cmd": ["c"],
+    "Env": ["A=image", "B=image"],
+    "Labels": {"of": "image"},
+    "ExposedPorts": {"80/tcp": {}},
+    "WorkingDir": "/srv",
+}
+
+
+def refused(act: Callable[[], object]) -> tuple[int, str]:
+    with pytest.raises(ApiRefusal) as caught:
+        act()
+    return caught.value.status, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "version", "name"),
+    [
+        ("GET", "/_ping", "GET /_ping", NEWEST, ""),
+        ("GET", "/v1.24/_ping", "GET /_ping", (1, 24), ""),
+        ("GET", "/v1.41/containers/json", "GET /containers/json", (1, 41), ""),
+        ("GET", "/containers/ab/json", "GET /containers/{name}/json", NEWEST, "ab"),
+        ("DELETE", "/v1.44/containers/ab", "DELETE /containers/{name}", (1, 44), "ab"),
+        ("GET", "/images/json", "GET /images/json", NEWEST, ""),
+        (
+            "GET",
+            "/images/r.io:5000/a/b:1/json",
+            "GET /images/{name}/json",
+            NEWEST,
+            "r.io:5000/a/b:1",
+        ),
+        ("GET", "/images/json/json", "GET /images/{name}/json", NEWEST, "json"),
+        ("DELETE", "/images/a/b/json", "DELETE /images/{name}", NEWEST, "a/b/json"),
+    ],
+)
+def test_routes(method: str, path: str, route: str, version: tuple[int, int], name: str) -> None:
+    """With and without a version; names of images have slashes [ENG-11]."""
+    assert ROUTES.understand(method, path) == ApiCall(route=route, version=version, name=name)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "message"),
+    [
+        ("GET", "/nothing", 404, "page not found"),
+        ("PUT", "/_ping", 404, "page not found"),
+        ("GET", "/v1.41/libpod/info", 404, "page not found"),
+        ("GET", "/containers/a/b/json", 404, "page not found"),
+        (
+            *("GET", "/v1.99/_ping", 400),
+            "client version 1.99 is too new. Maximum supported API version is 1.51",
+        ),
+        (
+            *("GET", "/v1.5/_ping", 400),
+            (
+                "client version 1.5 is too old. Minimum supported API version is 1.24, "
+                "please upgrade your client to a newer version"
+            ),
+        ),
+    ],
+)
+def test_what_is_no_route(method: str, path: str, status: int, message: str) -> None:
+    """Unknown paths and methods are one answer; versions have theirs [ENG-12]."""
+    assert refused(lambda: ROUTES.understand(method, path)) == (status, message)
+
+
+def test_switches_of_a_query() -> None:
+    for text in ("", "0", "no", "False", "none"):
+        assert not Query({"x": [text]}).flag("x")
+    assert all(Query({"x": [text]}).flag("x") for text in ("1", "true", "T", "whatever"))
+    assert not Query({}).flag("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "filters"),
+    [
+        ("", []),
+        ('{"label":{"a=b":true}}', ["label=a=b"]),
+        ('{"label":["a=b","c"]}', ["label=a=b", "label=c"]),
+        ('{"status":{"exited":true,"running":false}}', ["status=exited"]),
+    ],
+)
+def test_filters_in_two_shapes(text: str, filters: list[str]) -> None:
+    """Go writes maps, docker-py lists [ENG-16]."""
+    assert Query({"filters": [text]}).filters() == filters
+
+
+@pytest.mark.parametrize("text", ["x", "[]", '{"a":1}', '{"a":[1]}', '{"a":{"b":1}}'])
+def test_filters_that_are_none(text: str) -> None:
+    assert refused(Query({"filters": [text]}).filters) == (400, "invalid filter")
+
+
+def test_a_number_that_is_none() -> None:
+    assert Query({"limit": ["-1"]}).number("limit") == -1
+    assert refused(lambda: Query({"limit": ["x"]}).number("limit"))[0] == 400
+
+
+def test_fields_of_any_case_and_null() -> None:
+    """Names fit in any case, null is absent, others are ignored [ENG-18]."""
+    body = read_object(b'{"IMAGE":"x","Tty":null,"Env":null,"Labels":{"a":null},"other":1}')
+    assert (body.text("Image"), body.flag("Tty"), body.texts("Env")) == ("x", False, None)
+    assert body.pairs("Labels") == {"a": ""} and not body.part("HostConfig")
+    assert not read_object(b"") and not read_object(b"null")
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"1", b'{"a":1} x', b'"\\ud800"'])
+def test_bodies_that_are_none(data: bytes) -> None:
+    status, message = refused(lambda: read_object(data))
+    assert status == 400 and message.startswith("invalid JSON")
+
+
+READERS: tuple[Callable[[Fields], object], ...] = (
+    *(partial(Fields.text, name="x"), partial(Fields.flag, name="x")),
+    *(partial(Fields.number, name="x"), partial(Fields.numbers, name="x")),
+    *(partial(Fields.texts, name="x"), partial(Fields.pairs, name="x")),
+    *(partial(Fields.part, name="x"), partial(Fields.parts, name="x")),
+    partial(Fields.maps, name="x"),
+)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("value", [1.5, [1.5], {"k": 1.5}, [[]], {"k": []}])
+def test_fields_of_another_kind(read: Callable[[Fields], object], value: object) -> None:
+    """A wrong kind is 400 in Go's words, and nothing else."""
+    try:
+        read(Fields({"x": value}))
+    except ApiRefusal as refusal:
+        assert refusal.status == 400 and "cannot unmarshal" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("no such container: x"), 404, "No such container: x"),
+        (UserError("get v: no such volume"), 404, "get v: no such volume"),
+        (UserError("network x not found"), 404, "network x not found"),
+        (
+            UserError("several containers have ids that begin with a"),
+            *(400, "multiple IDs found with provided prefix: a"),
+        ),
+        (UserError("container ab is not running"), 409, "Container ab is not running"),
+        (
+            UserError('container "n" is running', hints=["stop it"]),
+            409,
+            (
+                'cannot remove container "/n": container is running: stop the container before '
+                "removing or force remove"
+            ),
+        ),
+        (UserError("anything else\nof two lines"), 400, "anything else of two lines"),
+        (EnvironmentFault("no room"), 500, "no room"),
+        (NotExecuted('exec: "x": not found', 127), 400, 'exec: "x": not found'),
+    ],
+)
+def test_words_of_refusals(error: PybuildError, status: int, message: str) -> None:
+    """Clients look for docker's words [ENG-20, ENG-21]."""
+    refusal = refusal_of(error)
+    assert (refusal.status, refusal.message) == (status, message)
+
+
+def wish(**members: Any) -> Any:
+    body = Fields({"Image": "i", **members})
+    return request_of(body, "/name", IMAGE, {True: "with", False: "without"})
+
+
+def test_a_container_of_image_and_request() -> None:
+    """The request comes over the image, field by field [CTR-1, CTR-2]."""
+    made = wish(
+        Env=["A=mine", "B"],
+        Labels={"mine": "yes"},
+        Hostname="h",
+        OpenStdin=True,
+        StdinOnce=True,
+        ExposedPorts={"53/udp": {}},
+        HostConfig={
+            "NetworkMode": "none",
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        },
+    )
+    config = made.config
+    assert (config.name, config.image, config.cwd, config.hostname) == ("name", "i", "/srv", "h")
+    assert (config.entrypoint, config.cmd, config.env) == (("/entry",), ("c",), ("A=mine",))
+    assert config.labels == {"of": "image", "mine": "yes"} and config.exposed == (
+        "53/udp",
+        "80/tcp",
+    )
+    assert (config.restart.name, config.restart.most, config.network) == ("on-failure", 3, "none")
+    assert config.stdin and config.stdin_once and config.resolv_conf == "without"
+    assert wish(Entrypoint=["e"], HostConfig={"NetworkMode": "host"}).config.args == ("e",)
+
+
+def test_networks_and_ports_of_a_request() -> None:
+    """The network of the mode comes first; ports are ranges, addresses and anything [CTR-95]."""
+    config = wish(
+        HostConfig={
+            "NetworkMode": "front",
+            "PortBindings": {
+                "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8000-8010"}],
+                "53/udp": None,
+            },
+        },
+        NetworkingConfig={
+            "EndpointsConfig": {
+                "back": {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.1.0.9"}},
+                "front": None,
+            }
+        },
+    ).config
+    assert [one.network for one in config.networks] == ["front", "back"]
+    assert config.networks[1].aliases == ("db",) and config.networks[1].addresses == ("10.1.0.9",)
+    assert [tuple(one) for one in config.ports] == [
+        ("tcp", 80, "127.0.0.1", 8000, 8010),
+        ("udp", 53, "", 0, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"CapDrop": ["ALL"]}, "CapDrop is not done by pybuild yet"),
+        ({"PidMode": "host"}, "PidMode host is not done by pybuild yet"),
+        ({"ShmSize": -1}, "SHM size can not be less than 0"),
+        (
+            {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        ({"ExtraHosts": ["x"]}, 'bad format for add-host: "x"'),
+        (
+            {"Mounts": [{"Type": "npipe", "Target": "/x"}]},
+            'invalid mount config: mount type "npipe" is not done by pybuild',
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> None:
+    """What takes something away is refused where it is not done: nobody is to believe that it was."""
+    assert refused(lambda: wish(HostConfig=host)) == (400, message)
+
+
+def test_what_is_not_done_yet_is_a_warning() -> None:
+    warnings = wish(
+        HostConfig={"Privileged": True, "CapAdd": ["NET_ADMIN"], "Devices": []}
+    ).warnings
+    assert [text.split()[0] for text in warnings] == ["CapAdd", "Privileged"]
+
+
+def test_binds_and_volumes_of_a_request() -> None:
+    """Config.Volumes counts where nothing else is mounted [CTR-100, CTR-103]."""
+    mounts = wish(
+        Volumes={"/data": {}, "/own": {}},
+        HostConfig={
+            "Binds": ["vol:/data:ro"],
+            "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 4096}}],
+            "Tmpfs": {"/u": "size=1m"},
+        },
+    ).mounts.own
+    assert [(str(one.kind), one.source, one.target, one.readonly) for one in mounts] == [
+        ("volume", "vol", "/data", True),
+        ("tmpfs", "", "/t", False),
+        ("tmpfs", "", "/u", False),
+        ("volume", "", "/own", False),
+    ]
+
+
+def test_a_frame() -> None:
+    assert frame(2, b"abc") == b"\x02\0\0\0\0\0\0\x03abc"
