@@ -147,21 +147,6 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-_OF_OTHERS = {
-    "bake": "build each target by itself: pybuild build -f FILE --target NAME -t NAME .",
-    "bud": "it is pybuild build here",
-    "compose": "build each service by itself: pybuild build -f FILE -t NAME DIRECTORY",
-    "up": "there is no compose either: build each service, and pybuild run -d its image",
-    "context": "name a build server with pybuild builder add, or ask one with -H ADDRESS",
-    "from": "write FROM in a Dockerfile, and build that: pybuild build .",
-    "manifest": "see pybuild imagetools inspect, create and rm",
-    "mount": "write the file tree to a directory: pybuild build -o DIR . or pybuild export IMAGE | tar x",
-    "stack": "build each service, and pybuild run -d its image",
-    "swarm": "there is no cluster; pybuild daemon and builder add share one build server",
-    "unshare": "pybuild doctor shows which user namespace steps get",
-}
-
-
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         return _help_about(words[1:])
@@ -175,7 +160,9 @@ def _dispatch(words: list[str]) -> int:
     elif _is_command_word(words[0]):
         from difflib import get_close_matches
 
-        if other := _OF_OTHERS.get(words[0]):
+        from pybuild.commandline.refusals import command_way_out
+
+        if other := command_way_out(words[0]):
             raise BadOption(f'there is no "pybuild {words[0]}"', other)
         near = get_close_matches(words[0], NAMES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -221,7 +208,7 @@ def _help_about(words: list[str]) -> int:
 
     text = topic(words[0])
     if not text:
-        from pybuild.commandline.examples import TOPICS
+        from pybuild.commandline.help import TOPICS
 
         raise BadOption(f'no help about "{words[0]}": a command, or one of {", ".join(TOPICS)}')
     sys.stdout.write(text)

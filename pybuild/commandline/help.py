@@ -1,12 +1,19 @@
-"""Help, made from the tables."""
+"""Help, made from the tables, and from the texts in ``help.toml``."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+
 from pybuild.commandline import every, group_of
-from pybuild.commandline.examples import EXAMPLES, GROUPS, TOPICS
 from pybuild.commandline.parser import Command
 from pybuild.model.options import Option
 
+_TEXTS = tomllib.loads(files("pybuild.commandline").joinpath("help.toml").read_text("utf-8"))
+EXAMPLES: Mapping[str, str] = _TEXTS["examples"]
+TOPICS: Mapping[str, str] = _TEXTS["topics"]
+GROUPS: Mapping[str, Mapping[str, str]] = _TEXTS["groups"]
 _HEADS = {
     "building": "building:",
     "images": "images of the local store:",
@@ -31,7 +38,7 @@ def overview() -> str:
         lines += ["", head]
         lines += [f"  {c.name:<{width}}{c.help}" for c in commands if group_of(c.name) == group]
     lines += ["", f"topics: {', '.join(TOPICS)} (pybuild help TOPIC)", ""]
-    lines += ["examples:", *(f"  {example}" for example in EXAMPLES["build"][:3])]
+    lines += ["examples:", *(f"  {example}" for example in EXAMPLES["build"].splitlines()[:3])]
     lines += ["", '"pybuild COMMAND --help" tells more; "pybuild ." is "pybuild build .".']
     return "\n".join(lines) + "\n"
 
@@ -48,7 +55,11 @@ def usage(command: Command) -> str:
         lines += [f"{title}:", *(_option(left.pop(name)) for name in options.split()), ""]
     lines += ["options:", *map(_option, left.values())]
     if command.name in EXAMPLES:
-        lines += ["", "examples:", *(f"  {example}" for example in EXAMPLES[command.name])]
+        lines += [
+            "",
+            "examples:",
+            *(f"  {example}" for example in EXAMPLES[command.name].splitlines()),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -60,4 +71,4 @@ def _option(option: Option) -> str:
 
 def topic(name: str) -> str:
     """Return the page of a topic; empty where there is none of that name."""
-    return "".join(f"{line}\n" for line in TOPICS.get(name, ()))
+    return TOPICS.get(name, "")

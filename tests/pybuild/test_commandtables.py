@@ -165,13 +165,12 @@ def test_the_first_page_has_a_line_for_each_command() -> None:
     assert lines[0] == "usage: pybuild PATH | pybuild COMMAND [OPTIONS] …"
     assert lines[4] == "building:"
     assert lines[5].split(maxsplit=1) == ["build", "Build an image from a Dockerfile."]
-    assert "du Show what the store holds and how much of it can be freed." in (
-        " ".join(line.split()) for line in lines
-    )
-    texts = {
+    texts = {words[0]: words[-1] for line in lines if (words := line.split(maxsplit=1))}
+    assert texts["du"] == "Show what the store holds and how much of it can be freed."
+    columns = {
         line.index(command.help) for command in every() for line in lines if command.help in line
     }
-    assert len(texts) == 1  # one column, also beside the longest names
+    assert len(columns) == 1  # one column, also beside the longest names
     shown = {
         line.split("  ")[1] for line in lines[: lines.index("examples:")] if line.startswith("  ")
     }

@@ -10,8 +10,7 @@ from typing import TextIO, cast
 import pytest
 
 from pybuild.commandline import every
-from pybuild.commandline.examples import EXAMPLES, GROUPS, TOPICS
-from pybuild.commandline.help import overview, topic, usage
+from pybuild.commandline.help import EXAMPLES, GROUPS, TOPICS, overview, topic, usage
 from pybuild.model.advice import UNSET_IN_RUN
 from pybuild.model.digest import Digest
 from pybuild.model.errors import StepError, UserError
