@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.several import Verb, run_verb
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
 from pybuild.model.listing import table
 
@@ -21,20 +21,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 def main(parsed: Parsed) -> int:
     """Run the subcommand of the first word."""
-    verb, *words = parsed.positionals
-    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+    verbs: dict[str, Verb] = {
         "add": (_add, "NAME ADDR", 2, 2),
         "use": (_use, "NAME", 1, 1),
         "ls": (_ls, "no arguments", 0, 0),
         "rm": (_rm, "NAME", 1, 1),
         "inspect": (_inspect, "at most a NAME", 0, 1),
     }
-    if verb not in verbs:
-        raise UsageError(f'unknown command "builder {verb}": one of {", ".join(verbs)}')
-    function, shape, least, most = verbs[verb]
-    if not least <= len(words) <= most:
-        raise UsageError(f'"pybuild builder {verb}" expects {shape}, got {len(words)} arguments')
-    return function(parsed, words)
+    return run_verb(parsed, "builder", verbs, parsed.positionals)
 
 
 def _add(parsed: Parsed, words: list[str]) -> int:

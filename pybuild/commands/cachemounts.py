@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO
 
@@ -25,6 +25,7 @@ from pybuild.cache.space.usage import since
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import with_engine, with_store
+from pybuild.commands.several import Verb, run_verb
 from pybuild.engine.engine import Engine
 from pybuild.executor.steps.mountcarrying import export_mount, import_mount
 from pybuild.exporter.atomicfile import whole_file
@@ -41,22 +42,14 @@ def main(parsed: Parsed) -> int:
             f'unknown command "cache {" ".join(parsed.positionals)}"',
             hints=("pybuild cache mounts ls | inspect | export | import | rm",),
         )
-    verb, *rest = words
-    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+    verbs: dict[str, Verb] = {
         "ls": (_ls, "no arguments", 0, 0),
         "inspect": (_inspect, "one ID", 1, 1),
         "export": (_export, "an ID and at most one FILE", 1, 2),
         "import": (_import, "an ID and at most one FILE", 1, 2),
         "rm": (_rm, "one ID or more", 1, 1 << 30),
     }
-    if verb not in verbs:
-        raise UsageError(f'unknown command "cache mounts {verb}": one of {", ".join(verbs)}')
-    function, shape, least, most = verbs[verb]
-    if not least <= len(rest) <= most:
-        raise UsageError(
-            f'"pybuild cache mounts {verb}" expects {shape}, got {len(rest)} arguments'
-        )
-    return function(parsed, rest)
+    return run_verb(parsed, "cache mounts", verbs, words)
 
 
 def _ls(parsed: Parsed, words: list[str]) -> int:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,13 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
+from pybuild.commands.several import for_each, raise_first, show_removed
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.logreading import log_time, read_log
 from pybuild.containers.pruning import prune_containers
 from pybuild.containers.signals import signal_number
-from pybuild.model.amounts import short_bytes
-from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -91,7 +91,7 @@ def _start_after_boot(parsed: Parsed) -> int:
     with _containers(parsed) as containers:
         started, failed = start_after_boot(containers)
     sys.stdout.write("".join(f"{one.config.name}\n" for one in started))
-    _raise_all(failed)
+    raise_first(failed)
     return 0
 
 
@@ -226,25 +226,9 @@ def rm(parsed: Parsed) -> int:
 
 
 def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:
-    """Do it to each, and say its name; what fails for one keeps no other from it, and is told at the end."""
-    failed: list[PybuildError] = []
+    """Do it to each container that is named."""
     with _containers(parsed) as containers:
-        for name in parsed.positionals:
-            try:
-                act(containers, containers.find(name))
-                print(name, flush=True)
-            except PybuildError as error:
-                failed.append(error)
-    _raise_all(failed)
-    return 0
-
-
-def _raise_all(failed: Sequence[PybuildError]) -> None:
-    """Raise one error for all of them, if there are any."""
-    if failed:
-        first, *others = failed
-        rest = "".join(f"; {error.message}" for error in others)
-        raise first.copy_with(message=first.message + rest)
+        return for_each(parsed.positionals, lambda name: act(containers, containers.find(name)))
 
 
 def prune(parsed: Parsed) -> int:
@@ -253,7 +237,4 @@ def prune(parsed: Parsed) -> int:
         return 0
     filters = parsed.many("filter")
     removed, freed = with_store(parsed, lambda store: prune_containers(store, filters))
-    if removed:
-        sys.stdout.write("Deleted Containers:\n" + "".join(f"{id}\n" for id in removed) + "\n")
-    sys.stdout.write(f"Total reclaimed space: {short_bytes(freed)}\n")
-    return 0
+    return show_removed("Deleted Containers:", removed, freed)

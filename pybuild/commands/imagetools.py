@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
 from pybuild.commands.registryclient import with_client
+from pybuild.commands.several import Verb, run_verb
 from pybuild.exporter.annotations import attributes_of, from_attributes
 from pybuild.exporter.imagetools.copy import copy_image
 from pybuild.exporter.imagetools.create import (
@@ -41,22 +41,13 @@ from pybuild.registry.client.faults import UnresolvedImage
 
 def main(parsed: Parsed) -> int:
     """Run the subcommand of the first word."""
-    verb, *words = parsed.positionals
-    verbs: dict[str, tuple[Callable[[Parsed, list[str]], int], str, int, int]] = {
+    verbs: dict[str, Verb] = {
         "inspect": (_inspect, "a NAME", 1, 1),
         "create": (_create, "SOURCE…", 0, 1000),
         "copy": (_copy, "SOURCE TARGET…", 2, 1000),
         "rm": (_remove, "NAME:TAG or NAME@DIGEST", 1, 1000),
     }
-    if verb not in verbs:
-        raise UsageError(f'unknown command "imagetools {verb}": one of {", ".join(verbs)}')
-    function, shape, least, most = verbs[verb]
-    if not least <= len(words) <= most:
-        raise UsageError(
-            f'"pybuild imagetools {verb}" expects {shape}, got {len(words)} arguments',
-            hints=["pybuild imagetools --help shows how it is written"],
-        )
-    return function(parsed, words)
+    return run_verb(parsed, "imagetools", verbs, parsed.positionals)
 
 
 def _inspect(parsed: Parsed, words: list[str]) -> int:

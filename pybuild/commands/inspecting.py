@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from functools import partial
 from typing import Any
 
 from pybuild.cache.content.imagelist import image_named
@@ -12,11 +11,11 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands import images
 from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
+from pybuild.commands.several import show_documents
 from pybuild.containers.containers import Containers
 from pybuild.containers.inspecting import container_document
 from pybuild.exporter.docker.document import document as image_document
 from pybuild.model.errors import UserError
-from pybuild.model.gotemplate import go_json, rendered
 from pybuild.volumes.listing import document as volume_document
 from pybuild.volumes.volumes import Volumes
 
@@ -53,36 +52,18 @@ def _is_image(store: Store, name: str, kind: str) -> bool:
 
 def _show(parsed: Parsed, kind: str) -> int:
     """Show what is there, also where something else is not; that is the error then."""
-    documents: list[dict[str, Any]] = []
-    missing: list[UserError] = []
 
-    def look(store: Store) -> None:
-        for name in parsed.positionals:
-            try:
-                documents.append(_document(store, name, kind, sized=parsed.flag("size")))
-            except UserError as error:
-                missing.append(error)
+    def show(store: Store) -> int:
+        look = partial(_document, store, kind, parsed.flag("size"))
+        return show_documents(parsed.one("format"), parsed.positionals, look)
 
-    if parsed.flag(
-        "size"
-    ):  # what a container wrote may be of all ids, and needs a worker to look at
-        with_store(parsed, look, to_read=True)
-    else:
-        with open_store(parsed, to_read=True) as store:
-            look(store)
-    form = parsed.one("format")
-    if form and form != "json":
-        sys.stdout.write("".join(f"{rendered(form, one)}\n" for one in documents))
-    elif form:
-        sys.stdout.write("".join(f"{go_json(one)}\n" for one in documents))
-    else:
-        sys.stdout.write(json.dumps(documents, indent=4, ensure_ascii=False) + "\n")
-    if missing:
-        raise missing[0]
-    return 0
+    if parsed.flag("size"):  # what a container wrote may be of all ids: a worker looks at it
+        return with_store(parsed, show, to_read=True)
+    with open_store(parsed, to_read=True) as store:
+        return show(store)
 
 
-def _document(store: Store, name: str, kind: str, *, sized: bool) -> dict[str, Any]:
+def _document(store: Store, kind: str, sized: bool, name: str) -> dict[str, Any]:
     """Return the description of a container of that name, else of an image, else of a volume.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -11,10 +10,10 @@ from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
+from pybuild.commands.several import for_each, show_documents
 from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
-from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.gotemplate import go_json, rendered
+from pybuild.model.errors import UserError
 from pybuild.model.listing import show_list
 from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
@@ -101,39 +100,28 @@ def ls(parsed: Parsed) -> int:
 def inspect(parsed: Parsed) -> int:
     """Show networks as docker's inspect does; those that are there also where another one is not."""
     networks = _networks(parsed)
-    documents: list[dict[str, Any]] = []
-    missing: UserError | None = None
-    for name in parsed.positionals:
-        try:
-            one = networks.find(name)
-            documents.append(inspection(one, networks.endpoints(one)))
-        except UserError as error:
-            missing = missing or error
-    form = parsed.one("format")
-    if form in ("", "json"):
-        print(json.dumps(documents, indent=4) if not form else go_json(documents))
-    else:
-        sys.stdout.write("".join(f"{rendered(form, one)}\n" for one in documents))
-    if missing is not None:
-        raise missing
-    return 0
+
+    def look(name: str) -> dict[str, Any]:
+        one = networks.find(name)
+        return inspection(one, networks.endpoints(one))
+
+    return show_documents(parsed.one("format"), parsed.positionals, look)
 
 
 def rm(parsed: Parsed) -> int:
     """Remove networks; one that cannot be keeps no other from it."""
     networks = _networks(parsed)
-    failed: list[PybuildError] = []
-    for name in parsed.positionals:
+
+    def remove(name: str) -> bool:
         try:
             networks.remove(name)
-            print(name, flush=True)
-        except PybuildError as error:
+        except UserError as error:
             if not (parsed.flag("force") and error.message.endswith("not found")):
-                failed.append(error)
-    if failed:
-        first, *others = failed
-        raise first.copy_with(message="; ".join(error.message for error in (first, *others)))
-    return 0
+                raise
+            return False
+        return True
+
+    return for_each(parsed.positionals, remove)
 
 
 def prune(parsed: Parsed) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from pybuild.cache.repositories.listing import manifest_rows
@@ -13,6 +13,7 @@ from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.images import open_store
+from pybuild.commands.several import Verb, run_verb
 from pybuild.engine.host import SystemClock
 from pybuild.engine.registryserver import serve, warn
 from pybuild.engine.servesettings import read_serving
@@ -24,26 +25,16 @@ from pybuild.model.listing import table
 
 
 def main(parsed: Parsed) -> int:
-    """Run one of the subcommands.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    word, *rest = parsed.positionals
-    commands: dict[str, Callable[[Parsed, Sequence[str]], int]] = {
-        "serve": _serve,
-        "ls": _list,
-        "rm": _remove,
+    """Run the subcommand of the first word."""
+    verbs: dict[str, Verb] = {
+        "serve": (_serve, "no arguments", 0, 0),
+        "ls": (_list, "names of repositories", 0, 1 << 30),
+        "rm": (_remove, "NAME:TAG or NAME@DIGEST", 1, 1 << 30),
     }
-    command = commands.get(word)
-    if command is None:
-        raise UsageError(f'unknown command "registry {word}"', hints=["pybuild registry --help"])
-    return command(parsed, rest)
+    return run_verb(parsed, "registry", verbs, parsed.positionals)
 
 
 def _serve(parsed: Parsed, rest: Sequence[str]) -> int:
-    if rest:
-        raise UsageError(f'"pybuild registry serve" takes no argument, got "{rest[0]}"')
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     serving = read_serving(settings.registry_server, parsed)
     with Store.open(settings.root, SystemClock(), warn=warn) as store:
@@ -76,8 +67,6 @@ def _list(parsed: Parsed, rest: Sequence[str]) -> int:
 
 def _remove(parsed: Parsed, rest: Sequence[str]) -> int:
     """Delete tags and manifests from the registry; ``prune`` frees their space."""
-    if not rest:
-        raise UsageError('"pybuild registry rm" expects NAME:TAG or NAME@DIGEST')
     with open_store(parsed) as store:
         for text in rest:
             name, at, digest = text.partition("@")

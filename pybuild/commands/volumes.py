@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.disk import confirmed
 from pybuild.commands.images import open_store
 from pybuild.commands.localstore import with_store
+from pybuild.commands.several import for_each, show_documents, show_removed
 from pybuild.containers.containers import Containers
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
-from pybuild.model.amounts import short_bytes
-from pybuild.model.errors import PybuildError, UserError
-from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import show_list
 from pybuild.volumes.listing import document, row_of
 from pybuild.volumes.volumes import Volumes
@@ -60,48 +56,23 @@ def ls(parsed: Parsed) -> int:
 
 def inspect(parsed: Parsed) -> int:
     """Show volumes; those that are there also where another one is not."""
-    documents: list[dict[str, Any]] = []
-    missing: UserError | None = None
     with open_store(parsed, to_read=True) as store:
         volumes = Volumes(store)
-        for name in parsed.positionals:
-            try:
-                documents.append(document(volumes.find(name)))
-            except UserError as error:
-                missing = missing or error
-    form = parsed.one("format")
-    if form and form != "json":
-        sys.stdout.write("".join(f"{rendered(form, one)}\n" for one in documents))
-    elif form:
-        sys.stdout.write(go_json(documents) + "\n")
-    else:
-        sys.stdout.write(json.dumps(documents, indent=4, ensure_ascii=False) + "\n")
-    if missing is not None:
-        raise missing
-    return 0
+        return show_documents(
+            parsed.one("format"), parsed.positionals, lambda name: document(volumes.find(name))
+        )
 
 
 def rm(parsed: Parsed) -> int:
     """Remove volumes; what fails for one keeps no other from it."""
-    failed: list[PybuildError] = []
     with open_store(parsed) as store:
         volumes, users = Volumes(store), Containers(store).volume_users
-        for name in parsed.positionals:
-            try:
-                if parsed.flag("force") and not volumes.has(name):
-                    sys.stdout.write(f"{name}\n")
-                    continue
+
+        def remove(name: str) -> None:
+            if volumes.has(name) or not parsed.flag("force"):
                 volumes.remove(name, users)
-                sys.stdout.write(f"{name}\n")
-            except PybuildError as error:
-                failed.append(error)
-    if failed:
-        first, *others = failed
-        if others:
-            rest = "; ".join(error.message for error in others)
-            first = first.copy_with(message=f"{first.message}; {rest}")
-        raise first
-    return 0
+
+        return for_each(parsed.positionals, remove)
 
 
 def prune(parsed: Parsed) -> int:
@@ -117,7 +88,4 @@ def prune(parsed: Parsed) -> int:
             store, all=all, filters=[text for text in filters if not text.startswith("all=")]
         ),
     )
-    if removed:
-        sys.stdout.write("Deleted Volumes:\n" + "".join(f"{name}\n" for name in removed) + "\n")
-    sys.stdout.write(f"Total reclaimed space: {short_bytes(freed)}\n")
-    return 0
+    return show_removed("Deleted Volumes:", removed, freed)

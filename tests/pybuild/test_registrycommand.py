@@ -100,8 +100,8 @@ def test_tags_and_manifests_are_removed(filled: Filled, run: Run) -> None:
     ("words", "status", "message"),
     [
         (("list",), 2, 'unknown command "registry list"\nhint: pybuild registry --help'),
-        (("serve", "x"), 2, '"pybuild registry serve" takes no argument, got "x"'),
-        (("rm",), 2, '"pybuild registry rm" expects NAME:TAG or NAME@DIGEST'),
+        (("serve", "x"), 2, '"pybuild registry serve" expects no arguments, got 1 arguments'),
+        (("rm",), 2, '"pybuild registry rm" expects NAME:TAG or NAME@DIGEST, got 0'),
         (("rm", "team/app"), 2, '"team/app": expected NAME:TAG or NAME@DIGEST'),
         (("rm", "team/app:"), 2, '"team/app:": expected NAME:TAG or NAME@DIGEST'),
         (("rm", "Team:1"), 2, '"Team:1": expected NAME:TAG or NAME@DIGEST'),

@@ -1,0 +1,91 @@
+"""Commands about several things: one failure keeps no other from its turn."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pybuild.commandline.parser import Parsed
+from pybuild.model.amounts import short_bytes
+from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.gotemplate import go_json, rendered
+
+Verb = tuple[Callable[[Parsed, list[str]], int], str, int, int]
+"""A subcommand: its function, its arguments as people write them, and how many of them at least and at most."""
+
+
+def for_each(names: Iterable[str], act: Callable[[str], object]) -> int:
+    """Do it to each and print its name, unless *act* returns False.
+
+    Raises:
+        PybuildError: the first failure, with the words of the others.
+    """
+    failed: list[PybuildError] = []
+    for name in names:
+        try:
+            if act(name) is not False:
+                print(name, flush=True)
+        except PybuildError as error:
+            failed.append(error)
+    raise_first(failed)
+    return 0
+
+
+def raise_first(failed: Sequence[PybuildError]) -> None:
+    """Raise the first of the failures, if there are any, with the words of the others."""
+    if failed:
+        raise failed[0].copy_with(message="; ".join(error.message for error in failed))
+
+
+def show_documents(
+    form: str, names: Iterable[str], look: Callable[[str], Mapping[str, Any]]
+) -> int:
+    """Print the descriptions as ``--format`` says, of what is there also where another one is not.
+
+    Raises:
+        UserError: the first that is not there.
+    """
+    documents: list[Mapping[str, Any]] = []
+    missing: UserError | None = None
+    for name in names:
+        try:
+            documents.append(look(name))
+        except UserError as error:
+            missing = missing or error
+    if form and form != "json":
+        lines = [rendered(form, one) for one in documents]
+    else:
+        whole = json.dumps(documents, indent=4, ensure_ascii=False)
+        lines = [go_json(documents) if form else whole]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if missing is not None:
+        raise missing
+    return 0
+
+
+def show_removed(title: str, names: Iterable[str], freed: int) -> int:
+    """Print the names of what a prune removed, and the bytes that it took."""
+    listed = "".join(f"{name}\n" for name in names)
+    sys.stdout.write(f"{title}\n{listed}\n" if listed else "")
+    sys.stdout.write(f"Total reclaimed space: {short_bytes(freed)}\n")
+    return 0
+
+
+def run_verb(parsed: Parsed, command: str, verbs: Mapping[str, Verb], words: list[str]) -> int:
+    """Run the subcommand that the first of *words* names.
+
+    Raises:
+        UsageError: there is none, or it takes another number of arguments.
+    """
+    verb, rest = words[0], words[1:]
+    if verb not in verbs:
+        raise UsageError(f'unknown command "{command} {verb}": one of {", ".join(verbs)}')
+    function, shape, least, most = verbs[verb]
+    if not least <= len(rest) <= most:
+        raise UsageError(
+            f'"pybuild {command} {verb}" expects {shape}, got {len(rest)} arguments',
+            hints=[f"pybuild {command.split()[0]} --help shows how it is written"],
+        )
+    return function(parsed, rest)
