@@ -247,3 +247,23 @@ def context_holds(context: dict[str, Any]) -> bool:
     signature, newest = scan_signature(path, prefixes, exclude)
     _scanned[path, *prefixes, "", *exclude] = looked, signature, newest
     return bool(signature == context["signature"])
+
+
+def keep_answer(root: str, began: float, record: dict[str, Any]) -> None:
+    """Keep a build that its memo answered in the history.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    steps: list[list[str]] = record["steps"]
+    cached = sum(word == "CACHED" for _, word in steps)
+    facts = {
+        **record.get("facts", {}),
+        "seconds": round(max(0.0, time.time() - began), 3),
+        "images": [record["image"]["digest"]],
+        "image_id": record["image_id"],
+        "names": record["names"],
+        "rows": steps,
+        "steps": {"total": len(steps), "completed": len(steps), "cached": cached},
+    }
+    keep_build(root, began, facts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pybuild.cache.disk.ownership import doubt_of_file
+
 
 def default_root(configured: str = "") -> str:
     """``$PYBUILD_ROOT``, else *configured*, else ``/var/lib/pybuild`` as root or
@@ -54,3 +56,26 @@ def certificate_directories() -> list[str]:
 
 def _home() -> str:
     return os.environ.get("HOME") or os.path.expanduser("~")
+
+
+def root_by_file(given: str, named: str) -> str | None:
+    """Return the store's directory: *given*, or that of the configuration file; None where it is doubtful.
+
+    Args:
+        named: the configuration file, "" for the usual one.
+    """
+    if given:
+        return os.path.abspath(given)
+    config = config_file(named)
+    if config is None:
+        return default_root()
+    try:
+        import tomllib
+
+        if doubt_of_file(config):
+            return None
+        with open(config, "rb") as file:
+            root = tomllib.load(file).get("root", "")
+    except (OSError, ValueError):
+        return None
+    return default_root(root) if isinstance(root, str) else None

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
 from pybuild.builds import memo
-from pybuild.cache.disk.ownership import doubt_of_file, is_private
-from pybuild.engine.paths import config_file, default_root
+from pybuild.cache.disk.ownership import is_private
+from pybuild.engine.paths import root_by_file
 from pybuild.progress.screen import show_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pybuild.commandline.parser import Parsed
 
 # With these, a build does something besides looking at its inputs; the engine does them.
@@ -54,7 +53,7 @@ def try_cached_build(parsed: Parsed) -> int | None:
     progress = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     if progress not in {"auto", "plain", "tty", "quiet", "none"}:
         return None
-    root = _root(parsed)
+    root = root_by_file(parsed.one("root"), parsed.one("config"))
     key = memo.key_of(parsed)
     record = memo.load(root, key) if root and key and is_private(root) else None
     if root is None or record is None or not memo.holds(record, root):
@@ -71,33 +70,15 @@ def try_cached_build(parsed: Parsed) -> int | None:
         write_results(parsed, record["image_id"], record["metadata"])
     if quiet:
         sys.stdout.write(f"{record['image_id']}\n")
-    _keep(root, began, record, is_quiet=quiet)
-    return 0
-
-
-def _keep(root: str, began: float, record: dict[str, Any], *, is_quiet: bool) -> None:
-    """Keep the build in the history, now that its answer is given."""
-    try:
+    with suppress(OSError):  # it is told at the end, when this is tried again
         sys.stdout.flush()
-    except OSError:
-        pass  # it is told at the end, when this is tried again
-    steps: list[list[str]] = record["steps"]
-    cached = sum(word == "CACHED" for _, word in steps)
-    facts = {
-        **record.get("facts", {}),
-        "seconds": round(max(0.0, time.time() - began), 3),
-        "images": [record["image"]["digest"]],
-        "image_id": record["image_id"],
-        "names": record["names"],
-        "rows": steps,
-        "steps": {"total": len(steps), "completed": len(steps), "cached": cached},
-    }
     try:
-        memo.keep_build(root, began, facts)
+        memo.keep_answer(root, began, record)
     except OSError as error:
-        if not is_quiet:
+        if not quiet:
             reason = (error.strerror or str(error)).lower()
             sys.stderr.write(f"warning: this build is not in the history: {reason}\n")
+    return 0
 
 
 def _may_have_engine() -> bool:
@@ -108,22 +89,3 @@ def _may_have_engine() -> bool:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     sockets = ("/var/run/docker.sock", runtime + "/docker.sock", home + "/contexts")
     return any(os.path.exists(path) for path in sockets)
-
-
-def _root(parsed: Parsed) -> str | None:
-    given = parsed.one("root")
-    if given:
-        return os.path.abspath(given)
-    config = config_file(parsed.one("config"))
-    if config is None:
-        return default_root()
-    try:
-        import tomllib
-
-        if doubt_of_file(config):
-            return None
-        with open(config, "rb") as file:
-            root = tomllib.load(file).get("root", "")
-    except (OSError, ValueError):
-        return None
-    return default_root(root) if isinstance(root, str) else None

@@ -11,10 +11,13 @@ from pybuild.cache.content.images import reach
 from pybuild.cache.content.origins import may_build_again, origins_of
 from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import RESULT
+from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.space.prune import Pruned, sweep
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
+from pybuild.model.text import boolean
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,25 @@ def _needless(records: Sequence[UsageRecord], parts: set[str]) -> list[UsageReco
         and record.reclaimable
         and all(kind == LAYER and key not in cached for kind, key in record.records)
     ]
+
+
+def read_image_filters(filters: Sequence[str], now: float, all: bool) -> tuple[bool, float | None]:
+    """Return whether images with names go too, and the moment by which all must be made.
+
+    Raises:
+        UsageError: an unknown filter, or a wrong value.
+    """
+    before: float | None = None
+    for text in filters:
+        name, _, value = text.partition("=")
+        match name:
+            case "until":
+                moment = parse_moment(value, now)
+                before = moment if before is None else min(before, moment)
+            case "dangling" if (dangles := boolean(value.lower())) is not None:
+                all = all or not dangles
+            case _:
+                raise UsageError(
+                    f'unknown filter "{text}"', hints=["known: until=24h, dangling=true or false"]
+                )
+    return all, before

@@ -74,7 +74,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "image prune",
         "Remove the images that have no name, and what they alone need.",
-        "pybuild.commands.imageprune:main",
+        "pybuild.commands.images:prune",
         (
             Option(
                 "all", "all images that no process uses, not only those without a name", "", "a"

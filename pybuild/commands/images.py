@@ -15,13 +15,17 @@ from pybuild.cache.content.imagelist import (
     parse_image_filters,
     unpacked_bytes,
 )
+from pybuild.cache.space.prune import Pruned
+from pybuild.cache.space.unusedimages import Removed, prune_images, read_image_filters
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.disk import confirmed
+from pybuild.commands.localstore import with_store
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.docker.rows import image_facts, image_parts, image_row, shortened
 from pybuild.image.manifest import parse_config, resolve
-from pybuild.model.amounts import short_bytes
+from pybuild.model.amounts import human_bytes, short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -207,3 +211,20 @@ def _isparse_reference(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def prune(parsed: Parsed) -> int:
+    """Remove images that nothing uses; asks first without ``--force``."""
+    all, before = read_image_filters(parsed.many("filter"), SystemClock().now(), parsed.flag("all"))
+    if not confirmed(parsed, "all images that nothing uses" if all else "images without a name"):
+        return 0
+
+    def work(store: Store) -> tuple[list[Removed], Pruned]:
+        return prune_images(store, all=all, before=before)
+
+    removed, pruned = with_store(parsed, work)
+    for image in removed:
+        sys.stdout.write("".join(f"Untagged: {name}\n" for name in image.names))
+        sys.stdout.write(f"Deleted: {image.digest}\n")
+    sys.stdout.write(f"Total:\t{human_bytes(pruned.freed)}\n")
+    return 0

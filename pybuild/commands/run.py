@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.ports import check_published
 from pybuild.arguments.values import parse_pairs
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.commandline.parser import Parsed
@@ -27,6 +26,7 @@ from pybuild.model.errors import Cancelled, UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.model.ops import Copy
 from pybuild.model.snapshot import Snapshot
+from pybuild.networks.reading import check_published
 
 if TYPE_CHECKING:
     from pybuild.executor.files import apply

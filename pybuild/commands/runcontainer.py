@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 
 from pybuild.arguments.networks import mode_of
-from pybuild.arguments.ports import check_published
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
 from pybuild.commands.images import open_store
@@ -24,6 +23,7 @@ from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.model.border import packed
 from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.networks.reading import check_published
 
 NOT_RUN = 125
 """The exit code of a ``run`` that came to nothing, as docker has it; 126 and 127 are a shell's."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.arguments.ports import check_published
 from pybuild.cli import main
 from pybuild.model.errors import UsageError
+from pybuild.networks.reading import check_published
 
 
 @pytest.mark.parametrize(
