@@ -16,7 +16,7 @@ from pybuild.frontend.lowering.interface import (
 from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.events import BuildWarning
 
 Outcomes = Mapping[ImageRequest, ResolvedImage | PybuildError]
@@ -121,3 +121,45 @@ class FileQuestion:
             error=error and error.showing({self._filename: lines}),
             is_clean=not warnings and error is None,
         )
+
+
+METHODS = ("build", *Question)
+
+
+@dataclass(frozen=True, slots=True)
+class CallOption:
+    """``--call=method[,format=json|text][,ignorestatus]``; *question* is None for a build."""
+
+    question: Question | None
+    json: bool = False
+    ignore_status: bool = False
+
+
+def parse_call(text: str, *, is_check: bool) -> CallOption:
+    """Read the value of ``--call``; *is_check*: there is ``--check`` too.
+
+    Raises:
+        UsageError: no such method or option, or two methods at once.
+    """
+    method, *fields = text.split(",")
+    if is_check:
+        if method not in ("", "check"):
+            raise UsageError(f"--check is --call=check, and cannot go with --call={method}")
+        method = "check"
+    method = method or "build"
+    if method not in METHODS:
+        raise UsageError(f'invalid call "{method}": one of {", ".join(METHODS)}')
+    json = ignore_status = False
+    for field in fields:
+        match field.split("="):
+            case ["format", "json" | "text" as name]:
+                json = name == "json"
+            case ["ignorestatus"]:
+                ignore_status = True
+            case ["ignorestatus", "true" | "false" | "1" | "0" as value]:
+                ignore_status = value in ("true", "1")
+            case _:
+                raise UsageError(
+                    f'invalid call option "{field}": one of format=json, format=text, ignorestatus'
+                )
+    return CallOption(None if method == "build" else Question(method), json, ignore_status)

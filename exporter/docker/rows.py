@@ -10,13 +10,16 @@ from pybuild.cache.content.imagelist import (
     ImageFacts,
     age,
     familiar_repository,
+    moment,
     names_of,
     unpacked_bytes,
 )
 from pybuild.cache.store import Store
+from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.amounts import short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.platform import Platform
 
 
 def image_row(store: Store, one: ImageFacts, whole: bool, needs_size: bool) -> dict[str, Any]:
@@ -61,6 +64,54 @@ def image_parts(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     return shown
 
 
-def shortened(text: str, width: int) -> str:
+def _shortened(text: str, width: int) -> str:
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def history_rows(
+    store: Store, image: Descriptor, platform: Platform, *, whole: bool, has_whole_ids: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the steps of an image, newest first, and what programs get beside each.
+
+    Sizes are those of the unpacked layers.
+
+    Args:
+        whole: texts are not shortened; *has_whole_ids*: neither are ids.
+    """
+    _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
+    config = parse_config(store.blobs.read(document.config.digest))
+    layers = iter(document.layers)
+    entries: list[dict[str, Any]] = config.get("history") or []
+    rows: list[dict[str, Any]] = []
+    exact: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, 1):
+        layer = None if entry.get("empty_layer") else next(layers, None)
+        size = unpacked_bytes(store, [layer]) if layer else 0
+        text, created = str(entry.get("created_by") or ""), str(entry.get("created") or "")
+        comment = str(entry.get("comment") or "")
+        id, short_id = "<missing>", "<missing>"
+        if number == len(entries):
+            id, short_id = str(document.config.digest), document.config.digest.short
+        compressed = layer.size if layer else 0
+        rows.append(
+            {
+                "Comment": comment,
+                "CompressedSize": short_bytes(compressed),
+                "CreatedAt": created,
+                "CreatedBy": text if whole else _shortened(text, 45),
+                "CreatedSince": age(moment(created)),
+                "ID": id if has_whole_ids else short_id,
+                "Size": "N/A" if size is None else short_bytes(size),
+            }
+        )
+        exact.append(
+            {
+                "id": id,
+                "created": created,
+                "created_by": text,
+                "comment": comment,
+                "size": compressed,
+            }
+        )
+    return rows[::-1], exact[::-1]

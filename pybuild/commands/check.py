@@ -12,59 +12,16 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.requestvalues import parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
 from pybuild.executor.sources.sshoptions import parse_agents
-from pybuild.frontend.question import Question
-from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import ExitCode, UsageError
+from pybuild.frontend.question import parse_call
+from pybuild.model.errors import ExitCode
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import Builder
 
-METHODS = ("build", *Question)
-
-
-@dataclass(frozen=True, slots=True)
-class CallOption:
-    """``--call=method[,format=json|text][,ignorestatus]``; *question* is None for a build."""
-
-    question: Question | None
-    json: bool = False
-    ignore_status: bool = False
-
-
-def parse_call(parsed: Parsed) -> CallOption:
-    """Read ``--call`` and ``--check``.
-
-    Raises:
-        UsageError: no such method or option, or two methods at once.
-    """
-    text = parsed.one("call")
-    method, *fields = text.split(",")
-    if parsed.flag("check"):
-        if method not in ("", "check"):
-            raise UsageError(f"--check is --call=check, and cannot go with --call={method}")
-        method = "check"
-    method = method or "build"
-    if method not in METHODS:
-        raise UsageError(f'invalid call "{method}": one of {", ".join(METHODS)}')
-    json = ignore_status = False
-    for field in fields:
-        match field.split("="):
-            case ["format", "json" | "text" as name]:
-                json = name == "json"
-            case ["ignorestatus"]:
-                ignore_status = True
-            case ["ignorestatus", "true" | "false" | "1" | "0" as value]:
-                ignore_status = value in ("true", "1")
-            case _:
-                raise UsageError(
-                    f'invalid call option "{field}": one of format=json, format=text, ignorestatus'
-                )
-    return CallOption(None if method == "build" else Question(method), json, ignore_status)
-
 
 def main(parsed: Parsed, builder: Builder) -> int:
     """Answer the question that ``--call`` asks about a file."""
-    call = parse_call(parsed)
+    call = parse_call(parsed.one("call"), is_check=parsed.flag("check"))
     if call.question is None:
         from pybuild.commands.build import main as build
 

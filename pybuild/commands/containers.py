@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from pybuild.commands.several import for_each, raise_first, show_removed
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.logreading import log_time, read_log
+from pybuild.containers.processes import process_table
 from pybuild.containers.pruning import prune_containers
 from pybuild.containers.signals import signal_number
-from pybuild.model.errors import EnvironmentFault, UsageError, UserError
+from pybuild.model.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -186,26 +186,9 @@ def top(parsed: Parsed) -> int:
     name, *options = parsed.positionals
     with _containers(parsed) as containers:
         container = containers.find(name)
-        pids = container.ask("processes")
+        lines = process_table(container, options)
         container.note("top")
-    try:
-        done = subprocess.run(
-            ["ps", *(options or ["-ef"])], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentFault(
-            f"cannot run ps: {error}", hints=["install the package procps"]
-        ) from error
-    if done.returncode:
-        raise UsageError(f"ps {' '.join(options)}: {done.stderr.strip() or 'failed'}")
-    title, *lines = done.stdout.splitlines()
-    if "PID" not in title.split():
-        raise UsageError("couldn't find PID field in ps output")
-    column = title.split().index("PID")
-    print(title)
-    for row in lines:
-        if row.split()[column] in map(str, pids):
-            print(row)
+    print("\n".join(lines))
     return 0
 
 

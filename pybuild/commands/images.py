@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.cache.content.imagelist import (
-    age,
     image_named,
     list_images,
-    moment,
     parse_image_filters,
-    unpacked_bytes,
 )
 from pybuild.cache.space.prune import Pruned
 from pybuild.cache.space.unusedimages import Removed, prune_images, read_image_filters
@@ -23,9 +20,8 @@ from pybuild.commands.disk import confirmed
 from pybuild.commands.localstore import with_store
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.engine.settings import load_settings
-from pybuild.exporter.docker.rows import image_facts, image_parts, image_row, shortened
-from pybuild.image.manifest import parse_config, resolve
-from pybuild.model.amounts import human_bytes, short_bytes
+from pybuild.exporter.docker.rows import history_rows, image_facts, image_parts, image_row
+from pybuild.model.amounts import human_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -126,51 +122,15 @@ def _check(store: Store, descriptor: Descriptor) -> int:
 
 
 def history(parsed: Parsed) -> int:
-    """Show how an image came about, newest step first [RUN-24]; sizes are those of the unpacked layers."""
+    """Show how an image came about, newest step first [RUN-24]."""
+    quiet, whole = parsed.flag("quiet"), parsed.flag("no-trunc")
+    platforms = platforms_of(parsed)
     with open_store(parsed, to_read=True) as store:
         image = image_named(store, parsed.positionals[0])
-        platforms = platforms_of(parsed)
         platform = platforms[0] if platforms else native_platform()
-        _, document = resolve(image, lambda one: store.blobs.read(one.digest), platform)
-        config = parse_config(store.blobs.read(document.config.digest))
-        layers = iter(document.layers)
-        entries: list[dict[str, Any]] = config.get("history") or []
-        steps = [
-            (entry, None if entry.get("empty_layer") else next(layers, None)) for entry in entries
-        ]
-        sizes = [unpacked_bytes(store, [layer]) if layer else 0 for _, layer in steps]
-    quiet, whole = parsed.flag("quiet"), parsed.flag("no-trunc")
-    rows: list[dict[str, Any]] = []
-    exact: list[dict[str, Any]] = []
-    for number, ((entry, layer), size) in enumerate(zip(steps, sizes, strict=True), 1):
-        text, created = str(entry.get("created_by") or ""), str(entry.get("created") or "")
-        comment = str(entry.get("comment") or "")
-        id, short_id = "<missing>", "<missing>"
-        if number == len(steps):
-            id, short_id = str(document.config.digest), document.config.digest.short
-        compressed = layer.size if layer else 0
-        rows.append(
-            {
-                "Comment": comment,
-                "CompressedSize": short_bytes(compressed),
-                "CreatedAt": created,
-                "CreatedBy": text if whole else shortened(text, 45),
-                "CreatedSince": age(moment(created)),
-                "ID": id if whole or quiet else short_id,
-                "Size": "N/A" if size is None else short_bytes(size),
-            }
+        rows, exact = history_rows(
+            store, image, platform, whole=whole, has_whole_ids=whole or quiet
         )
-        exact.append(
-            {
-                "id": id,
-                "created": created,
-                "created_by": text,
-                "comment": comment,
-                "size": compressed,
-            }
-        )
-    rows.reverse()
-    exact.reverse()
     form = "{{.ID}}" if quiet else parsed.one("format")
     titles = {**_TITLES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
     show_list(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)

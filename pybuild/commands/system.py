@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
-from typing import Any
 
-from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import with_store
-from pybuild.containers.containers import Containers
 from pybuild.containers.diskusage import disk_usage
-from pybuild.engine.host import SystemClock, native_platform
+from pybuild.containers.machine import machine_facts
 from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import show_list
-from pybuild.model.package import VERSION
 
 _TITLES = {
     "Type": "TYPE",
@@ -39,25 +33,7 @@ def df(parsed: Parsed) -> int:
 def info(parsed: Parsed) -> int:
     """Show facts by docker's names for them."""
     settings = load_settings(parsed.one("config"), parsed.one("root"))
-    machine, images, containers = os.uname(), 0, 0
-    if os.path.isdir(settings.root):
-        with Store.open(settings.root, SystemClock(), to_read=True) as store:
-            images = len(store.images.list())
-            containers = len(Containers(store).list())
-    facts: dict[str, Any] = {
-        "Architecture": machine.machine,
-        "Containers": containers,
-        "DockerRootDir": settings.root,
-        "Driver": "overlayfs",
-        "Images": images,
-        "KernelVersion": machine.release,
-        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "NCPU": os.cpu_count() or 1,
-        "Name": machine.nodename,
-        "OSType": native_platform().os,
-        "OperatingSystem": _operating_system(),
-        "ServerVersion": VERSION,
-    }
+    facts = machine_facts(settings.root)
     form = parsed.one("format")
     if form:
         text = go_json(facts) if form == "json" else rendered(form, facts)
@@ -67,13 +43,6 @@ def info(parsed: Parsed) -> int:
     sys.stdout.write("".join(f"{_words(key)}: {value}\n" for key, value in shown.items()))
     sys.stdout.write('"pybuild doctor" shows what this machine offers to steps.\n')
     return 0
-
-
-def _operating_system() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return "Linux"
 
 
 def _words(name: str) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 
 from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
+from pybuild.engine.pulling import pull_named
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
-from pybuild.exporter.heldimages import held_under, names_in, tags_in
-from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.exporter.heldimages import held_under, tags_in
+from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference, is_pinned, parse_reference
 from pybuild.progress.display import make_display
 
@@ -32,30 +31,7 @@ def pull(parsed: Parsed) -> int:
     platform = platforms[0] if platforms else native_platform()
 
     async def work(engine: Engine, reference: Reference, step: InternalStep) -> str:
-        from pybuild.registry.client.pull import pull_image
-
-        client = engine.client()
-        try:
-            image = await pull_image(
-                client,
-                engine.store.blobs,
-                reference,
-                platform,
-                layers=True,
-                progress=step.transfer,
-            )
-        except PybuildError as error:
-            from pybuild.engine.unknownimages import worded
-
-            tags = partial(client.tags, reference)
-            stored = partial(names_in, engine)
-            fault = await worded(error, reference, stored, tags, client.settings_file)
-            raise fault from error.__cause__
-        manifest = image.manifest
-        engine.images.resolutions.put(reference, platform, manifest)
-        engine.images.describe(manifest, reference)
-        await asyncio.to_thread(engine.store.images.tag, str(reference), manifest)
-        engine.store.images.note("pull", reference.familiar, reference.repository)
+        manifest = await pull_named(engine, reference, platform, step)
         step.say(f"digest: {manifest.digest}")
         return str(reference)
 

@@ -16,9 +16,8 @@ import pytest
 from pybuild.cli import main
 from pybuild.commandline.building import BUILD
 from pybuild.commandline.parser import parse
-from pybuild.commands.check import CallOption, parse_call
 from pybuild.engine.knownimages import KnownImages
-from pybuild.frontend.question import Question
+from pybuild.frontend.question import CallOption, Question, parse_call
 from pybuild.model.errors import UsageError
 
 TWO = "FROM scratch AS Base\nENV k v\nFROM scratch\nCOPY $x /\n"
@@ -210,7 +209,8 @@ def test_targets(context: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_calls(words: list[str], call: CallOption) -> None:
-    assert parse_call(parse(words, BUILD.options)) == call
+    parsed = parse(words, BUILD.options)
+    assert parse_call(parsed.one("call"), is_check=parsed.flag("check")) == call
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,8 @@ def test_calls(words: list[str], call: CallOption) -> None:
 )
 def test_calls_that_cannot_be(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_call(parse(words, BUILD.options))
+        parsed = parse(words, BUILD.options)
+        parse_call(parsed.one("call"), is_check=parsed.flag("check"))
     assert caught.value.message.startswith(message)
 
 
