@@ -267,6 +267,8 @@ class Containers:
         config = container.config
         mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
         step = step_of(config, container.path, self._lowers(config), mounts)
+        if step.terminal is not None:  # a program looks at its size at once
+            step = step._replace(terminal=next((one.size for _, one in attached), (0, 0)))
         order = ContainerOrder(
             config.id,
             step,

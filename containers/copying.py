@@ -80,9 +80,11 @@ async def copy_in(
             with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 archive.add(real, arcname=name or ".")
 
-    into = is_archive or path.endswith("/.")
     with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
-        work = job(treejobs.write, tree, dest or "/", into=into)
+        if is_archive:  # whose members keep their names, also the first
+            work = job(treejobs.unpack, tree, dest or "/", keeps_kinds=True)
+        else:
+            work = job(treejobs.write, tree, dest or "/", into=path.endswith("/."))
         await _carry(engine, work, fds, give, reads=False)
     container.note("extract-to-dir")
 

@@ -109,9 +109,10 @@ class FirstProcess:
         fds = [theirs.detach()]
         if step.terminal is not None and (copied or not isolation.mounts()):
             # There is no /dev of its own to make one in: this machine's has to do.
-            step = step._replace(terminal=None)
             ours_of_terminal, slave = os.openpty()
             self._streams.add_terminal(ours_of_terminal)
+            self._streams.resize(*step.terminal)
+            step = step._replace(terminal=None)
             fds += [slave, os.dup(slave), os.dup(slave)]
         elif step.terminal is None:
             fds += self._open_outputs()

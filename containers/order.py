@@ -126,6 +126,7 @@ class StreamAttachment(NamedTuple):
         stdin, stdout, stderr: these streams.
         waits: the container waits where its output is not taken; who does not is left behind.
         removes: who is attached removes the container after its end, and the monitor need not.
+        size: rows and columns of the terminal at which it is shown; both 0 where there is none.
     """
 
     stdin: bool = False
@@ -133,6 +134,7 @@ class StreamAttachment(NamedTuple):
     stderr: bool = True
     waits: bool = False
     removes: bool = False
+    size: tuple[int, int] = (0, 0)
 
 
 class ExecOrder(NamedTuple):

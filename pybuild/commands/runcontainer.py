@@ -12,7 +12,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
 from pybuild.commands.images import open_store
 from pybuild.commands.run import network_of
-from pybuild.containers.attaching import Attached, line
+from pybuild.containers.attaching import Attached, line, terminal_size
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.detaching import DEFAULT, parse_keys
@@ -74,7 +74,10 @@ async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
         container = await create_container(parsed, engine)
         containers = Containers(engine.store)
         attachment = StreamAttachment(
-            stdin=container.config.stdin, waits=True, removes=container.config.auto_remove
+            stdin=container.config.stdin,
+            waits=True,
+            removes=container.config.auto_remove,
+            size=terminal_size(),
         )
         try:
             warnings = containers.start(
@@ -173,6 +176,7 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         stdin=container.config.stdin and parsed.flag("interactive"),
         waits=True,
         removes=container.config.auto_remove,
+        size=terminal_size(),
     )
     if container.state().lives:
         connection = container.connect()

@@ -71,6 +71,11 @@ def test_files_go_out_and_in(machine: Pybuild, tmp_path: Path, runs: bool) -> No
     )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert {"v/f", "v/into/deep/f", "v/into/leads"} <= set(archive.getnames())
+    # The members of an archive keep their names below the path, also the first.
+    machine("cp", "-", "one:/new", stdin=done.stdout)
+    machine("cp", "one:/new/v/into/deep/f", tmp_path / "again")
+    assert (tmp_path / "again").read_text() == "a\n"
+    assert "is not a directory" in machine("cp", "-", "one:/etc/passwd", stdin=b"", code=1).err
 
 
 def test_a_container_becomes_an_image_and_a_tar(machine: Pybuild, tmp_path: Path) -> None:

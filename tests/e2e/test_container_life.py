@@ -112,6 +112,17 @@ def test_a_terminal_can_be_left_and_found_again(machine: Pybuild) -> None:
     assert "the input device is not a TTY" in error
 
 
+def test_a_terminal_is_as_large_as_ours_from_the_first_moment_on(machine: Pybuild) -> None:
+    """A program looks at its size when it begins; later changes follow [CTR-22]."""
+    script = "size() { busybox stty size; }; size; while [ \"$(size)\" = '24 91' ]; do sleep 0.05; done; size"
+    words = machine.command("run", "--rm", "-it", "base", "sh", "-c", script)
+    person = Person(words, machine.environment, size=(24, 91))
+    person.expect(b"24 91")
+    person.resize(33, 44)
+    person.expect(b"33 44")
+    assert person.status() == 0
+
+
 def test_run_in_front_ends_as_its_program_does(machine: Pybuild) -> None:
     """Streams apart, every byte of them, exit codes as docker's, and nothing left [CTR-25, CTR-36]."""
     big = b"x" * 300_000

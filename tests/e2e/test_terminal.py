@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import struct
+import termios
 import time
 
 import pytest
@@ -17,11 +20,17 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 class Person:
     """Somebody at a terminal: types, and waits for what the screen shows."""
 
-    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, words: list[str], environment: dict[str, str], size: tuple[int, int] = (24, 80)
+    ) -> None:
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("=4H", *size, 0, 0))
             os.execve(words[0], words, environment)
         self._screen = b""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("=4H", rows, columns, 0, 0))
 
     def expect(self, text: bytes, seconds: float = 60) -> None:
         end = time.monotonic() + seconds

@@ -69,7 +69,7 @@ def settled(is_so: Callable[[], bool]) -> bool:
 def short_runs(pybuild: Pybuild, count: int, summary: Summary) -> None:
     """Run a container *count* times in front, and as often in the background."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for problem in pool.map(lambda number: _short_run(pybuild, number), range(2 * count)):
+        for problem in pool.map(partial(_short_run, pybuild), range(2 * count)):
             summary.count("runs")
             summary.wrong += problem
 
@@ -92,19 +92,21 @@ def _short_run(pybuild: Pybuild, number: int) -> list[str]:
 
 
 def many_at_once(
-    pybuild: Pybuild, count: int, rounds: int, summary: Summary, options: Iterable[str] = ()
+    pybuild: Pybuild, count: int, rounds: int, summary: Summary, options: Sequence[str] = ()
 ) -> None:
     """Start *count* containers and remove them, *rounds* times; nothing may be left of them."""
+    store = pybuild.store
     for turn in range(rounds):
         began = time.monotonic()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            ids = list(pool.map(lambda _: _start(pybuild, options), range(count)))
+            ids = list(pool.map(partial(_start, pybuild, options), range(count)))
         summary.done["start_s"] = time.monotonic() - began
         rows = pybuild("ps", "--no-trunc", "--format", "{{.ID}} {{.State}}").out.splitlines()
         if sorted(rows) != sorted(f"{id} running" for id in ids):
             summary.wrong.append(f"round {turn}: {len(ids)} started, ps shows {len(rows)}")
-        sizes = [size for pid in monitors(pybuild.store) if (size := own_kib(pid))]
-        summary.done["monitor_kib"] = sum(sizes) / max(1, len(sizes))
+        for what, pids in (("monitor", monitors(store)), ("helper", helpers(store))):
+            sizes = [size for pid in pids if (size := own_kib(pid))]
+            summary.done[f"{what}_kib"] = sum(sizes) // max(1, len(sizes))
         began = time.monotonic()
         pybuild("rm", "-f", *ids, timeout=600)
         summary.done["remove_s"] = time.monotonic() - began
@@ -113,7 +115,8 @@ def many_at_once(
         summary.count("rounds")
 
 
-def _start(pybuild: Pybuild, options: Iterable[str]) -> str:
+def _start(pybuild: Pybuild, options: Sequence[str], number: int) -> str:
+    del number
     return pybuild("run", "-d", *options, "base", "sleep", "1000", timeout=600).out.strip()
 
 
@@ -156,9 +159,19 @@ def own_kib(pid: int) -> int:
 
 
 def monitors(store: Path) -> list[int]:
-    """Return the processes that hold the lock of a container, by what the kernel says of locks."""
+    """Return the processes that hold the lock of a container."""
+    return _holders((store / "containers").glob("*/lock"))
+
+
+def helpers(store: Path) -> list[int]:
+    """Return the processes beside containers that connect them to networks."""
+    return _holders((store / "networks/helpers").glob("*"))
+
+
+def _holders(paths: Iterable[Path]) -> list[int]:
+    """Return the processes that hold locks, by what the kernel says of them."""
     inodes: set[str] = set()
-    for path in (store / "containers").glob("*/lock"):
+    for path in paths:
         with suppress(OSError):
             inodes.add(str(path.stat().st_ino))
     pids: set[int] = set()
