@@ -25,6 +25,8 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REGULAR = frozenset((b"0", b"\0", b"7"))
 # Bytes to which an archive may unpack while it is looked through; the time matters more than the space.
 _MAX_BYTES = 64 << 30
+_DIGESTING = ("executor.files.apply", "executor.trees.treehash", "model.selection")
+IMPORTED_LATER = {"digest": tuple(f"pybuild.{name}" for name in _DIGESTING)}
 _COPIED_FROM = "that tree"
 _DEEP = 20_000
 

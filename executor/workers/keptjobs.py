@@ -31,9 +31,17 @@ class KeptJobs:
         return len(self._waiting)
 
     def take(self, request: Any) -> RunningJob | None:
-        """Ask the one that waits for the shortest time, whose memory is warm; None: none does."""
-        while self._waiting:
-            _, job = self._waiting.pop()
+        """Ask the one that waits for the shortest time, whose memory is warm; None: none does.
+
+        One that would have to import the function's module first is not asked: a new one has it from
+        the zygote, which imports it once for all.
+        """
+        function: str = request[0]
+        for place in reversed(self._waiting):
+            job = place[1]
+            if function not in job.functions:
+                continue
+            self._waiting.remove(place)
             if _waits(job):
                 job.unsent = wire.frame(request)
                 job.send()

@@ -78,6 +78,7 @@ class ZygoteProcess:
         self._pythonpath = list(pythonpath)
         self._jobs: dict[str, RunningJob] = {}
         self._count = 0
+        self._imported: frozenset[str] = frozenset()
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._writing = False
 
@@ -232,7 +233,9 @@ class ZygoteProcess:
         finally:
             theirs.close()
         self._count += 1
-        job = RunningJob(id, ours, unsent, self._loop.create_future())
+        if isinstance(start, str):
+            self._imported |= {start}
+        job = RunningJob(id, ours, unsent, self._loop.create_future(), self._imported)
         job.send()
         self._jobs[job.id] = job
         self._post(message, sent)

@@ -16,12 +16,14 @@ class RunningJob:
     Attributes:
         unsent: what is left of its request.
         gone: done when its process and namespaces are; fails when the zygote died.
+        functions: those whose modules its zygote had imported when it was started.
     """
 
     id: str
     channel: socket.socket
     unsent: bytes | memoryview
     gone: asyncio.Future[StepExit]
+    functions: frozenset[str] = frozenset()
 
     def send(self) -> None:
         """Send of the request what can be sent without waiting."""

@@ -28,14 +28,16 @@ _MOST_KEPT_KIB = 64 * 1024
 def preload(function: str) -> None:
     """Import the function's module in the zygote, so that its next children have it already.
 
+    So those that its ``IMPORTED_LATER`` has for the function, which other users of the module do without.
     Whatever goes wrong is left for the child to meet again, where somebody hears of it.
     """
-    module = function.partition(":")[0]
-    if module not in sys.modules:
-        try:
-            __import__(module)
-        except BaseException:  # noqa: BLE001
-            return
+    module, _, name = function.partition(":")
+    try:
+        __import__(module)
+        for later in getattr(sys.modules[module], "IMPORTED_LATER", {}).get(name, ()):
+            __import__(later)
+    except BaseException:  # noqa: BLE001
+        return
 
 
 def serve(channel: RawSocket, fds: list[int]) -> None:

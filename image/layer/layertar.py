@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pybuild.image.layer.pieces import Chunker
     from pybuild.model.border import WorkerCall
 
+IMPORTED_LATER = {"layer_job": ("isal.isal_zlib",)}  # most layers are compressed by it
 _DEVICES = (tarformat.CHAR, tarformat.BLOCKDEV)
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 

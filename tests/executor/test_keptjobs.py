@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,10 @@ import pytest
 from pybuild.executor.files.apply import apply
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.files.values import DeltaStack
+from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.workers.job import job
+from pybuild.executor.workers.keptjobs import KeptJobs
+from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy
@@ -55,6 +59,23 @@ def test_one_worker_does_one_call_after_the_other() -> None:
         return [await echo(workers, stay=True) for _ in range(4)]
 
     assert len(set(run(body))) == 1
+
+
+def test_one_that_would_have_to_import_the_function_is_not_asked() -> None:
+    async def body() -> None:
+        kept = KeptJobs()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            gone: asyncio.Future[StepExit] = asyncio.get_running_loop().create_future()
+            waits = RunningJob("1", ours, b"", gone, frozenset({"known:call"}))
+            kept.keep(waits)
+            assert kept.take(("other:call", (), {}, True)) is None
+            assert kept.take(("known:call", (), {}, True)) is waits
+            assert theirs.recv(1 << 16)
+            kept.dismiss_all()
+
+    asyncio.run(body())
 
 
 def test_a_call_that_does_not_say_so_has_a_worker_of_its_own() -> None:
