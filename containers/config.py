@@ -12,6 +12,7 @@ from dataclasses import asdict, field, fields, is_dataclass
 from typing import Any
 
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.containers.privileges import ContainerPrivileges
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object
@@ -22,6 +23,7 @@ _PARTS: Mapping[str, Any] = {
     "health": HealthCheck,
     "limits": StepLimits,
     "log": LogConfig,
+    "privileges": ContainerPrivileges,
     "restart": RestartPolicy,
 }
 _LISTS: Mapping[str, Any] = {"networks": EndpointOrder, "ports": PortOrder}
@@ -52,6 +54,7 @@ class ContainerConfig:
         auto_remove: it goes when it has ended.
         init: its first process is an init, which reaps what others leave.
         limits: of its cgroup; *ulimits* are ``(name, soft, hard)``; *shm_bytes*: 0 is 64 MiB.
+        privileges: what it may beside docker's default, or may not.
     """
 
     id: str
@@ -94,6 +97,7 @@ class ContainerConfig:
     limits: StepLimits = StepLimits()
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0
+    privileges: ContainerPrivileges = ContainerPrivileges()
 
     @property
     def short_id(self) -> str:

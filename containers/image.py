@@ -15,9 +15,16 @@ from pybuild.model.reference import Reference
 
 
 async def find_image(
-    engine: Engine, name: str, platform: Platform | None
+    engine: Engine, name: str, platform: Platform | None, pull: str = "missing"
 ) -> tuple[Descriptor, dict[str, Any]]:
-    """The manifest and config of an image of the local store, pulled first if it is not there."""
+    """Return the manifest and config of an image of the local store.
+
+    Args:
+        pull: it first, ``always``, ``never``, or where it is ``missing``.
+
+    Raises:
+        UserError: there is no such image.
+    """
     platform = platform or native_platform()
     descriptor = engine.store.images.held(name, engine.store.lease)
     try:
@@ -31,8 +38,14 @@ async def find_image(
             f"no such image: {name}",
             hints=["one without a name is freed after the next build of its context"],
         )
-    if descriptor is None:
-        resolved = await engine.images.resolve(ImageRequest(reference, platform), pull=False)
+    if descriptor is None and pull == "never":
+        raise UserError(
+            f"No such image: {name}", hints=["pull it: pybuild pull, or leave --pull=never away"]
+        )
+    if descriptor is None or pull == "always":
+        resolved = await engine.images.resolve(
+            ImageRequest(reference, platform), pull=pull == "always"
+        )
         data = engine.store.blobs.read(resolved.digest)
         descriptor = Descriptor("", resolved.digest, len(data))
     return _parts(engine, descriptor, platform)

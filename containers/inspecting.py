@@ -172,7 +172,7 @@ def _health(check: HealthCheck) -> dict[str, Any]:
 
 def _host_config(config: ContainerConfig) -> dict[str, Any]:
     """Return docker's HostConfig: what was given, and the defaults [CTR-4]."""
-    mounts, limits = config.mounts, config.limits
+    mounts, limits, given = config.mounts, config.limits, config.privileges
     return {
         "Binds": _given(mounts, MountOrigin.BIND, lambda one: one.text != one.target) or None,
         "ContainerIDFile": "",
@@ -183,23 +183,23 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "AutoRemove": config.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": sorted(set(_given(mounts, MountOrigin.VOLUMES_FROM))) or None,
-        "CapAdd": None,
-        "CapDrop": None,
+        "CapAdd": list(given.cap_add) or None,
+        "CapDrop": list(given.cap_drop) or None,
         "CgroupnsMode": "private",
         "Dns": [],
         "DnsOptions": [],
         "DnsSearch": [],
         "ExtraHosts": [f"{name}:{address}" for name, address in config.add_hosts] or None,
-        "GroupAdd": None,
+        "GroupAdd": list(given.groups) or None,
         "IpcMode": "private",
         "Cgroup": "",
         "Links": None,
-        "OomScoreAdj": 0,
+        "OomScoreAdj": given.oom_score_adj,
         "PidMode": "",
-        "Privileged": False,
+        "Privileged": given.privileged,
         "PublishAllPorts": False,
         "ReadonlyRootfs": config.readonly,
-        "SecurityOpt": None,
+        "SecurityOpt": list(given.security_opts) or None,
         **_tmpfs(mounts),
         "UTSMode": "",
         "UsernsMode": "",
@@ -219,9 +219,16 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpuset_cpus,
         "CpusetMems": limits.cpuset_mems,
-        "Devices": [],
+        "Devices": [
+            {"PathOnHost": here, "PathInContainer": there, "CgroupPermissions": rights}
+            for here, there, rights in given.devices
+        ],
         "DeviceCgroupRules": None,
-        "DeviceRequests": None,
+        "DeviceRequests": [
+            {"Driver": "cdi", "Count": 0, "DeviceIDs": [name], "Capabilities": [], "Options": {}}
+            for name in given.cdi
+        ]
+        or None,
         "MemoryReservation": 0,
         "MemorySwap": limits.memory_swap_bytes or 2 * limits.memory_bytes,
         "MemorySwappiness": None,
@@ -236,8 +243,9 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "IOMaximumBandwidth": 0,
         **_mounts(mounts),
         **({"Init": True} if config.init else {}),
-        "MaskedPaths": list(_MASKED),
-        "ReadonlyPaths": list(_READONLY),
+        **({"Sysctls": dict(given.sysctls)} if given.sysctls else {}),
+        "MaskedPaths": None if given.privileged else list(_MASKED),
+        "ReadonlyPaths": None if given.privileged else list(_READONLY),
     }
 
 

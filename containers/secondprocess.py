@@ -213,6 +213,7 @@ class Execs:
             user=order.user,
             network=step.network,
             security="insecure" if order.privileged else step.security,
+            privileges=step.privileges,
             ulimits=step.ulimits,
             terminal=order.terminal,
             lasting=True,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
+from pybuild.containers.privileges import device_edits, step_privileges
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
 from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF
@@ -31,17 +32,18 @@ def step_of(
         init = StepMount(StepMountType.BIND_PATH, _INIT, find_init() or "", readonly=True)
         mounts = (*mounts, init)
         args = (_INIT, "--", *args)
+    edits = device_edits(config.privileges)
     return StepSpec(
         lowers=tuple(lowers),
         upper=os.path.join(path, TREE),
         work=os.path.join(path, WORK),
         args=args,
-        env=config.env,
+        env=(*config.env, *edits.env),
         cwd=config.cwd,
         user=config.user,
         hostname=config.hostname,
         network=mode_of(config),
-        mounts=tuple(mounts),
+        mounts=(*mounts, *edits.mounts),
         resolv_conf=config.resolv_conf.encode(),
         hosts=network.hosts(config.hostname, _known(config.add_hosts)).encode(),
         ulimits=config.ulimits,
@@ -50,6 +52,8 @@ def step_of(
         limits=config.limits,
         terminal=(0, 0) if config.tty else None,
         lasting=True,
+        security="insecure" if config.privileges.privileged else "sandbox",
+        privileges=step_privileges(config.privileges),
     )
 
 

@@ -92,6 +92,27 @@ class StepLimits(NamedTuple):
     parent: str = ""
 
 
+class StepPrivileges(NamedTuple):
+    """The rights of a process beside the default, and below it.
+
+    Attributes:
+        add, drop: bits of capabilities.
+        filtered: the system call filter holds for it.
+        no_new: no program of it gains privileges.
+        groups: names and numbers of groups that its user is in, too.
+        oom_score_adj: how much sooner it is killed for memory than others, -1000 to 1000.
+        sysctls: ``(name, value)``, of its own namespaces.
+    """
+
+    add: int = 0
+    drop: int = 0
+    filtered: bool = True
+    no_new: bool = False
+    groups: tuple[str, ...] = ()
+    oom_score_adj: int = 0
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
 class OciOrder(NamedTuple):
     """The OCI runtime that runs a step, and what it is given.
 
@@ -216,6 +237,7 @@ class StepSpec(NamedTuple):
     terminal: tuple[int, int] | None = None
     lasting: bool = False
     connecting: Connecting | None = None
+    privileges: StepPrivileges = StepPrivileges()
 
     @property
     def insecure(self) -> bool:

@@ -131,7 +131,7 @@ def become_joined(channel: RawSocket, fds: list[int], place: Place) -> NoReturn:
         place.enter(own_network=spec.own_network)
         os.setsid()
         sandbox.begin_keyring()
-        user = users.resolve(place.root, spec.user)
+        user = users.resolve(place.root, spec.user, spec.privileges.groups)
         setup.enter_cwd(spec.cwd, user)
         place.close()
         os.umask(0o022)

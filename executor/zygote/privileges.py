@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 
+from pybuild.executor.steps.spec import StepPrivileges
 from pybuild.executor.zygote import isolation, landlock, procstatus, seccomp, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT
 # MKNOD AUDIT_WRITE SETFCAP
 DEFAULT_CAPS = sum(1 << n for n in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+_NOTHING_GIVEN = StepPrivileges()
 _SETPCAP, _NET_RAW, _SYS_CHROOT = 8, 13, 18
 _ALL_CAPS = (1 << 64) - 1
 
@@ -72,9 +74,11 @@ def _install(program: bytes) -> int:
     return syscalls.seccomp_filter(program, listener)
 
 
-def _filter(shares_network: bool) -> int:
+def _filter(shares_network: bool, granted: int) -> int:
     """Install the filter of a step; return its listener, -1 where none is of use."""
     program = _FILTERS[shares_network]
+    if granted:
+        program = seccomp.program(shares_network=shares_network, granted=granted)
     if shares_network and syscalls.MACHINE == "x86_64":
         try:
             return _install(program)
@@ -84,7 +88,13 @@ def _filter(shares_network: bool) -> int:
     return -1
 
 
-def confine(user: StepUser, *, insecure: bool, shares_network: bool) -> int:
+def confine(
+    user: StepUser,
+    *,
+    insecure: bool,
+    shares_network: bool,
+    given: StepPrivileges = _NOTHING_GIVEN,
+) -> int:
     """Give up everything that a step must not have. Only the exec comes after it.
 
     Returns a listener for `socketcalls`, or -1.
@@ -95,9 +105,9 @@ def confine(user: StepUser, *, insecure: bool, shares_network: bool) -> int:
     """
     recorded = isolation.rung() == isolation.USERNS_SINGLE
     listener = -1
-    if not insecure and not recorded and isolation.mounts():
-        listener = _filter(shares_network)
-    keep = _kept(insecure=insecure)
+    if not insecure and given.filtered and not recorded and isolation.mounts():
+        listener = _filter(shares_network, given.add)
+    keep = _kept(insecure=insecure, given=given)
     if not bound(keep):
         # A program that root executes would have all of the bounding set again, and chroot(2) with it.
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
@@ -110,6 +120,8 @@ def confine(user: StepUser, *, insecure: bool, shares_network: bool) -> int:
     else:
         _change_ids(user)
         caps = 0 if user.uid else keep & PERMITTED
+    if given.no_new:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.capset(caps, caps, 0)
     return listener
 
@@ -129,8 +141,8 @@ def bound(keep: int = DEFAULT_CAPS) -> bool:
     return True
 
 
-def _kept(*, insecure: bool) -> int:
-    keep = _ALL_CAPS if insecure else DEFAULT_CAPS
+def _kept(*, insecure: bool, given: StepPrivileges) -> int:
+    keep = _ALL_CAPS if insecure else DEFAULT_CAPS & ~given.drop | given.add
     if not isolation.mounts():
         # A root of chroot(2) is left by another chroot(2). What the builder can do and the step
         # cannot keeps the step from tracing the builder, too. And there is no filter of ours that

@@ -21,6 +21,7 @@ from pybuild.executor.zygote import (
     setup,
     spare,
     stage,
+    surroundings,
     syscalls,
     terminals,
     ulimits,
@@ -69,8 +70,10 @@ def become_step(
             from pybuild.executor.zygote import runtime
 
             runtime.supervise(channel, fds, spec, spec.oci, leaf)
+        surroundings.write_sysctls(spec.privileges)
         user, trees = _build_root(spec, staged)
         warnings = [*leaf.warnings, *ulimits.apply(spec.ulimits)]
+        warnings += surroundings.adjust_oom_score(spec.privileges)
         if not leaf.has_pids:
             ulimits.bound_processes(leaf.pids)
         for warning in warnings:
@@ -108,7 +111,12 @@ def confine(
         _have_recorded(recorder, spec, user, has_lists=has_lists)
     if spec.network == "default":
         landlock.leave_abstract_sockets()
-    listener = privileges.confine(user, insecure=spec.insecure, shares_network=not spec.own_network)
+    listener = privileges.confine(
+        user,
+        insecure=spec.insecure,
+        shares_network=not spec.own_network,
+        given=spec.privileges,
+    )
     if not spec.lasting:
         # A change of credentials has made the kernel forget it.
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 9)
@@ -185,7 +193,7 @@ def _build_root(
         trees = sealing.trees_of(spec, root_fd, [])
     else:
         root_fd, trees = _mount_root(spec, staged)
-    user = users.resolve(root_fd, spec.user)
+    user = users.resolve(root_fd, spec.user, spec.privileges.groups)
     os.fchdir(root_fd)
     os.close(root_fd)
     if staged is not None and staged.is_away:

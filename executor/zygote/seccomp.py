@@ -85,6 +85,29 @@ _ARCHITECTURES = {
 I386_SOCKETCALL = 102
 SYS_SOCKET, _SYS_SETSOCKOPT = 1, 14
 
+_SYS_ADMIN = 21
+# By number of the capability, what the engines allow who has it: of x86_64, of aarch64, of both.
+_BY_CAPABILITY: dict[int, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {
+    2: ((304,), (265,), ()),  # DAC_READ_SEARCH: open_by_handle_at
+    16: ((175, 176, 313), (105, 106, 273), ()),  # SYS_MODULE: (f)init_module, delete_module
+    17: ((172, 173), (), ()),  # SYS_RAWIO: iopl, ioperm
+    19: ((312,), (272,), (438, 440)),  # SYS_PTRACE: kcmp, pidfd_getfd, process_madvise
+    20: ((163,), (89,), ()),  # SYS_PACCT: acct
+    # SYS_ADMIN: mounts, namespaces, names, quotas, and what came to be of its own below
+    _SYS_ADMIN: (
+        (165, 166, 170, 171, 179, 212, 272, 298, 300, 308, 321, 103),
+        (39, 40, 60, 18, 97, 116, 161, 162, 241, 262, 268, 280),
+        (428, 429, 430, 431, 432, 433, 442, 443),
+    ),
+    22: ((169,), (142,), ()),  # SYS_BOOT: reboot
+    23: ((237, 238, 239), (235, 236, 237), (450,)),  # SYS_NICE: mbind, (set|get)_mempolicy
+    25: ((164, 227), (112, 170), ()),  # SYS_TIME: settimeofday, clock_settime
+    26: ((153,), (58,), ()),  # SYS_TTY_CONFIG: vhangup
+    34: ((103,), (116,), ()),  # SYSLOG: syslog
+    38: ((298,), (241,), ()),  # PERFMON: perf_event_open
+    39: ((321,), (280,), ()),  # BPF: bpf
+}
+
 NAMESPACES = (
     syscalls.CLONE_NEWNS
     | syscalls.CLONE_NEWCGROUP
@@ -123,6 +146,7 @@ def program(
     moves: bool = False,
     insecure: bool = False,
     shares_network: bool = True,
+    granted: int = 0,
 ) -> bytes:
     """Return the filter for *machine* as BPF.
 
@@ -131,6 +155,8 @@ def program(
         moves: those of `calls.MOVES`, too.
         insecure: allow everything else.
         shares_network: the step has the builder's.
+        granted: bits of capabilities that are given beside the default; programs of 32 bits, whose
+            numbers are others, gain nothing by them.
 
     Raises:
         OSError: ENOSYS; there is no table for it.
@@ -149,16 +175,29 @@ def program(
             special[setsockopt] = _setsockopt()
         if arch == calls.I386:
             special[I386_SOCKETCALL] = _socketcall(shares_network)
+        common: tuple[int, ...] = _COMMON
+        if granted and arch != calls.I386:
+            refused, common = _less(refused, granted, machine), _less(common, granted, machine)
+            if granted >> _SYS_ADMIN & 1:
+                del special[clone], special[_CLONE3]
         if insecure:
-            special, refused, unused = {}, (), ()
+            special, refused, unused, common = {}, (), (), ()
         if recorded:
             special.update(_handed_over(arch, moves))
-        common = () if insecure else _COMMON
         ranges = _ranges((*refused, *common), unused, special, above=_ALLOW if insecure else None)
         body: Code = [(_LD_ABS, 0, 0, _OFFSET_NR), *_search(ranges)]
         code += [(_JEQ, 1, 0, arch), (_JA, 0, 0, len(body)), *body]
     code += _return(_ERRNO | _ENOSYS)
     return b"".join(struct.pack("=HBBI", op, jt, jf, k) for op, jt, jf, k in code)
+
+
+def _less(refused: tuple[int, ...], granted: int, machine: str) -> tuple[int, ...]:
+    """Return the calls of *refused* that the capabilities *granted* do not open."""
+    allowed: set[int] = set()
+    for number, (x86_64, aarch64, both) in _BY_CAPABILITY.items():
+        if granted >> number & 1:
+            allowed |= {*(x86_64 if machine == "x86_64" else aarch64), *both}
+    return tuple(number for number in refused if number not in allowed)
 
 
 def _return(action: int) -> Code:

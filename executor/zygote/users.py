@@ -10,6 +10,10 @@ from pybuild.executor.zygote import confined
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.model.border import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _MAX_FILE_BYTES = 10 << 20
 _MAX_ID = (1 << 31) - 1
 
@@ -23,8 +27,8 @@ class StepUser(NamedTuple):
     home: str
 
 
-def resolve(root_fd: int, spec: str) -> StepUser:
-    """Return the user that *spec* names in the tree.
+def resolve(root_fd: int, spec: str, more: Sequence[str] = ()) -> StepUser:
+    """Return the user that *spec* names in the tree, who is in the groups *more*, too.
 
     Raises:
         Fault: user; an account or a group that is not there, an id out of range.
@@ -60,6 +64,7 @@ def resolve(root_fd: int, spec: str) -> StepUser:
             if len(fields) > 3 and name in fields[3].split(",")
             if (number := _number(fields[2])) is not None
         ]
+    extra += [_group_id(groups, name) for name in more]
     for number in (uid, gid, *extra):
         if number > _MAX_ID:
             raise Fault(USER, f'user "{spec}": uids and gids must be in range 0-{_MAX_ID}')

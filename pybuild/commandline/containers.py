@@ -12,12 +12,17 @@ _LIMITS = tuple(
 )
 _CREATION = (
     *_LIMITS,
+    Option("cap-add", "a capability more (NET_ADMIN, ALL)", "CAP", repeat=True),
+    Option("cap-drop", "a capability less", "CAP", repeat=True),
     Option("cidfile", "write the container's id to a new file", "FILE"),
     Option("cpus", "processors that it may keep busy (1.5)", "N"),
+    Option("device", "a device (/dev/a[:/dev/b[:rwm]]), or one of a CDI file", "DEVICE", "", True),
     Option("entrypoint", "replace the image's entrypoint", "CMD"),
     Option("env", "set an environment variable", "K[=V]", "e", True),
     Option("env-file", "set those of a file", "FILE", repeat=True),
     Option("expose", "name a port of it (80, 8000-8010/udp)", "PORT", repeat=True),
+    Option("gpus", "GPUs, as a CDI file names them: all, N, device=0,1", "GPUS", repeat=True),
+    Option("group-add", "a group that its user is in, too", "GROUP", repeat=True),
     Option("health-cmd", "command that tells whether it is healthy", "CMD"),
     Option("health-interval", "time between two of them (30s)", "TIME"),
     Option("health-retries", "failures in a row that make it unhealthy (3)", "N"),
@@ -43,8 +48,10 @@ _CREATION = (
     Option("network", "host, none, container:NAME, or a network's name", "MODE", repeat=True),
     Option("network-alias", "one more name on the first network", "NAME", "", True),
     Option("no-healthcheck", "nobody looks after its health, as the image would have it"),
+    Option("oom-score-adj", "how soon it is killed for memory: -1000 to 1000", "N"),
     Option("pids-limit", "processes of it at once, at most; -1: no limit", "N"),
     PLATFORM,
+    Option("privileged", "it may all that we may, and has all devices"),
     Option(
         "publish",
         "publish a port ([[IP:]PORT:]PORT[/udp]); with --network host it is the host's own",
@@ -55,13 +62,27 @@ _CREATION = (
     Option(
         "publish-all", "publish all ports that the image exposes, wherever one is free", "", "P"
     ),
+    Option(
+        "pull",
+        "pull the image: always, missing or never",
+        "WHEN",
+        values=("always", "missing", "never"),
+    ),
+    Option("quiet", "accepted: nothing is shown while an image is pulled", short="q"),
     Option("read-only", "the root file system cannot be written"),
     Option(
         "restart", "when it is started again: no, on-failure[:N], always, unless-stopped", "POLICY"
     ),
     Option("rm", "remove it when it has ended"),
+    Option(
+        "security-opt",
+        "seccomp=unconfined, no-new-privileges, apparmor=unconfined",
+        "OPTION",
+        repeat=True,
+    ),
     Option("stop-signal", "signal that stops it", "SIGNAL"),
     Option("stop-timeout", "seconds until it is killed then (10)", "SECONDS"),
+    Option("sysctl", "a setting of the kernel for it (net.…=N)", "K=V", repeat=True),
     Option("tty", "give the process a terminal of its own", short="t"),
     Option("user", "user[:group] to run as", "USER", "u"),
     Option(

@@ -22,6 +22,7 @@ from pybuild.arguments.containers import (
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
+from pybuild.arguments.privileges import has_own_namespace, privileges_of
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
@@ -61,7 +62,9 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
         raise UsageError(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
-    manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
+    manifest, config = await find_image(
+        engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
+    )
     image: dict[str, Any] = config.get("config") or {}
     described = _describe(parsed, engine, command, image)
     container = await make_container(engine, described, manifest, image, mounts_of(parsed))
@@ -119,6 +122,7 @@ def _describe(
         auto_remove=parsed.flag("rm"),
         log=log_config(parsed),
         init=parsed.flag("init"),
+        privileges=privileges_of(parsed, own_network=has_own_namespace(mode)),
         **stopping(parsed, image),
         **surroundings(parsed),
         **networking(parsed, image),

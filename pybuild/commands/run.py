@@ -53,7 +53,9 @@ async def _run(parsed: Parsed) -> int:
     if len(platforms) > 1:
         raise UsageError("run takes one platform")
     async with Engine(settings) as engine:
-        manifest, config = await find_image(engine, name, platforms[0] if platforms else None)
+        manifest, config = await find_image(
+            engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
+        )
         layers = engine.layers()
         snapshot = layers.of_image(manifest.digest)
         lowers = await layers.ensure(snapshot.deltas, lambda event: None)

@@ -6,7 +6,19 @@ from pybuild.commandline.parser import Parsed
 
 _ALONE = frozenset(
     ("config", "debug", "entrypoint", "env", "help", "hostname", "interactive", "network")
-    + ("mount", "platform", "publish", "read-only", "rm", "root", "tmpfs", "user", "volume")
+    + (
+        "mount",
+        "platform",
+        "publish",
+        "pull",
+        "quiet",
+        "read-only",
+        "rm",
+        "root",
+        "tmpfs",
+        "user",
+        "volume",
+    )
     + ("volumes-from", "workdir")
 )
 """Options of a process that nothing outlives, and that needs no monitor: our streams are its own."""

@@ -196,7 +196,7 @@ class _Step:
             except OSError:
                 pass  # The filter of a container refuses it.
             root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            user = users.resolve(root_fd, spec.user)
+            user = users.resolve(root_fd, spec.user, spec.privileges.groups)
             environment = setup.environment_of(spec, user.home)
             resource.setrlimit(resource.RLIMIT_NOFILE, self._files)
             self._warn([*self._leaf.warnings, *ulimits.apply(spec.ulimits)])
@@ -217,7 +217,10 @@ class _Step:
             setup.enter_cwd(spec.cwd, user)
             os.umask(0o022)
             listener = privileges.confine(
-                user, insecure=spec.insecure, shares_network=not spec.own_network
+                user,
+                insecure=spec.insecure,
+                shares_network=not spec.own_network,
+                given=spec.privileges,
             )
             # A change of credentials has made the kernel forget it.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, _SIGKILL)

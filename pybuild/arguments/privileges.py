@@ -1,0 +1,49 @@
+"""Options of ``run`` and ``create`` about privileges, as a part of a container's config."""
+
+from __future__ import annotations
+
+from pybuild.commandline.parser import Parsed
+from pybuild.containers.privileges import (
+    ContainerPrivileges,
+    capabilities,
+    device,
+    gpus,
+    security_opts,
+    sysctls,
+)
+from pybuild.model.errors import UsageError
+
+
+def privileges_of(parsed: Parsed, *, own_network: bool) -> ContainerPrivileges:
+    """Read them [CTR-11, CTR-12].
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    paths = [text for text in parsed.many("device") if text.startswith("/")]
+    named = [text for text in parsed.many("device") if not text.startswith("/")]
+    for text in named:
+        if "/" not in text or "=" not in text:
+            device(text)  # which says what a device looks like
+    return ContainerPrivileges(
+        privileged=parsed.flag("privileged"),
+        cap_add=capabilities(parsed.many("cap-add"), "CapAdd"),
+        cap_drop=capabilities(parsed.many("cap-drop"), "CapDrop"),
+        security_opts=security_opts(parsed.many("security-opt")),
+        devices=tuple(map(device, paths)),
+        cdi=(*named, *(name for text in parsed.many("gpus") for name in gpus(text))),
+        groups=tuple(parsed.many("group-add")),
+        oom_score_adj=_score(parsed.one("oom-score-adj")),
+        sysctls=sysctls(parsed.many("sysctl"), own_network=own_network),
+    )
+
+
+def has_own_namespace(mode: str) -> bool:
+    """Return whether a container of this network mode has a network namespace that nobody else has."""
+    return mode not in ("host", "default") and not mode.startswith("container:")
+
+
+def _score(text: str) -> int:
+    if text and not (text.removeprefix("-").isdecimal() and -1000 <= int(text) <= 1000):
+        raise UsageError(f"invalid --oom-score-adj {text}: -1000 to 1000")
+    return int(text or 0)

@@ -1,0 +1,157 @@
+"""The rights of a container as they are given, read and handed to the sandbox [CTR-11, CTR-12, CTR-17]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pybuild.arguments.privileges import has_own_namespace, privileges_of
+from pybuild.commandline import find
+from pybuild.commandline.parser import parse
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.privileges import (
+    ContainerPrivileges,
+    capabilities,
+    device,
+    device_edits,
+    gpus,
+    security_opts,
+    step_privileges,
+    sysctls,
+)
+from pybuild.executor.steps.ocibundle import ALL_CAPABILITIES
+from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.model.errors import UsageError, UserError
+
+EVERY = (1 << len(ALL_CAPABILITIES)) - 1
+NET_ADMIN, CHOWN = 1 << 12, 1
+
+
+def given(*words: str, own_network: bool = True) -> ContainerPrivileges:
+    run = find("run")
+    assert run is not None
+    return privileges_of(parse([*words, "image"], run.options), own_network=own_network)
+
+
+def test_all_of_them_are_read_and_kept() -> None:
+    known = given(
+        *(
+            "--cap-add",
+            "net_admin",
+            "--cap-drop",
+            "CAP_CHOWN",
+            "--security-opt",
+            "no-new-privileges",
+        ),
+        *("--device", "/dev/fuse", "--device", "vendor.com/net=card0", "--gpus", "device=0,1"),
+        *("--group-add", "video", "--oom-score-adj", "500", "--sysctl", "net.core.somaxconn=99"),
+    )
+    assert known == ContainerPrivileges(
+        cap_add=("CAP_NET_ADMIN",),
+        cap_drop=("CAP_CHOWN",),
+        security_opts=("no-new-privileges",),
+        devices=(("/dev/fuse", "/dev/fuse", "rwm"),),
+        cdi=("vendor.com/net=card0", "nvidia.com/gpu=0", "nvidia.com/gpu=1"),
+        groups=("video",),
+        oom_score_adj=500,
+        sysctls=(("net.core.somaxconn", "99"),),
+    )
+    config = ContainerConfig(
+        id="a" * 64, name="x", image="i", manifest="", deltas=(), privileges=known
+    )
+    assert ContainerConfig.of_json(config.to_json().encode()) == config
+    assert given() == ContainerPrivileges()
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "result"),
+    [
+        ([], [], (0, 0)),
+        (["NET_ADMIN"], ["CHOWN"], (NET_ADMIN, CHOWN)),
+        (["CHOWN"], ["CHOWN"], (CHOWN, 0)),  # as docker has it: what is added counts
+        (["ALL"], [], (EVERY, 0)),
+        (["ALL"], ["CHOWN"], (EVERY & ~CHOWN, CHOWN)),
+        (["NET_ADMIN"], ["ALL"], (NET_ADMIN, EVERY)),
+    ],
+)
+def test_capabilities(add: list[str], drop: list[str], result: tuple[int, int]) -> None:
+    known = ContainerPrivileges(cap_add=capabilities(add, "x"), cap_drop=capabilities(drop, "x"))
+    made = step_privileges(known)
+    assert (made.add, made.drop) == result
+    privileged = step_privileges(known._replace(privileged=True))
+    assert (privileged.add, privileged.drop) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("opts", "filtered", "no_new"),
+    [
+        ((), True, False),
+        (("no-new-privileges",), True, True),
+        (("no-new-privileges:true",), True, True),
+        (("no-new-privileges=false",), True, False),
+        (("seccomp=unconfined",), False, False),
+        (("seccomp:unconfined",), False, False),
+        (("seccomp=builtin", "apparmor=unconfined", "label=disable"), True, False),
+    ],
+)
+def test_security_options(opts: tuple[str, ...], filtered: bool, no_new: bool) -> None:
+    made = step_privileges(ContainerPrivileges(security_opts=security_opts(opts)))
+    assert (made.filtered, made.no_new) == (filtered, no_new)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("/dev/a", ("/dev/a", "/dev/a", "rwm")),
+        ("/dev/a:/dev/b", ("/dev/a", "/dev/b", "rwm")),
+        ("/dev/a:rw", ("/dev/a", "/dev/a", "rw")),
+        ("/dev/a:/dev/b:rw", ("/dev/a", "/dev/b", "rw")),
+    ],
+)
+def test_devices(text: str, result: tuple[str, str, str]) -> None:
+    assert device(text) == result
+
+
+def test_gpus() -> None:
+    assert gpus("all") == ("nvidia.com/gpu=all",)
+    assert gpus("2") == ("nvidia.com/gpu=0", "nvidia.com/gpu=1")
+    assert gpus('"device=0,GPU-1"') == ("nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1")
+
+
+@pytest.mark.parametrize(
+    ("read", "message"),
+    [
+        (lambda: given("--cap-add", "FLY"), 'invalid CapAdd: unknown capability: "FLY"'),
+        (lambda: given("--security-opt", "seccomp=a.json"), "profiles of your own are not read"),
+        (lambda: given("--security-opt", "apparmor=mine"), "no profile of that kind"),
+        (lambda: given("--security-opt", "nothing"), 'invalid --security-opt: "nothing"'),
+        (lambda: given("--security-opt", "no-new-privileges=maybe"), "true or false"),
+        (lambda: given("--device", "dev/a"), "bad format for --device: dev/a"),
+        (lambda: given("--device", "/dev/a:r"), "for reading and writing alone"),
+        (lambda: given("--gpus", "some"), "invalid --gpus some"),
+        (lambda: given("--oom-score-adj", "2000"), "invalid --oom-score-adj 2000"),
+        (lambda: given("--sysctl", "vm.swappiness=1"), "sysctl 'vm.swappiness=1' is not allowed"),
+        (lambda: given("--sysctl", "net/../vm=1"), "is not allowed"),
+        (lambda: sysctls(["net.a=1"], own_network=False), "has the host's network"),
+    ],
+)
+def test_what_cannot_be_is_refused(read: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read()
+
+
+def test_a_device_is_looked_for_when_it_is_needed() -> None:
+    known = ContainerPrivileges(devices=(("/dev/null", "/dev/mine", "rwm"),))
+    assert device_edits(known).mounts == (
+        StepMount(StepMountType.DEVICE, "/dev/mine", "/dev/null"),
+    )
+    with pytest.raises(UserError, match='custom device "/dev/no-such"'):
+        device_edits(ContainerPrivileges(devices=(("/dev/no-such", "/dev/x", "rwm"),)))
+    with pytest.raises(UserError, match='required device "example.org/x=1" is not registered'):
+        device_edits(ContainerPrivileges(cdi=("example.org/x=1",)))
+
+
+def test_whose_network_it_is() -> None:
+    modes = ("none", "bridge", "mine", "host", "default", "container:x")
+    assert [has_own_namespace(mode) for mode in modes] == [True] * 3 + [False] * 3
