@@ -62,5 +62,6 @@ def lower_options(
         local_excludes=inputs.excludes,
         context=inputs.context,
         multi_platform=request.multi_platform,
+        any_frontend=request.any_frontend,
         policies=request.policies,
     )

@@ -51,6 +51,7 @@ class DefinitionRequest:
         steps: the settings of every RUN.
         volumes: directories of the builder's machine in every RUN; servers have none.
         policies: judge every source of the build [POL].
+        any_frontend: read the file as a Dockerfile, whatever frontend it names.
     """
 
     target: str = ""
@@ -64,6 +65,7 @@ class DefinitionRequest:
     steps: StepSettings = field(default_factory=StepSettings)
     volumes: tuple[HostVolume, ...] = ()
     policies: Policies | None = None
+    any_frontend: bool = False
 
     @property
     def multi_platform(self) -> bool:

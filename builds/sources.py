@@ -21,7 +21,6 @@ from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import LocalTree, Snapshot
 
 if TYPE_CHECKING:
-    from pybuild.executor.failedsteps import KeepFailed
     from pybuild.executor.files import jobs
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
@@ -78,11 +77,7 @@ class BuildSources:
         )
         self._stack.push_async_callback(self.remote.close)
 
-    def runner(
-        self,
-        trees: Mapping[str, LocalTree] | LocalTrees,
-        keep_failed: KeepFailed | None = None,
-    ) -> BuildRunner:
+    def runner(self, trees: Mapping[str, LocalTree] | LocalTrees) -> BuildRunner:
         """Return a runner on these sources and local *trees*, to be entered by the caller."""
         settings = self._engine.settings
         return BuildRunner(
@@ -98,7 +93,6 @@ class BuildSources:
             cgroup=self._cgroup,
             allow=self._allow,
             sources=self.remote,
-            keep_failed=keep_failed,
         )
 
     async def tree(self, vertex: Vertex, emit: Emit) -> Snapshot:

@@ -94,7 +94,7 @@ async def serve(
         server = BuildServer(engine, config)
         handlers = {
             **ControlService(server).handlers(),
-            **BridgeService(server).handlers(),
+            **BridgeService(server.frontend, server.worker).handlers(),
             **ContentService(server).handlers(),
             **server.accounts.handlers(),
             **health(),

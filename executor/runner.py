@@ -73,7 +73,6 @@ class BuildRunner:
         ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
-        keep_failed: gets the trees of steps that fail, which are lost otherwise.
     """
 
     def __init__(
@@ -91,7 +90,6 @@ class BuildRunner:
         ca: Sequence[str] = (),
         cgroup: str = "",
         sources: RemoteSources | None = None,
-        keep_failed: KeepFailed | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -126,7 +124,6 @@ class BuildRunner:
             connect=connect,
             ca=ca,
             cgroup=cgroup,
-            keep_failed=keep_failed,
         )
         self._covered = ""
 
@@ -241,6 +238,10 @@ class BuildRunner:
         if isinstance(result, Snapshot):
             return result
         return (await self._copies.snapshot(result)).snapshot
+
+    def keep_failed(self, take: KeepFailed) -> None:
+        """From now on let *take* have the trees of steps that fail, which are lost otherwise."""
+        self._steps.keep_failed(take)
 
     def container(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result]

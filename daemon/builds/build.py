@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.ops import Definition, SourceInfo
@@ -15,13 +15,13 @@ from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
 from pybuild.builds.attestations import Attestor
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
-from pybuild.builds.lookups import Lookups, noting
-from pybuild.builds.provenance import LookupLedger, Outcome, Solve
+from pybuild.builds.lookups import Lookups
+from pybuild.builds.provenance import LookupLedger, Outcome
 from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
-from pybuild.daemon.builds.containers import BuildContainers
 from pybuild.daemon.builds.failedsteps import FailedSteps
+from pybuild.daemon.builds.frontends import Frontends
 from pybuild.daemon.builds.outputs import (
     SessionSink,
     finished_outputs,
@@ -32,15 +32,15 @@ from pybuild.daemon.builds.outputs import (
     response_of,
 )
 from pybuild.daemon.builds.record import begin_record
+from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.builds.scope import Scope
 from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.daemon.builds.trace import Trace
 from pybuild.daemon.control.accounts import BuildAccount
 from pybuild.daemon.control.failures import rpc_error
-from pybuild.daemon.frontend.attrs import Attrs, read_attestations, read_attrs
-from pybuild.daemon.frontend.dockerfile import define, solve_dockerfile
+from pybuild.daemon.frontend.attrs import read_attestations
+from pybuild.daemon.frontend.dockerfile import define
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.llbload import load_definition
 from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta
@@ -51,16 +51,14 @@ from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.options import Provenance
-from pybuild.exporter.attest.sources import UsedSources
 from pybuild.exporter.built import Built
 from pybuild.exporter.output import Output
-from pybuild.frontend.giturl import without_credentials
-from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import StepError, UserError, unwrap
+from pybuild.model.errors import StepError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
+from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.status import Code, RpcError
 
 if TYPE_CHECKING:
@@ -73,12 +71,8 @@ if TYPE_CHECKING:
     from pybuild.explain.report import BuildReport
     from pybuild.remotecache.session import CacheSession
 
-DOCKERFILE = "dockerfile.v0"
-GATEWAY = "gateway.v0"
 NO_MISS = "pybuild.fail-on-miss"  # of our own clients: let nothing run
 _READY_S = 10.0
-_SOLVE_BYTES = 256 << 10  # that an answer takes, however short the question
-_BUILTIN_IMAGES = ("docker/dockerfile", "docker.io/docker/dockerfile")
 
 
 class BuildHost(Protocol):
@@ -87,6 +81,10 @@ class BuildHost(Protocol):
     engine: Engine
     settings: ServerSettings
     accounts: Accounts
+
+    async def gateway(self, frontend: RunningFrontend) -> tuple[Mapping[str, Handler], str]:
+        """Return the gateway service for *frontend*, and this server as it is told of it, in JSON."""
+        ...
 
     def grant(self, entitlements: Iterable[str]) -> frozenset[str]:
         """Return the entitlements of a build.
@@ -101,11 +99,10 @@ class Build:
     """A build under way.
 
     Attributes:
-        references: the trees that were handed to the client, by id.
-        containers: those that it has processes in.
+        frontends: those that requests may name; *client*: the client's own, if it has one.
+        producers: of the owner's definitions.
         owner: whose it is, as `Peer` names it.
         workplace: the engine that it runs on.
-        returned: the result of the client's own frontend; the gateway service sets it.
         ledger: requests and lookups, for provenance; *provenance*: documents for the history, by tree.
         images: those of image exporters, by their place among the exporters.
         files, infos: whole files that errors may name lines of, and what else clients say of them.
@@ -130,17 +127,15 @@ class Build:
         self.workplace = workplace
         self.journal = Journal.temporary(tenant.logs)
         self.teller = Teller(self.journal, server.engine.clock)
-        self.references: dict[str, LazyTree] = {}
-        self.containers = BuildContainers()
-        self.lowered: dict[str, Lowered] = {}
-        self.attrs: Attrs | None = None
+        self.producers = tenant.producers
+        self.frontends = Frontends(self)
         self.files: dict[str, bytes] = {}
         self.infos: dict[str, SourceInfo] = {}
         self.ledger = LookupLedger(
             FrontendRequest(
                 frontend=request.Frontend,
                 args=dict(request.FrontendAttrs),
-                inputs=tenant.producers.of_inputs(request.FrontendInputs),
+                inputs=self.producers.of_inputs(request.FrontendInputs),
             ),
             server.engine.clock.now(),
             server.settings.machine,
@@ -152,9 +147,9 @@ class Build:
         self.record = begin_record(request, workplace, self.account.started)
         self.trace = Trace(request.Ref, server.engine.clock.now(), traceparent)
         self.ready = asyncio.Event()
-        self.returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.client = RunningFrontend(self, request.FrontendInputs, self.ledger.lookups)
         self._scope: Scope | None = None
-        self._failed = FailedSteps(self.references)
+        self._failed = FailedSteps()
 
     @property
     def frontend(self) -> str:
@@ -165,6 +160,21 @@ class Build:
     def _has_frontend(self) -> bool:
         """Whether the server makes the result, and not the client by the gateway service."""
         return bool(self.request.Frontend) or self.request.HasField("Definition")
+
+    @property
+    def offered(self) -> dict[str, LazyTree]:
+        """The trees of steps that failed, by the ids that errors have named."""
+        return self._failed.offered
+
+    @property
+    def session(self) -> str:
+        """The id of the client's session."""
+        return self.request.Session
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether the client makes the result: it may hand in again what it gets."""
+        return not self.request.Frontend
 
     def error(self, error: Exception) -> RpcError:
         """Return *error* as the client reads it, with where it happened."""
@@ -214,8 +224,9 @@ class Build:
                 emit=self._emit,
                 thread=self._tenant.thread,
                 noted=self._note_secret,
-                keep_failed=None if self._has_frontend else self._failed.add,
             ) as scope:
+                if not self._has_frontend:
+                    scope.runner.keep_failed(self._failed.add)
                 self._failed.define = partial(define, scope)
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
@@ -225,12 +236,14 @@ class Build:
                 finally:
                     self.ready.clear()
                     self._scope = None
-                    self.account.targets = [one.vertex for one in self.references.values()]
+                    self.account.targets = [
+                        one.vertex for one in self.frontends.references.values()
+                    ]
                     self.account.trees = dict(scope.trees.seen)
                     self.account.imports = scope.imports.caches
-                    await self.containers.close()
-                    self._failed.close()
-                    for reference in self.references.values():
+                    await self.client.close()
+                    await self._failed.close()
+                    for reference in self.frontends.references.values():
                         await reference.close()
             if not self.workplace.passes:
                 await keep_store(self.workplace.engine)
@@ -249,12 +262,12 @@ class Build:
             raise
         finally:
             self.ready.set()  # who waits to work for it need not wait longer
-            self._tenant.producers.forget(self.ref)
+            self.producers.forget(self.ref)
 
     def release(self) -> None:
         """Let go of what the client has sent, which no collector of garbage knows to be large."""
-        self.references.clear()
-        self.lowered.clear()
+        self.frontends.release()
+        self.client = RunningFrontend(self, {}, Lookups())
         self.files.clear()
         self.infos.clear()
         self.request = pb.SolveRequest()
@@ -371,7 +384,7 @@ class Build:
                 dict(request.FrontendInputs),
             )
         self.ready.set()
-        return await self.returned
+        return await self.client.returned
 
     async def solve(
         self,
@@ -380,78 +393,32 @@ class Build:
         definition: Definition | None,
         inputs: Mapping[str, Definition],
         policies: Iterable[Policy] = (),
+        *,
+        depth: int = 0,
     ) -> Result:
-        """Run a frontend, or take a definition as it is; the trees are made later.
+        """Run a frontend, or take a definition as it is; as `Frontends.solve`."""
+        return await self.frontends.solve(frontend, opts, definition, inputs, policies, depth)
 
-        Args:
-            policies: judge its sources beside those of the build.
+    async def gateway(self, frontend: RunningFrontend) -> tuple[Mapping[str, Handler], str]:
+        """Return the gateway service for *frontend*, and this server as it is told of it, in JSON."""
+        self.scope.runner.keep_failed(self._failed.add)
+        return await self._server.gateway(frontend)
+
+    def hold(self, size: int) -> None:
+        """Let *size* bytes count for the build.
 
         Raises:
-            PybuildError: it cannot be done.
+            RpcError: the owner's builds hold too much.
         """
-        scope = self.scope
-        texts = sum(len(name) + len(value) for name, value in opts.items())
-        definitions = [*inputs.values(), *([] if definition is None else [definition])]
-        self._tenant.hold(
-            self.ref, _SOLVE_BYTES + texts + sum(one.ByteSize() for one in definitions)
-        )
-        rules = read_policies(policies, scope.policies)
-        if frontend and definition is not None and len(definition.defs):
-            raise UserError("cannot solve with both Definition and Frontend specified")
-        if not frontend:
-            if definition is None or not len(definition.defs):
-                return Result()
-            self._borrow_secrets([definition])
-            vertex = await load_definition(definition, scope, rules)
-            result = Result(single=LazyTree(vertex, scope.snapshot, lambda: definition))
-            self.ledger.solves.append(Solve(request=None, results=_by_id(result.references())))
-        else:
-            result = await self._dockerfile(_unwrapped(frontend, opts), inputs, rules)
-        for reference in result.references():
-            self.references[reference.id] = reference
-        return result
+        self._tenant.hold(self.ref, size)
 
-    async def _dockerfile(
-        self,
-        opts: Mapping[str, str],
-        inputs: Mapping[str, Definition],
-        policies: Policies | None,
-    ) -> Result:
-        scope, lookups = self.scope, Lookups()
-        producers = self._tenant.producers
-        frontend_request = FrontendRequest(
-            frontend=DOCKERFILE, args=opts, inputs=producers.of_inputs(inputs)
-        )
-        self.attrs = attrs = replace(read_attrs(opts), policies=policies)
-        account = self.account
-        account.context = without_credentials(attrs.context) or attrs.context_key
-        account.filename, account.target = attrs.filename, attrs.target
-        if attrs.no_cache or attrs.no_cache_filter:  # memos stand for old results [KEY-11]
-            scope.afterwards(scope.store.forget_memos)
-        await scope.imports.add(attrs.cache_imports)
-        self._borrow_secrets(inputs.values())
-        vertices: dict[str, Vertex] = {}
-        for name, given in inputs.items():
-            vertices[name] = await load_definition(given, scope, policies)
-        with noting(lookups):
-            answer = await solve_dockerfile(scope, attrs, vertices, self.teller)
-        account.dockerfile = answer.dockerfile
-        self.lowered |= answer.lowered
-        references = answer.result.references()
-        self.ledger.solves.append(
-            Solve(request=frontend_request, results=_by_id(references), lookups=lookups)
-        )
-        if not self.request.Frontend:  # the client may hand in again what it gets
-            document = frontend_request.document(UsedSources())
-            for reference in references:
-                definition = await scope.in_thread(reference.definition)
-                if definition is not None:
-                    producers.add(definition, self.ref, document)
-        return answer.result
+    def add_producer(self, definition: Definition, document: dict[str, Any]) -> None:
+        """Note the request that made *definition*, which the client may hand in again."""
+        self.producers.add(definition, self.ref, document)
 
-    def _borrow_secrets(self, definitions: Iterable[Definition]) -> None:
+    def borrow_secrets(self, definitions: Iterable[Definition]) -> None:
         """Find the secrets of the steps in *definitions* where these were made [MNT-18]."""
-        for ref in self._tenant.producers.builds(definitions):
+        for ref in self.producers.builds(definitions):
             maker = self._tenant.find(ref)
             session = self._tenant.sessions.find(maker.request.Session) if maker else None
             if session is not None:
@@ -467,7 +434,7 @@ class Build:
                 return None
             reference = LazyTree(Vertex(ScratchSource()), self.scope.snapshot)
         snapshot = await reference.snapshot()
-        known = self.lowered.get(reference.id)
+        known = self.frontends.lowered.get(reference.id)
         if known is None or gateway_config(known) != config:
             known = lowered_from(
                 reference.vertex,
@@ -480,20 +447,3 @@ class Build:
         return Built(
             lowered=known, result=snapshot, is_one_of_many=result.many is not None, key=key
         )
-
-
-def _by_id(trees: Iterable[LazyTree]) -> dict[str, Vertex]:
-    return {tree.id: tree.vertex for tree in trees}
-
-
-def _unwrapped(frontend: str, opts: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the attributes of the built-in frontend, which also answers for its own image."""
-    if frontend == DOCKERFILE:
-        return opts
-    if frontend == GATEWAY:
-        source = opts.get("source", "")
-        name = source.partition("@")[0].rpartition(":")[0] or source
-        if source == DOCKERFILE or name in _BUILTIN_IMAGES or source in _BUILTIN_IMAGES:
-            return {key: value for key, value in opts.items() if key not in ("source", "cmdline")}
-        raise UserError(f"frontend image {source} cannot be run here: only the built-in one can")
-    raise UserError(f"frontend {frontend} not found")

@@ -18,16 +18,14 @@ from pybuild.model.snapshot import Snapshot
 class FailedSteps:
     """Keeps what failed, by the vertex.
 
-    Args:
-        references: the client's, which new ones are added to.
-
     Attributes:
         define: writes what the client gets as the definition of a vertex.
+        offered: the trees that errors have named, by their ids.
     """
 
-    def __init__(self, references: dict[str, LazyTree]) -> None:
+    def __init__(self) -> None:
         self.define: Callable[[Vertex], pb.Definition] = write
-        self._references = references
+        self.offered: dict[str, LazyTree] = {}
         self._steps: dict[str, FailedStep] = {}
         self._details: dict[str, SolveDetail] = {}
 
@@ -45,18 +43,21 @@ class FailedSteps:
         return self._details.get(vertex)
 
     def _offer(self, snapshot: Snapshot) -> str:
-        """Return a new reference of the client's to a tree that is there already."""
+        """Return a new reference to a tree that is there already."""
 
         async def given(_: Vertex) -> Snapshot:
             return snapshot
 
         tree = LazyTree(Vertex(ScratchSource()), given)
-        self._references[tree.id] = tree
+        self.offered[tree.id] = tree
         return tree.id
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._steps.clear()
         self._details.clear()
+        for tree in self.offered.values():
+            await tree.close()
+        self.offered.clear()
 
     def _detail_of(self, step: FailedStep) -> SolveDetail:
         op, description = self._written(step.vertex)

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
-    from pybuild.executor.failedsteps import KeepFailed
     from pybuild.executor.steps.container import StepContainer
     from pybuild.model.policy import Policies
     from pybuild.remotecache.session import CacheSession
@@ -93,7 +92,6 @@ class Scope:
         emit: Emit,
         thread: OneThread,
         noted: Callable[[bytes], None],
-        keep_failed: KeepFailed | None = None,
     ) -> None:
         self.in_thread = thread.run
         self._stack = AsyncExitStack()
@@ -136,7 +134,7 @@ class Scope:
         self._agents = SessionAgents(session, self.store) if session else None
         self.layouts = ClientLayouts(session, self.engine.images, self.store)
         self.trees = ClientTrees(session, find, workplace.sync)
-        self.runner = self._own.runner(self.trees, keep_failed)
+        self.runner = self._own.runner(self.trees)
 
     async def __aenter__(self) -> Self:
         self._stack.push_async_callback(self.engine.close)

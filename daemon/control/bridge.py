@@ -1,35 +1,41 @@
-"""The handlers of `LLBBridge`, by which a client's own frontend drives a parked build [6]."""
+"""The handlers of `LLBBridge`, by which a frontend drives a build [6]."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 
 from pybuild.buildkit.llb.caps import LLB_CAPS
 from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.apicaps import APICap
+from pybuild.buildkit.pb.worker import WorkerRecord
 from pybuild.builds.lookups import noting
-from pybuild.daemon.builds.build import Build
-from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.frontend.lazytree import LazyTree
+from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.reading import directories_of, read_dir, read_file, stat_file
-from pybuild.daemon.frontend.results import read_result
 from pybuild.daemon.frontend.sourcemeta import resolve_image_config, resolve_source_meta
 from pybuild.net.grpc.calls import Handler, IncomingCall, unary
-from pybuild.net.grpc.status import Code, RpcError
 
 _SERVICE = "/moby.buildkit.v1.frontend.LLBBridge/"
 BUILD_ID = "buildkit-controlapi-buildid"
-_Answer = Callable[[Build, bytes], Awaitable[bytes]]
+_Answer = Callable[[RunningFrontend, bytes], Awaitable[bytes]]
 
 
 class BridgeService:
-    """`LLBBridge`, for the builds of one server."""
+    """`LLBBridge`, for frontends in clients or in containers.
 
-    def __init__(self, server: BuildServer) -> None:
-        self._server = server
+    Args:
+        find: returns the frontend that makes a call.
+        worker: returns the description of this server's worker.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[IncomingCall], Awaitable[RunningFrontend]],
+        worker: Callable[[], Awaitable[WorkerRecord]],
+    ) -> None:
+        self._find = find
+        self._worker = worker
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by method."""
@@ -52,45 +58,30 @@ class BridgeService:
             "StatFileContainer": self._stat_file_container,
         }
         handlers: dict[str, Handler] = {
-            _SERVICE + name: unary(self._for_build(do)) for name, do in methods.items()
+            _SERVICE + name: unary(self._for_frontend(do)) for name, do in methods.items()
         }
         return handlers | {f"{_SERVICE}ExecProcess": self._exec_process}
 
-    async def _build(self, call: IncomingCall) -> Build:
-        ref = call.metadata.get(BUILD_ID)
-        if not ref:
-            raise RpcError(Code.INVALID_ARGUMENT, "no buildid found in context")
-        build = await self._server.tenant(call.peer.owner).build(ref)
-        await build.wait_ready()
-        return build
-
-    def _for_build(self, answer: _Answer) -> Callable[[bytes, IncomingCall], Awaitable[bytes]]:
+    def _for_frontend(self, answer: _Answer) -> Callable[[bytes, IncomingCall], Awaitable[bytes]]:
         async def handle(data: bytes, call: IncomingCall) -> bytes:
-            build = await self._build(call)
+            frontend = await self._find(call)
             try:
-                return await answer(build, data)
+                return await answer(frontend, data)
             except Exception as error:
-                raise build.error(error) from error
+                raise frontend.error(error) from error
 
         return handle
 
-    async def _ping(self, build: Build, data: bytes) -> bytes:
+    async def _ping(self, frontend: RunningFrontend, data: bytes) -> bytes:
         return pb.PongResponse(
             FrontendAPICaps=[APICap(ID=name, Enabled=True) for name in FRONTEND_CAPS],
             LLBCaps=[APICap(ID=name, Enabled=True) for name in sorted((*LLB_CAPS, *SERVER_CAPS))],
-            Workers=[await self._server.worker()],
+            Workers=[await self._worker()],
         ).SerializeToString()
 
-    async def _solve(self, build: Build, data: bytes) -> bytes:
+    async def _solve(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.SolveRequest(), data)
-        await build.scope.imports.add((one.Type, dict(one.Attrs)) for one in request.CacheImports)
-        result = await build.solve(
-            request.Frontend,
-            dict(request.FrontendOpt),
-            request.Definition if request.HasField("Definition") else None,
-            dict(request.FrontendInputs),
-            request.SourcePolicies,
-        )
+        result = await frontend.solve(request)
         if request.Evaluate:
             async with asyncio.TaskGroup() as group:
                 for _, reference in result.each():
@@ -98,57 +89,44 @@ class BridgeService:
                         group.create_task(reference.snapshot())
         return pb.SolveResponse(result=result.message()).SerializeToString()
 
-    async def _return(self, build: Build, data: bytes) -> bytes:
-        request = parse(pb.ReturnRequest(), data)
-        if build.returned.done():
-            raise RpcError(Code.UNKNOWN, "the build has its result")
-        if request.HasField("error") and request.error.code:
-            status = request.error
-            code = Code(status.code) if status.code in Code.__members__.values() else Code.UNKNOWN
-            build.returned.set_exception(RpcError(code, status.message, status.SerializeToString()))
-        else:
-            build.returned.set_result(read_result(request.result, build.references))
+    async def _return(self, frontend: RunningFrontend, data: bytes) -> bytes:
+        frontend.end(parse(pb.ReturnRequest(), data))
         return pb.ReturnResponse().SerializeToString()
 
-    async def _inputs(self, build: Build, data: bytes) -> bytes:
+    async def _inputs(self, frontend: RunningFrontend, data: bytes) -> bytes:
         message = pb.InputsResponse()
-        for name, definition in build.request.FrontendInputs.items():
+        for name, definition in frontend.inputs.items():
             message.Definitions[name].CopyFrom(definition)
         return message.SerializeToString()
 
     # --- trees ------------------------------------------------------------------------------------
 
-    def _reference(self, build: Build, id: str) -> LazyTree:
-        if id not in build.references:
-            raise RpcError(Code.UNKNOWN, f"no such ref: {id}")
-        return build.references[id]
+    async def _directories(self, frontend: RunningFrontend, id: str) -> Sequence[str]:
+        return await directories_of(frontend.scope, frontend.find(id))
 
-    async def _directories(self, build: Build, id: str) -> Sequence[str]:
-        return await directories_of(build.scope, self._reference(build, id))
-
-    async def _read_file(self, build: Build, data: bytes) -> bytes:
+    async def _read_file(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ReadFileRequest(), data)
-        return await _file(build, request, await self._directories(build, request.Ref))
+        return await _file(frontend, request, await self._directories(frontend, request.Ref))
 
-    async def _read_dir(self, build: Build, data: bytes) -> bytes:
+    async def _read_dir(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ReadDirRequest(), data)
-        return await _dir(build, request, await self._directories(build, request.Ref))
+        return await _dir(frontend, request, await self._directories(frontend, request.Ref))
 
-    async def _stat_file(self, build: Build, data: bytes) -> bytes:
+    async def _stat_file(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.StatFileRequest(), data)
-        return await _stat(build, request, await self._directories(build, request.Ref))
+        return await _stat(frontend, request, await self._directories(frontend, request.Ref))
 
-    async def _evaluate(self, build: Build, data: bytes) -> bytes:
+    async def _evaluate(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.EvaluateRequest(), data)
         if request.Ref:
-            await self._reference(build, request.Ref).snapshot()
+            await frontend.find(request.Ref).snapshot()
         return pb.EvaluateResponse().SerializeToString()
 
-    async def _warn(self, build: Build, data: bytes) -> bytes:
+    async def _warn(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.WarnRequest(), data)
         # The client calls a step by its op, progress by its vertex.
-        request.digest = build.scope.received.get(request.digest, request.digest)
-        build.teller.forward_warning(request)
+        request.digest = frontend.scope.received.get(request.digest, request.digest)
+        frontend.teller.forward_warning(request)
         return pb.WarnResponse().SerializeToString()
 
     # --- containers -------------------------------------------------------------------------------
@@ -156,63 +134,69 @@ class BridgeService:
     async def _exec_process(self, call: IncomingCall) -> None:
         from pybuild.daemon.control.processes import serve_processes
 
-        build = await self._build(call)
+        frontend = await self._find(call)
         try:
-            await serve_processes(call, build)
+            await serve_processes(call, frontend)
         except Exception as error:
-            raise build.error(error) from error
+            raise frontend.error(error) from error
 
-    async def _new_container(self, build: Build, data: bytes) -> bytes:
+    async def _new_container(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.NewContainerRequest(), data)
-        await build.containers.create(build.scope, request, partial(self._reference, build))
+        await frontend.containers.create(frontend.scope, request, frontend.find)
         return pb.NewContainerResponse().SerializeToString()
 
-    async def _release_container(self, build: Build, data: bytes) -> bytes:
+    async def _release_container(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ReleaseContainerRequest(), data)
-        await build.containers.release(request.ContainerID)
+        await frontend.containers.release(request.ContainerID)
         return pb.ReleaseContainerResponse().SerializeToString()
 
-    async def _read_file_container(self, build: Build, data: bytes) -> bytes:
+    async def _read_file_container(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ReadFileRequest(), data)
-        held = build.containers.find(request.Ref)
-        return await _file(build, request, held.directories(request.MountIndex))
+        held = frontend.containers.find(request.Ref)
+        return await _file(frontend, request, held.directories(request.MountIndex))
 
-    async def _read_dir_container(self, build: Build, data: bytes) -> bytes:
+    async def _read_dir_container(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ReadDirRequest(), data)
-        held = build.containers.find(request.Ref)
-        return await _dir(build, request, held.directories(request.MountIndex))
+        held = frontend.containers.find(request.Ref)
+        return await _dir(frontend, request, held.directories(request.MountIndex))
 
-    async def _stat_file_container(self, build: Build, data: bytes) -> bytes:
+    async def _stat_file_container(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.StatFileRequest(), data)
-        held = build.containers.find(request.Ref)
-        return await _stat(build, request, held.directories(request.MountIndex))
+        held = frontend.containers.find(request.Ref)
+        return await _stat(frontend, request, held.directories(request.MountIndex))
 
     # --- sources ----------------------------------------------------------------------------------
 
-    async def _resolve_image_config(self, build: Build, data: bytes) -> bytes:
+    async def _resolve_image_config(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ResolveImageConfigRequest(), data)
-        with noting(build.ledger.lookups):
-            return (await resolve_image_config(build.scope, request)).SerializeToString()
+        with noting(frontend.lookups):
+            return (await resolve_image_config(frontend.scope, request)).SerializeToString()
 
-    async def _resolve_source_meta(self, build: Build, data: bytes) -> bytes:
+    async def _resolve_source_meta(self, frontend: RunningFrontend, data: bytes) -> bytes:
         request = parse(pb.ResolveSourceMetaRequest(), data)
-        with noting(build.ledger.lookups):
-            return (await resolve_source_meta(build.scope, request)).SerializeToString()
+        with noting(frontend.lookups):
+            return (await resolve_source_meta(frontend.scope, request)).SerializeToString()
 
 
-async def _file(build: Build, request: pb.ReadFileRequest, directories: Sequence[str]) -> bytes:
+async def _file(
+    frontend: RunningFrontend, request: pb.ReadFileRequest, directories: Sequence[str]
+) -> bytes:
     limits = (request.Range.Offset, request.Range.Length) if request.HasField("Range") else None
-    data = await read_file(build.scope, directories, request.FilePath, limits)
+    data = await read_file(frontend.scope, directories, request.FilePath, limits)
     return pb.ReadFileResponse(Data=data).SerializeToString()
 
 
-async def _dir(build: Build, request: pb.ReadDirRequest, directories: Sequence[str]) -> bytes:
-    entries = await read_dir(build.scope, directories, request.DirPath, request.IncludePattern)
+async def _dir(
+    frontend: RunningFrontend, request: pb.ReadDirRequest, directories: Sequence[str]
+) -> bytes:
+    entries = await read_dir(frontend.scope, directories, request.DirPath, request.IncludePattern)
     return pb.ReadDirResponse(entries=entries).SerializeToString()
 
 
-async def _stat(build: Build, request: pb.StatFileRequest, directories: Sequence[str]) -> bytes:
-    stat = await stat_file(build.scope, directories, request.Path)
+async def _stat(
+    frontend: RunningFrontend, request: pb.StatFileRequest, directories: Sequence[str]
+) -> bytes:
+    stat = await stat_file(frontend.scope, directories, request.Path)
     return pb.StatFileResponse(stat=stat).SerializeToString()
 
 

@@ -13,9 +13,9 @@ from pybuild.buildkit.llb.graph import MAX_QUOTED
 from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.ops import SecretEnv
 from pybuild.buildkit.pb.rpcstatus import Status
-from pybuild.daemon.builds.build import Build
 from pybuild.daemon.builds.containers import HeldContainer
 from pybuild.daemon.builds.processio import ProcessStreams
+from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.executor.steps.container import ProcessSettings
 from pybuild.executor.workers.workers import RunningStep
@@ -29,13 +29,13 @@ _FAILED = 255
 """The exit code of a process that has none."""
 
 
-async def serve_processes(call: IncomingCall, build: Build) -> None:
+async def serve_processes(call: IncomingCall, frontend: RunningFrontend) -> None:
     """Start what the client asks for, and tell it of the rest, until both have nothing more to say.
 
     Raises:
         RpcError: a message that makes no sense; all processes of the stream end.
     """
-    stream = _Stream(call, build)
+    stream = _Stream(call, frontend)
     try:
         while (data := await call.receive()) is not None:
             await stream.take(parse(pb.ExecMessage(), data))
@@ -45,9 +45,9 @@ async def serve_processes(call: IncomingCall, build: Build) -> None:
 
 
 class _Stream:
-    def __init__(self, call: IncomingCall, build: Build) -> None:
+    def __init__(self, call: IncomingCall, frontend: RunningFrontend) -> None:
         self._call = call
-        self._build = build
+        self._frontend = frontend
         self._processes: dict[str, _Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,8 +76,8 @@ class _Stream:
     async def _start(self, id: str, init: pb.InitMessage) -> None:
         if len(self._tasks) >= MOST_PROCESSES:
             raise RpcError(Code.RESOURCE_EXHAUSTED, f"at most {MOST_PROCESSES} processes at once")
-        held = self._build.containers.find(init.ContainerID)
-        process = _Process(id, self._call, self._build, init)
+        held = self._frontend.containers.find(init.ContainerID)
+        process = _Process(id, self._call, self._frontend, init)
         self._processes[id] = process
         task = asyncio.create_task(process.run(held))
         self._tasks.add(task)
@@ -94,10 +94,12 @@ class _Stream:
 
 
 class _Process:
-    def __init__(self, id: str, call: IncomingCall, build: Build, init: pb.InitMessage) -> None:
+    def __init__(
+        self, id: str, call: IncomingCall, frontend: RunningFrontend, init: pb.InitMessage
+    ) -> None:
         self._id = id
         self._call = call
-        self._build = build
+        self._frontend = frontend
         self._init = init
         self._ready: asyncio.Future[RunningStep] = asyncio.get_running_loop().create_future()
         self._early: list[int] = []  # signals before it was ready
@@ -158,7 +160,7 @@ class _Process:
             settings = _settings(self._init, held.env)
             ended = await held.container.run(settings, self._streams.stdio, self._is_ready)
         except PybuildError as error:
-            status = Status.FromString(self._build.error(error).details)
+            status = Status.FromString(self._frontend.error(error).details)
             return pb.ExitMessage(Code=_FAILED, Error=status)
         if not ended.status:
             return pb.ExitMessage()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,16 @@ from pybuild.buildkit.pb.rpcstatus import Status
 from pybuild.buildkit.pb.times import seconds_of, timestamp
 from pybuild.buildkit.pb.worker import WorkerRecord
 from pybuild.daemon.builds.build import Build
+from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.builds.trace import TRACE_TYPE
 from pybuild.daemon.control.accounts import Accounts
+from pybuild.daemon.control.bridge import BUILD_ID, BridgeService
 from pybuild.daemon.control.failures import rpc_error
+from pybuild.daemon.control.health import health
 from pybuild.daemon.control.history import ERROR_TYPE, STATUS_TYPE, History
 from pybuild.daemon.control.settings import ServerSettings
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.control.workers import worker
+from pybuild.daemon.control.workers import worker, worker_json
 from pybuild.daemon.control.workplaces import Workplace, Workplaces
 from pybuild.engine.host import native_platform
 from pybuild.engine.limits import policies
@@ -29,6 +32,7 @@ from pybuild.exporter.attest.predicate import PREDICATE_V1
 from pybuild.frontend.giturl import without_credentials
 from pybuild.image.attestation import PAYLOAD_TYPE, PREDICATE_TYPE
 from pybuild.model.errors import PybuildError, UserError
+from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.status import Code, RpcError
 
 if TYPE_CHECKING:
@@ -83,6 +87,28 @@ class BuildServer:
                 f"granting entitlement {name} is not allowed by build daemon configuration"
             )
         return granted
+
+    async def frontend(self, call: IncomingCall) -> RunningFrontend:
+        """Return the client's own frontend that makes *call*, once the build is ready for it.
+
+        Raises:
+            RpcError: there is no such build, or it never is.
+        """
+        ref = call.metadata.get(BUILD_ID)
+        if not ref:
+            raise RpcError(Code.INVALID_ARGUMENT, "no buildid found in context")
+        build = await self.tenant(call.peer.owner).build(ref)
+        await build.wait_ready()
+        return build.client
+
+    async def gateway(self, frontend: RunningFrontend) -> tuple[Mapping[str, Handler], str]:
+        """Return the gateway service for *frontend*, and this server as it is told of it, in JSON."""
+
+        async def find(_: IncomingCall) -> RunningFrontend:
+            return frontend
+
+        service = BridgeService(find, self.worker)
+        return {**service.handlers(), **health()}, worker_json(await self.worker())
 
     # --- builds -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -61,6 +62,40 @@ def worker(
         GCPolicy=[_policy_message(policy) for policy in policies],
         BuildkitVersion=version(),
     )
+
+
+def worker_json(record: WorkerRecord) -> str:
+    """Return the list of this one worker as frontends in containers read it."""
+    policies = [
+        {
+            "all": one.all,
+            "filter": list(one.filters),
+            "keepDuration": one.keepDuration,
+            "reservedSpace": one.reservedSpace,
+            "maxUsedSpace": one.maxUsedSpace,
+            "minFreeSpace": one.minFreeSpace,
+        }
+        for one in record.GCPolicy
+    ]
+    platforms = [
+        {"architecture": one.Architecture, "os": one.OS, "variant": one.Variant}
+        for one in record.platforms
+    ]
+    described = record.BuildkitVersion
+    worker = {
+        "id": record.ID,
+        "labels": dict(record.Labels),
+        "platforms": [{name: text for name, text in one.items() if text} for one in platforms],
+        "gcPolicy": policies,
+        "buildkitVersion": {
+            "package": described.package,
+            "version": described.version,
+            "revision": described.revision,
+            "dockerfileVersion": described.dockerfileVersion,
+        },
+        "cdiDevices": [],
+    }
+    return json.dumps([worker], separators=(",", ":"))
 
 
 def _policy_message(policy: Policy) -> GCPolicy:

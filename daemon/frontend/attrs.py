@@ -16,6 +16,8 @@ from pybuild.model.platform import Platform
 from pybuild.model.stepoptions import settings_of_attributes
 
 LOCAL, INPUT = "local:", "input:"
+CMDLINE, SOURCE = "cmdline", "source"  # of the frontend's image
+FRONTEND_CAPS = "frontend.caps"
 _CAPS_PREFIX = "moby.buildkit.frontend."
 CAPS = frozenset(
     f"{_CAPS_PREFIX}{name}" for name in ("inputs", "subrequests", "contexts", "gitquerystring")
@@ -67,7 +69,9 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
     Raises:
         UsageError: the first one that is wrong; `UnsupportedCap` for an unknown capability.
     """
-    _check_caps(given.get("frontend.caps", ""))
+    for name in caps_of(given.get(FRONTEND_CAPS, "")):
+        if name not in CAPS:
+            raise UnsupportedCap(name)
     no_cache = given.get("no-cache")
     stages = [name for name in (no_cache or "").split(",") if name]
     mode = given.get("image-resolve-mode", "default")
@@ -82,11 +86,11 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         context_key=given.get("contextkey") or "context",
         dockerfile_key=given.get("dockerfilekey")
         or ("dockerfile" if not given.get("context") else ""),
-        build_args=_below(given, "build-arg:"),
-        labels=_below(given, "label:"),
-        named_contexts=_below(given, "context:"),
-        input_metadata=_below(given, "input-metadata:"),
-        local_sessions=_below(given, "local-sessionid:"),
+        build_args=below(given, "build-arg:"),
+        labels=below(given, "label:"),
+        named_contexts=below(given, "context:"),
+        input_metadata=below(given, "input-metadata:"),
+        local_sessions=below(given, "local-sessionid:"),
         platforms=platforms_from(given.get("platform", "")),
         as_index=_flag(given, "multi-platform"),
         no_cache=no_cache is not None and not stages,
@@ -112,7 +116,8 @@ def with_slashes(context: str) -> str:
     return context
 
 
-def _below(given: Mapping[str, str], prefix: str) -> dict[str, str]:
+def below(given: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return the values of the keys that begin with *prefix*, by the rest of these, sorted."""
     return {
         key.removeprefix(prefix): value
         for key, value in sorted(given.items())
@@ -127,11 +132,10 @@ def _flag(given: Mapping[str, str], name: str) -> bool:
     return text.lower() in ("1", "true", "t")
 
 
-def _check_caps(text: str) -> None:
-    for item in filter(None, text.split(",")):
-        name, _, _ = item.partition("+")
-        if name not in CAPS:
-            raise UnsupportedCap(name)
+def caps_of(text: str) -> list[str]:
+    """Return the names of the capabilities in a list of them."""
+    names = (item.partition("+")[0] for item in text.split(","))
+    return [name for name in names if name]
 
 
 def _cache_imports(given: Mapping[str, str]) -> tuple[tuple[str, Mapping[str, str]], ...]:
@@ -157,8 +161,8 @@ def read_attestations(given: Mapping[str, str]) -> AttestOptions:
     Raises:
         UsageError: of a kind that there is not, or with an option that is wrong.
     """
-    texts = {key.lower(): value for key, value in _below(given, "attest:").items()}
-    for key, value in _below(given, "build-arg:BUILDKIT_ATTEST_").items():
+    texts = {key.lower(): value for key, value in below(given, "attest:").items()}
+    for key, value in below(given, "build-arg:BUILDKIT_ATTEST_").items():
         texts[key.lower()] = value
     attestations: dict[str, Mapping[str, str]] = {}
     for kind, text in texts.items():

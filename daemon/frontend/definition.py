@@ -98,7 +98,8 @@ async def read_definition(
     named: dict[str, VertexContext] = {}
     for name, value in attrs.named_contexts.items():
         if value.startswith(INPUT):
-            named[name] = _input(name, value.removeprefix(INPUT), attrs, inputs)
+            key = value.removeprefix(INPUT)
+            named[name] = input_context(name, key, attrs.input_metadata, inputs)
         if value.startswith(LOCAL):
             key = name.partition("::")[0]
             await _check_local(scope, attrs, key)
@@ -123,8 +124,13 @@ async def read_definition(
     )
 
 
-def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> VertexContext:
-    """Return the input *key* of the request as a named context.
+def input_context(
+    name: str, key: str, metadata: Mapping[str, str], inputs: Mapping[str, Vertex]
+) -> VertexContext:
+    """Return the input *key* of a request as a named context.
+
+    Args:
+        metadata: of the inputs, by their keys, as clients write it.
 
     Raises:
         UserError: there is none, or its config cannot be read.
@@ -132,7 +138,7 @@ def _input(name: str, key: str, attrs: Attrs, inputs: Mapping[str, Vertex]) -> V
     if key not in inputs:
         raise UserError(f"invalid input {key} for {name}")
     config: dict[str, Any] | None = None
-    given = attrs.input_metadata.get(key)
+    given = metadata.get(key)
     if given:
         try:
             config = json.loads(base64.b64decode(json.loads(given)[CONFIG]))

@@ -24,6 +24,8 @@ from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
 from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
+from pybuild.frontend.lowering.contexts import NamedContexts
+from pybuild.frontend.lowering.frontends import FrontendImage, frontend_image
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
@@ -50,15 +52,23 @@ class FrontendAnswer:
 
 async def solve_dockerfile(
     scope: Scope, attrs: Attrs, inputs: Mapping[str, Vertex], teller: Teller
-) -> FrontendAnswer:
+) -> FrontendAnswer | FrontendImage:
     """Return one reference a platform, or the answer to a sub-request; nothing has run yet.
+
+    Where the file is for another frontend, that one is returned.
 
     Raises:
         UserError: with the lines it is about. EnvironmentFault: something is out of reach.
     """
-    check_request(attrs.request)
     definition = await read_definition(scope, attrs, inputs)
     scope.files[definition.filename] = definition.data
+    if not attrs.any_frontend:
+        contexts = NamedContexts(definition.contexts, definition.context_trees)
+        file = (definition.data, definition.filename, attrs.build_args)
+        image = frontend_image(*file, contexts, default_platform(attrs))
+        if image is not None:
+            return image
+    check_request(attrs.request)
     return await _answer(scope, attrs, definition, teller)
 
 

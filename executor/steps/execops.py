@@ -62,7 +62,6 @@ class ExecOps:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
         secrets, dns, allow, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
-        keep_failed: as there.
     """
 
     def __init__(
@@ -83,7 +82,6 @@ class ExecOps:
         connect: Connect | None,
         ca: Sequence[str],
         cgroup: str,
-        keep_failed: KeepFailed | None = None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -103,7 +101,7 @@ class ExecOps:
 
             self._authorities = Authorities(ca)
         self._cgroup = cgroup
-        self._keep_failed = keep_failed
+        self._keep_failed: KeepFailed | None = None
         self._failed: list[str] = []  # deltas that steps left which failed
         self._caches = CacheMounts(store, workers, lease)
         self._shared: dict[Digest, SharedStep] = {}
@@ -111,6 +109,10 @@ class ExecOps:
         self._trees = KeptTrees(store)
         self._has_said_rung = False
         self._common = ""
+
+    def keep_failed(self, take: KeepFailed) -> None:
+        """Let *take* have what steps leave that fail."""
+        self._keep_failed = take
 
     def close(self) -> None:
         """Remove the directories that steps had in common."""

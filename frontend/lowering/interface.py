@@ -46,6 +46,7 @@ class LowerOptions:
         local_excludes: per local source name, the lines of its ignore file, cleaned [IGN-3].
         context: the vertex of the build context where that is no directory of the client.
         multi_platform: prefix progress names with the platform [UI-3].
+        any_frontend: read the file as a Dockerfile, whatever frontend it names.
         policies: judge every source before it is asked for [POL-5].
         epochs: the value of a word that was given for SOURCE_DATE_EPOCH, in seconds; None where
             it has no time (`pybuild.frontend.lowering.epoch`).
@@ -69,6 +70,7 @@ class LowerOptions:
     )
     context: Vertex | None = None
     multi_platform: bool = False
+    any_frontend: bool = False
     policies: Policies | None = None
     epochs: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 

@@ -7,7 +7,6 @@ more than once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lowering.contexts import NamedContexts, VertexContext
 from pybuild.frontend.lowering.epoch import global_scope, settle_epoch
 from pybuild.frontend.lowering.evaluate import Evaluator, base_config, vertex_config
+from pybuild.frontend.lowering.frontends import check_frontend
 from pybuild.frontend.lowering.interface import (
     ImageRequest,
     Lowered,
@@ -34,8 +34,6 @@ from pybuild.frontend.words.environment import (
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import LocalSource, Vertex, walk
-from pybuild.model.platform import Platform
-from pybuild.model.reference import Reference
 from pybuild.model.span import Span
 from pybuild.model.suggest import nearest
 from pybuild.model.text import boolean
@@ -103,7 +101,8 @@ def plan(
     if not dockerfile.stages:
         raise UserError("dockerfile contains no stages to build")
     contexts = NamedContexts(options.named_contexts, options.context_trees)
-    check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
+    if not options.any_frontend:
+        check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
     scope = _scope(dockerfile, options, report)
     check_file(dockerfile, options, scope.globals, report)
     graph = StageGraph(
@@ -269,44 +268,3 @@ def _asks(node: StageNode, state: StageState, scope: BuildScope, name: str) -> b
     if answer is None:
         return bool(node.name) and node.name in value.split(",")
     return answer
-
-
-_OURS = frozenset(("docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"))
-_BUILT_IN = "dockerfile.v0"
-_LINE = re.compile(r"\s*(?:#|//)\s*syntax\s*=", re.IGNORECASE)
-
-
-def check_frontend(
-    dockerfile: ast.Dockerfile,
-    build_args: Mapping[str, str],
-    contexts: NamedContexts,
-    platform: Platform,
-) -> None:
-    """Accept Docker's own frontend image, whose language is built in.
-
-    Raises:
-        UserError: the file, or the build arg that overrides it, asks for another one.
-    """
-    override = build_args.get("BUILDKIT_SYNTAX")
-    words = (override or dockerfile.directives.syntax or "").split()
-    if not words or words[0] == _BUILT_IN:
-        return
-    name = words[0]
-    spans = () if override else _spans(dockerfile)
-    try:
-        known = Reference.parse(name).repository in _OURS
-    except ValueError as error:
-        raise UserError(f"invalid frontend: {error}", spans=spans) from error
-    if not known or contexts.find(name.partition("@")[0], platform) is not None:
-        raise UserError(
-            f"frontend {name} cannot be run: only the language of docker/dockerfile is built in",
-            spans=spans,
-            hints=("remove the syntax directive to read the file as an ordinary Dockerfile",),
-        )
-
-
-def _spans(dockerfile: ast.Dockerfile) -> tuple[Span, ...]:
-    for number, line in enumerate(dockerfile.lines[:20], 1):
-        if _LINE.match(line):
-            return (Span(dockerfile.filename, number, number),)
-    return ()

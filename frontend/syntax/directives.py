@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from pybuild.frontend.syntax.ast import Directives
 from pybuild.frontend.syntax.lines import SyntaxFault
@@ -30,15 +32,31 @@ def parse_directives(lines: Sequence[str]) -> tuple[Directives, int]:
     lenient = values
     if lines and lines[0].startswith("#!"):
         lenient = _scan_quietly(lines[1:], "#")
-    return (
-        Directives(
-            syntax=lenient.get("syntax")
-            or _scan_quietly(_behind_shebang(lines), "//").get("syntax"),
-            escape=escape,
-            check=lenient.get("check"),
-        ),
-        count,
-    )
+    syntax = lenient.get("syntax") or _in_slashes(lines)
+    return Directives(syntax=syntax, escape=escape, check=lenient.get("check")), count
+
+
+def syntax_of(lines: Sequence[str]) -> str | None:
+    """Return the value of ``syntax`` of a file in whatever language [DIR-5]."""
+    named = _scan_quietly(_behind_shebang(lines), "#").get("syntax") or _in_slashes(lines)
+    return named or _in_json(_behind_shebang(lines))
+
+
+def _in_slashes(lines: Sequence[str]) -> str | None:
+    return _scan_quietly(_behind_shebang(lines), "//").get("syntax")
+
+
+def _in_json(lines: Sequence[str]) -> str | None:
+    """Return the value of the key ``syntax`` of the object that a file begins with."""
+    first = next((line for line in lines if line.strip()), "")
+    if not first.lstrip().startswith("{"):
+        return None
+    try:
+        value: Any = json.JSONDecoder().raw_decode("".join(lines).lstrip())[0]
+    except (ValueError, RecursionError):
+        return None
+    syntax: Any = value.get("syntax")
+    return syntax if isinstance(syntax, str) and syntax else None
 
 
 def _behind_shebang(lines: Sequence[str]) -> Sequence[str]:

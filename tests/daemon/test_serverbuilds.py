@@ -56,7 +56,7 @@ async def served(folder: Path) -> AsyncGenerator[BuilderRecord]:
         server = BuildServer(engine, ServerSettings())
         handlers = {
             **ControlService(server).handlers(),
-            **BridgeService(server).handlers(),
+            **BridgeService(server.frontend, server.worker).handlers(),
             **ContentService(server).handlers(),
             **server.accounts.handlers(),
             **health(),
