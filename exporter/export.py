@@ -392,15 +392,16 @@ async def push(
     hosts = sorted({name.host for name in names}) if insecure else []
     async with engine.client_for(hosts) as client:
         try:
-            await push_image(
-                client,
-                engine.store.blobs,
-                descriptor,
-                names,
-                mount_sources=sources,
-                push_by_digest=by_digest,
-                progress=step.transfer,
-            )
+            with step.doing("pushing layers"):
+                await push_image(
+                    client,
+                    engine.store.blobs,
+                    descriptor,
+                    names,
+                    mount_sources=sources,
+                    push_by_digest=by_digest,
+                    progress=step.transfer,
+                )
         except PybuildError as error:
             hints = (*_official(names), *error.hints)[:2]
             raise error.copy_with(hints=hints) from error.__cause__

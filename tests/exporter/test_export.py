@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,6 +304,27 @@ def test_what_has_no_name_is_not_pushed(site: Site) -> None:
     with pytest.raises(UsageError, match="^tag is needed when pushing to registry$") as caught:
         asyncio.run(push(site.engine, made.descriptor, [], site.step))
     assert caught.value.hints == ("name the image with -t",)
+
+
+def test_a_push_says_when_the_layers_are_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients look for these words."""
+    made = site.make(IMAGE, built())
+
+    @asynccontextmanager
+    async def client_for(_: object) -> AsyncGenerator[None]:
+        yield
+
+    async def push_image(*_: object, **more: object) -> None:
+        assert "pushing layers" not in site.did()
+
+    monkeypatch.setattr("pybuild.registry.client.push.push_image", push_image)
+    site.engine.client_for = client_for
+    name = Reference.parse("reg.example/a:1")
+    asyncio.run(push(site.engine, made.descriptor, [name], site.step))
+    done = ["pushing layers", f"pushing manifest for {name}@{made.descriptor.digest}"]
+    assert site.did()[-2:] == done
 
 
 class Folders:
