@@ -42,7 +42,8 @@ class LocalBuilder:
             import pybuild.builds.localbuild  # pyright: ignore[reportUnusedImport] # noqa: F401
 
     @cached_property
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
+        """The settings of the command line."""
         from pybuild.engine.settings import load_settings
 
         one = self._parsed.one
@@ -65,20 +66,20 @@ class LocalBuilder:
         def ignore(report: BuildReport) -> None:
             pass
 
-        settings = replace(self._settings, logins=request.logins)
+        settings = replace(self.settings, logins=request.logins)
         where = (self._parsed, settings, self._ahead)
         return build_here(*where, request, emit, explained or ignore)
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
         from pybuild.builds.questions import answer_here
 
-        return answer_here(question, request, lambda: self._settings)
+        return answer_here(question, request, lambda: self.settings)
 
     def reports(self, *, everything: bool) -> list[BuildReport]:
         from pybuild.explain.history import reports
         from pybuild.model.errors import UserError
 
-        root = self._settings.root
+        root = self.settings.root
         if not os.path.isdir(root):
             raise UserError(f"no build is known here: there is no store at {root}")
         with self._store(to_read=True) as store:
@@ -88,7 +89,7 @@ class LocalBuilder:
         from pybuild.builds.buildrecord import from_facts
         from pybuild.cache.content.buildhistory import Builds
 
-        if not os.path.isdir(self._settings.root):
+        if not os.path.isdir(self.settings.root):
             return []
         with self._store(to_read=True) as store:
             return [from_facts(one.id, one.facts) for one in Builds(store).all()]
@@ -122,7 +123,7 @@ class LocalBuilder:
         from pybuild.cache.store import Store
         from pybuild.engine.host import SystemClock
 
-        return Store.open(self._settings.root, SystemClock(), to_read=to_read)
+        return Store.open(self.settings.root, SystemClock(), to_read=to_read)
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
         from pybuild.cache.space.filters import parse_filters
@@ -133,10 +134,10 @@ class LocalBuilder:
             picks, _ = parse_filters(filters, store.clock.now())
             return [record for record in [*usage(store), overhead(store)] if picks(record)]
 
-        return with_store(self._settings, measure, to_read=True)
+        return with_store(self.settings, measure, to_read=True)
 
     def disk_bytes(self) -> int:
-        path = self._settings.root
+        path = self.settings.root
         while not os.path.isdir(path):  # it is made when it is first needed
             path = os.path.dirname(path)
         disk = os.statvfs(path)
@@ -150,14 +151,14 @@ class LocalBuilder:
         from pybuild.engine.localstore import with_store
         from pybuild.engine.servesettings import read_keeping
 
-        keeping = read_keeping(self._settings.registry_server)
+        keeping = read_keeping(self.settings.registry_server)
 
         def work(store: Store) -> int:
             unlink_at_once(store, keeping)
             return prune(store, policy, freed).freed + prune_builds(store, policy, freed)
 
-        total = with_store(self._settings, work)
-        if not wait_for_others(os.path.join(self._settings.root, "snapshots"), _FLUSH_S):
+        total = with_store(self.settings, work)
+        if not wait_for_others(os.path.join(self.settings.root, "snapshots"), _FLUSH_S):
             sys.stderr.write("warning: what builds made is still being written to the disk\n")
         return total
 

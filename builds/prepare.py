@@ -24,7 +24,9 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.exporter.check import check_outputs
+from pybuild.frontend.lowering.contexts import NamedContexts
 from pybuild.frontend.lowering.epoch import EpochSource
+from pybuild.frontend.lowering.frontends import NeedsFrontend, frontend_image
 from pybuild.frontend.lowering.interface import Lowered
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.frontend.syntax.physical import excerpts
@@ -87,6 +89,12 @@ async def _prepare(
         from pybuild.builds.remotecontexts import load_remote_inputs
 
         inputs = await load_remote_inputs(request, stdin, sources, emit)
+    here = native_platform()
+    platforms = request.platforms or (here,)
+    contexts = NamedContexts(inputs.contexts, inputs.context_trees)
+    file = (inputs.dockerfile, inputs.filename, request.build_args)
+    if (image := frontend_image(*file, contexts, platforms[0])) is not None:
+        raise NeedsFrontend(image)
     if inputs.context is None or os.path.isabs(request.dockerfile):
         note_files("dockerfile", [inputs.filename])
     if inputs.context is None:
@@ -94,8 +102,6 @@ async def _prepare(
     if request.git_modes and inputs.trees:
         async with internal_step(GIT_MODES, emit, engine.clock):
             pass  # for people to see
-    here = native_platform()
-    platforms = request.platforms or (here,)
     lookup = Lookup(
         image=partial(engine.images.resolve, pull=request.pull),
         epochs=Epochs(sources.remote, emit, engine.clock),

@@ -45,12 +45,18 @@ _LAST_WORDS_S = 0.2
 
 
 async def build(
-    channel: Channel, request: BuildRequest, emit: Emit, *, ref: str = ""
+    channel: Channel,
+    request: BuildRequest,
+    emit: Emit,
+    *,
+    ref: str = "",
+    attrs: Mapping[str, str] | None = None,
 ) -> BuildResult:
     """Let the server behind *channel* do *request*; a cancelled task cancels it there.
 
     Args:
         ref: the build's id at the server; a fresh one by default.
+        attrs: further attributes of the frontend.
 
     Raises:
         PybuildError: as a build in this process.
@@ -63,8 +69,8 @@ async def build(
             async with internal_step(GIT_MODES, emit, SystemClock()):
                 pass  # for people to see
         reader = StatusReader(offered.filenames)
-        attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs}
-        message = solve_request(request, attrs, exports)
+        all_attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs, **(attrs or {})}
+        message = solve_request(request, all_attrs, exports)
         message.Cache.CopyFrom(caches.options)
         message.Session = session.id
         message.Ref = ref or message.Ref

@@ -29,6 +29,7 @@ from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.doorway import Doorway, listen_tcp
+from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
 from pybuild.net.http1.tlsfiles import KeyPair
@@ -92,14 +93,7 @@ async def serve(
             clients=daemon.clients,
         )
         server = BuildServer(engine, config)
-        handlers = {
-            **ControlService(server).handlers(),
-            **BridgeService(server.frontend, server.worker).handlers(),
-            **ContentService(server).handlers(),
-            **server.accounts.handlers(),
-            **health(),
-        }
-        grpc = GrpcServer(handlers, limits=_limits())
+        grpc = GrpcServer(services(server), limits=_limits())
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,6 +139,17 @@ async def _rest(engine: Engine, path: str) -> AsyncGenerator[None]:
             yield
     finally:
         _remove_socket(address)
+
+
+def services(server: BuildServer) -> dict[str, Handler]:
+    """Return all that *server* does for clients, by method."""
+    return {
+        **ControlService(server).handlers(),
+        **BridgeService(server.frontend, server.worker).handlers(),
+        **ContentService(server).handlers(),
+        **server.accounts.handlers(),
+        **health(),
+    }
 
 
 def _open_to_all(address: str, isolated_network: bool) -> str:

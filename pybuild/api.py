@@ -28,6 +28,7 @@ from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, parse_output
 from pybuild.exporter.requested import outputs_of
+from pybuild.frontend.lowering.frontends import NeedsFrontend
 from pybuild.frontend.lowering.interface import Pull
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
@@ -238,7 +239,12 @@ async def run_request(
 
     emit = on_event or ignore
     async with engine_for(replace(settings, logins=request.logins)) as engine:
-        result = await build_with(engine, with_load(request), emit)
+        try:
+            result = await build_with(engine, with_load(request), emit)
+        except NeedsFrontend:
+            from pybuild.frontendbuild import build_on
+
+            return await build_on(engine, request, emit)
         await load_result(engine, request, result, os.environ, emit)
         return result
 

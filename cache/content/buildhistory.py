@@ -90,6 +90,11 @@ class OpenRecord:
         """Take one event of the build."""
         self.log.emit(event)
 
+    def drop(self) -> None:
+        """Keep nothing of the build."""
+        self.log.close()
+        self._builds.discard(self._name)
+
     def end(self, status: str) -> None:
         """Keep the build; that it cannot be kept is a warning, once."""
         log, store = self.log, self._builds.store
@@ -159,7 +164,7 @@ class Builds:
         names = listed(self._folder)
         logs = [name for name in reversed(names) if names[name]]
         for name in [*logs[MAX_BUILDS:], *[n for n in names if not names[n]][:-MAX_BUILDS]]:
-            self._remove(name)
+            self.discard(name)
         budget = self.store.budget
         most = MAX_BYTES if budget is None else min(MAX_BYTES, budget.ceiling // _CEILING_PART)
         size = 0
@@ -169,7 +174,7 @@ class Builds:
             except OSError:
                 continue
             if size > most and number:  # the latest stays, whatever its size
-                self._remove(name)
+                self.discard(name)
 
     def size(self, build: StoredBuild) -> int:
         """Return the bytes that a build takes on the disk."""
@@ -189,7 +194,8 @@ class Builds:
             except FileNotFoundError:
                 pass
 
-    def _remove(self, name: str) -> None:
+    def discard(self, name: str) -> None:
+        """Remove what is left of a build that is not under way."""
         from pybuild.cache.disk.atomic import discard
         from pybuild.cache.disk.locks import is_alive
 

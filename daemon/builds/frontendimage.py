@@ -34,7 +34,7 @@ from pybuild.frontend.lowering.frontends import FrontendImage
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.frontend.lowering.policies import ruled_image
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import UserError
+from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import (
     ExecOp,
     FileOp,
@@ -217,7 +217,11 @@ async def _pulled(
         request = ImageRequest(await scope.decided(ruling), request.platform)
     title = f"resolve image config for docker-image://{request.reference}"
     async with internal_step(title, scope.emit, scope.engine.clock):
-        resolved = await scope.lookup(pull=pull).image(request)
+        try:
+            resolved = await scope.lookup(pull=pull).image(request)
+        except PybuildError as error:
+            words = f"cannot load the frontend: {error.message}"
+            raise error.saying(words) from error.__cause__
     note_image(request, resolved.digest)
     name = f"docker-image://{request.reference.with_digest(resolved.digest)}"
     source = (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.build import request_from
 from pybuild.commandline.parser import Parsed
 from pybuild.commandline.resultfiles import check_result_files, write_results
+from pybuild.frontend.lowering.frontends import NeedsFrontend
 from pybuild.progress.display import make_display
 from pybuild.progress.screen import result_line
 
@@ -26,9 +28,15 @@ def main(parsed: Parsed, builder: Builder) -> int:
     display = make_display(kind)
     reports: list[BuildReport] = []
     try:
-        result = builder.build(
-            request, display.show, reports.append if parsed.flag("explain") else None
-        )
+        explained = reports.append if parsed.flag("explain") else None
+        try:
+            result = builder.build(request, display.show, explained)
+        except NeedsFrontend:  # of a builder that is this process: a build server runs it itself
+            from pybuild.builds.localbuilder import LocalBuilder
+            from pybuild.frontendbuild import build_here
+
+            settings = replace(LocalBuilder(parsed).settings, logins=request.logins)
+            result = build_here(settings, request, display.show, explained)
     finally:
         display.close()
         if reports:

@@ -24,13 +24,9 @@ from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
 from pybuild.client.disk import facts, prune, usage
 from pybuild.client.explain import reports
-from pybuild.daemon.control.bridge import BridgeService
-from pybuild.daemon.control.contents import ContentService
-from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.process import unix_socket
+from pybuild.daemon.process import services, unix_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.options import AttestOptions, Provenance
@@ -54,14 +50,7 @@ async def served(folder: Path) -> AsyncGenerator[BuilderRecord]:
     """Serve a store of its own on a socket."""
     async with Engine(Settings(root=str(folder / "server"))) as engine:
         server = BuildServer(engine, ServerSettings())
-        handlers = {
-            **ControlService(server).handlers(),
-            **BridgeService(server.frontend, server.worker).handlers(),
-            **ContentService(server).handlers(),
-            **server.accounts.handlers(),
-            **health(),
-        }
-        grpc = GrpcServer(handlers)
+        grpc = GrpcServer(services(server))
         path = folder / "s"
         bound = unix_socket(str(path))
         bound.listen(8)

@@ -306,9 +306,7 @@ def test_what_has_no_name_is_not_pushed(site: Site) -> None:
     assert caught.value.hints == ("name the image with -t",)
 
 
-def test_a_push_says_when_the_layers_are_there(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_says_when_the_layers_are_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients look for these words."""
     made = site.make(IMAGE, built())
 
