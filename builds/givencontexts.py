@@ -42,6 +42,22 @@ def source_of(name: str, given: GivenContext, scratch: str) -> str:
     return folder
 
 
+def unpack_context(path: str, scratch: str) -> str:
+    """Return the directory below *scratch* that the context in an archive was unpacked to.
+
+    Raises:
+        UsageError: it is none, or has a path in it that leads out of it.
+    """
+    folder = os.path.join(scratch, "context")
+    os.mkdir(folder)
+    try:
+        with tarfile.open(path) as archive:
+            _unpack("context", archive, folder)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UsageError(f"context: no archive that can be unpacked: {error}") from error
+    return folder
+
+
 def _unpack(name: str, archive: tarfile.TarFile, folder: str) -> None:
     """Write files, directories and links; through none of those links, and nothing of another kind.
 

@@ -212,7 +212,7 @@ def _devices(pid: int) -> dict[str, dict[str, int]]:
 def stats_document(
     config: ContainerConfig, now: Consumption, before: Consumption
 ) -> dict[str, Any]:
-    """Return docker's stats of a container, of which clients work out the percentages themselves [ENG-52].
+    """Return docker's stats of a container, of which clients work out the percentages themselves [CTR-80].
 
     Args:
         before: the look before this one; an empty one where there was none.

@@ -102,7 +102,7 @@ async def serve(
         rest = AsyncExitStack()
         try:
             if docker_socket:
-                await rest.enter_async_context(_rest(engine, docker_socket))
+                await rest.enter_async_context(_rest(engine, server, grpc, docker_socket))
             for address in addresses:
                 doors += await _listen(grpc, address, context)
             for address in addresses:
@@ -123,9 +123,12 @@ async def serve(
 
 
 @asynccontextmanager
-async def _rest(engine: Engine, path: str) -> AsyncGenerator[None]:
+async def _rest(
+    engine: Engine, server: BuildServer, grpc: GrpcServer, path: str
+) -> AsyncGenerator[None]:
     """Serve Docker's REST API on a socket for the block."""
     from pybuild.daemon.rest import serving  # HTTP is loaded where it is spoken
+    from pybuild.daemon.rest.exchange import ServedBuilds
 
     address = f"unix://{path}"
     try:
@@ -134,7 +137,7 @@ async def _rest(engine: Engine, path: str) -> AsyncGenerator[None]:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
     serving.admit_group(path)
     try:
-        async with serving.listening(engine, bound, _GRACE_S):
+        async with serving.listening(engine, ServedBuilds(grpc, server), bound, _GRACE_S):
             sys.stderr.write(f"running Docker's API on {address}\n")
             yield
     finally:

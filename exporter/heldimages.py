@@ -78,3 +78,27 @@ def names_in(engine: Engine) -> list[str]:
 def tags_in(engine: Engine, repository: Reference) -> list[Reference]:
     listed = map(Reference.parse, names_in(engine))
     return [one for one in listed if one.repository == repository.repository and one.tag]
+
+
+def load_images(store: Store, archive: str, scratch: str) -> list[str]:
+    """Take the images of an archive or OCI layout into the store, each with its names; return docker's words about them.
+
+    Args:
+        scratch: a directory for files on the way.
+
+    Raises:
+        UserError: it is no archive of images.
+    """
+    from pybuild.image.archive_read import read_archive
+
+    work, lines = os.path.join(scratch, "files"), list[str]()
+    os.mkdir(work)
+    for image in read_archive(archive, work, store.blobs.adopt, store.blobs.path):
+        for name in image.names:
+            store.images.tag(name, image.descriptor)
+            store.images.note("load", image.descriptor.digest, name)
+            lines.append(f"Loaded image: {Reference.parse(name).familiar}")
+        if not image.names:
+            store.images.add_dangling(image.descriptor)
+            lines.append(f"Loaded image ID: {image.descriptor.digest}")
+    return lines

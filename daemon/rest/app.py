@@ -11,16 +11,21 @@ from aiohttp import web
 
 from pybuild.daemon.rest import (
     archives,
+    building,
     containers,
     events,
     images,
+    imagework,
     logs,
     networks,
     processes,
     streams,
     system,
+    transfers,
+    upgrades,
     volumes,
     waits,
+    watching,
 )
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
@@ -31,23 +36,31 @@ from pybuild.model.printable import in_log
 
 _GONE = 499  # as nginx calls a client that went away
 _STREAMS: Mapping[str, Handler] = {
+    **building.STREAMS,
     **events.HANDLERS,
     **logs.HANDLERS,
     **processes.STREAMS,
     **streams.HANDLERS,
+    **transfers.STREAMS,
+    **upgrades.STREAMS,
+    **watching.STREAMS,
     **waits.HANDLERS,
 }
 """Routes whose work ends when nobody hears it; what others have begun goes on without the client."""
 _HANDLERS: Mapping[str, Handler] = {
     **_STREAMS,
     **archives.HANDLERS,
+    **building.HANDLERS,
     **containers.HANDLERS,
+    **imagework.HANDLERS,
     **images.HANDLERS,
     **networks.HANDLERS,
     **processes.HANDLERS,
     **streams.QUICK,
     **system.HANDLERS,
+    **transfers.HANDLERS,
     **volumes.HANDLERS,
+    **watching.HANDLERS,
 }
 
 

@@ -71,14 +71,15 @@ async def listing(exchange: ApiExchange) -> web.StreamResponse:
     limit, filters = query.number("limit"), query.filters()
     shows_all, sized = query.flag("all"), query.flag("size")
     entries = await exchange.host.run(
-        _entries, exchange.host, filters, limit, shows_all=shows_all, sized=sized
+        entries_of, exchange.host, filters, limit, shows_all=shows_all, sized=sized
     )
     return answer(entries)
 
 
-def _entries(
+def entries_of(
     host: RestHost, filters: list[str], limit: int, *, shows_all: bool, sized: bool
 ) -> list[dict[str, Any]]:
+    """Return the entries of docker's list of containers."""
     containers, store = host.containers, host.store
     choice = Choice(
         filters,

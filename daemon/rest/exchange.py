@@ -17,6 +17,7 @@ from pybuild.containers.attaching import line
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.order import StreamAttachment
+from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.lines import MonitorLine, Waiting
@@ -24,7 +25,9 @@ from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.routes import ApiCall
 from pybuild.engine.engine import Engine
+from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
+from pybuild.net.grpc.server import GrpcServer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,17 +36,27 @@ _THREADS = 32
 _LIKE_JSON = "application/json"
 
 
+@dataclass(frozen=True, slots=True)
+class ServedBuilds:
+    """BuildKit's services, which are served inside Docker's API too."""
+
+    grpc: GrpcServer
+    server: BuildServer
+
+
 class RestHost:
     """The parts that all requests share.
 
     Attributes:
+        builds: None where there are none.
         waiting: for containers that do not run yet.
         processes: those of exec.
         listeners: clients that follow events.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, builds: ServedBuilds | None = None) -> None:
         self.engine = engine
+        self.builds = builds
         self.store = engine.store
         self.containers = Containers(engine.store)
         self.waiting = Waiting()

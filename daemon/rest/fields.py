@@ -48,6 +48,10 @@ class Fields:
         """Return whether the field is there, and not null."""
         return name.lower() in self._members
 
+    def whole(self) -> dict[str, Any]:
+        """Return all of it, the names in lower case."""
+        return dict(self._members)
+
     def is_given(self, name: str) -> bool:
         """Return whether the field is there and is no zero: no empty list, map or text."""
         return bool(self._members.get(name.lower()))

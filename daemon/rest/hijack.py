@@ -113,8 +113,9 @@ class RawStream:
             pass
         self._writer.close()
 
-    def abort(self) -> None:
-        self._transport.abort()
+    def end(self) -> None:
+        """Close when what was sent is on its way."""
+        self._writer.close()
 
 
 async def hijack(request: web.BaseRequest, kind: str, signature: Mapping[str, str]) -> RawStream:
@@ -125,6 +126,14 @@ async def hijack(request: web.BaseRequest, kind: str, signature: Mapping[str, st
     lines += ["Connection: Upgrade", "Upgrade: tcp"] if upgrades else []
     lines += [f"{name}: {value}" for name, value in signature.items()]
     await stream.send_head("\r\n".join([*lines, "", ""]).encode())
+    return stream
+
+
+async def upgraded(request: web.BaseRequest, protocol: str) -> RawStream:
+    """Take the connection over for another protocol, and say so."""
+    stream = RawStream(request)
+    head = f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+    await stream.send(head.encode())
     return stream
 
 

@@ -26,10 +26,11 @@ from pybuild.model.descriptor import Descriptor
 async def listing(exchange: ApiExchange) -> web.StreamResponse:
     """List images."""
     host, version = exchange.host, exchange.call.version
-    return answer(await host.run(_entries, host, exchange.query.filters(), version))
+    return answer(await host.run(image_entries, host, exchange.query.filters(), version))
 
 
-def _entries(host: RestHost, filters: list[str], version: Version) -> list[dict[str, Any]]:
+def image_entries(host: RestHost, filters: list[str], version: Version) -> list[dict[str, Any]]:
+    """Return the entries of docker's list of images."""
     store = host.store
     chosen = parse_image_filters(filters, store)
     grouped: dict[str, list[ImageFacts]] = {}

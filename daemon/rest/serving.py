@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from pybuild.daemon.rest.app import RestApi
-from pybuild.daemon.rest.exchange import RestHost
+from pybuild.daemon.rest.exchange import RestHost, ServedBuilds
 from pybuild.engine.engine import Engine
 from pybuild.net.doorway import Admission, Doorway
 from pybuild.registry.server.connections import PatientServer
@@ -33,10 +33,10 @@ def admit_group(path: str) -> None:
 
 @asynccontextmanager
 async def listening(
-    engine: Engine, listener: socket.socket, grace_s: float
+    engine: Engine, builds: ServedBuilds, listener: socket.socket, grace_s: float
 ) -> AsyncGenerator[None]:
     """Serve for the block what comes to *listener*."""
-    host = RestHost(engine)
+    host = RestHost(engine, builds)
     api = RestApi(host)
     server = PatientServer(api.answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True)
     runner = web.ServerRunner(server, shutdown_timeout=grace_s)

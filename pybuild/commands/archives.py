@@ -62,7 +62,7 @@ def save(parsed: Parsed) -> int:
 def load(parsed: Parsed) -> int:
     """Take the images of an archive or OCI layout into the store, each with its names."""
     from pybuild.builds.standardinput import copy_archive
-    from pybuild.image.archive_read import read_archive
+    from pybuild.exporter.heldimages import load_images
 
     source = parsed.one("input", "-")
     if source != "-" and not os.path.exists(source):
@@ -75,17 +75,8 @@ def load(parsed: Parsed) -> int:
             if source == "-":
                 source = os.path.join(scratch, "stdin")
                 copy_archive(source)
-            work = os.path.join(scratch, "files")
-            os.mkdir(work)
-            images = read_archive(source, work, store.blobs.adopt, store.blobs.path)
-            for image in images:
-                for name in image.names:
-                    store.images.tag(name, image.descriptor)
-                    store.images.note("load", image.descriptor.digest, name)
-                    sys.stdout.write(f"Loaded image: {Reference.parse(name).familiar}\n")
-                if not image.names:
-                    store.images.add_dangling(image.descriptor)
-                    sys.stdout.write(f"Loaded image ID: {image.descriptor.digest}\n")
+            for line in load_images(store, source, scratch):
+                sys.stdout.write(f"{line}\n")
         finally:
             store.discard(scratch)
     return 0

@@ -346,3 +346,58 @@ def test_files_of_a_container(api: Api) -> None:
     assert status == 404 and refusal["message"].startswith("Could not find the file /nope in")
     assert api.raw("PUT", f"/containers/{id}/archive?path=/run/note", tar.getvalue())[0] == 400
     assert {"Path": "/run/note", "Kind": 1} in api("GET", f"/containers/{id}/changes")[1]
+
+
+def test_images_and_builds(api: Api) -> None:
+    """Named, built of a tar, saved, removed, loaded; BuildKit's services are on the same socket [EP-5, EP-6, EP-13]."""
+    assert api("POST", "/images/base:1/tag?repo=other&tag=2") == (201, "")
+    assert api("POST", "/images/base:1/tag?repo=UPPER&tag=2") == (
+        *(400,),
+        {"message": "invalid reference format"},
+    )
+    assert api("GET", "/images/other:2/history")[1][0]["Tags"] == ["base:1", "other:2"]
+    tar = io.BytesIO()
+    text = b"FROM base:1\nARG X\nRUN echo $X > /x\n"
+    with tarfile.open(fileobj=tar, mode="w:gz") as archive:
+        file = tarfile.TarInfo("./Dockerfile")
+        file.size = len(text)
+        archive.addfile(file, io.BytesIO(text))
+    path = "/build?t=made:1&buildargs=%7B%22X%22%3A%22yes%22%2C%22Y%22%3Anull%7D"
+    status, _, data = api.raw("POST", path, tar.getvalue())
+    lines = [json.loads(line) for line in data.splitlines()]
+    assert status == 200 and lines[-1] == {"stream": "Successfully tagged made:1\n"}, lines
+    (image,) = [line["aux"]["ID"] for line in lines if "aux" in line]
+    assert api("GET", "/images/made:1/json")[1]["Id"] == image
+    status, _, saved = api.raw("GET", "/images/get?names=made:1")
+    assert status == 200
+    assert api("DELETE", "/images/made:1")[1][-1] == {"Deleted": image}
+    assert api("GET", "/images/made:1/json")[0] == 404
+    status, _, data = api.raw("POST", "/images/load", saved)
+    assert status == 200 and b"Loaded image: made:1" in data
+    status, _, data = api.raw("POST", "/build", b"no tar")
+    assert "error" in json.loads(data.splitlines()[-1])
+    assert api("DELETE", "/images/other:2")[1] == [{"Untagged": "other:2"}]
+    with api.connect() as own:
+        own.sendall(
+            b"POST /grpc HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        )
+        assert own.recv(4096).startswith(b"HTTP/1.1 101 ")
+        own.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        assert own.recv(9)[3:4] == b"\x04"  # its settings
+
+
+def test_processes_and_numbers_of_a_container(api: Api) -> None:
+    """Top, stats and the store's disk, while it runs [EP-3, EP-27]."""
+    id = api.create("busy", "sh", "-c", _WAITS)
+    assert api("POST", f"/containers/{id}/start") == (204, "")
+    shown = api("GET", f"/containers/{id}/top")[1]
+    assert "PID" in shown["Titles"] and len(shown["Processes"]) >= 1
+    stats = api("GET", f"/containers/{id}/stats?stream=0&one-shot=1")[1]
+    assert stats["id"] == id and stats["cpu_stats"]["system_cpu_usage"] > 0
+    disk = api("GET", "/system/df")[1]
+    assert [one["Id"] for one in disk["Containers"]] == [id] and disk["Images"]
+    assert api("POST", "/containers/prune")[1] == {"ContainersDeleted": None, "SpaceReclaimed": 0}
+    assert api("POST", "/commit?container=busy&repo=kept&tag=1")[0] == 201
+    assert api("GET", "/images/kept:1/json")[0] == 200
+    status, refusal = api("DELETE", "/images/base:1?force=0")
+    assert status == 409 and "conflict: unable to" in refusal["message"]

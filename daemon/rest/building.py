@@ -1,0 +1,170 @@
+"""Builds as Docker's clients without BuildKit ask for them: a tar of the context, lines of text [EP-5]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.builds.build import build
+from pybuild.builds.givencontexts import unpack_context
+from pybuild.builds.request import BuildRequest
+from pybuild.daemon.rest.exchange import ApiExchange, Handler
+from pybuild.daemon.rest.query import Query
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.registries import logins_of
+from pybuild.daemon.rest.transfers import ProgressLines, reference_of, stream_work
+from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
+from pybuild.model.jsontext import as_object, is_object, parse
+from pybuild.model.ops import NetworkMode, StepSettings
+from pybuild.model.platform import Platform
+from pybuild.model.resources import Resources
+from pybuild.registry.client.credentials import StaticCredentials
+
+_PIECE = 1 << 20
+
+
+class BuildLines:
+    """The events of a build as the lines that Docker's old builder wrote."""
+
+    def __init__(self, lines: ProgressLines, *, quiet: bool) -> None:
+        self._lines = lines
+        self._quiet = quiet
+        self._names: dict[str, str] = {}
+        self._count = 0
+
+    def show(self, event: Event) -> None:
+        if self._quiet:
+            return
+        match event:
+            case VertexAdded():
+                self._names[str(event.vertex)] = event.name
+            case VertexStarted() | VertexCached():
+                name = self._names.pop(str(event.vertex), "")
+                if name:
+                    self._count += 1
+                    self._lines.say(stream=f"Step {self._count} : {name}\n")
+                if isinstance(event, VertexCached):
+                    self._lines.say(stream=" ---> Using cache\n")
+            case VertexLog():
+                self._lines.say(stream=event.data.decode("utf-8", "replace"))
+            case _:
+                pass
+
+
+async def create(exchange: ApiExchange) -> web.StreamResponse:
+    """Build an image of a context that comes as a tar, or is named by a URL."""
+    query, own = exchange.query, exchange.host.engine
+    logins = logins_of(exchange)
+    engine = own.for_client(StaticCredentials(logins) if logins else own.credentials())
+    scratch = engine.store.scratch("context")
+    await exchange.host.run(os.mkdir, scratch)
+
+    async def work(lines: ProgressLines) -> None:
+        shown = BuildLines(lines, quiet=query.flag("q"))
+        request = request_of(query, await _context(exchange, scratch))
+        result = await build(engine, request, shown.show)
+        image_id = str(result.image_id or "")
+        if query.flag("q"):
+            lines.say(stream=f"{image_id}\n")
+            return
+        lines.say(aux={"ID": image_id})
+        lines.say(stream=f"Successfully built {image_id.partition(':')[2][:12]}\n")
+        for tag in request.tags:
+            lines.say(stream=f"Successfully tagged {tag.familiar}\n")
+
+    try:
+        return await stream_work(exchange, work)
+    finally:
+        await asyncio.to_thread(engine.store.discard, scratch)
+        await engine.close()
+
+
+async def _context(exchange: ApiExchange, scratch: str) -> str:
+    """Return the context: a URL, or the directory that the body was unpacked to."""
+    if remote := exchange.query.text("remote"):
+        return remote
+    path = os.path.join(scratch, "archive")
+    with await exchange.host.run(open, path, "xb") as file:
+        async for piece in exchange.request.content.iter_chunked(_PIECE):
+            await exchange.host.run(file.write, piece)
+    return await asyncio.to_thread(unpack_context, path, scratch)
+
+
+def request_of(query: Query, context: str) -> BuildRequest:
+    """Return the build that a query describes.
+
+    Raises:
+        ApiRefusal, UserError: there can be none.
+    """
+    dockerfile = query.text("dockerfile") or "Dockerfile"
+    if os.path.isabs(context):
+        inside = os.path.normpath(f"/{dockerfile}")
+        dockerfile = os.path.join(context, inside.lstrip("/"))
+    platform = query.text("platform")
+    try:
+        platforms = (Platform.parse(platform),) if platform else ()
+    except ValueError as error:
+        raise ApiRefusal(400, str(error)) from error
+    return BuildRequest(
+        context=context,
+        dockerfile=dockerfile,
+        tags=tuple(reference_of(text, "") for text in query.texts("t")),
+        target=query.text("target"),
+        build_args=_map(query, "buildargs"),
+        labels=_map(query, "labels"),
+        platforms=platforms,
+        no_cache=query.flag("nocache"),
+        pull=query.flag("pull"),
+        steps=_steps(query),
+    )
+
+
+def _map(query: Query, name: str) -> dict[str, str]:
+    """Return a parameter that is a map; null, which stands for a client's variable, is left out."""
+    text = query.text(name)
+    members: Any = parse(text) if text else None
+    known = as_object(members)
+    if (text and not is_object(members)) or not all(
+        one is None or isinstance(one, str) for one in known.values()
+    ):
+        raise ApiRefusal(400, f"invalid {name}: expected a JSON object of texts")
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _steps(query: Query) -> StepSettings:
+    mode = query.text("networkmode")
+    if mode not in ("", "default", "bridge", "host", "none"):
+        raise ApiRefusal(
+            400, f"networkmode {mode[:100]} is not done by pybuild: default, host, none"
+        )
+    hosts: list[tuple[str, str]] = []
+    for text in query.texts("extrahosts"):
+        name, _, address = text.partition(":")
+        hosts.append((name, address))
+    return StepSettings(
+        network=NetworkMode.NONE if mode == "none" else NetworkMode.DEFAULT,
+        add_hosts=tuple(hosts),
+        shm_size_bytes=query.number("shmsize"),
+        resources=Resources(
+            memory_bytes=query.number("memory"),
+            memory_swap_bytes=query.number("memswap"),
+            cpu_shares=query.number("cpushares"),
+            cpu_period_us=query.number("cpuperiod"),
+            cpu_quota_us=query.number("cpuquota"),
+            cpuset_cpus=query.text("cpusetcpus"),
+            cpuset_mems=query.text("cpusetmems"),
+        ),
+    )
+
+
+async def cancel(exchange: ApiExchange) -> web.StreamResponse:
+    """Refuse to cancel a build by its id: it ends with the connection of its client."""
+    raise ApiRefusal(404, f"build {exchange.query.text('id')[:100]} was not found")
+
+
+STREAMS: Mapping[str, Handler] = {"POST /build": create}
+HANDLERS: Mapping[str, Handler] = {"POST /build/cancel": cancel}

@@ -1,0 +1,168 @@
+"""Names, histories and removals of images [EP-13, EP-15]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.cache.content.imagelist import image_facts, moment, names_of, unpacked_bytes
+from pybuild.cache.space.filters import parse_moment
+from pybuild.cache.space.unusedimages import prune_images
+from pybuild.containers.image import with_tag
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
+from pybuild.daemon.rest.images import find_image
+from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.transfers import reference_of
+from pybuild.engine.host import native_platform
+from pybuild.image.manifest import parse_config, resolve
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.reference import Reference
+from pybuild.model.text import boolean
+
+
+async def history(exchange: ApiExchange) -> web.StreamResponse:
+    """List the steps of an image, the newest first."""
+    return answer(await exchange.host.run(_history, exchange.host, exchange.call.name))
+
+
+def _history(host: RestHost, name: str) -> list[dict[str, Any]]:
+    store, image = host.store, find_image(host, name)
+    _, document = resolve(image, lambda one: store.blobs.read(one.digest), native_platform())
+    config = parse_config(store.blobs.read(document.config.digest))
+    layers = iter(document.layers)
+    steps: list[dict[str, Any]] = config.get("history") or []
+    shown: list[dict[str, Any]] = []
+    for step in steps:
+        layer = None if step.get("empty_layer") else next(layers, None)
+        created = moment(str(step.get("created") or ""))
+        shown.append(
+            {
+                "Id": "<missing>",
+                "Created": max(0, int(created.timestamp())) if created else 0,
+                "CreatedBy": str(step.get("created_by") or ""),
+                "Tags": None,
+                "Size": (unpacked_bytes(store, [layer]) or 0) if layer else 0,
+                "Comment": str(step.get("comment") or ""),
+            }
+        )
+    if shown:
+        names = [Reference.parse(one).familiar for one in names_of(store, image)]
+        shown[-1] |= {"Id": str(document.config.digest), "Tags": names or None}
+    return shown[::-1]
+
+
+async def tag(exchange: ApiExchange) -> web.StreamResponse:
+    """Give an image one more name."""
+    query, host = exchange.query, exchange.host
+    reference = reference_of(query.text("repo"), query.text("tag"))
+    if reference.digest is not None:
+        raise ApiRefusal(400, "refusing to create a tag with a digest reference")
+    engine = host.guest()
+    try:
+        image = await host.run(engine.store.images.held, exchange.call.name, engine.store.lease)
+        if image is None:
+            raise ApiRefusal(404, f"No such image: {with_tag(exchange.call.name)}")
+        await host.run(engine.store.images.tag, str(reference), image)
+    finally:
+        await engine.close()
+    return nothing(201)
+
+
+async def remove(exchange: ApiExchange) -> web.StreamResponse:
+    """Take a name away from an image, or remove the image."""
+    host, query = exchange.host, exchange.query
+    done = await host.run(_remove, host, exchange.call.name, force=query.flag("force"))
+    return answer(done)
+
+
+def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
+    image = find_image(host, name)
+    names = names_of(host.store, image)
+    own = _own_name(names, name)
+    users = [one for one in host.containers.list() if one.config.manifest == str(image.digest)]
+    is_last = not own or len(names) == 1
+    if is_last and users:
+        _refuse_used(name, image, users, own=own, force=force)
+    if own:
+        host.store.images.untag(own)
+        done = [{"Untagged": Reference.parse(own).familiar}]
+        return [*done, {"Deleted": _id(host, image)}] if is_last else done
+    if len(names) > 1 and not force:
+        raise ApiRefusal(
+            409,
+            f"conflict: unable to delete {image.digest.short} (must be forced) - image is referenced "
+            "in multiple repositories",
+        )
+    id = _id(host, image)
+    untagged = host.store.images.remove(str(image.digest))
+    return [*({"Untagged": Reference.parse(one).familiar} for one in untagged), {"Deleted": id}]
+
+
+def _own_name(names: Sequence[str], text: str) -> str:
+    """Return the name of an image that a text is; "": it is an id."""
+    try:
+        name = str(Reference.parse(text))
+    except ValueError:
+        return ""
+    return name if name in names else ""
+
+
+def _id(host: RestHost, image: Descriptor) -> str:
+    return str(image_facts(host.store, "", image).image_id)
+
+
+def _refuse_used(
+    name: str, image: Descriptor, users: Sequence[Any], *, own: str, force: bool
+) -> None:
+    """Refuse to remove what containers need: those that run always, others without force."""
+    short = image.digest.short
+    running = next((one for one in users if one.state().lives), None)
+    if running is not None and not (own and force):
+        what = "cannot be forced"
+        raise ApiRefusal(
+            409,
+            f"conflict: unable to delete {name if own else short} ({what}) - image is being used by "
+            f"running container {running.config.short_id}",
+        )
+    if not force:
+        raise ApiRefusal(
+            409,
+            f'conflict: unable to remove repository reference "{name}" (must force) - container '
+            f"{users[0].config.short_id} is using its referenced image {short}",
+        )
+
+
+async def prune(exchange: ApiExchange) -> web.StreamResponse:
+    """Remove the images that nothing uses."""
+    host = exchange.host
+    all, before = _choice(exchange.query.filters(), host.store.clock.now())
+    removed, pruned = await host.run(prune_images, host.store, all=all, before=before)
+    done: list[dict[str, str]] = []
+    for image in removed:
+        done += [{"Untagged": Reference.parse(one).familiar} for one in image.names]
+        done.append({"Deleted": image.digest})
+    return answer({"ImagesDeleted": done or None, "SpaceReclaimed": pruned.freed})
+
+
+def _choice(filters: Sequence[str], now: float) -> tuple[bool, float | None]:
+    """Return whether images with names go too, and the moment by which all must be made."""
+    all, before = False, None
+    for text in filters:
+        name, _, value = text.partition("=")
+        if name == "dangling" and (dangles := boolean(value.lower())) is not None:
+            all = not dangles
+        elif name == "until":
+            before = parse_moment(value, now)
+        else:
+            raise ApiRefusal(400, f"invalid filter '{name}'")
+    return all, before
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "GET /images/{name}/history": history,
+    "POST /images/{name}/tag": tag,
+    "DELETE /images/{name}": remove,
+    "POST /images/prune": prune,
+}

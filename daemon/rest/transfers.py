@@ -1,0 +1,336 @@
+"""Images brought from registries and to them, out of archives and into them [EP-11, EP-14, EP-15, ENG-38]."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.cache.content.imagelist import familiar_repository
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, json_line
+from pybuild.daemon.rest.fields import read_object
+from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.daemon.rest.registries import credential_of, login_of
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.engine.progress import internal_step
+from pybuild.engine.pulling import pull_named
+from pybuild.exporter.export import push as push_image
+from pybuild.exporter.heldimages import held_image, held_under, load_images, name_in, tags_in
+from pybuild.image.archive import NamedImage, write_docker_archive
+from pybuild.image.manifest import resolve
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.events import Event, VertexProgress
+from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
+from pybuild.net.http1.faults import HttpFault
+from pybuild.registry.client.credentials import StaticCredentials
+from pybuild.registry.client.logins import parse_host
+
+_PIECE = 1 << 16
+_EVERY_BYTES = 1 << 20
+
+
+class ProgressLines:
+    """Progress as lines of JSON; who does not read them is not waited for."""
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._said: dict[str, int] = {}
+
+    def say(self, **members: Any) -> None:
+        self._lines.put_nowait(json_line(members))
+
+    def transfer(self, id: str, current: int, total: int) -> None:
+        """Report how far a transfer is; not each byte of it."""
+        before = self._said.get(id, -1)
+        if 0 <= before and current < total and current - before < _EVERY_BYTES:
+            return
+        if before == total and before >= 0:
+            return
+        self._said[id] = current
+        short = id.rpartition(":")[2][:12]
+        if before < 0:
+            self.say(status="Pulling fs layer", progressDetail={}, id=short)
+        detail = {"current": current, "total": total}
+        if current < total or not total:
+            self.say(status="Downloading", progressDetail=detail, id=short)
+        else:
+            self.say(status="Download complete", progressDetail={}, id=short)
+            self.say(status="Pull complete", progressDetail={}, id=short)
+
+    async def next(self) -> bytes:
+        return await self._lines.get()
+
+    def rest(self) -> bytes:
+        lines: list[bytes] = []
+        while not self._lines.empty():
+            lines.append(self._lines.get_nowait())
+        return b"".join(lines)
+
+
+async def stream_work(
+    exchange: ApiExchange,
+    work: Callable[[ProgressLines], Awaitable[None]],
+    *,
+    begun: asyncio.Event | None = None,
+) -> web.StreamResponse:
+    """Answer with the progress of *work*; a failure before it has *begun* is an ordinary refusal [ENG-22]."""
+    lines = ProgressLines()
+    task = asyncio.ensure_future(work(lines))
+    try:
+        if begun is not None:
+            waiting = asyncio.ensure_future(begun.wait())
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            await _ended(waiting)
+            if task.done() and not begun.is_set():
+                await task
+        response = await exchange.begin()
+        while not task.done():
+            line = asyncio.ensure_future(lines.next())
+            try:
+                await asyncio.wait([task, line], return_when=asyncio.FIRST_COMPLETED)
+                piece = line.result() if line.done() else b""
+            finally:
+                await _ended(line)
+            if piece:
+                await response.write(piece + lines.rest())
+        if rest := lines.rest():
+            await response.write(rest)
+        try:
+            await task
+        except Exception as error:
+            known = unwrap(error)
+            if not isinstance(known, PybuildError):
+                raise
+            message = refusal_of(known).message
+            detail = {"errorDetail": {"message": message}, "error": message}
+            await response.write(json_line(detail))
+        await response.write_eof()
+        return response
+    finally:
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Have a task end, whatever came of it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _engine_of(exchange: ApiExchange, host: str = "") -> AsyncGenerator[Engine]:
+    """Give the engine as this client sees it, with its own login at *host*, else with ours."""
+    login, own = login_of(exchange), exchange.host.engine
+    credentials = StaticCredentials({host: login}) if login else own.credentials()
+    engine = own.for_client(credentials)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def reference_of(name: str, tag: str) -> Reference:
+    """Return the reference of a repository and a tag or digest.
+
+    Raises:
+        ApiRefusal: they are none.
+    """
+    try:
+        whole = f"{name}@{tag}" if ":" in tag else f"{name}:{tag}" if tag else name
+        return Reference.parse(whole)
+    except ValueError as error:
+        raise ApiRefusal(400, "invalid reference format") from error
+
+
+async def create(exchange: ApiExchange) -> web.StreamResponse:
+    """Pull an image [EP-11]."""
+    query = exchange.query
+    if query.text("fromSrc"):
+        raise ApiRefusal(501, "import is not done over this API yet: pybuild import FILE NAME")
+    reference = reference_of(query.text("fromImage"), query.text("tag"))
+    platform = _platform(query.text("platform"))
+    begun = asyncio.Event()
+
+    async def work(lines: ProgressLines) -> None:
+        async with _engine_of(exchange, reference.host) as engine:
+            before = engine.store.images.resolve(str(reference))
+
+            def show(event: Event) -> None:
+                if isinstance(event, VertexProgress):
+                    begun.set()
+                    lines.transfer(event.id, event.current, event.total)
+
+            lines.say(status=f"Pulling from {reference.path}", id=reference.tag or "")
+            try:
+                async with internal_step(f"pulling {reference}", show, engine.clock) as step:
+                    manifest = await pull_named(engine, reference, platform, step)
+            except UserError as error:
+                raise _unknown(error, reference) from error
+            begun.set()
+            new = before is None or before.digest != manifest.digest
+            lines.say(status=f"Digest: {manifest.digest}")
+            words = "Downloaded newer image for" if new else "Image is up to date for"
+            lines.say(status=f"Status: {words} {reference.familiar}")
+
+    return await stream_work(exchange, work, begun=begun)
+
+
+def _unknown(error: UserError, reference: Reference) -> UserError | ApiRefusal:
+    if "not found" in error.message or "neither the store nor" in error.message:
+        return ApiRefusal(404, f"manifest for {reference.familiar} not found: manifest unknown")
+    return error
+
+
+def _platform(text: str) -> Platform:
+    try:
+        return Platform.parse(text) if text else native_platform()
+    except ValueError as error:
+        raise ApiRefusal(400, str(error)) from error
+
+
+async def push(exchange: ApiExchange) -> web.StreamResponse:
+    """Push an image, or all tags of its repository [EP-14]."""
+    tag = exchange.query.text("tag")
+    reference = reference_of(exchange.call.name, tag)
+    host = exchange.host
+    names = [reference] if tag else await host.run(tags_in, host.engine, reference)
+    if not names or host.store.images.resolve(str(names[0])) is None:
+        raise ApiRefusal(
+            404, f"An image does not exist locally with the tag: {familiar_repository(reference)}"
+        )
+
+    async def work(lines: ProgressLines) -> None:
+        lines.say(status=f"The push refers to repository [{reference.repository}]")
+        async with _engine_of(exchange, reference.host) as engine:
+            for name in names:
+                await _push_one(engine, name, lines)
+
+    return await stream_work(exchange, work)
+
+
+async def _push_one(engine: Engine, name: Reference, lines: ProgressLines) -> None:
+    def show(event: Event) -> None:
+        if isinstance(event, VertexProgress) and event.total:
+            short = event.id.rpartition(":")[2][:12]
+            status = "Pushed" if event.done else "Pushing"
+            detail = {} if event.done else {"current": event.current, "total": event.total}
+            lines.say(status=status, progressDetail=detail, id=short)
+
+    descriptor = held_under(engine, name)
+    async with internal_step(f"pushing {name}", show, engine.clock) as step:
+        await push_image(engine, descriptor, [name], step)
+    engine.store.images.note("push", name.familiar, name.repository)
+    lines.say(status=f"{name.tag}: digest: {descriptor.digest} size: {descriptor.size}")
+    aux = {"Tag": name.tag, "Digest": str(descriptor.digest), "Size": descriptor.size}
+    lines.say(progressDetail={}, aux=aux)
+
+
+async def save(exchange: ApiExchange) -> web.StreamResponse:
+    """Send images as an archive that ``docker load`` reads [EP-15]."""
+    names = [exchange.call.name] if exchange.call.name else exchange.query.texts("names")
+    names = [name for text in names for name in text.split(",")]
+    if not names:
+        raise ApiRefusal(400, "no images were named")
+    platform = _platform("")
+    async with _engine_of(exchange) as engine:
+        images = await exchange.host.run(_named_images, engine, names, platform)
+        read_end, write_end = os.pipe()
+
+        def work() -> None:
+            with open(write_end, "wb") as file, suppress(BrokenPipeError):
+                write_docker_archive(file, engine.store.blobs.path, images)
+
+        writing = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            response = await exchange.begin("application/x-tar")
+            while piece := await exchange.host.run(os.read, read_end, _PIECE):
+                await response.write(piece)
+        finally:
+            os.close(read_end)
+            await writing
+    await response.write_eof()
+    return response
+
+
+def _named_images(engine: Engine, names: Sequence[str], platform: Platform) -> list[NamedImage]:
+    named: dict[Descriptor, list[str]] = {}
+    for text in names:
+        held = held_image(engine.store, text)
+        image = resolve(held, lambda one: engine.store.blobs.read(one.digest), platform)[0]
+        known = named.setdefault(image, [])
+        if (name := name_in(engine.store, text)) and name not in known:
+            known.append(name)
+    return [NamedImage(image, known) for image, known in named.items()]
+
+
+async def load(exchange: ApiExchange) -> web.StreamResponse:
+    """Take the images of an archive into the store [EP-15]."""
+
+    async def work(lines: ProgressLines) -> None:
+        async with _engine_of(exchange) as engine:
+            scratch = engine.store.scratch("load")
+            await exchange.host.run(os.mkdir, scratch)
+            try:
+                path = os.path.join(scratch, "archive")
+                with await exchange.host.run(open, path, "xb") as file:
+                    async for piece in exchange.request.content.iter_chunked(1 << 20):
+                        await exchange.host.run(file.write, piece)
+                for line in await asyncio.to_thread(load_images, engine.store, path, scratch):
+                    lines.say(stream=f"{line}\n")
+            finally:
+                await asyncio.to_thread(engine.store.discard, scratch)
+
+    return await stream_work(exchange, work)
+
+
+async def distribution(exchange: ApiExchange) -> web.StreamResponse:
+    """Describe an image as its registry has it."""
+    reference = reference_of(exchange.call.name, "")
+    async with _engine_of(exchange, reference.host) as engine:
+        root, data = await engine.client().manifest(reference)
+    members = read_object(data)
+    shown = [one.part("platform") for one in members.parts("manifests")]
+    platforms = [
+        {"architecture": one.text("architecture"), "os": one.text("os")}
+        for one in shown
+        if one.text("os") not in ("", "unknown")
+    ]
+    described = {"mediaType": root.media_type, "digest": str(root.digest), "size": len(data)}
+    return answer({"Descriptor": described, "Platforms": platforms})
+
+
+async def auth(exchange: ApiExchange) -> web.StreamResponse:
+    """Try a login at a registry [EP-4]."""
+    body = await exchange.body()
+    host = parse_host(body.text("serveraddress") or "docker.io")
+    login = credential_of(body)
+    if login is None:
+        raise ApiRefusal(400, "no user name, password or token was given")
+    engine = exchange.host.engine.for_client(StaticCredentials({host: login}))
+    try:
+        await engine.client().check_login(host)
+    except HttpFault as error:
+        status = 401 if error.status in (401, 403) else 500
+        raise ApiRefusal(status, f"login attempt to {host} failed: {error.message}") from error
+    finally:
+        await engine.close()
+    return answer({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
+STREAMS: Mapping[str, Handler] = {
+    "POST /images/create": create,
+    "POST /images/{name}/push": push,
+    "POST /images/load": load,
+    "GET /images/get": save,
+    "GET /images/{name}/get": save,
+}
+HANDLERS: Mapping[str, Handler] = {
+    "GET /distribution/{name}/json": distribution,
+    "POST /auth": auth,
+}
