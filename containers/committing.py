@@ -22,6 +22,7 @@ from pybuild.image.manifest import build_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
+from pybuild.model.missing import BlobMissing
 
 _OF_ONE_CONTAINER = (
     *("AttachStdin", "AttachStdout", "AttachStderr", "Domainname", "Hostname", "Image"),
@@ -65,7 +66,7 @@ def _base(engine: Engine, config: ContainerConfig) -> Mapping[str, Any]:
     known: dict[str, Any] = {}
     try:
         known = json.loads(engine.store.blobs.read(Digest.parse(config.image_id)))
-    except (OSError, ValueError, PybuildError):
+    except (OSError, ValueError, BlobMissing, PybuildError):
         known = {}  # it was removed, or is damaged: the layers are here all the same
     platform = native_platform()
     facts: dict[str, Any] = {"architecture": platform.arch, "os": platform.os, **known}

@@ -83,9 +83,10 @@ class Containers:
         partial = self._store.tmp.name("container")
         try:
             with self._reserved(config), faults("cannot make a container", self._store.root):
-                self._store.leases.keep(
-                    _lease(config.id), [("delta", one) for one in config.deltas]
-                )
+                # Its image, too, unless somebody removes that by name: it can be made anew of it.
+                image = [("blob", config.manifest)] if config.manifest else []
+                layers = [("delta", one) for one in config.deltas]
+                self._store.leases.keep(_lease(config.id), [*layers, *image])
                 os.mkdir(partial, 0o700)
                 os.mkdir(os.path.join(partial, TREE), 0o755)
                 with open(os.path.join(partial, CONFIG), "x", encoding="utf-8") as file:

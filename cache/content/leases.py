@@ -179,6 +179,24 @@ class Leases:
             raise fault(error, "cannot read the leases", self.root) from error
         return tuple(sorted(holders))
 
+    def lasting(self, kind: str, name: str) -> tuple[str, ...]:
+        """Return the names under which `keep` keeps it, or a patch of it.
+
+        Raises:
+            EnvironmentFault: a lease cannot be read.
+        """
+        try:
+            return tuple(
+                sorted(
+                    entry.removeprefix(_LASTING)
+                    for entry in os.listdir(self._folder)
+                    if entry.startswith(_LASTING)
+                    and (kind, name) in _named(_text(os.path.join(self._folder, entry)))
+                )
+            )
+        except OSError as error:
+            raise fault(error, "cannot read the leases", self.root) from error
+
     def held(self) -> set[tuple[str, str]]:
         """Return the names in living leases; buries the dead ones.
 

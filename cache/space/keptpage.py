@@ -15,6 +15,7 @@ def kept_text(kept: Kept) -> str:
     lines.append(f"  last used   {_used(kept)}")
     lines += [f"  needed by   image {name}" for name in kept.images]
     lines += [f"  last of     {context}" for context in kept.last_of]
+    lines += [f"  needed by   container {id[:12]}" for id in kept.containers]
     lines += [f"  needed by   process {pid}: {command_of(pid)[:80]}" for pid in kept.processes]
     lines += [f"  needed by   delta {id}, which lies on it" for id in kept.children]
     results = sum(kind == "result" for kind, _ in record.records)
@@ -53,6 +54,7 @@ def kept_document(kept: Kept) -> dict[str, object]:
         "images": list(kept.images),
         "last_of": list(kept.last_of),
         "processes": list(kept.processes),
+        "containers": list(kept.containers),
         "children": list(kept.children),
         "records": [list(name) for name in kept.record.records],
         "reclaimable": kept.record.reclaimable,

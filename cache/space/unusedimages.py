@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.cache.content.images import reach
+from pybuild.cache.content.images import reach, references
 from pybuild.cache.content.origins import may_build_again, origins_of
 from pybuild.cache.records.layers import LAYER
 from pybuild.cache.records.results import RESULT
@@ -16,7 +16,10 @@ from pybuild.cache.space.prune import Pruned, sweep
 from pybuild.cache.space.usage import UsageRecord
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
+from pybuild.model.jsontext import parse
+from pybuild.model.missing import BlobMissing
 from pybuild.model.text import boolean
 
 
@@ -31,7 +34,7 @@ class Removed:
 def prune_images(
     store: Store, *, all: bool = False, before: float | None = None
 ) -> tuple[list[Removed], Pruned]:
-    """Remove images that no process uses: those without a name, but for last results of builds.
+    """Remove images that neither a process nor a container uses: those without a name, but for last results of builds.
 
     Args:
         all: last results and images with names too.
@@ -46,13 +49,23 @@ def prune_images(
         removed = [
             image
             for image in _candidates(store, all)
-            if ("blob", image.digest) not in used
+            if used.isdisjoint(_manifests(store, image.digest))
             and (before is None or store.blobs.time(image.digest) <= before)
         ]
         store.images.drop({image.digest for image in removed})
     parts: set[str] = set()
     reach(store.blobs, [image.digest for image in removed], parts)
     return removed, sweep(store, lambda records: _needless(records, parts))
+
+
+def _manifests(store: Store, digest: str) -> set[tuple[str, str]]:
+    """Return the names of an image in leases: its manifest, or its index and the manifests of that."""
+    try:
+        children = references(parse(store.blobs.read(Digest.parse(digest))))
+    except BlobMissing:
+        children = []
+    own = [child for role, child in children if role == "manifests"]
+    return {("blob", one) for one in (digest, *own)}
 
 
 def _candidates(store: Store, all: bool) -> list[Removed]:

@@ -13,6 +13,10 @@ from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
+_CONTAINER = "container-"
+"""Before its id: the name of the lease that a container has as long as it is there."""
+_SHORT_ID = 12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
@@ -22,6 +26,7 @@ class Kept:
         images: names, or digests, of images that need it.
         last_of: the contexts whose last result they are, if that alone keeps it.
         processes: ids of living processes whose builds use it.
+        containers: ids of the containers that lie on it, running or not.
         children: ids of the deltas that lie directly on it, and go before it.
         value: seconds of work for each of its bytes and each second of its age.
         place: how many things that can go would go before it; None: it cannot go.
@@ -32,6 +37,7 @@ class Kept:
     images: tuple[str, ...]
     last_of: tuple[str, ...]
     processes: tuple[int, ...]
+    containers: tuple[str, ...] = ()
     children: tuple[str, ...]
     value: float
     place: int | None
@@ -86,6 +92,7 @@ def _explained(store: Store, records: list[UsageRecord], record: UsageRecord) ->
     images = _images(store, record) if record.kind == "blob" else ()
     last_of = tuple(map(shown, record.last_of))
     processes = store.leases.holders(record.kind, record.id) if record.in_use else ()
+    containers = _containers(store, record) if record.in_use else ()
     order = by_value([r for r in records if r.reclaimable], now)
     place = order.index(record) if record.reclaimable else None
     return Kept(
@@ -93,11 +100,17 @@ def _explained(store: Store, records: list[UsageRecord], record: UsageRecord) ->
         images=images,
         last_of=last_of,
         processes=processes,
+        containers=containers,
         children=tuple(r.id for r in records if record.id in r.parents),
         value=value(record, now),
         place=place,
-        way_out=_way_out(record, images, last_of, processes),
+        way_out=_way_out(record, images, last_of, processes, containers),
     )
+
+
+def _containers(store: Store, record: UsageRecord) -> tuple[str, ...]:
+    names = store.leases.lasting(record.kind, record.id)
+    return tuple(name.removeprefix(_CONTAINER) for name in names if name.startswith(_CONTAINER))
 
 
 def _images(store: Store, record: UsageRecord) -> tuple[str, ...]:
@@ -116,11 +129,15 @@ def _way_out(
     images: tuple[str, ...],
     last_of: tuple[str, ...],
     processes: tuple[int, ...],
+    containers: tuple[str, ...],
 ) -> str:
     if images and record.pinned:
         named = tuple(name for name in images if not name.startswith("sha256:"))
         by_hand = f"pybuild rmi {' '.join(named or images)}, then pybuild prune"
         return f"{by_hand}; or the next build of {' and of '.join(last_of)}" if last_of else by_hand
+    if containers and not processes:
+        ids = " ".join(id[:_SHORT_ID] for id in containers)
+        return f"pybuild rm {ids}, then pybuild prune"
     if record.in_use:
         pids = ", ".join(map(str, processes)) or "a process elsewhere"
         return f"it goes when the build of {pids} has ended and nothing else needs it"

@@ -224,3 +224,31 @@ while marshal.loads(ours.recv(1 << 18)) != ("ended", 7):
     pass
 assert containers.find("one")  # which nobody but us was to remove
 """
+
+
+def test_what_a_container_lies_on_is_kept(machine: Pybuild) -> None:
+    """Nothing that frees takes its image, nor, when that is removed by name, its layers [CTR-9]."""
+    id = machine("create", "--name", "one", "base", "sh", "-c", "echo still here").out.strip()
+    machine("tag", "base", "other")
+    (images, *_) = machine("system", "df", "--format", "{{.Type}} {{.Active}}").out.splitlines()
+    assert images == "Images 1"
+    machine("image", "prune", "-af")
+    machine("prune", "-af", "--max-used-space", "1")
+    assert machine("images", "--format", "{{.Repository}}").out.split() == ["base", "other"]
+    assert machine("start", "-a", "one").out == "still here\n"
+    machine("rmi", "base", "other")
+    machine("prune", "-af")
+    (delta,) = (
+        json.loads(text)
+        for text in machine("du", "--format", "json", "--filter", "type=regular").out.splitlines()
+    )
+    assert delta["in_use"] and not delta["reclaimable"]
+    page = machine("why-kept", delta["id"]).out
+    assert f"needed by   container {id[:12]}\n" in page
+    assert f"to free it  pybuild rm {id[:12]}, then pybuild prune\n" in page
+    assert machine("start", "-a", "one").out == "still here\n"
+    machine("commit", "one", "again")
+    machine("rm", "one")
+    machine("rmi", "again")
+    machine("prune", "-af")
+    assert machine("du", "--format", "json", "--filter", "type=regular").out == ""

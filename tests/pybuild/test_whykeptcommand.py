@@ -125,6 +125,7 @@ def test_programs_get_an_object_a_line(show: Callable[..., str]) -> None:
         "size": 1_500,
         "images": ["a"],
         "last_of": ["c"],
+        "containers": [],
         "processes": [1],
         "children": [],
         "records": [[RESULT, "k"]],
