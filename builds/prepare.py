@@ -26,8 +26,7 @@ from pybuild.engine.progress import internal_step
 from pybuild.exporter.check import check_outputs
 from pybuild.frontend.lowering.contexts import NamedContexts
 from pybuild.frontend.lowering.epoch import EpochSource
-from pybuild.frontend.lowering.frontends import NeedsFrontend, frontend_image
-from pybuild.frontend.lowering.interface import Lowered
+from pybuild.frontend.lowering.interface import Lowered, may_need_frontend
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
@@ -91,10 +90,12 @@ async def _prepare(
         inputs = await load_remote_inputs(request, stdin, sources, emit)
     here = native_platform()
     platforms = request.platforms or (here,)
-    contexts = NamedContexts(inputs.contexts, inputs.context_trees)
-    file = (inputs.dockerfile, inputs.filename, request.build_args)
-    if (image := frontend_image(*file, contexts, platforms[0])) is not None:
-        raise NeedsFrontend(image)
+    if may_need_frontend(inputs.dockerfile, request.build_args):
+        from pybuild.frontend.lowering.frontends import check_file
+
+        contexts = NamedContexts(inputs.contexts, inputs.context_trees)
+        file = (inputs.dockerfile, inputs.filename, request.build_args)
+        check_file(*file, contexts, platforms[0])
     if inputs.context is None or os.path.isabs(request.dockerfile):
         note_files("dockerfile", [inputs.filename])
     if inputs.context is None:

@@ -13,7 +13,7 @@ from pybuild.builds.contextkinds import ContextKind, kind_of, origin_of
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.cache.content.buildhistory import Builds, OpenRecord
 from pybuild.engine.engine import Engine
-from pybuild.frontend.lowering.frontends import NeedsFrontend
+from pybuild.frontend.lowering.interface import NeedsFrontend
 from pybuild.model.errors import StepError, unwrap
 from pybuild.model.events import Emit, Event
 from pybuild.model.secrets import redacted_variables, secret_values, without_secrets

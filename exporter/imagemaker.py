@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.exporter.annotations import AnnotationPlace, Annotations
 from pybuild.exporter.layermaker import LayerMaker, made_at
-from pybuild.image.config import INLINE_CACHE, NewHistory, assemble_config
+from pybuild.image.config import EXPORTER_COMMENT, INLINE_CACHE, NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import (
@@ -130,6 +130,8 @@ class ImageMaker:
                     author=item.author,
                 )
             )
+        for created in made:  # of a definition that says nothing of its steps
+            entries.append(NewHistory(created_by="", created=created, comment=EXPORTER_COMMENT))
         return entries
 
     async def _new_layer(self, at: int) -> tuple[Digest, Descriptor]:

@@ -34,6 +34,7 @@ MAX_CONFIG_BYTES = 8 << 20
 MAX_ENTRIES = 4096
 MAX_DEPTH = 4
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+_EMPTY_DATA = "e30="  # {} in base64
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 _FOREIGN = ("nondistributable", ".foreign.")
 _TO_DOCKER = {
@@ -120,6 +121,8 @@ def build_manifest(
     if artifact_type:
         body["artifactType"] = artifact_type
     body["config"] = {**config.to_json(), "mediaType": config_type}
+    if config_type == OCI_EMPTY:  # as the image specification has it whole
+        body["config"]["data"] = _EMPTY_DATA
     body["layers"] = [
         {**layer.to_json(), "mediaType": convert(layer.media_type)} for layer in layers
     ]

@@ -28,8 +28,7 @@ from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, parse_output
 from pybuild.exporter.requested import outputs_of
-from pybuild.frontend.lowering.frontends import NeedsFrontend
-from pybuild.frontend.lowering.interface import Pull
+from pybuild.frontend.lowering.interface import NeedsFrontend, Pull
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.ops import StepSettings

@@ -31,6 +31,7 @@ from pybuild.daemon.builds.outputs import (
     outputs_of_session,
     response_of,
 )
+from pybuild.daemon.builds.platformcheck import platform_warning
 from pybuild.daemon.builds.record import begin_record
 from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.builds.scope import Scope
@@ -54,8 +55,9 @@ from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.built import Built
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
 from pybuild.model.errors import StepError, unwrap
-from pybuild.model.events import Event
+from pybuild.model.events import BuildWarning, Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
 from pybuild.net.grpc.calls import Handler
@@ -322,6 +324,7 @@ class Build:
             nonlocal result
             scope.solves = solves
             result = await self._result()
+            self._warn(platform_warning(request.FrontendAttrs.get("platform", ""), result))
             result = replace(result, metadata={**result.metadata, **given_configs(request)})
             more.extend(await outputs_of_session(request, scope.session, result))
             async with asyncio.TaskGroup() as group:
@@ -367,6 +370,12 @@ class Build:
                 for key, document in documents.items()
             }
         return facts
+
+    def _warn(self, message: str) -> None:
+        """Warn of the result as a whole, if there is a *message*."""
+        if message:
+            vertex = Digest.of(f"result:{self.ref}".encode())
+            self.teller.warn(BuildWarning(message=message), vertex, "", b"")
 
     def _attestor(self, scope: Scope, result: Result) -> Attestor:
         ids = {key: tree.id for key, tree in result.each() if tree is not None}

@@ -30,8 +30,7 @@ from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.executor.steps.container import ProcessSettings
 from pybuild.frontend.lowering.contexts import ImageContext, NamedContexts, VertexContext
-from pybuild.frontend.lowering.frontends import FrontendImage
-from pybuild.frontend.lowering.interface import ImageRequest
+from pybuild.frontend.lowering.interface import FrontendImage, ImageRequest
 from pybuild.frontend.lowering.policies import ruled_image
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, UserError

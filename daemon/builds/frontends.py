@@ -22,8 +22,8 @@ from pybuild.daemon.frontend.results import Result
 from pybuild.exporter.attest.frontendrequest import FrontendRequest
 from pybuild.exporter.attest.sources import UsedSources
 from pybuild.frontend.giturl import without_credentials
-from pybuild.frontend.lowering.frontends import BUILT_IN, FrontendImage, is_built_in
-from pybuild.frontend.lowering.interface import Lowered
+from pybuild.frontend.lowering.frontends import BUILT_IN, is_built_in
+from pybuild.frontend.lowering.interface import FrontendImage, Lowered
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import Vertex
 from pybuild.model.policy import Policies

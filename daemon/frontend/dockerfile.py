@@ -25,8 +25,8 @@ from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
 from pybuild.frontend.lowering.contexts import NamedContexts
-from pybuild.frontend.lowering.frontends import FrontendImage, frontend_image
-from pybuild.frontend.lowering.interface import Lowered
+from pybuild.frontend.lowering.frontends import frontend_image
+from pybuild.frontend.lowering.interface import FrontendImage, Lowered
 from pybuild.frontend.syntax.ast import Dockerfile
 from pybuild.image.attestation import SPDX
 from pybuild.model.dataclass import dataclass

@@ -6,48 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pybuild.frontend.lowering.contexts import NamedContexts
+from pybuild.frontend.lowering.interface import SYNTAX_ARG, FrontendImage, NeedsFrontend
 from pybuild.frontend.syntax import ast
 from pybuild.frontend.syntax.directives import syntax_of
 from pybuild.frontend.syntax.physical import split_lines
-from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.span import Span
 
 BUILT_IN = "dockerfile.v0"
-OVERRIDE = "BUILDKIT_SYNTAX"
 _OURS = frozenset(("docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"))
 _LINE = re.compile(r"\s*(?:(?:#|//)\s*syntax\s*=|.*\"syntax\"\s*:)", re.IGNORECASE)
 _FIRST_LINES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class FrontendImage:
-    """A frontend that is an image.
-
-    Attributes:
-        source: its name as written, or a named context's.
-        cmdline: all of the value that names it.
-        spans: where it is named.
-    """
-
-    source: str
-    cmdline: str
-    spans: tuple[Span, ...] = ()
-
-
-class NeedsFrontend(UserError):
-    """The file is in the language of a frontend *image*, which is not built in."""
-
-    def __init__(self, image: FrontendImage) -> None:
-        super().__init__(
-            f"frontend {image.source} cannot be run: "
-            "only the language of docker/dockerfile is built in",
-            spans=image.spans,
-            hints=("remove the syntax directive to read the file as an ordinary Dockerfile",),
-        )
-        self.image = image
 
 
 def frontend_image(
@@ -62,11 +33,25 @@ def frontend_image(
     Raises:
         UserError: the name cannot be one.
     """
-    override = build_args.get(OVERRIDE, "")
-    if not override and b"syntax" not in text.lower():
-        return None
-    lines = split_lines(text)
+    override, lines = build_args.get(SYNTAX_ARG, ""), split_lines(text)
     return _image(override, syntax_of(lines), lines, filename, contexts, platform)
+
+
+def check_file(
+    text: bytes,
+    filename: str,
+    build_args: Mapping[str, str],
+    contexts: NamedContexts,
+    platform: Platform,
+) -> None:
+    """Accept a file whose language is built in, before it is parsed.
+
+    Raises:
+        NeedsFrontend: it asks for a frontend image. UserError: the name cannot be one.
+    """
+    image = frontend_image(text, filename, build_args, contexts, platform)
+    if image is not None:
+        raise NeedsFrontend(image)
 
 
 def check_frontend(
@@ -81,7 +66,7 @@ def check_frontend(
         NeedsFrontend: the file, or the build arg that overrides it, asks for another one.
         UserError: the name cannot be one.
     """
-    override, lines = build_args.get(OVERRIDE, ""), dockerfile.lines
+    override, lines = build_args.get(SYNTAX_ARG, ""), dockerfile.lines
     syntax = dockerfile.directives.syntax
     image = _image(override, syntax, lines, dockerfile.filename, contexts, platform)
     if image is not None:

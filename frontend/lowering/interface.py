@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.ops import StepSettings, Vertex
 from pybuild.model.platform import Platform
@@ -173,3 +174,41 @@ class Lowered:
     advice: tuple[BuildWarning, ...] = ()
     epoch: int | None = None
     scans: Mapping[str, Vertex] = field(default_factory=dict[str, Vertex])
+
+
+# --- frontends that are images --------------------------------------------------------------------
+
+SYNTAX_ARG = "BUILDKIT_SYNTAX"
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendImage:
+    """A frontend that is an image.
+
+    Attributes:
+        source: its name as written, or a named context's.
+        cmdline: all of the value that names it.
+        spans: where it is named.
+    """
+
+    source: str
+    cmdline: str
+    spans: tuple[Span, ...] = ()
+
+
+class NeedsFrontend(UserError):
+    """The file is in the language of a frontend *image*, which is not built in."""
+
+    def __init__(self, image: FrontendImage) -> None:
+        super().__init__(
+            f"frontend {image.source} cannot be run: "
+            "only the language of docker/dockerfile is built in",
+            spans=image.spans,
+            hints=("remove the syntax directive to read the file as an ordinary Dockerfile",),
+        )
+        self.image = image
+
+
+def may_need_frontend(text: bytes, build_args: Mapping[str, str]) -> bool:
+    """Whether a file, or a build argument, may name a frontend: most do not, and need no more of this."""
+    return SYNTAX_ARG in build_args or b"syntax" in text.lower()

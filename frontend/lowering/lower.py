@@ -16,8 +16,8 @@ from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lowering.contexts import NamedContexts, VertexContext
 from pybuild.frontend.lowering.epoch import global_scope, settle_epoch
 from pybuild.frontend.lowering.evaluate import Evaluator, base_config, vertex_config
-from pybuild.frontend.lowering.frontends import check_frontend
 from pybuild.frontend.lowering.interface import (
+    SYNTAX_ARG,
     ImageRequest,
     Lowered,
     LowerOptions,
@@ -101,7 +101,10 @@ def plan(
     if not dockerfile.stages:
         raise UserError("dockerfile contains no stages to build")
     contexts = NamedContexts(options.named_contexts, options.context_trees)
-    if not options.any_frontend:
+    names_frontend = dockerfile.directives.syntax or SYNTAX_ARG in options.build_args
+    if names_frontend and not options.any_frontend:
+        from pybuild.frontend.lowering.frontends import check_frontend
+
         check_frontend(dockerfile, options.build_args, contexts, options.target_platform)
     scope = _scope(dockerfile, options, report)
     check_file(dockerfile, options, scope.globals, report)

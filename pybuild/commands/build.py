@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild.arguments.build import request_from
 from pybuild.commandline.parser import Parsed
 from pybuild.commandline.resultfiles import check_result_files, write_results
-from pybuild.frontend.lowering.frontends import NeedsFrontend
+from pybuild.frontend.lowering.interface import NeedsFrontend
 from pybuild.progress.display import make_display
 from pybuild.progress.screen import result_line
 

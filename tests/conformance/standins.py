@@ -115,7 +115,9 @@ class _Pusher:
                 "Cmd": ["sh"],
             },
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
-            "history": [{"created_by": "stand-in"} for _ in layers],
+            "history": [
+                {"created_by": "stand-in", "created": "2023-11-14T22:13:20Z"} for _ in layers
+            ],
         }
         manifest = {
             "schemaVersion": 2,

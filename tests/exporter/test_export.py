@@ -306,6 +306,17 @@ def test_what_has_no_name_is_not_pushed(site: Site) -> None:
     assert caught.value.hints == ("name the image with -t",)
 
 
+def test_layers_of_no_known_step_have_the_times_they_were_made_at(site: Site) -> None:
+    """As the results of definitions have them that say nothing of an image."""
+    for delta, created in (("d", 10.0), ("e", 20.0)):
+        site.layer(delta, created)
+    config = site.config(site.make(IMAGE, built("d", "e")))
+    times = ["1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z"]
+    comment = "buildkit.exporter.image.v0"
+    assert config["history"] == [{"created": time, "comment": comment} for time in times]
+    assert config["created"] == times[1]
+
+
 def test_a_push_says_when_the_layers_are_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients look for these words."""
     made = site.make(IMAGE, built())

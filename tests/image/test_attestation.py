@@ -67,6 +67,7 @@ def test_statements_are_layers_of_a_manifest_that_refers_to_the_image() -> None:
     assert manifest.subject is not None
     assert manifest.subject.digest == Digest.of(b"image")
     assert blobs[manifest.config.digest] == b"{}"
+    assert json.loads(blobs[digest])["config"]["data"] == "e30="  # the whole of it, as OCI has it
     (layer,) = manifest.layers
     assert layer.media_type == "application/vnd.in-toto+json"
     assert layer.annotations == {"in-toto.io/predicate-type": SPDX}
