@@ -17,6 +17,7 @@ from pybuild.engine.engine import Engine
 from pybuild.image.manifest import Manifest, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.jsontext import as_object
+from pybuild.model.snapshot import Snapshot
 from pybuild.networks.networks import Networks
 
 
@@ -36,16 +37,26 @@ async def make_container(
     Raises:
         UserError, EnvironmentFault: there can be none.
     """
+    described = replace(
+        described, manifest=str(manifest.digest), image_id=_image_id(engine, manifest)
+    )
+    layers = engine.layers().of_image(manifest.digest)
+    return await make_of_tree(engine, described, layers, image, given)
+
+
+async def make_of_tree(
+    engine: Engine,
+    described: ContainerConfig,
+    tree: Snapshot,
+    image: Mapping[str, Any],
+    given: GivenMounts,
+) -> Container:
+    """As `make_container`, of a tree that the engine's store keeps for now, and that need be no image's."""
     if described.networks:
         await asyncio.to_thread(_check_networks, engine, described)
-    layers = engine.layers()
-    snapshot = layers.of_image(manifest.digest)
-    lowers = await layers.ensure(snapshot.deltas, lambda event: None)
+    lowers = await engine.layers().ensure(tree.deltas, lambda event: None)
     described = replace(
-        described,
-        manifest=str(manifest.digest),
-        image_id=_image_id(engine, manifest),
-        deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers),
+        described, deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers)
     )
     places = list(as_object(image.get("Volumes")))
     async with provision(engine, given, places, lowers) as provided:

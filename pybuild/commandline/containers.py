@@ -12,6 +12,7 @@ _LIMITS = tuple(
 )
 _CREATION = (
     *_LIMITS,
+    Option("build-arg", "with --stage: a value for an ARG", "K[=V]", repeat=True),
     Option("cap-add", "a capability more (NET_ADMIN, ALL)", "CAP", repeat=True),
     Option("cap-drop", "a capability less", "CAP", repeat=True),
     Option("cidfile", "write the container's id to a new file", "FILE"),
@@ -21,6 +22,8 @@ _CREATION = (
     Option("env", "set an environment variable", "K[=V]", "e", True),
     Option("env-file", "set those of a file", "FILE", repeat=True),
     Option("expose", "name a port of it (80, 8000-8010/udp)", "PORT", repeat=True),
+    Option("file", "with --stage: the Dockerfile (CONTEXT/Dockerfile)", "FILE", "f"),
+    Option("from-step", "run what a stage is after its step N, as a build counts them", "N"),
     Option("gpus", "GPUs, as a CDI file names them: all, N, device=0,1", "GPUS", repeat=True),
     Option("group-add", "a group that its user is in, too", "GROUP", repeat=True),
     Option("health-cmd", "command that tells whether it is healthy", "CMD"),
@@ -80,6 +83,7 @@ _CREATION = (
         "OPTION",
         repeat=True,
     ),
+    Option("stage", "run a stage of the Dockerfile of a context, not an image", "NAME"),
     Option("stop-signal", "signal that stops it", "SIGNAL"),
     Option("stop-timeout", "seconds until it is killed then (10)", "SECONDS"),
     Option("sysctl", "a setting of the kernel for it (net.…=N)", "K=V", repeat=True),
@@ -165,7 +169,7 @@ COMMANDS: tuple[Command, ...] = (
         "Create a container, and do not start it.",
         "pybuild.commands.creating:create",
         (*_CREATION, *GLOBAL),
-        ("IMAGE [CMD…]", 1, -1),
+        ("IMAGE|CONTEXT [CMD…]", 1, -1),
     ),
     Command(
         "exec",
@@ -336,7 +340,7 @@ COMMANDS: tuple[Command, ...] = (
             _SIG_PROXY,
             *GLOBAL,
         ),
-        ("IMAGE [CMD…]", 1, -1),
+        ("IMAGE|CONTEXT [CMD…]", 1, -1),
     ),
     Command(
         "start",

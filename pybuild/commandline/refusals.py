@@ -24,7 +24,7 @@ def verb_way_out(words: str) -> str:
 
 def way_out(name: str, known: Collection[str]) -> str:
     """Return the way out for an option of others; *known* are those of the command, which tell it."""
-    group = "build" if "build-arg" in known else "run" if "entrypoint" in known else "anywhere"
+    group = "run" if "entrypoint" in known else "build" if "build-arg" in known else "anywhere"
     if "no-trunc" in known and "host" in known:
         group = "history"
     return _OPTIONS[group].get(name) or _OPTIONS["anywhere"].get(name, "")

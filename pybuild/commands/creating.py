@@ -29,7 +29,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.defaults import command_of
 from pybuild.containers.image import find_image
-from pybuild.containers.making import make_container
+from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id
 from pybuild.containers.steps import find_init
 from pybuild.engine.engine import Engine
@@ -62,15 +62,41 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
         raise UsageError(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
-    manifest, config = await find_image(
-        engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
-    )
-    image: dict[str, Any] = config.get("config") or {}
-    described = _describe(parsed, engine, command, image)
-    container = await make_container(engine, described, manifest, image, mounts_of(parsed))
+    if is_stage(parsed):
+        container = await _of_stage(parsed, engine, command)
+    else:
+        manifest, config = await find_image(
+            engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
+        )
+        image: dict[str, Any] = config.get("config") or {}
+        described = _describe(parsed, engine, command, image)
+        container = await make_container(engine, described, manifest, image, mounts_of(parsed))
     if cidfile:
         await asyncio.to_thread(_note_id, Containers(engine.store), container, cidfile)
     return container
+
+
+def is_stage(parsed: Parsed) -> bool:
+    """Return whether a stage is to run, not an image.
+
+    Raises:
+        UsageError: options of that without it.
+    """
+    if parsed.one("stage") or parsed.one("from-step"):
+        return True
+    for name in ("file", "build-arg"):
+        if parsed.many(name):
+            raise UsageError(f"--{name} needs --stage or --from-step")
+    return False
+
+
+async def _of_stage(parsed: Parsed, engine: Engine, command: Sequence[str]) -> Container:
+    from pybuild.commands.runstage import stage_of
+
+    async with stage_of(parsed, engine) as tree:
+        image: dict[str, Any] = tree.config.get("config") or {}
+        described = _describe(parsed, engine, command, image)
+        return await make_of_tree(engine, described, tree.snapshot, image, mounts_of(parsed))
 
 
 def _note_id(containers: Containers, container: Container, cidfile: str) -> None:

@@ -337,7 +337,16 @@ def test_options_of_which_all_values_count() -> None:
     created = {"add-host", "env", "env-file", "label", "label-file", "log-opt", "publish"}
     created |= {"expose", "mount", "tmpfs", "ulimit", "volume", "volumes-from"}
     created |= {"dns", "dns-option", "dns-search", "network", "network-alias"}
-    created |= {"cap-add", "cap-drop", "device", "gpus", "group-add", "security-opt", "sysctl"}
+    created |= {
+        "build-arg",
+        "cap-add",
+        "cap-drop",
+        "device",
+        "gpus",
+        "group-add",
+        "security-opt",
+        "sysctl",
+    }
     more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
