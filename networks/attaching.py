@@ -19,6 +19,7 @@ from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Sequence
 
     from pybuild.networks.order import EndpointOrder, NetworkOrder
@@ -33,6 +34,7 @@ class Attachment:
     Attributes:
         places: a network and the endpoint on it, in the order of the container's devices.
         held: its published ports.
+        questions: the sockets for names that are open already.
         let_go: is called with a published port before its socket is closed.
         warnings: what the user should know.
     """
@@ -45,6 +47,7 @@ class Attachment:
         self.places: list[tuple[Network, NetworkEndpoint]] = []
         self.priorities: dict[str, int] = {}
         self.held: list[ports.HeldPort] = []
+        self.questions: tuple[_socket.socket, _socket.socket] | None = None
         self.let_go: Callable[[ports.HeldPort], None] = lambda held: None
         self.warnings: list[str] = []
 

@@ -13,10 +13,10 @@ import marshal
 import os
 from functools import partial
 
-from pybuild.executor.zygote import worker
+from pybuild.executor.zygote import syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import Misfit, unpacked
-from pybuild.networks import attaching, calling, carrying, hostfiles, records, resolver
+from pybuild.networks import apart, attaching, calling, carrying, hostfiles, records, resolver
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
 from pybuild.networks.insidefiles import rewrite
@@ -69,7 +69,7 @@ def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
 def _serve_locked(channel: _socket.socket, order: NetworkOrder, pid: int, watched: int) -> None:
     """Do it as the only helper of the container."""
     try:
-        made = attaching.attach(order, pid)
+        made = apart.attach(order, pid)
     except OSError as error:
         raise attaching.problem(error) from error
     listener: _socket.socket | None = None
@@ -118,7 +118,7 @@ class _Serving:
                 carrying.carry(self.events, held, partial(self._target, held))
         if made.has_names() and not self.answers:
             self.answers = True
-            udp, tcp = resolver.open_sockets(made.namespace)
+            udp, tcp = made.questions or resolver.open_sockets(made.namespace)
             directory = Directory(made.store, made.order.container)
             resolver.Resolver(self.events, directory, made.order.servers, udp, tcp)
 
@@ -230,7 +230,7 @@ class Helper:
 
     def __init__(self, order: NetworkOrder, pid: int, leave: Callable[[], None]) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
+        self.pid, pidfd = syscalls.clone3(0)  # see the spawner
         if self.pid == 0:
             try:
                 os.setsid()
@@ -240,6 +240,7 @@ class Helper:
             finally:
                 os._exit(1)
         theirs.close()
+        os.close(pidfd)
         data = ours.recv(1 << 18)
         ours.close()
         answer: tuple[Any, ...] = marshal.loads(data) if data else _DIED

@@ -31,6 +31,16 @@ def machine(networked: NetworkedPybuild) -> NetworkedPybuild:
     return networked
 
 
+def mapping(machine: NetworkedPybuild, library: str) -> list[str]:
+    """Return the processes of the store's containers that have a library in memory."""
+    found: list[str] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(machine.store).encode() in (entry / "environ").read_bytes():
+                found += [entry.name] if library in (entry / "maps").read_text() else []
+    return found
+
+
 def table(machine: NetworkedPybuild) -> str:
     return machine.sh("nft list ruleset").out
 
@@ -42,6 +52,8 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
     web = run(machine, "web", SERVE, "--network", "front", "-p", "8080:80")[:12]
     up(machine, "10.77.0.2")
     assert get(machine, "127.0.0.1") == web
+    assert mapping(machine, "libpython") != []
+    assert mapping(machine, "libnftables") == []  # who connects a container ends
     assert get(machine, "10.77.0.1") == web
     assert get(machine, "::1") == web
     shown = "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
