@@ -11,7 +11,7 @@ from pybuild.builds.delivery import Solves
 from pybuild.builds.prepare import prepare, sources_shown
 from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
-from pybuild.frontend.lowering.frontends import NeedsFrontend
+from pybuild.frontend.lowering.interface import NeedsFrontend
 from pybuild.frontend.syntax.ast import Dockerfile, Instruction, Run, Stage, Transfer, Workdir
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError, UserError
