@@ -20,6 +20,8 @@ _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _PERIOD_US = 100_000
 _LEAST_MEMORY = 6 << 20
+_MOST_FILES = 1000
+"""Of a log: each is looked for at every turn of them."""
 _DURATIONS = ("Interval", "Timeout", "StartPeriod", "StartInterval")
 _FIELDS = ("interval", "timeout", "start_period", "start_interval")
 
@@ -108,6 +110,8 @@ def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
             parse_binary_size(value, "max-size")
         elif not value.isdecimal() or int(value) < 1:
             raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
+        elif len(value) > 4 or int(value) > _MOST_FILES:
+            raise UsageError(f'invalid max-file "{value}": at most {_MOST_FILES} files')
     if int(options.get("max-file", 1)) > 1 and driver == "json-file" and "max-size" not in options:
         raise UsageError("max-file needs max-size: without it the log is one file")
     return LogConfig(driver, dict(options))

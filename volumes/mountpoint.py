@@ -46,6 +46,7 @@ class MountPoint:
         propagation: of a bind, one of docker's words.
         labels, options, driver: of a volume that is made for it.
         size_bytes, permissions: of a tmpfs; 0 and None leave it to the kernel.
+        executable: programs in a tmpfs can be executed, which docker has to be said.
     """
 
     kind: MountKind
@@ -63,6 +64,7 @@ class MountPoint:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     size_bytes: int = 0
     permissions: int | None = None
+    executable: bool = False
 
     @staticmethod
     def of_json(document: Mapping[str, Any]) -> MountPoint:
@@ -100,6 +102,7 @@ class MountPoint:
                 self.target,
                 size_bytes=self.size_bytes,
                 mode=self.permissions,
+                noexec=not self.executable,
             )
         return StepMount(StepMountType.BIND_PATH, self.target, self.source, readonly=self.readonly)
 

@@ -98,16 +98,18 @@ def read_tmpfs(text: str) -> MountPoint:
         UsageError: it is none.
     """
     path, _, options = text.partition(":")
-    size, permissions = 0, None
+    size, permissions, executable = 0, None, False
     for option in filter(None, options.split(",")):
         key, _, value = option.partition("=")
         if key == "size":
             size = parse_binary_size(value, f'size of tmpfs "{text}"')
         elif key == "mode":
             permissions = _permissions(text, value)
-        elif option not in ("rw", "nosuid", "nodev", "noexec", "exec"):
+        elif option in ("exec", "noexec"):
+            executable = option == "exec"
+        elif option not in ("rw", "nosuid", "nodev"):
             raise UsageError(
-                f'invalid tmpfs option "{option}" in "{text}"', hints=["known: size, mode"]
+                f'invalid tmpfs option "{option}" in "{text}"', hints=["known: size, mode, exec"]
             )
     return MountPoint(
         kind=MountKind.TMPFS,
@@ -116,6 +118,7 @@ def read_tmpfs(text: str) -> MountPoint:
         text=options,
         size_bytes=size,
         permissions=permissions,
+        executable=executable,
     )
 
 

@@ -49,7 +49,7 @@ class StepMount(NamedTuple):
             writes go there and are kept.
         exclusive: of bind-path: nobody else uses the source meanwhile; where nothing can be mounted
             it may be moved.
-        size_bytes: of tmpfs; 0 is the kernel's default.
+        size_bytes: of tmpfs; 0 is the kernel's default. *noexec*: nothing in it can be executed.
         data: of secret.
         uid, gid, mode: of secret and tmpfs, as the step sees them.
     """
@@ -69,6 +69,7 @@ class StepMount(NamedTuple):
     uid: int = 0
     gid: int = 0
     mode: int | None = None
+    noexec: bool = False
 
 
 class DeviceEdits(NamedTuple):

@@ -162,7 +162,9 @@ def _tmpfs(mount: StepMount, nodev: int) -> int:
     return overlay.tmpfs(
         size_bytes=mount.size_bytes,
         mode=0o1777 if mount.mode is None else mount.mode,
-        attributes=syscalls.MOUNT_ATTR_NOSUID | nodev,
+        attributes=syscalls.MOUNT_ATTR_NOSUID
+        | nodev
+        | (syscalls.MOUNT_ATTR_NOEXEC if mount.noexec else 0),
         **{key: value for key, value in options.items() if value != "0"},
     )
 

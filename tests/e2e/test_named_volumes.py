@@ -140,6 +140,9 @@ def test_mounts_by_path_and_by_words(machine: Pybuild, tmp_path: Path) -> None:
     assert "bind source path does not exist: /no-such" in missing
     script = "stat -c '%a' /t; df -k /t | tail -1 | awk '{print $2}'; touch /t/x && ls /t"
     assert ends(machine, script, "--tmpfs", "/t:size=1m,mode=700") == "700\n1024\nx\n"
+    script = "printf '#!/bin/sh\necho ran' > /t/x; chmod 755 /t/x; /t/x 2>/dev/null || echo no"
+    assert ends(machine, script, "--tmpfs", "/t") == "no\n"
+    assert ends(machine, script, "--tmpfs", "/t:exec") == "ran\n"
     mount = "type=volume,src=sub,dst=/v,volume-subpath=a/b"
     ends(machine, "mkdir -p /v/a/b; echo deep > /v/a/b/f", "-v", "sub:/v")
     assert ends(machine, "cat /v/f", "--mount", mount) == "deep\n"

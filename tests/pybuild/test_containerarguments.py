@@ -114,6 +114,8 @@ def test_log_options() -> None:
         ),
         (("--log-opt", "max-size=ten"), 'invalid max-size "ten"'),
         (("--log-opt", "max-file=0"), 'invalid max-file "0"'),
+        (("--log-opt", "max-size=1k", "--log-opt", "max-file=1001"), "at most 1000 files"),
+        (("--log-opt", "max-size=1k", "--log-opt", f"max-file={'9' * 30}"), "at most 1000 files"),
         (("--log-opt", "max-file=2"), "max-file needs max-size"),
     ):
         assert message in refusal(partial(arguments.log_config, given(*words)))

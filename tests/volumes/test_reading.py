@@ -56,6 +56,10 @@ def test_mounts_by_words() -> None:
     assert (mount.labels, mount.origin) == ({"a": "b,c"}, MountOrigin.MOUNT)
     assert read_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=0700").permissions == 0o700
     assert read_tmpfs("/t:size=2k,noexec").size_bytes == 2048
+    # As docker has it, nothing in one is executed unless that is said.
+    for text, noexec in (("/t", True), ("/t:exec", False), ("/t:exec,noexec", True)):
+        assert read_tmpfs(text).step_mount().noexec is noexec
+    assert read_mount("type=tmpfs,target=/t").step_mount().noexec
 
 
 @pytest.mark.parametrize(
