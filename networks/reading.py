@@ -107,22 +107,17 @@ def port_orders(spec: PortSpec) -> Iterable[PortOrder]:
 _ANY = frozenset(("", "0.0.0.0", "[::]"))
 
 
-def check_published(texts: Iterable[str], network: str) -> None:
+def check_published(texts: Iterable[str]) -> None:
     """See that each ``[[ip:]host:]port[/protocol]`` is what host networking does anyway.
 
     Raises:
-        UsageError: another port or address of the host was asked for, or there is no network.
+        UsageError: another port or address of the host was asked for.
     """
     for text in texts:
         try:
             spec = parse_port(text)
         except UserError as error:
             raise UsageError(f"-p {text}: {error.message}") from error
-        if network == "none":
-            raise UsageError(
-                f"-p {text}: nothing can be published with --network none",
-                hints=["leave out one of the two"],
-            )
         _check(text, spec)
 
 

@@ -332,7 +332,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "run",
         "Run a command in an image.",
-        "pybuild.commands.runchoice:main",
+        "pybuild.commands.runcontainer:run_container",
         (
             *_CREATION,
             Option("detach", "in the background; print the container's ID", short="d"),

@@ -57,6 +57,8 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
     """
     name, *command = parsed.positionals
     platforms = platforms_of(parsed)
+    if len(platforms) > 1:
+        raise UsageError("a container has one platform", hints=["leave out the others"])
     cidfile = parsed.one("cidfile")
     if cidfile and os.path.lexists(cidfile):
         raise UsageError(

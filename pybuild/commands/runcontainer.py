@@ -11,7 +11,6 @@ from pybuild.arguments.networks import mode_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
 from pybuild.commands.images import open_store
-from pybuild.commands.run import network_of
 from pybuild.containers.attaching import Attached, line, terminal_size
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
@@ -41,7 +40,7 @@ def run_container(parsed: Parsed) -> int:
 
 def _run(parsed: Parsed) -> int:
     if mode_of(parsed) == "host":
-        check_published(parsed.many("publish"), network_of(parsed))
+        check_published(parsed.many("publish"))
     detached = parsed.flag("detach")
     keys = detach_keys(parsed)
     if parsed.flag("interactive") and parsed.flag("tty") and not detached:

@@ -276,7 +276,7 @@ def test_a_damaged_base_is_the_environments_fault(
     data = bytearray(blob.read_bytes())
     data[10] ^= 1
     blob.write_bytes(data)
-    assert "bug" not in pybuild("run", base, "true", code=3).err
+    assert "bug" not in pybuild("run", base, "true", code=125).err
     assert "bug" not in pybuild("build", context, code=3).err
     make_base(pybuild, tmp_path / "again", base)
     pybuild("build", context)

@@ -53,7 +53,7 @@ def test_a_named_volume_survives_its_containers(machine: Pybuild) -> None:
     assert names(machine) == [ours for ours in names(machine) if len(ours) == 64] + ["mine"]
     assert ends(machine, "cat /v/new; echo x > /v/new", "-v", "mine:/v:ro").startswith("kept\n")
     assert ends(machine, "cat /v/new", "--mount", "src=mine,dst=/v") == "kept\n"
-    assert machine("run", "-v", "mine:/v", "data", "cat", "/v/new").out == "kept\n"
+    assert machine("run", "--rm", "-v", "mine:/v", "data", "cat", "/v/new").out == "kept\n"
     id = machine("run", "-d", "-v", "mine:/v", "data", "true").out.strip()
     machine("wait", id)
     error = machine("volume", "rm", "mine", code=1).err
@@ -101,8 +101,9 @@ def test_volumes_without_a_name_are_their_containers_own(machine: Pybuild) -> No
     assert "named\n" in machine("volume", "prune", "-af").out
 
 
-def test_a_process_in_front_leaves_no_volume(machine: Pybuild) -> None:
-    done = machine("run", "-v", "/more", "data", "sh", "-c", "touch /more/x; ls /more; cat /own/f")
+def test_one_that_is_removed_at_its_end_leaves_no_volume(machine: Pybuild) -> None:
+    script = "touch /more/x; ls /more; cat /own/f"
+    done = machine("run", "--rm", "-v", "/more", "data", "sh", "-c", script)
     assert (done.out, names(machine)) == ("x\nown\n", [])
 
 
@@ -136,7 +137,9 @@ def test_mounts_by_path_and_by_words(machine: Pybuild, tmp_path: Path) -> None:
     place = tmp_path / "made" / "here"
     assert ends(machine, "touch /v/x; ls /v", "-v", f"{place}:/v") == "x\n"
     assert (place / "x").exists()
-    missing = machine("run", "--mount", "type=bind,src=/no-such,dst=/v", "data", "true", code=2).err
+    missing = machine(
+        "run", "--mount", "type=bind,src=/no-such,dst=/v", "data", "true", code=125
+    ).err
     assert "bind source path does not exist: /no-such" in missing
     script = "stat -c '%a' /t; df -k /t | tail -1 | awk '{print $2}'; touch /t/x && ls /t"
     assert ends(machine, script, "--tmpfs", "/t:size=1m,mode=700") == "700\n1024\nx\n"
@@ -146,5 +149,5 @@ def test_mounts_by_path_and_by_words(machine: Pybuild, tmp_path: Path) -> None:
     mount = "type=volume,src=sub,dst=/v,volume-subpath=a/b"
     ends(machine, "mkdir -p /v/a/b; echo deep > /v/a/b/f", "-v", "sub:/v")
     assert ends(machine, "cat /v/f", "--mount", mount) == "deep\n"
-    twice = machine("run", "-v", "sub:/v", "--tmpfs", "/v", "data", "true", code=1).err
+    twice = machine("run", "-v", "sub:/v", "--tmpfs", "/v", "data", "true", code=125).err
     assert "Duplicate mount point: /v" in twice

@@ -21,6 +21,7 @@ import pytest
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from tests.e2e.test_containers import wait_until
 from tests.harness import ROOT, Done, Pybuild, leftovers, remove_store, write
 from tests.image.images import assert_valid
 from tests.needs import lacking, needs
@@ -189,7 +190,7 @@ def test_our_pull_checks_and_runs(world: World, tmp_path: Path) -> None:
     with serving(pybuild, world.web) as port:
         probe = pybuild("run", "-e", f"PORT={port}", world.web, "--probe")
         assert probe.out == "hello from greeter 1.2\n"
-    assert leftovers(pybuild.store) == []
+    wait_until(lambda: not leftovers(pybuild.store))
 
 
 def test_run_pulls_an_image_that_is_not_here(world: World, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ _WAITS = "echo up; while :; do sleep 0.05; done"
 
 
 # A time for the process to end that never comes to its end.
-_PATIENT = "from pybuild.commands import run; run.STOP_SECONDS = 3600; import pybuild.__main__"
+_PATIENT = "from pybuild.commands import runcontainer; runcontainer.STOP_SECONDS = 3600; import pybuild.__main__"
 
 
 def run(

@@ -252,7 +252,9 @@ def test_run_passes_status_environment_user_and_standard_streams(
     )
     assert done.out == "1 1000 /tmp\n"
     assert "e\n" in done.err
-    assert pybuild("run", base, "cat", stdin=b"from outside").out == "from outside"
+    assert pybuild("run", "-i", base, "cat", stdin=b"from outside").out == "from outside"
+    assert pybuild("run", "--rm", base, "cat", stdin=b"from outside").out == ""
+    assert len(pybuild("ps", "-aq").out.split()) == 3  # the one with --rm is gone
     assert pybuild("run", base, "no-such-program", code=127).code == 127
 
 

@@ -41,7 +41,7 @@ def test_builds_under_one_name_leave_one_image(pybuild: Pybuild, base: str, tmp_
     assert len(image_ids(pybuild)) == 2
     pybuild("prune", "-af")
     assert measure(str(pybuild.store)) < 12 * MB
-    pybuild("run", "same:1", "test", "-f", "/f")
+    pybuild("run", "--rm", "same:1", "test", "-f", "/f")
 
 
 def test_a_result_without_a_name_can_be_used_until_the_next_build(
@@ -50,7 +50,7 @@ def test_a_result_without_a_name_can_be_used_until_the_next_build(
     context = write(tmp_path / "ctx", Dockerfile=LARGE)
     first = pybuild("build", "-q", "--build-arg", "V=1", context).out.strip()
     pybuild("prune", "-af")
-    pybuild("run", first, "test", "-f", "/f")
+    pybuild("run", "--rm", first, "test", "-f", "/f")
     assert pybuild("inspect", "--check", first).code == 0
     first = pybuild("build", "-q", "--build-arg", "V=1", context).out.strip()  # its steps are gone
     second = pybuild("build", "-q", "--build-arg", "V=2", context).out.strip()
@@ -63,7 +63,8 @@ def test_a_result_without_a_name_can_be_used_until_the_next_build(
     shown = pybuild("why-kept", first).out
     assert f"last of     {context}\n" in shown
     assert "kept until  the next build\n" in shown
-    assert f"error: no such image: {second}\nhint: " in pybuild("run", second, "true", code=1).err
+    gone = pybuild("run", second, "true", code=125).err
+    assert f"error: no such image: {second}\nhint: " in gone
 
 
 def test_what_runs_stays_though_its_name_and_its_place_are_taken(
@@ -71,7 +72,9 @@ def test_what_runs_stays_though_its_name_and_its_place_are_taken(
 ) -> None:
     context = write(tmp_path / "ctx", Dockerfile=LARGE)
     pybuild("build", "-q", "-t", "app", context)
-    command = pybuild.command("run", "-i", "app", "sh", "-c", "echo up; cat; busybox wc -c < /f")
+    command = pybuild.command(
+        "run", "--rm", "-i", "app", "sh", "-c", "echo up; cat; busybox wc -c < /f"
+    )
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=pybuild.environment, stdin=pipe, stdout=pipe) as running:
         assert running.stdout is not None
@@ -79,10 +82,8 @@ def test_what_runs_stays_though_its_name_and_its_place_are_taken(
         pybuild("build", "-q", "--no-cache", "-t", "app", context)
         pybuild("prune", "-af")
         pybuild("image", "prune", "-f")
-        assert len(image_ids(pybuild)) == 3
         out, _ = running.communicate(b"\n", timeout=60)
         assert out.split() == [b"3145728"]
-    assert "Deleted: " in pybuild("image", "prune", "-f").out
     assert len(image_ids(pybuild)) == 2
 
 

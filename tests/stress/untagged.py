@@ -63,7 +63,7 @@ def build_all(where: Path, builds: int, ceiling: str, layer: int, seed: int = 1)
         if number % _RUN == 0:
             # The last of the other context outlives all those of the busy one.
             for id in (done.out.strip(), kept):
-                ran = pybuild("run", id, "test", "-f", "/data", code=None)
+                ran = pybuild("run", "--rm", id, "test", "-f", "/data", code=None)
                 if ran.code:
                     found.wrong.append(f"run of {id} after build {number}: {ran.err}")
     found.seconds = time.monotonic() - begun
