@@ -18,7 +18,6 @@ from pybuild.image.manifest import Manifest, parse_manifest
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.jsontext import as_object
 from pybuild.model.snapshot import Snapshot
-from pybuild.networks.networks import Networks
 
 
 async def make_container(
@@ -67,6 +66,8 @@ async def make_of_tree(
 
 
 def _check_networks(engine: Engine, config: ContainerConfig) -> None:
+    from pybuild.networks.networks import Networks  # with all that speaks to the kernel about them
+
     networks = Networks(engine.store.root)
     for one in config.networks:
         networks.find(one.network)
