@@ -21,7 +21,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.model.border import packed
-from pybuild.model.errors import PybuildError, UsageError, UserError
+from pybuild.model.errors import Cancelled, PybuildError, UsageError, UserError, unwrap
 from pybuild.networks.reading import check_published
 
 NOT_RUN = 125
@@ -34,8 +34,11 @@ def run_container(parsed: Parsed) -> int:
         return _run(parsed)
     except NotExecuted as error:
         raise error.copy_with(exit_code=error.status) from None
-    except PybuildError as error:
-        raise error.copy_with(exit_code=NOT_RUN) from error.__cause__
+    except Exception as error:
+        known = unwrap(error)
+        if not isinstance(known, PybuildError) or isinstance(known, Cancelled):
+            raise
+        raise known.copy_with(exit_code=NOT_RUN) from known.__cause__
 
 
 def _run(parsed: Parsed) -> int:
