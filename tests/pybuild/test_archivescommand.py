@@ -87,11 +87,11 @@ def test_an_image_without_a_name_is_loaded_as_an_id(
         (("image", "prune", "-f", "--filter=dangling=x"), 2, 'unknown filter "dangling=x"'),
         (("pull", "--platform=linux/amd64,linux/arm64", "a"), 2, "pull takes one platform\n"),
         (("pull", "A"), 2, "invalid reference format"),
-        (("run", "sha256:1234"), 1, "no such image: sha256:1234\nhint: one without a name is freed"),
-        (("run", "a b"), 1, 'no such image: "a b": invalid reference format'),
+        (("run", "sha256:1234"), 125, "no such image: sha256:1234\nhint: one without a name is freed"),
+        (("run", "a b"), 125, 'no such image: "a b": invalid reference format'),
         (("history", "none:1"), 1, "no such image: none:1\n"),
         (("push", "--quiet", "none:1"), 1, "no such image: docker.io/library/none:1\n"),
-        (("run", "--platform=linux/amd64,linux/arm64", "a"), 2, "run takes one platform\n"),
+        (("run", "--platform=linux/amd64,linux/arm64", "a"), 125, "a container has one platform\n"),
     ],
 )  # fmt: skip
 def test_words_that_are_none(
