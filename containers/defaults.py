@@ -112,8 +112,6 @@ def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
             raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
         elif len(value) > 4 or int(value) > _MOST_FILES:
             raise UsageError(f'invalid max-file "{value}": at most {_MOST_FILES} files')
-    if int(options.get("max-file", 1)) > 1 and driver == "json-file" and "max-size" not in options:
-        raise UsageError("max-file needs max-size: without it the log is one file")
     return LogConfig(driver, dict(options))
 
 

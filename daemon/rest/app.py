@@ -92,6 +92,8 @@ class RestApi:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if "\0" in request.path or "%00" in request.query_string:
+            raise ApiRefusal(400, "a NUL byte is in the request's line")
         call = self._routes.understand(request.method, request.path)
         exchange = ApiExchange(self._host, call, request)
         handler = _HANDLERS[call.route]

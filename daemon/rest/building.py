@@ -13,10 +13,11 @@ from pybuild.builds.build import build
 from pybuild.builds.givencontexts import unpack_context
 from pybuild.builds.request import BuildRequest
 from pybuild.daemon.rest.exchange import ApiExchange, Handler
+from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
 from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
-from pybuild.daemon.rest.transfers import ProgressLines, reference_of, stream_work
+from pybuild.daemon.rest.transfers import reference_of
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
 from pybuild.model.jsontext import as_object, is_object, parse
 from pybuild.model.ops import NetworkMode, StepSettings

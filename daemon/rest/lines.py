@@ -82,6 +82,10 @@ class Waiting:
         """Return the monitor's ends, for a container that is started now; whoever takes them closes them."""
         return [one for one in self._lines.pop(id, []) if _has_peer(one[0])]
 
+    def has(self, id: str) -> bool:
+        """Return whether somebody waits for a container that was not started since."""
+        return id in self._lines
+
     def give_up(self, id: str) -> None:
         """Let everybody go: the container is removed."""
         close_all(self._lines.pop(id, []))

@@ -24,9 +24,15 @@ async def listing(exchange: ApiExchange) -> web.StreamResponse:
         networks = _networks(exchange.host)
         matches = [matcher(networks, text) for text in filters]
         shown = [one for one in networks.all() if is_chosen(one, matches)]
-        return [{**inspection(one, ()), "Containers": {}} for one in shown]
+        return [_shown(inspection(one, ())) for one in shown]
 
     return answer(await exchange.host.run(look))
+
+
+def _shown(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a network as clients of the API expect it, with a null that the command line does not show."""
+    document["IPAM"]["Options"] = document["IPAM"]["Options"] or None
+    return document
 
 
 def _networks(host: RestHost) -> Networks:
@@ -39,7 +45,7 @@ async def inspect(exchange: ApiExchange) -> web.StreamResponse:
     def look() -> dict[str, Any]:
         networks = _networks(exchange.host)
         one = networks.find(exchange.call.name)
-        return inspection(one, networks.endpoints(one))
+        return _shown(inspection(one, networks.endpoints(one)))
 
     return answer(await exchange.host.run(look))
 

@@ -92,21 +92,22 @@ async def start(exchange: ApiExchange) -> web.StreamResponse:
         return nothing(200)
     await _see_it_runs(exchange, process.container)
     terminal = process.order.terminal is not None
+    is_raw = body.flag("Tty")  # of the start, as clients take the stream apart by that
     stream = await hijack(
-        exchange.request, kind_of(exchange.call.version, tty=terminal), exchange.signature
+        exchange.request, kind_of(exchange.call.version, tty=is_raw), exchange.signature
     )
     try:
         if process.line is not None or process.exit_code is not None:
             text = f"exec command {process.id} has already run\r\n".encode()
-            await stream.send(text if terminal else frame(1, text))
+            await stream.send(text if is_raw else frame(1, text))
             return Taken()
         line = await _begin(exchange, process)
         left = await follow(
             line,
             stream,
             reads=process.order.stdin,
-            tty=terminal,
-            keys=process.keys,
+            tty=is_raw,
+            keys=process.keys if terminal else b"",
             said=True,
             numbers=process.numbers,
         )

@@ -77,7 +77,13 @@ async def attach(exchange: ApiExchange) -> web.StreamResponse:
             if query.flag("logs"):
                 await _send_log(exchange, container, stream, attachment)
             if line is not None:
-                left = await follow(line, stream, reads=attachment.stdin, tty=config.tty, keys=keys)
+                left = await follow(
+                    line,
+                    stream,
+                    reads=attachment.stdin,
+                    tty=config.tty,
+                    keys=keys if config.tty else b"",
+                )
                 if left:
                     await host.run(container.note, "detach")
         except ConnectionError:
@@ -129,6 +135,8 @@ async def follow(
 
     Args:
         reads: the client's input is the process's.
+        tty: what comes goes to the client as it is, in no frames.
+        keys: detach when they are typed; none where nothing does.
         said: a process that could not be executed is told of in the stream.
         numbers: the streams of output that the client gets.
 
@@ -136,7 +144,7 @@ async def follow(
         ConnectionError: the client has gone.
     """
     output = asyncio.create_task(_output(line, stream, tty=tty, said=said, numbers=numbers))
-    typing = asyncio.create_task(_input(line, stream, reads=reads, keys=keys if tty else b""))
+    typing = asyncio.create_task(_input(line, stream, reads=reads, keys=keys))
     gone = asyncio.create_task(stream.gone())
     tasks: set[asyncio.Task[Any]] = {output, typing, gone}
     try:

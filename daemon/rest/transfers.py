@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from aiohttp import web
 
 from pybuild.cache.content.imagelist import familiar_repository
-from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, json_line
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer
 from pybuild.daemon.rest.fields import read_object
-from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.daemon.rest.importing import import_tree
+from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
+from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import credential_of, login_of
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
@@ -24,7 +25,7 @@ from pybuild.exporter.heldimages import held_image, held_under, load_images, nam
 from pybuild.image.archive import NamedImage, write_docker_archive
 from pybuild.image.manifest import resolve
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.errors import UserError
 from pybuild.model.events import Event, VertexProgress
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
@@ -33,94 +34,6 @@ from pybuild.registry.client.credentials import StaticCredentials
 from pybuild.registry.client.logins import parse_host
 
 _PIECE = 1 << 16
-_EVERY_BYTES = 1 << 20
-
-
-class ProgressLines:
-    """Progress as lines of JSON; who does not read them is not waited for."""
-
-    def __init__(self) -> None:
-        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        self._said: dict[str, int] = {}
-
-    def say(self, **members: Any) -> None:
-        self._lines.put_nowait(json_line(members))
-
-    def transfer(self, id: str, current: int, total: int) -> None:
-        """Report how far a transfer is; not each byte of it."""
-        before = self._said.get(id, -1)
-        if 0 <= before and current < total and current - before < _EVERY_BYTES:
-            return
-        if before == total and before >= 0:
-            return
-        self._said[id] = current
-        short = id.rpartition(":")[2][:12]
-        if before < 0:
-            self.say(status="Pulling fs layer", progressDetail={}, id=short)
-        detail = {"current": current, "total": total}
-        if current < total or not total:
-            self.say(status="Downloading", progressDetail=detail, id=short)
-        else:
-            self.say(status="Download complete", progressDetail={}, id=short)
-            self.say(status="Pull complete", progressDetail={}, id=short)
-
-    async def next(self) -> bytes:
-        return await self._lines.get()
-
-    def rest(self) -> bytes:
-        lines: list[bytes] = []
-        while not self._lines.empty():
-            lines.append(self._lines.get_nowait())
-        return b"".join(lines)
-
-
-async def stream_work(
-    exchange: ApiExchange,
-    work: Callable[[ProgressLines], Awaitable[None]],
-    *,
-    begun: asyncio.Event | None = None,
-) -> web.StreamResponse:
-    """Answer with the progress of *work*; a failure before it has *begun* is an ordinary refusal [ENG-22]."""
-    lines = ProgressLines()
-    task = asyncio.ensure_future(work(lines))
-    try:
-        if begun is not None:
-            waiting = asyncio.ensure_future(begun.wait())
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-            await _ended(waiting)
-            if task.done() and not begun.is_set():
-                await task
-        response = await exchange.begin()
-        while not task.done():
-            line = asyncio.ensure_future(lines.next())
-            try:
-                await asyncio.wait([task, line], return_when=asyncio.FIRST_COMPLETED)
-                piece = line.result() if line.done() else b""
-            finally:
-                await _ended(line)
-            if piece:
-                await response.write(piece + lines.rest())
-        if rest := lines.rest():
-            await response.write(rest)
-        try:
-            await task
-        except Exception as error:
-            known = unwrap(error)
-            if not isinstance(known, PybuildError):
-                raise
-            message = refusal_of(known).message
-            detail = {"errorDetail": {"message": message}, "error": message}
-            await response.write(json_line(detail))
-        await response.write_eof()
-        return response
-    finally:
-        await _ended(task)
-
-
-async def _ended(task: asyncio.Future[Any]) -> None:
-    """Have a task end, whatever came of it."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -152,7 +65,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Pull an image [EP-11]."""
     query = exchange.query
     if query.text("fromSrc"):
-        raise ApiRefusal(501, "import is not done over this API yet: pybuild import FILE NAME")
+        return await _import(exchange)
     reference = reference_of(query.text("fromImage"), query.text("tag"))
     platform = _platform(query.text("platform"))
     begun = asyncio.Event()
@@ -179,6 +92,18 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
             lines.say(status=f"Status: {words} {reference.familiar}")
 
     return await stream_work(exchange, work, begun=begun)
+
+
+async def _import(exchange: ApiExchange) -> web.StreamResponse:
+    query = exchange.query
+    name = query.text("repo")
+    reference = reference_of(name, query.text("tag")) if name else None
+
+    async def work(lines: ProgressLines) -> None:
+        async with _engine_of(exchange) as engine:
+            await import_tree(exchange, engine, reference, lines)
+
+    return await stream_work(exchange, work)
 
 
 def _unknown(error: UserError, reference: Reference) -> UserError | ApiRefusal:

@@ -65,6 +65,8 @@ async def _next_end(
                 if message is not None and message[0] == "ended":
                     return int(message[1])
                 break
+            if not host.waiting.has(container.config.id):
+                continue  # its monitor has our line, and says how it ends
             # Another than this server may have started it, or removed it.
             if not os.path.lexists(container.path):
                 break
@@ -89,12 +91,11 @@ def _finished(container: Container) -> int:
 
 async def until_ended(host: RestHost, container: Container) -> int:
     """Return a container's exit code when it has ended, or is to be started again."""
-    known = 0
     while True:
         try:
             state = await host.run(container.state)
         except UserError:
-            return known  # it was removed
+            return 0  # it was removed
         if not state.lives:
             return state.exit_code
         own = await host.run(container.connect)

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pybuild.builds.imageimport import checked_change
 from pybuild.containers.committing import commit_container
 from pybuild.containers.consumption import Consumption, consumption, stats_document
 from pybuild.containers.container import Container
@@ -16,7 +17,7 @@ from pybuild.containers.pruning import prune_containers
 from pybuild.daemon.rest.containers import entries_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, json_line
 from pybuild.daemon.rest.images import image_entries
-from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.importing import changed
 from pybuild.daemon.rest.transfers import reference_of
 from pybuild.model.errors import UserError
 from pybuild.volumes.listing import document as volume_document
@@ -73,8 +74,9 @@ async def prune(exchange: ApiExchange) -> web.StreamResponse:
 async def commit(exchange: ApiExchange) -> web.StreamResponse:
     """Make an image of what a container is now [CTR-90]."""
     query, host = exchange.query, exchange.host
-    if query.texts("changes"):
-        raise ApiRefusal(501, "changes are not done over this API yet: pybuild commit --change")
+    changes = [
+        checked_change(line) for text in query.texts("changes") for line in text.splitlines()
+    ]
     container = await host.run(host.containers.find, query.text("container"))
     name = query.text("repo")
     reference = reference_of(name, query.text("tag")) if name else None
@@ -83,16 +85,19 @@ async def commit(exchange: ApiExchange) -> web.StreamResponse:
         image = await commit_container(
             engine, container, comment=query.text("comment"), author=query.text("author")
         )
-        if reference is None:
+        image_id = str(image.config.digest)
+        if changes or reference is None:
             await host.run(engine.store.images.add_dangling, image.manifest)
         else:
             await host.run(engine.store.images.tag, str(reference), image.manifest)
+        if changes:
+            image_id = await changed(engine, image_id, changes, reference)
     finally:
         await engine.close()
-    about = {"comment": query.text("comment"), "imageID": str(image.config.digest)}
+    about = {"comment": query.text("comment"), "imageID": image_id}
     about["imageRef"] = "" if reference is None else str(reference)
     await host.run(container.note, "commit", about)
-    return answer({"Id": str(image.config.digest)}, 201)
+    return answer({"Id": image_id}, 201)
 
 
 async def disk(exchange: ApiExchange) -> web.StreamResponse:

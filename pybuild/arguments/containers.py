@@ -92,7 +92,14 @@ def log_config(parsed: Parsed) -> LogConfig:
         UsageError: there is no such driver, or it has no such option.
     """
     options = parse_pairs(parsed.many("log-opt"), "log option", from_environment=False)
-    return defaults.log_config(parsed.one("log-driver"), options)
+    config = defaults.log_config(parsed.one("log-driver"), options)
+    if (
+        int(options.get("max-file", 1)) > 1
+        and config.driver == "json-file"
+        and "max-size" not in options
+    ):
+        raise UsageError("max-file needs max-size: without it the log is one file")
+    return config
 
 
 def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None:

@@ -1,0 +1,104 @@
+"""Answers that tell of work as it goes on, in lines of JSON [ENG-22, ENG-38]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from pybuild.daemon.rest.exchange import ApiExchange, json_line
+from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.model.errors import PybuildError, unwrap
+
+_EVERY_BYTES = 1 << 20
+
+
+class ProgressLines:
+    """Progress as lines of JSON; who does not read them is not waited for."""
+
+    def __init__(self) -> None:
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._said: dict[str, int] = {}
+
+    def say(self, **members: Any) -> None:
+        self._lines.put_nowait(json_line(members))
+
+    def transfer(self, id: str, current: int, total: int) -> None:
+        """Report how far a transfer is; not each byte of it."""
+        before = self._said.get(id, -1)
+        if 0 <= before and current < total and current - before < _EVERY_BYTES:
+            return
+        if before == total and before >= 0:
+            return
+        self._said[id] = current
+        short = id.rpartition(":")[2][:12]
+        if before < 0:
+            self.say(status="Pulling fs layer", progressDetail={}, id=short)
+        detail = {"current": current, "total": total}
+        if current < total or not total:
+            self.say(status="Downloading", progressDetail=detail, id=short)
+        else:
+            self.say(status="Download complete", progressDetail={}, id=short)
+            self.say(status="Pull complete", progressDetail={}, id=short)
+
+    async def next(self) -> bytes:
+        return await self._lines.get()
+
+    def rest(self) -> bytes:
+        lines: list[bytes] = []
+        while not self._lines.empty():
+            lines.append(self._lines.get_nowait())
+        return b"".join(lines)
+
+
+async def stream_work(
+    exchange: ApiExchange,
+    work: Callable[[ProgressLines], Awaitable[None]],
+    *,
+    begun: asyncio.Event | None = None,
+) -> web.StreamResponse:
+    """Answer with the progress of *work*; a failure before it has *begun* is an ordinary refusal [ENG-22]."""
+    lines = ProgressLines()
+    task = asyncio.ensure_future(work(lines))
+    try:
+        if begun is not None:
+            waiting = asyncio.ensure_future(begun.wait())
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            await _ended(waiting)
+            if task.done() and not begun.is_set():
+                await task
+        response = await exchange.begin()
+        while not task.done():
+            line = asyncio.ensure_future(lines.next())
+            try:
+                await asyncio.wait([task, line], return_when=asyncio.FIRST_COMPLETED)
+                piece = line.result() if line.done() else b""
+            finally:
+                await _ended(line)
+            if piece:
+                await response.write(piece + lines.rest())
+        if rest := lines.rest():
+            await response.write(rest)
+        try:
+            await task
+        except Exception as error:
+            known = unwrap(error)
+            if not isinstance(known, PybuildError | ApiRefusal):
+                raise
+            message = (
+                refusal_of(known).message if isinstance(known, PybuildError) else known.message
+            )
+            detail = {"errorDetail": {"message": message}, "error": message}
+            await response.write(json_line(detail))
+        await response.write_eof()
+        return response
+    finally:
+        await _ended(task)
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Have a task end, whatever came of it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
