@@ -1,0 +1,157 @@
+"""Measure containers from the command line: pybuild, and beside it docker and podman where they are.
+
+    python -m benchmarks.containers [--times 20] [--many 200] [--dir DIR]
+
+Commands take turns, so that whatever else the machine does meets all alike. What is printed is the
+median and the least, in milliseconds. Docker's engine is one of its own, in namespaces of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+_TIMEOUT_S = 120
+_READY_S = 60
+_SLEEPS = ("sleep", "1000")
+
+
+class Engine:
+    """A command that runs containers: its words, and those that a store or a server needs."""
+
+    def __init__(self, name: str, *words: str, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._words = words
+        self._env = {**os.environ, **(env or {})}
+        # Where this is set, each command compiles all of pybuild anew.
+        self._env.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> str:
+        done = subprocess.run(
+            [*self._words, *words],
+            env=self._env,
+            input=stdin,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{self.name} {' '.join(words)}: {done.stderr.decode()}")
+        return done.stdout.decode().strip()
+
+    def timed(self, *words: str) -> float:
+        began = time.perf_counter()
+        self(*words)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def docker(where: Path) -> Generator[Engine]:
+    """Yield docker with an engine of its own."""
+    address, log = f"unix://{where}/docker.sock", (where / "dockerd.log").open("wb")
+    words = ["unshare", "-n", "-m", "dockerd", "--host", address, "--pidfile", f"{where}/pid"]
+    words += ["--data-root", f"{where}/data", "--exec-root", f"{where}/exec"]
+    with log, subprocess.Popen(words, stdout=log, stderr=log) as process:
+        engine = Engine("docker", "docker", env={"DOCKER_HOST": address})
+        try:
+            end = time.monotonic() + _READY_S
+            while time.monotonic() < end and process.poll() is None:
+                with suppress(RuntimeError):
+                    engine("version")
+                    break
+                time.sleep(0.2)
+            yield engine
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_TIMEOUT_S)
+
+
+def rounds(engines: list[Engine], times: int, work: Callable[[Engine], float]) -> list[list[float]]:
+    """Return the seconds of each engine; they take turns, and the first turn of each counts not."""
+    seconds: list[list[float]] = [[] for _ in engines]
+    for turn in range(times + 1):
+        for index, engine in enumerate(engines):
+            took = work(engine)
+            if turn:
+                seconds[index].append(took)
+    return seconds
+
+
+def start_and_stop(engine: Engine) -> float:
+    began = time.perf_counter()
+    engine("start", "bench")
+    engine("stop", "-t", "0", "bench")
+    return time.perf_counter() - began
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--many", type=int, default=200)
+    parser.add_argument("--dir", type=Path, default=None)
+    parsed = parser.parse_args()
+    with ExitStack() as stack:
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parsed.dir)))
+        own = Engine("pybuild", sys.executable, "-P", "-m", "pybuild", "--root", f"{where}/store")
+        installed = shutil.which("pybuild", path=str(Path(sys.executable).parent))
+        if installed:
+            own = Engine("pybuild", installed, env={"PYBUILD_ROOT": f"{where}/store"})
+        engines = [own]
+        if shutil.which("dockerd") and shutil.which("docker"):
+            engines.append(stack.enter_context(docker(where)))
+        if shutil.which("podman"):
+            engines.append(Engine("podman", "podman", "--root", f"{where}/podman"))
+        root = where / "root"
+        (root / "bin").mkdir(parents=True)
+        shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
+        for tool in ("sh", "true", "sleep"):
+            (root / "bin" / tool).symlink_to("busybox")
+        subprocess.run(["tar", "cf", f"{where}/root.tar", "-C", str(root), "."], check=True)
+        for engine in engines:
+            engine("import", f"{where}/root.tar", "bench")
+        report(engines, parsed.times, parsed.many)
+    return 0
+
+
+def report(engines: list[Engine], times: int, many: int) -> None:
+    """Print a table of all that is measured."""
+    print("| what | " + " | ".join(engine.name for engine in engines) + " |")
+    print("|---|" + "---|" * len(engines))
+
+    def row(what: str, work: Callable[[Engine], float], ours_only: bool = False) -> None:
+        chosen = engines[:1] if ours_only else engines
+        cells = [
+            f"{statistics.median(one) * 1000:.0f} ({min(one) * 1000:.0f})"
+            for one in rounds(chosen, times, work)
+        ]
+        print(f"| {what} | " + " | ".join(cells) + " |", flush=True)
+
+    row("`run --rm busybox true`", lambda engine: engine.timed("run", "--rm", "bench", "true"))
+    none = ("run", "--rm", "--network", "none", "bench", "true")
+    row("the same, `--network none`", lambda engine: engine.timed(*none))
+    for engine in engines:
+        engine("run", "-d", "--name", "bench", "bench", *_SLEEPS)
+    row("`exec bench true`", lambda engine: engine.timed("exec", "bench", "true"))
+    for engine in engines:
+        engine("stop", "-t", "0", "bench")
+    row("`start` and `stop -t 0`", start_and_stop)
+    for engine in engines:
+        engine("rm", "-f", "bench")
+    for _ in range(many):
+        engines[0]("run", "-d", "bench", *_SLEEPS)
+    row(f"`ps` of {many}", lambda engine: engine.timed("ps"), ours_only=True)
+    engines[0]("rm", "-f", *engines[0]("ps", "-aq").split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
