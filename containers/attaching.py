@@ -18,7 +18,7 @@ from typing import Any
 from pybuild.containers.detaching import DetachKeys
 from pybuild.containers.order import MESSAGE_BYTES
 from pybuild.containers.starting import NotExecuted
-from pybuild.executor.workers.process import error_of
+from pybuild.executor.workers.launch import error_of
 from pybuild.model.errors import EnvironmentFault
 
 _PIECE_BYTES = 1 << 15

@@ -17,7 +17,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.order import read_order, write_order
 from pybuild.containers.steps import networks_of
-from pybuild.executor.workers.process import error_of
+from pybuild.executor.workers.launch import error_of
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.networks.calling import call

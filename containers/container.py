@@ -32,7 +32,7 @@ from pybuild.containers.state import (
     read_state,
     write_state,
 )
-from pybuild.executor.workers.process import error_of
+from pybuild.executor.workers.launch import error_of
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 

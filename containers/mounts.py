@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pybuild.engine.engine import Engine
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint, settled
-from pybuild.volumes.provision import provide
 from pybuild.volumes.reading import read_volumes_from
 from pybuild.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ async def provision(
     Raises:
         UserError, UsageError: a wrong option, or what it names is not there.
     """
+    # For those who make a container alone.
+    import asyncio
+
+    from pybuild.volumes.provision import provide
+
     others = list(await asyncio.to_thread(_of_others, engine, given.others))
     mounts = settled(given.own, others, image)
     volumes = Volumes(engine.store)

@@ -17,8 +17,7 @@ from pybuild.containers.order import (
     ContainerOrder,
     StreamAttachment,
 )
-from pybuild.executor.workers.launch import default_pythonpath, start_lean
-from pybuild.executor.workers.process import error_of
+from pybuild.executor.workers.launch import default_pythonpath, error_of, start_lean
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError

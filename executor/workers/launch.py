@@ -1,7 +1,8 @@
 """How a zygote is started: a process, and the socket over which it is told what to do.
 
 Apart from `zygote_process`, which talks with it, because this needs no event loop: a command that
-is about to build starts its zygotes first, and they get ready while it imports the rest.
+is about to build starts its zygotes first, and they get ready while it imports the rest. The same goes for
+the errors that faults of such processes stand for.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ import sys
 from contextlib import suppress
 
 from pybuild.executor.workers.interpreter import copy_interpreter
-from pybuild.model.errors import InternalError, PybuildError
+from pybuild.model.errors import (
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    SourceMoved,
+    UserError,
+)
 from pybuild.model.package import parent_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _BOOT = (
     "import sys; "
@@ -27,6 +35,12 @@ _BOOT = (
     "rootless = {'yes': True, 'no': False}.get(sys.argv[3]); "
     "main(int(sys.argv[1]), int(sys.argv[2]), rootless, sys.argv[4])"
 )
+_FAULTS: dict[str, type[PybuildError]] = {
+    "user": UserError,
+    "environment": EnvironmentFault,
+    "internal": InternalError,
+    "moved": SourceMoved,
+}
 # What the first job is going to need, imported while nobody has asked for one.
 STEPS, CALLS = "pybuild.executor.zygote.sandbox", "pybuild.executor.files.apply"
 
@@ -173,3 +187,9 @@ class Ahead:
         """End what nobody took."""
         while self.waiting:
             self.waiting.popitem()[1].end()
+
+
+def error_of(message: Sequence[Any]) -> PybuildError:
+    """Return the error that ``("fault" | "dead", kind, message, hints)`` stands for."""
+    _, kind, text, hints = message
+    return _FAULTS.get(kind, InternalError)(text, hints=hints)

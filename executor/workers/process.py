@@ -15,7 +15,7 @@ from typing import Any
 from pybuild.executor.steps.spec import StepJoin, StepStart
 from pybuild.executor.workers.interpreter import library_path
 from pybuild.executor.workers.keptjobs import KeptJobs
-from pybuild.executor.workers.launch import Launched, launch
+from pybuild.executor.workers.launch import Launched, error_of, launch
 from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
@@ -24,7 +24,6 @@ from pybuild.model.errors import (
     EnvironmentFault,
     InternalError,
     PybuildError,
-    SourceMoved,
     UserError,
 )
 
@@ -33,19 +32,6 @@ _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _STDERR_BYTES = 4000
 DESCRIPTOR_SPACE = socket.CMSG_SPACE(wire.MOST_DESCRIPTORS * 4)
-
-_FAULTS: dict[str, type[PybuildError]] = {
-    "user": UserError,
-    "environment": EnvironmentFault,
-    "internal": InternalError,
-    "moved": SourceMoved,
-}
-
-
-def error_of(message: Sequence[Any]) -> PybuildError:
-    """Return the error that ``("fault" | "dead", kind, message, hints)`` stands for."""
-    _, kind, text, hints = message
-    return _FAULTS.get(kind, InternalError)(text, hints=hints)
 
 
 class ZygoteProcess:

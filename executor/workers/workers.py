@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pybuild.executor.steps.spec import StepExit, StepJoin, StepSpec, StepStart
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
 from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
-from pybuild.executor.workers.launch import Ahead, default_pythonpath
-from pybuild.executor.workers.process import ZygoteProcess, converse, error_of
+from pybuild.executor.workers.launch import Ahead, default_pythonpath, error_of
+from pybuild.executor.workers.process import ZygoteProcess, converse
 from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.socketservice import SocketService
 from pybuild.executor.zygote.faults import describe_os_error

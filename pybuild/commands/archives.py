@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
+from pybuild.commands.localstore import open_store
 from pybuild.engine.host import native_platform
 from pybuild.exporter.heldimages import buffered, from_source, held_image, name_in
 from pybuild.model.descriptor import Descriptor

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.containers import restart_policy, surroundings
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed
-from pybuild.commands.images import open_store
-from pybuild.commands.localstore import with_store
-from pybuild.commands.several import for_each, raise_first, show_removed
+from pybuild.commands.localstore import open_store, with_store
+from pybuild.commands.several import confirmed, for_each, raise_first, show_removed
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.logreading import log_time, read_log

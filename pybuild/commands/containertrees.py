@@ -9,8 +9,7 @@ import sys
 from pybuild.builds.imageimport import checked_change
 from pybuild.commandline.parser import Parsed
 from pybuild.commands import archives
-from pybuild.commands.images import open_store
-from pybuild.commands.localstore import with_engine
+from pybuild.commands.localstore import open_store, with_engine
 from pybuild.containers.committing import commit_container
 from pybuild.containers.containers import Containers
 from pybuild.containers.trees import tree_of

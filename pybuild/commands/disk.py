@@ -13,8 +13,8 @@ from pybuild.cache.space.usage import UsageRecord, since, usage_document
 from pybuild.cache.space.whykept import why_kept
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import with_store
+from pybuild.commands.several import confirmed
 from pybuild.model.amounts import human_bytes, parse_size
-from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
 from pybuild.model.printable import printable
 
@@ -90,21 +90,6 @@ def _policy(parsed: Parsed, builder: Builder) -> Policy:
 
 def _show_freed(record: UsageRecord) -> None:
     sys.stdout.write(f"{shown_id(record.id)}\t{human_bytes(record.size)}\n")
-
-
-def confirmed(parsed: Parsed, what: str) -> bool:
-    """Ask whether to remove *what*, but not with ``--force``.
-
-    Raises:
-        UsageError: there is nobody to ask.
-    """
-    if parsed.flag("force"):
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("prune asks before it deletes", hints=["add --force to do without"])
-    sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def explain_kept(parsed: Parsed) -> int:

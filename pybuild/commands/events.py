@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
+from pybuild.commands.localstore import open_store
 from pybuild.containers.events import (
     Event,
     EventStream,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from pybuild.arguments.containers import environment_of
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
-from pybuild.commands.runcontainer import check_terminal, detach_keys
+from pybuild.commands.localstore import open_store
 from pybuild.containers.attaching import Attached, terminal_size
 from pybuild.containers.containers import Containers
+from pybuild.containers.detaching import DEFAULT, parse_keys
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.starting import NotExecuted
 from pybuild.model.border import packed
-from pybuild.model.errors import UserError
+from pybuild.model.errors import UsageError, UserError
 
 
 def execute(parsed: Parsed) -> int:
@@ -55,3 +57,22 @@ def execute(parsed: Parsed) -> int:
         except NotExecuted as error:
             raise error.copy_with(exit_code=error.status) from None
     return status or 0
+
+
+def detach_keys(parsed: Parsed) -> bytes:
+    """Return the keys that leave a container [ENG-36].
+
+    Raises:
+        UsageError: there are no such keys.
+    """
+    return parse_keys(parsed.one("detach-keys") or DEFAULT)
+
+
+def check_terminal() -> None:
+    """Refuse to show a terminal where there is none to show it on, as docker does.
+
+    Raises:
+        UsageError: standard input is none.
+    """
+    if not os.isatty(0):
+        raise UsageError("the input device is not a TTY", hints=["leave -t away, and keep -i"])

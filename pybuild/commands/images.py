@@ -16,10 +16,9 @@ from pybuild.cache.space.prune import Pruned
 from pybuild.cache.space.unusedimages import Removed, prune_images, read_image_filters
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed
-from pybuild.commands.localstore import with_store
+from pybuild.commands.localstore import open_store, with_store
+from pybuild.commands.several import confirmed
 from pybuild.engine.host import SystemClock, native_platform
-from pybuild.engine.settings import load_settings
 from pybuild.exporter.docker.rows import history_rows, image_facts, image_parts, image_row
 from pybuild.model.amounts import human_bytes
 from pybuild.model.descriptor import Descriptor
@@ -28,16 +27,6 @@ from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import show_list
 from pybuild.model.reference import Reference, is_pinned, parse_reference
-
-
-def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
-    """The store that the options, the environment or the configuration file name.
-
-    Args:
-        to_read: nothing in it is to change; see `Store.open`.
-    """
-    settings = load_settings(parsed.one("config"), parsed.one("root"))
-    return Store.open(settings.root, SystemClock(), to_read=to_read)
 
 
 def images(parsed: Parsed) -> int:

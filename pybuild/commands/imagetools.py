@@ -8,7 +8,7 @@ from functools import partial
 
 from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
+from pybuild.commands.localstore import open_store
 from pybuild.commands.registryclient import with_client
 from pybuild.commands.several import Verb, run_verb
 from pybuild.exporter.annotations import attributes_of, from_attributes

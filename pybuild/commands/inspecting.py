@@ -9,8 +9,7 @@ from pybuild.cache.content.imagelist import image_named
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands import images
-from pybuild.commands.images import open_store
-from pybuild.commands.localstore import with_store
+from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import show_documents
 from pybuild.containers.containers import Containers
 from pybuild.containers.inspecting import container_document

@@ -1,15 +1,20 @@
-"""Work on the store that a command line names (`pybuild.engine.localstore`)."""
+"""Work on the store that a command line names (`pybuild.engine.localstore`).
+
+The engine and its event loop are imported by those who use them: what looks at files alone is quick without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.engine import localstore
-from pybuild.engine.engine import Engine
+from pybuild.engine.host import SystemClock
 from pybuild.engine.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
 
 T = TypeVar("T")
 
@@ -19,13 +24,26 @@ def settings_of(parsed: Parsed) -> Settings:
     return load_settings(parsed.one("config"), parsed.one("root"))
 
 
+def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
+    """Return the store that the options, the environment or the configuration file name.
+
+    Args:
+        to_read: nothing in it is to change; see `Store.open`.
+    """
+    return Store.open(settings_of(parsed).root, SystemClock(), to_read=to_read)
+
+
 def with_engine(
     parsed: Parsed, work: Callable[[Engine], Awaitable[T]], *, to_read: bool = False
 ) -> T:
     """Run *work* with an event loop and an engine of its own."""
+    from pybuild.engine import localstore
+
     return localstore.with_engine(settings_of(parsed), work, to_read=to_read)
 
 
 def with_store(parsed: Parsed, work: Callable[[Store], T], *, to_read: bool = False) -> T:
     """Run *work* in a thread, as `with_engine`."""
+    from pybuild.engine import localstore
+
     return localstore.with_store(settings_of(parsed), work, to_read=to_read)

@@ -8,9 +8,8 @@ from typing import Any
 from pybuild.arguments.networks import connection_of
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed
-from pybuild.commands.images import open_store
-from pybuild.commands.several import for_each, show_documents
+from pybuild.commands.localstore import open_store
+from pybuild.commands.several import confirmed, for_each, show_documents
 from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import UserError

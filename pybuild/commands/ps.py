@@ -7,8 +7,7 @@ from typing import Any
 
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
-from pybuild.commands.localstore import with_store
+from pybuild.commands.localstore import open_store, with_store
 from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers

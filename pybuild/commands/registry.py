@@ -12,7 +12,7 @@ from pybuild.cache.repositories.listing import manifest_rows
 from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
+from pybuild.commands.localstore import open_store
 from pybuild.commands.several import Verb, run_verb
 from pybuild.engine.host import SystemClock
 from pybuild.engine.registryserver import serve, warn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from contextlib import suppress
@@ -10,18 +9,18 @@ from contextlib import suppress
 from pybuild.arguments.networks import mode_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
-from pybuild.commands.images import open_store
+from pybuild.commands.executing import check_terminal, detach_keys
+from pybuild.commands.localstore import open_store
 from pybuild.containers.attaching import Attached, line, terminal_size
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
-from pybuild.containers.detaching import DEFAULT, parse_keys
 from pybuild.containers.order import StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.model.border import packed
-from pybuild.model.errors import Cancelled, PybuildError, UsageError, UserError, unwrap
+from pybuild.model.errors import Cancelled, PybuildError, UserError, unwrap
 from pybuild.networks.reading import check_published
 
 NOT_RUN = 125
@@ -99,25 +98,6 @@ def _remove(containers: Containers, container: Container) -> None:
     container.wait_gone()
     with suppress(UserError):
         containers.remove(container, force=True, volumes=True)
-
-
-def detach_keys(parsed: Parsed) -> bytes:
-    """Return the keys that leave a container [ENG-36].
-
-    Raises:
-        UsageError: there are no such keys.
-    """
-    return parse_keys(parsed.one("detach-keys") or DEFAULT)
-
-
-def check_terminal() -> None:
-    """Refuse to show a terminal where there is none to show it on, as docker does.
-
-    Raises:
-        UsageError: standard input is none.
-    """
-    if not os.isatty(0):
-        raise UsageError("the input device is not a TTY", hints=["leave -t away, and keep -i"])
 
 
 def attach(parsed: Parsed) -> int:

@@ -89,3 +89,18 @@ def run_verb(parsed: Parsed, command: str, verbs: Mapping[str, Verb], words: lis
             hints=[f"pybuild {command.split()[0]} --help shows how it is written"],
         )
     return function(parsed, rest)
+
+
+def confirmed(parsed: Parsed, what: str) -> bool:
+    """Ask whether to remove *what*, but not with ``--force``.
+
+    Raises:
+        UsageError: there is nobody to ask.
+    """
+    if parsed.flag("force"):
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("prune asks before it deletes", hints=["add --force to do without"])
+    sys.stderr.write(f"WARNING! This will remove {what}. Are you sure you want to continue? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.images import open_store
+from pybuild.commands.localstore import open_store
 from pybuild.containers.consumption import Consumption, consumption
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers

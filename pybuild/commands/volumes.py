@@ -6,10 +6,8 @@ import sys
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.disk import confirmed
-from pybuild.commands.images import open_store
-from pybuild.commands.localstore import with_store
-from pybuild.commands.several import for_each, show_documents, show_removed
+from pybuild.commands.localstore import open_store, with_store
+from pybuild.commands.several import confirmed, for_each, show_documents, show_removed
 from pybuild.containers.containers import Containers
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
 from pybuild.model.listing import show_list

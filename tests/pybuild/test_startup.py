@@ -68,3 +68,20 @@ def test_a_build_imports_only_so_many_modules(pybuild: Pybuild, tmp_path: Path) 
     assert [name for name in modules if name.startswith(seldom)] == [
         "pybuild.executor.sources.remote"
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ps", "exec x true", "logs x", "stop x", "kill x", "wait x", "rm x", "start x", "top x"],
+)
+def test_commands_about_containers_load_no_engine(words: str, tmp_path: Path) -> None:
+    """Nor the event loop that it needs: what they do is files, and a line to a monitor."""
+    program = (
+        "import sys\nfrom pybuild.cli import main\n"
+        f"main(['--root', {str(tmp_path / 'store')!r}, *{words.split()!r}])\n"
+        "print(*sorted({'asyncio', 'pybuild.engine.engine'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == ""
