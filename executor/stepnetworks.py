@@ -21,6 +21,7 @@ raises EnvironmentFault where there can be no such network.
 """
 
 HOST, ISOLATED = "host", "isolated"
+_NEEDS_ROOT = 'one of their own needs root, or slirp4netns and [network] mode = "isolated"'
 _HOW = {HOST: "default", ISOLATED: "isolated"}
 
 
@@ -55,6 +56,8 @@ class DefaultNetwork:
 
     async def _find(self, connect: Connect) -> Connecting | None:
         if await self._workers.isolation() != "root":
+            if self._mode != ISOLATED:
+                self.obstacle = _NEEDS_ROOT
             return None
         server = await asyncio.to_thread(network.local_server)
         try:
