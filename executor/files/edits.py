@@ -88,12 +88,13 @@ def symlink(tree: Tree, path: str, target: str, *, owner: Ids | None, mtime_ns: 
     """Make a symbolic link.
 
     Raises:
-        Fault: user; something stands there already, or a parent is no directory.
+        Fault: user; something stands there already, or the directory that it is to be in does not.
     """
     maker = Maker(tree, owner=owner, mtime_ns=mtime_ns)
     head, _, name = path.rstrip("/").rpartition("/")
     if name in ("", ".", ".."):
         raise Fault(USER, f"symlink {target} {path or '/'}: not a name for a link")
+    need_parent(tree, path)  # as BuildKit does: of all file ops this one makes none
     with maker.directory(head) as parent, parent.child(name) as place:
         if place.status is not None:
             raise Fault(USER, f"symlink {target} /{place.path}: file exists")

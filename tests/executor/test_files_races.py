@@ -145,6 +145,7 @@ def test_edits_stay_inside_whatever_the_links_say(bench: Bench, tmp_path: Path) 
         (Mkfile(path="/etc", data=b""), "cannot replace to directory /etc with file"),
         (Mkfile(path="/loop/x", data=b""), "too many levels"),
         (Symlink(path="/file", target="x"), "symlink x /file: file exists"),
+        (Symlink(path="/no/l", target="x"), "/no/l: no such file or directory: /no"),
     ],
 )
 def test_edits_that_cannot_be(bench: Bench, action: Mkdir, message: str) -> None:
