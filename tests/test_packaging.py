@@ -122,6 +122,7 @@ def test_the_wheel_holds_the_files_of_the_package_and_nothing_else(tmp_path: Pat
             ".md",
             ".py",
             ".pyi",
+            ".toml",
             ".zsh",
             "py.typed",
         )
