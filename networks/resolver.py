@@ -30,6 +30,7 @@ _PATIENCE_S = 4.0
 _MOST_SERVERS = 3
 _MOST_WAITING = 1024
 _MOST_TCP = 16
+_MOST_DESCRIPTORS = 1 << 20
 _MESSAGE_BYTES = 1 << 16
 _TABLE = "pybuild_names"
 _PORT = 53
@@ -161,6 +162,9 @@ class Resolver:
                 return
             if pid == 0:
                 try:
+                    # What we hold, such as published ports, is not held up by one who takes long.
+                    os.closerange(3, client.fileno())
+                    os.closerange(client.fileno() + 1, _MOST_DESCRIPTORS)
                     self._serve(client)
                 finally:
                     os._exit(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import struct
 from pathlib import Path
 
@@ -10,10 +12,13 @@ import pytest
 
 from pybuild.networks import dnsmessages as dns
 from pybuild.networks.directory import Directory
+from pybuild.networks.events import Events
 from pybuild.networks.hostfiles import hosts, resolv_conf
 from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder, NetworkOrder
-from pybuild.networks.records import NetworkEndpoint
+from pybuild.networks.records import NetworkEndpoint, NetworkFiles
+from pybuild.networks.resolver import Resolver
+from tests.networks.test_carrying import in_a_child
 
 
 def query(name: str, type: int = dns.A, size: int = 0) -> bytes:
@@ -122,3 +127,23 @@ def test_the_files_say_whom_to_ask() -> None:
     lines = hosts(order, []).splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
     assert lines[-1] == "10.0.0.9\tother"  # a host without a gateway has no address to name
+
+
+def test_a_connection_that_stays_open_holds_nothing_of_its_container(tmp_path: Path) -> None:
+    """Its process could else keep a published port for as long as somebody likes."""
+
+    def work() -> None:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        events = Events()
+        Resolver(events, Directory(NetworkFiles(str(tmp_path)), "c"), (), udp, tcp)
+        reader, held = os.pipe()
+        client = socket.create_connection(tcp.getsockname(), 60)
+        events.turn()
+        os.close(held)
+        assert select.select([reader], [], [], 60)[0], "somebody else has the other end"
+        client.close()
+
+    assert in_a_child(work)
