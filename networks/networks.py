@@ -356,7 +356,8 @@ def _shown_options(network: Network) -> dict[str, str]:
 def _check(order: NewNetwork) -> None:
     if not _NAME.match(order.name):
         raise UserError(
-            f"invalid network name ({order.name}): only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"invalid network name ({order.name}): only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+            hints=["begin it with a letter or a digit, and use letters, digits, _, . and - alone"],
         )
     if order.name in (*PREDEFINED, "default"):
         raise UserError(
