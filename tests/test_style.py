@@ -31,9 +31,9 @@ OTHERS_WORDS = re.compile("not_found|connection_lost")
 """Words of others, which stay: a status of gRPC and of HTTP, a method of the event loop's protocols."""
 
 PLAIN = (
-    *("buildkit", "builds", "cache", "client", "daemon", "engine", "executor", "explain"),
-    *("exporter", "frontend", "grammar", "image", "model", "net", "progress", "pybuild"),
-    *("registry", "remotecache", "solver"),
+    *("buildkit", "builds", "cache", "client", "containers", "daemon", "engine", "executor"),
+    *("explain", "exporter", "frontend", "grammar", "image", "model", "net", "networks"),
+    *("progress", "pybuild", "registry", "remotecache", "solver", "volumes"),
 )
 """Rooms without such names."""
 
@@ -179,8 +179,13 @@ class Sentences(NamedTuple):
 
 
 @functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@functools.cache
 def _read(path: Path) -> Sentences:
-    body = ast.parse(path.read_bytes()).body
+    body = _tree(path).body
     classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
     return Sentences(
         list(_docstrings(body)), [name for name in classes if not name.startswith("_")]
@@ -201,7 +206,7 @@ def _docstrings(body: list[ast.stmt]) -> Iterator[tuple[int, str]]:
 
 def _given_names(path: Path) -> Iterator[tuple[int, str]]:
     """Yield each name that a module gives to a variable, an argument, a function or a class."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(_tree(path)):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
                 yield node.lineno, name
