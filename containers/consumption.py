@@ -198,15 +198,15 @@ def _devices(pid: int) -> dict[str, dict[str, int]]:
             lines = file.read().splitlines()[2:]
     except OSError:
         return {}
-    found: dict[str, dict[str, int]] = {}
+    by_device: dict[str, dict[str, int]] = {}
     for line in lines:
         name, _, rest = line.partition(":")
         numbers = list(map(int, rest.split()))
         if name.strip() != _LOOPBACK and len(numbers) >= 12:
             received = {f"rx_{what}": numbers[n] for n, what in enumerate(_COUNTERS)}
             sent = {f"tx_{what}": numbers[8 + n] for n, what in enumerate(_COUNTERS)}
-            found[name.strip()] = {**received, **sent}
-    return found
+            by_device[name.strip()] = {**received, **sent}
+    return by_device
 
 
 def stats_document(

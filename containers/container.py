@@ -26,7 +26,7 @@ from pybuild.containers.order import (
 from pybuild.containers.starting import adopt, is_spawning
 from pybuild.containers.state import (
     EXITED,
-    LOST,
+    STATUS_UNKNOWN,
     ContainerState,
     born,
     read_state,
@@ -101,7 +101,7 @@ class Container:
                 if self.is_running or not state.lives:
                     return read_state(home)
                 time.sleep(0.005)  # the monitor is between its fork and its lock
-        state = state._replace(status=EXITED, pid=0, exit_code=LOST)
+        state = state._replace(status=EXITED, pid=0, exit_code=STATUS_UNKNOWN)
         write_state(home, state)
         return state
 

@@ -168,8 +168,8 @@ class Containers:
             ids = [name for name in os.listdir(self._folder) if _ID.match(name)]
         except FileNotFoundError:
             return []
-        found = [one for one in map(self._read, ids) if one is not None]
-        return sorted(found, key=lambda one: (one.config.created, one.config.id), reverse=True)
+        matches = [one for one in map(self._read, ids) if one is not None]
+        return sorted(matches, key=lambda one: (one.config.created, one.config.id), reverse=True)
 
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)
@@ -196,16 +196,16 @@ class Containers:
                     id = file.read()
         except (OSError, ValueError):
             pass
-        found = [self._read(id)] if _ID.match(id) else []
-        if not found and re.fullmatch(r"[0-9a-f]{1,63}", text):
-            found = [one for one in self.list() if one.config.id.startswith(text)]
-        if len(found) > 1:
+        matches = [self._read(id)] if _ID.match(id) else []
+        if not matches and re.fullmatch(r"[0-9a-f]{1,63}", text):
+            matches = [one for one in self.list() if one.config.id.startswith(text)]
+        if len(matches) > 1:
             raise UserError(f"several containers have ids that begin with {text}")
-        if not found or found[0] is None:
+        if not matches or matches[0] is None:
             raise UserError(
                 f"no such container: {text}", hints=["pybuild ps -a lists what there is"]
             )
-        return found[0]
+        return matches[0]
 
     @contextmanager
     def turn(self, container: Container) -> Generator[Container]:

@@ -10,7 +10,7 @@ from functools import partial
 
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES
-from pybuild.containers.state import LOST, born, read_state
+from pybuild.containers.state import STATUS_UNKNOWN, born, read_state
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, syscalls, wire, worker
@@ -267,7 +267,7 @@ class FirstProcess:
 
     def note_status(self, status: int | None) -> None:
         """Note how an adopted process has ended; None: nobody will ever know."""
-        self._status = LOST if status is None else status
+        self._status = STATUS_UNKNOWN if status is None else status
         if self._is_gone and self.ended is None:
             oom = self.leaf is not None and self.leaf.usage()[1] > 0
             self.note_end(StepExit(self._status, oom_killed=oom))

@@ -34,11 +34,11 @@ from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
 from pybuild.containers.state import (
     EXITED,
-    LOST,
     NOT_STARTED,
     PAUSED,
     RESTARTING,
     RUNNING,
+    STATUS_UNKNOWN,
     ContainerState,
     born,
     read_state,
@@ -180,7 +180,7 @@ class _Monitor:
                     self._kill_in(self._state.kill_at - time.monotonic())
                 return
         self._say_started(())
-        self._end(StepExit(LOST if adopted.status is None else adopted.status))
+        self._end(StepExit(STATUS_UNKNOWN if adopted.status is None else adopted.status))
 
     def _begun(self, pid: int, warnings: Sequence[str]) -> None:
         """Say that the first process runs."""
@@ -308,10 +308,10 @@ class _Monitor:
 
     def _tell_end(self, ended: StepExit, remover: AttachedClient | None = None) -> None:
         """Tell all who wait for the end of this run; whoever is attached is let go, but for *remover*."""
-        told = {*self._streams.clients, *self._waiting}
+        listeners = {*self._streams.clients, *self._waiting}
         self._streams.clients.clear()
         self._waiting.clear()
-        for client in told:
+        for client in listeners:
             client.send(("ended", ended.status))
             if client is not remover:
                 client.close()

@@ -220,12 +220,12 @@ def _nodes(here: str, there: str, _rights: str) -> list[StepMount]:
         ) from error
     if not stat.S_ISDIR(mode):
         return [StepMount(StepMountType.DEVICE, there, here)]
-    found: list[StepMount] = []
+    nodes: list[StepMount] = []
     for name in sorted(os.listdir(here)):
         path = os.path.join(here, name)
         if not os.path.islink(path) and (os.path.isdir(path) or _is_node(path)):
-            found += _nodes(path, os.path.join(there, name), "")
-    return found
+            nodes += _nodes(path, os.path.join(there, name), "")
+    return nodes
 
 
 def _is_node(path: str) -> bool:

@@ -30,12 +30,15 @@ class _Exec:
     """One of them: its streams, and who hears how it ended."""
 
     def __init__(
-        self, streams: Streams, channel: _socket.socket, told: Callable[[tuple[Any, ...]], None]
+        self,
+        streams: Streams,
+        channel: _socket.socket,
+        on_message: Callable[[tuple[Any, ...]], None],
     ) -> None:
         self.id = os.urandom(32).hex()
         self.streams = streams
         self.channel: _socket.socket | None = channel
-        self.told = told
+        self.on_message = on_message
         self.began: Callable[[], None] = lambda: None
         self.client: AttachedClient | None = None
         self.messages = wire.Reassembler()
@@ -115,14 +118,14 @@ class Execs:
         """
         streams = Streams(self._loop, lambda number, data: None, once=True)
 
-        def told(message: tuple[Any, ...]) -> None:
+        def on_message(message: tuple[Any, ...]) -> None:
             client.send(message)
             client.close()
 
-        one = self._start(order, pid, leaf, streams, told)
+        one = self._start(order, pid, leaf, streams, on_message)
         one.client = client
         if order.detached:
-            one.began = lambda: told(("done", []))
+            one.began = lambda: on_message(("done", []))
         else:
             attachment = StreamAttachment(
                 stdin=order.stdin or order.terminal is not None, waits=True
@@ -142,7 +145,7 @@ class Execs:
         def take(_number: int, data: bytes) -> None:
             output.extend(data[: _MOST_PROBED - len(output)])
 
-        def told(message: tuple[Any, ...]) -> None:
+        def on_message(message: tuple[Any, ...]) -> None:
             if message[0] == "unexecuted":
                 output.extend(message[2].encode("utf-8", "replace"))
             done(message[1] if message[0] in ("ended", "unexecuted") else -1, bytes(output))
@@ -151,7 +154,7 @@ class Execs:
         step = self._step
         order = ExecOrder(test[1:], step.env, step.cwd, step.user)
         try:
-            one = self._start(order, pid, leaf, streams, told)
+            one = self._start(order, pid, leaf, streams, on_message)
         except (OSError, Fault) as error:
             message = str(error)
             self._loop.after(0, lambda: done(-1, message.encode("utf-8", "replace")))
@@ -170,7 +173,7 @@ class Execs:
         pid: int,
         leaf: Leaf | None,
         streams: Streams,
-        told: Callable[[tuple[Any, ...]], None],
+        on_message: Callable[[tuple[Any, ...]], None],
     ) -> _Exec:
         self._count += 1
         job = f"exec-{self._count}"
@@ -189,7 +192,7 @@ class Execs:
                 os.set_blocking(write_end, False)
                 streams.add_input(write_end)
                 fds.append(read_end)
-        one = self._execs[job] = _Exec(streams, ours, told)
+        one = self._execs[job] = _Exec(streams, ours, on_message)
         try:
             self._children.start_in(job, _place(pid, leaf), fds)
         except (OSError, Fault):
@@ -273,7 +276,7 @@ class Execs:
         one.streams.drain()
         one.streams.clients.clear()
         self._note("exec_die", {"execID": one.id, "exitCode": str(one.ended.status)})
-        one.told(one.refusal or ("ended", one.ended.status))
+        one.on_message(one.refusal or ("ended", one.ended.status))
 
     def leave(self, client: AttachedClient) -> None:
         """Let somebody go; what it executes goes on, and reads the end of its input."""

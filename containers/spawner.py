@@ -24,7 +24,7 @@ from pybuild.containers.order import (
     accept,
     of_other_version,
 )
-from pybuild.containers.state import LOST
+from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.model.border import Misfit, unpacked
@@ -305,7 +305,9 @@ class _Spawner:
         except ChildProcessError:
             pass  # it is somebody else's, and nobody knows
         try:
-            monitor.line.send(marshal.dumps(("ended", LOST if status is None else status)))
+            monitor.line.send(
+                marshal.dumps(("ended", STATUS_UNKNOWN if status is None else status))
+            )
         except OSError:
             pass  # it was killed, too
 

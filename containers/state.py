@@ -13,7 +13,7 @@ CREATED, RUNNING, EXITED = "created", "running", "exited"
 PAUSED, RESTARTING = "paused", "restarting"
 LIVING = (RUNNING, PAUSED, RESTARTING)
 """States that a container is in only as long as somebody watches it."""
-LOST = 255
+STATUS_UNKNOWN = 255
 """The exit code of a container whose end nobody saw [MON-6]."""
 NOT_STARTED = 128
 """That of one which could not be started [CTR-25]."""

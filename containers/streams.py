@@ -191,10 +191,10 @@ class Streams:
         return len(data)
 
     def _pass_on(self, client: AttachedClient, number: int, data: bytes) -> None:
-        wanted = client.attachment
-        if wanted is None or not (wanted.stdout if number == STDOUT else wanted.stderr):
+        attachment = client.attachment
+        if attachment is None or not (attachment.stdout if number == STDOUT else attachment.stderr):
             return
-        if client.is_full and not wanted.waits:
+        if client.is_full and not attachment.waits:
             client.abandon()  # who does not read must not hold the container up
             self.leave(client)
             return

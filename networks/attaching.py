@@ -99,17 +99,20 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
     store = made.store
     try:
         with locked(store.lock):
-            found = [(store.find(one.network), one) for one in order.endpoints]
-            _check_networks([network for network, _ in found])
-            for network, _ in found:  # a run before, whose helper was killed: its ports lead astray
+            places = [(store.find(one.network), one) for one in order.endpoints]
+            _check_networks([network for network, _ in places])
+            for (
+                network,
+                _,
+            ) in places:  # a run before, whose helper was killed: its ports lead astray
                 leave(store, network, order.container)
-            found.sort(key=_precedence)
-            main = next((network for network, _ in found if not network.internal), None)
+            places.sort(key=_precedence)
+            main = next((network for network, _ in places if not network.internal), None)
             if main is not None:
                 made.held = ports.hold(order.ports, main.bind)
             with Rtnetlink(made.namespace) as inside:
                 inside.set_up(_LOOPBACK)
-                for network, one in found:
+                for network, one in places:
                     _join(made, inside, network, one, is_main=network is main)
     except BaseException:
         detach(order.folder, order.container, pid)

@@ -43,9 +43,9 @@ class Directory:
         version = {dns.A: 4, dns.AAAA: 6}.get(question.type)
         if version is None:
             return []
-        found = [address for one in holders if (address := one.address(version))]
-        random.shuffle(found)
-        return [packed_address(address) for address in found]
+        addresses = [address for one in holders if (address := one.address(version))]
+        random.shuffle(addresses)
+        return [packed_address(address) for address in addresses]
 
     def _refresh(self) -> None:
         seen = self._state()

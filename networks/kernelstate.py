@@ -105,12 +105,12 @@ def sweep(store: NetworkFiles, *, rebuild: bool = True) -> int:
 
 def published(endpoint: NetworkEndpoint) -> list[rules.Published]:
     """Return the ports of an endpoint that packets can be led to."""
-    found: list[rules.Published] = []
+    ports: list[rules.Published] = []
     for port in endpoint.ports:
         to = endpoint.address(6 if ":" in port.address else 4)
         if to and port.address != "::1":
-            found.append(rules.Published(port.protocol, port.address, port.port, to, port.to_port))
-    return found
+            ports.append(rules.Published(port.protocol, port.address, port.port, to, port.to_port))
+    return ports
 
 
 def _rebuild(store: NetworkFiles) -> None:

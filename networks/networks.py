@@ -41,7 +41,7 @@ _OVERLAPS = "invalid pool request: Pool overlaps with other one on this address 
 _BRIDGE_OPTION = "com.docker.network.bridge."
 _BIND = _BRIDGE_OPTION + "host_binding_ipv4"
 _MTU = "com.docker.network.driver.mtu"
-_DRIVERS_ELSEWHERE = ("ipvlan", "macvlan", "overlay")
+_DRIVERS_OF_DOCKER = ("ipvlan", "macvlan", "overlay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,20 +271,20 @@ class Networks:
 
     def places(self, container: str) -> list[tuple[Network, NetworkEndpoint]]:
         """Return where a container is that runs, by the names of the networks."""
-        boot, found = boot_id() or "", list[tuple[Network, NetworkEndpoint]]()
+        boot, held = boot_id() or "", list[tuple[Network, NetworkEndpoint]]()
         for network in self.records.networks():
             endpoint = self.records.endpoint(network, container)
             if endpoint is not None and is_living(endpoint, boot):
-                found.append((network, endpoint))
-        return found
+                held.append((network, endpoint))
+        return held
 
     def all_places(self) -> dict[str, list[tuple[Network, NetworkEndpoint]]]:
         """Return where all containers are that run, by their ids: each record is read once."""
-        found: dict[str, list[tuple[Network, NetworkEndpoint]]] = {}
+        held: dict[str, list[tuple[Network, NetworkEndpoint]]] = {}
         for network in self.records.networks():
             for endpoint in self.endpoints(network):
-                found.setdefault(endpoint.container, []).append((network, endpoint))
-        return found
+                held.setdefault(endpoint.container, []).append((network, endpoint))
+        return held
 
 
 def inspection(network: Network, endpoints: Sequence[NetworkEndpoint]) -> dict[str, Any]:
@@ -364,7 +364,7 @@ def _check(order: NewNetwork) -> None:
             f"operation is not permitted on predefined {order.name} network",
             hints=["take another name"],
         )
-    if order.driver in _DRIVERS_ELSEWHERE:
+    if order.driver in _DRIVERS_OF_DOCKER:
         raise UserError(
             f"networks of driver {order.driver} cannot be had: only bridge can",
             hints=["leave out --driver"],

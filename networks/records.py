@@ -141,8 +141,8 @@ class NetworkFiles:
             ids = [name for name in os.listdir(self.folder) if len(name) == 64]
         except FileNotFoundError:
             return []
-        found = [self._network(id) for id in ids]
-        return sorted((one for one in found if one is not None), key=lambda one: one.name)
+        matches = [self._network(id) for id in ids]
+        return sorted((one for one in matches if one is not None), key=lambda one: one.name)
 
     def _network(self, id: str) -> Network | None:
         try:
@@ -160,18 +160,18 @@ class NetworkFiles:
             Fault: user; there is none, or several.
         """
         all = self.networks()
-        found = [one for one in all if text in (one.name, one.id)]
-        if not found and text:
-            found = [one for one in all if one.id.startswith(text)]
-        if len(found) > 1:
-            raise Fault(USER, f"network {text} is ambiguous ({len(found)} matches found)")
-        if not found:
+        matches = [one for one in all if text in (one.name, one.id)]
+        if not matches and text:
+            matches = [one for one in all if one.id.startswith(text)]
+        if len(matches) > 1:
+            raise Fault(USER, f"network {text} is ambiguous ({len(matches)} matches found)")
+        if not matches:
             raise Fault(
                 USER,
                 f"network {text} not found",
                 ("pybuild network ls lists what there is",),
             )
-        return found[0]
+        return matches[0]
 
     def add(self, network: Network) -> None:
         """Keep a new network."""
@@ -200,8 +200,8 @@ class NetworkFiles:
             names = [name for name in os.listdir(place) if "." not in name]
         except FileNotFoundError:
             return []
-        found = [self.endpoint(network, name) for name in sorted(names)]
-        return [one for one in found if one is not None]
+        matches = [self.endpoint(network, name) for name in sorted(names)]
+        return [one for one in matches if one is not None]
 
     def endpoint(self, network: Network, container: str) -> NetworkEndpoint | None:
         """Return the place of a container on a network."""

@@ -142,19 +142,19 @@ class Rtnetlink:
 
     def prefixes(self) -> list[tuple[bytes, int, int]]:
         """Return the prefixes of this machine's addresses and routes: address, length, index of the device."""
-        found: list[tuple[bytes, int, int]] = []
+        entries: list[tuple[bytes, int, int]] = []
         for data in self._dump(_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)):
             _, prefix, _, _, index = struct.unpack_from("=BBBBI", data)
             attributes = _attributes(data[8:])
             address = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
             if address:
-                found.append((address, prefix, index))
+                entries.append((address, prefix, index))
         for data in self._dump(_GETROUTE, bytes(12)):
             prefix, attributes = data[1], _attributes(data[12:])
             index = int.from_bytes(attributes.get(_RTA_OIF, b""), "little")
             if prefix and _RTA_DST in attributes and data[4] == _MAIN_TABLE:
-                found.append((attributes[_RTA_DST], prefix, index))
-        return found
+                entries.append((attributes[_RTA_DST], prefix, index))
+        return entries
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -169,15 +169,15 @@ class Rtnetlink:
 
     def _dump(self, kind: int, body: bytes) -> list[bytes]:
         self._send(kind, _REQUEST | _DUMP, body)
-        found: list[bytes] = []
+        entries: list[bytes] = []
         while True:
             for type, data in self._answers():
                 if type == _DONE:
-                    return found
+                    return entries
                 if type == _ERROR:
                     (code,) = struct.unpack_from("=i", data)
                     raise OSError(-code, os.strerror(-code))
-                found.append(data)
+                entries.append(data)
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
@@ -186,16 +186,16 @@ class Rtnetlink:
 
     def _answers(self) -> list[tuple[int, bytes]]:
         data = self._socket.recv(_PIECE_BYTES)
-        found: list[tuple[int, bytes]] = []
+        entries: list[tuple[int, bytes]] = []
         at = 0
         while at + 16 <= len(data):
             size, kind, _, sequence, _ = struct.unpack_from("=IHHII", data, at)
             if size < 16:
                 break
             if sequence == self._sequence:
-                found.append((kind, data[at + 16 : at + size]))
+                entries.append((kind, data[at + 16 : at + size]))
             at += size + 3 & ~3
-        return found
+        return entries
 
 
 class Inside:
@@ -273,12 +273,12 @@ def _kind(name: str, data: bytes = b"") -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
+    entries: dict[int, bytes] = {}
     at = 0
     while at + 4 <= len(data):
         size, kind = struct.unpack_from("=HH", data, at)
         if size < 4:
             break
-        found[kind & 0x3FFF] = data[at + 4 : at + size]
+        entries[kind & 0x3FFF] = data[at + 4 : at + size]
         at += size + 3 & ~3
-    return found
+    return entries

@@ -193,7 +193,7 @@ def strict_chains(listing: str, table: str) -> list[str]:
     Args:
         listing: what ``list ruleset`` or ``list chains`` printed.
     """
-    found: list[str] = []
+    lines: list[str] = []
     owner = chain = ""
     for line in listing.splitlines():
         words = line.split()
@@ -202,5 +202,5 @@ def strict_chains(listing: str, table: str) -> list[str]:
         elif words[:1] == ["chain"]:
             chain = words[1]
         elif "hook forward" in line and "policy drop" in line and owner != f"inet {table}":
-            found.append(f"{owner} {chain}")
-    return found
+            lines.append(f"{owner} {chain}")
+    return lines
