@@ -13,10 +13,14 @@ from dataclasses import field
 from typing import Any
 
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.insides import pids_of
 from pybuild.containers.log import moment
 from pybuild.containers.state import ContainerState
+from pybuild.model.amounts import binary_bytes, short_bytes
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UserError
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -263,3 +267,37 @@ def _cpu(look: Consumption) -> dict[str, Any]:
     if look.at:
         known |= {"system_cpu_usage": look.machine, "online_cpus": online()}
     return known
+
+
+def measured(
+    containers: Containers, names: Sequence[str], *, all: bool
+) -> list[tuple[Container, Consumption]]:
+    listed = [containers.find(name) for name in names] or containers.list()
+    looks: list[tuple[Container, Consumption]] = []
+    for one in listed:
+        try:
+            state = one.state()
+        except UserError:
+            continue  # it was just removed
+        if names or all or state.lives:
+            looks.append((one, consumption(state, one.config)))
+    return looks
+
+
+def consumption_row(
+    one: Container, now: Consumption, before: Consumption | None, *, whole: bool
+) -> dict[str, Any]:
+    share = now.used_memory / now.memory_limit * 100 if now.memory_limit else 0.0
+    percent = now.cpu_percent(before) if before is not None else 0.0
+    id = one.config.id if whole else one.config.short_id
+    return {
+        "BlockIO": f"{short_bytes(now.read)} / {short_bytes(now.written)}",
+        "CPUPerc": f"{percent:.2f}%",
+        "Container": id,
+        "ID": id,
+        "MemPerc": f"{share:.2f}%",
+        "MemUsage": f"{binary_bytes(now.used_memory)} / {binary_bytes(now.memory_limit)}",
+        "Name": one.config.name,
+        "NetIO": f"{short_bytes(now.received())} / {short_bytes(now.sent())}",
+        "PIDs": str(now.pids),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
@@ -165,3 +165,22 @@ def with_cpus(limits: StepLimits, count: float) -> StepLimits:
             f"range of CPUs is from 0.01 to {there}.00, as there are only {there} CPUs available"
         )
     return limits._replace(cpu_period_us=_PERIOD_US, cpu_quota_us=int(count * _PERIOD_US))
+
+
+def exposed_ports(texts: Iterable[str], image: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ports that the image and ``--expose`` name, as ``80/tcp`` [CTR-1].
+
+    Raises:
+        UsageError: it is no port.
+    """
+    ports = {str(port): None for port in as_object(image.get("ExposedPorts"))}
+    for text in texts:
+        numbers, _, protocol = text.partition("/")
+        first, dash, last = numbers.partition("-")
+        ends = [int(end) if end.isdecimal() else 0 for end in (first, last if dash else first)]
+        if (protocol or "tcp") not in ("tcp", "udp", "sctp") or not 0 < ends[0] <= ends[1] < 65536:
+            raise UsageError(
+                f"invalid range format for --expose: {text}", hints=["--expose 80 or 8000-8010/udp"]
+            )
+        ports |= {f"{port}/{protocol or 'tcp'}": None for port in range(ends[0], ends[1] + 1)}
+    return tuple(sorted(ports))

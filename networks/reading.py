@@ -137,3 +137,35 @@ def _check(text: str, spec: PortSpec) -> None:
             f"and chooses itself where it listens on {ports}",
             hints=[f"have the program listen on {spec.address} alone, and leave out -p"],
         )
+
+
+def read_servers(given: Sequence[str], host_text: str) -> tuple[str, ...]:
+    """Return the name servers: those that are given, else the machine's.
+
+    Raises:
+        UsageError: one of them is no address.
+    """
+    for server in given:
+        check_server(server)
+    return tuple(given) or words_of(host_text, ("nameserver",))
+
+
+def read_published(texts: Iterable[str], exposed: Iterable[str]) -> Iterable[PortOrder]:
+    """Yield the ports to publish: those of ``-p``, and the *exposed* ones that are not among them.
+
+    Raises:
+        UsageError: one of *texts* is no port.
+    """
+    published: set[tuple[str, int]] = set()
+    for text in texts:
+        try:
+            spec = parse_port(text)
+        except UserError as error:
+            raise UsageError(f"-p {text}: {error.message}") from error
+        for order in port_orders(spec):
+            published.add((order.protocol, order.port))
+            yield order
+    for text in exposed:
+        for order in port_orders(parse_port(text)):
+            if (order.protocol, order.port) not in published:
+                yield order

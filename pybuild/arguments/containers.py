@@ -15,7 +15,6 @@ from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.frontend.syntax.healthchecks import interval_ns
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.jsontext import as_object
 from pybuild.model.resources import Resources
 from pybuild.model.stepoptions import settings_of_flags
 from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
@@ -30,25 +29,6 @@ def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
     given = parse_pairs(items, "env", from_environment=True)
     named = {item.partition("=")[0] for item in items}
     return environment_with(given, named, image)
-
-
-def exposed_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ports that the image and ``--expose`` name, as ``80/tcp`` [CTR-1].
-
-    Raises:
-        UsageError: it is no port.
-    """
-    ports = {str(port): None for port in as_object(image.get("ExposedPorts"))}
-    for text in parsed.many("expose"):
-        numbers, _, protocol = text.partition("/")
-        first, dash, last = numbers.partition("-")
-        ends = [int(end) if end.isdecimal() else 0 for end in (first, last if dash else first)]
-        if (protocol or "tcp") not in ("tcp", "udp", "sctp") or not 0 < ends[0] <= ends[1] < 65536:
-            raise UsageError(
-                f"invalid range format for --expose: {text}", hints=["--expose 80 or 8000-8010/udp"]
-            )
-        ports |= {f"{port}/{protocol or 'tcp'}": None for port in range(ends[0], ends[1] + 1)}
-    return tuple(sorted(ports))
 
 
 def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pybuild.commandline.parser import Parsed
 from pybuild.executor import network
-from pybuild.frontend.lowering.ports import parse_port
-from pybuild.model.errors import UsageError, UserError
+from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.networks.order import (
     BRIDGE,
@@ -17,17 +16,16 @@ from pybuild.networks.order import (
     HOST,
     NONE,
     EndpointOrder,
-    PortOrder,
     has_own_networks,
 )
 from pybuild.networks.reading import (
-    check_server,
     is_priority,
     name_of,
-    port_orders,
     read_address,
     read_endpoint,
     read_mac,
+    read_published,
+    read_servers,
     words_of,
 )
 
@@ -72,7 +70,7 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
     mode, host_text = mode_of(parsed), network.host_resolv_conf()
     fields: dict[str, Any] = {
         "network": mode,
-        "dns": _servers(parsed, host_text),
+        "dns": read_servers(parsed.many("dns"), host_text),
         "dns_search": tuple(parsed.many("dns-search")) or words_of(host_text, ("search", "domain")),
         "dns_options": tuple(parsed.many("dns-option")),
     }
@@ -82,7 +80,8 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
     endpoints = [read_endpoint(text) for text in parsed.many("network")] or [EndpointOrder(mode)]
     endpoints[0] = _with_flags(parsed, endpoints[0])
     fields["networks"] = tuple(endpoints)
-    fields["ports"] = tuple(_ports(parsed, image))
+    exposed = as_object(image.get("ExposedPorts")) if parsed.flag("publish-all") else ()
+    fields["ports"] = tuple(read_published(parsed.many("publish"), exposed))
     return fields
 
 
@@ -127,27 +126,3 @@ def _refuse_own(parsed: Parsed, mode: str) -> None:
             f"conflicting options: nothing can be published with --network {mode}",
             hints=["leave out one of the two"],
         )
-
-
-def _servers(parsed: Parsed, host_text: str) -> tuple[str, ...]:
-    given = tuple(parsed.many("dns"))
-    for server in given:
-        check_server(server)
-    return given or words_of(host_text, ("nameserver",))
-
-
-def _ports(parsed: Parsed, image: Mapping[str, Any]) -> Iterable[PortOrder]:
-    published: set[tuple[str, int]] = set()
-    for text in parsed.many("publish"):
-        try:
-            spec = parse_port(text)
-        except UserError as error:
-            raise UsageError(f"-p {text}: {error.message}") from error
-        for order in port_orders(spec):
-            published.add((order.protocol, order.port))
-            yield order
-    if parsed.flag("publish-all"):
-        for text in as_object(image.get("ExposedPorts")):
-            for order in port_orders(parse_port(text)):
-                if (order.protocol, order.port) not in published:
-                    yield order

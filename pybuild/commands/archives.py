@@ -12,73 +12,43 @@ from typing import TYPE_CHECKING
 from pybuild.arguments.environment import platforms_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store
-from pybuild.engine.host import native_platform
-from pybuild.exporter.heldimages import buffered, from_source, held_image, name_in
-from pybuild.model.descriptor import Descriptor
+from pybuild.exporter.heldimages import from_source
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from pybuild.builds.request import BuildRequest
-    from pybuild.cache.store import Store
 
 _EXPORTING = "pybuild-export-"
 
 
 def save(parsed: Parsed) -> int:
     """Write images of the store to an archive, for ``docker load`` unless told otherwise."""
-    from pybuild.exporter.atomicfile import whole_file
-    from pybuild.image.archive import NamedImage, write_docker_archive, write_oci_archive
-    from pybuild.image.manifest import resolve
+    from pybuild.builds.archives import save_images
 
     kind = parsed.one("format", "docker")
     if kind not in ("docker", "oci"):
         raise UsageError(f'archive format "{kind}": one of docker, oci')
     platform = _platform(parsed)
 
-    def chosen(store: Store, descriptor: Descriptor) -> Descriptor:
-        """The whole index goes into an OCI archive, without ``--platform``."""
-        if kind == "oci" and platform is None:
-            return descriptor
-        own = native_platform()
-        return resolve(descriptor, lambda b: store.blobs.read(b.digest), platform or own)[0]
-
     with open_store(parsed, to_read=True) as store:
-        named: dict[Descriptor, list[str]] = {}
-        for text in parsed.positionals:
-            image = chosen(store, held_image(store, text))
-            names = named.setdefault(image, [])
-            if (name := name_in(store, text)) and name not in names:
-                names.append(name)
-        images = [NamedImage(descriptor, names) for descriptor, names in named.items()]
-        write = write_oci_archive if kind == "oci" else write_docker_archive
-        dest = parsed.one("output", "-")
-        with whole_file(dest) as fd, buffered(fd) as file:
-            write(file, store.blobs.path, images)
+        save_images(
+            store, parsed.positionals, parsed.one("output", "-"), platform, is_oci=kind == "oci"
+        )
     return 0
 
 
 def load(parsed: Parsed) -> int:
     """Take the images of an archive or OCI layout into the store, each with its names."""
-    from pybuild.builds.standardinput import copy_archive
-    from pybuild.exporter.heldimages import load_images
+    from pybuild.builds.archives import load_archive
 
     source = parsed.one("input", "-")
     if source != "-" and not os.path.exists(source):
         hint = "name an archive that pybuild save, docker save or skopeo wrote"
         raise UserError(f"open {source}: no such file or directory", hints=[hint])
     with open_store(parsed) as store:
-        scratch = store.scratch("load")
-        os.mkdir(scratch)
-        try:
-            if source == "-":
-                source = os.path.join(scratch, "stdin")
-                copy_archive(source)
-            for line in load_images(store, source, scratch):
-                sys.stdout.write(f"{line}\n")
-        finally:
-            store.discard(scratch)
+        sys.stdout.writelines(f"{line}\n" for line in load_archive(store, source))
     return 0
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from pybuild.arguments.containers import (
     environment_of,
-    exposed_of,
     health_check,
     labels_of,
     log_config,
@@ -27,7 +26,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.defaults import command_of
+from pybuild.containers.defaults import command_of, exposed_ports
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id
@@ -139,7 +138,7 @@ def _describe(
         user=parsed.one("user") or image.get("User") or "",
         hostname=parsed.one("hostname") or id[:12],
         labels=labels_of(parsed, image),
-        exposed=exposed_of(parsed, image),
+        exposed=exposed_ports(parsed.many("expose"), image),
         tty=parsed.flag("tty"),
         stdin=parsed.flag("interactive"),
         stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),

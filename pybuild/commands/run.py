@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.image import find_image
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
-from pybuild.executor.files.encode import encode_copy
-from pybuild.executor.files.values import DeltaStack
-from pybuild.executor.workers.job import WorkerModule, job
+from pybuild.executor.workers.job import WorkerModule
+from pybuild.exporter.bundle import write_bundle
 from pybuild.model.errors import UsageError
-from pybuild.model.ops import Copy
-from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.files import apply
@@ -39,26 +35,3 @@ def unpack(parsed: Parsed) -> int:
 
     run_interruptible(work())
     return 0
-
-
-async def write_bundle(
-    engine: Engine,
-    snapshot: Snapshot,
-    config: Mapping[str, Any],
-    directory: str,
-    rootless: bool,
-) -> None:
-    from pybuild.exporter.directories import make_output
-    from pybuild.image.runtimespec import write_bundle
-
-    # Made and closed for its looks at who made the links on the way.
-    os.close(make_output(directory))
-    rootfs = os.path.join(os.path.abspath(directory), "rootfs")
-    os.makedirs(rootfs)
-    lowers = await engine.layers().ensure(snapshot.deltas, lambda event: None)
-    whole = encode_copy(Copy(input=0, source="/", dest="/"), is_scratch=True)
-    inputs = {0: DeltaStack(lowers)}
-    work = job(apply.apply, engine.mount_dir(), rootfs, inputs=inputs, actions=[whole])
-    await engine.workers.call(work)
-    os.close(make_output(directory))
-    write_bundle(directory, config, rootless=rootless or os.geteuid() != 0)

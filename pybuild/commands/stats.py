@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store
-from pybuild.containers.consumption import Consumption, consumption
+from pybuild.containers.consumption import Consumption, consumption_row, measured
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.model.amounts import binary_bytes, short_bytes
-from pybuild.model.errors import UserError
 from pybuild.model.listing import show_list
 
 _INTERVAL_S = 1.0
@@ -39,7 +36,7 @@ def stats(parsed: Parsed) -> int:
     with open_store(parsed) as store:
         containers = Containers(store)
         while True:
-            looks = _looks(containers, parsed.positionals, all=parsed.flag("all"))
+            looks = measured(containers, parsed.positionals, all=parsed.flag("all"))
             if before or not any(look.at for _, look in looks):
                 if not warned and any(look.at and not look.counts for _, look in looks):
                     warned = True
@@ -54,48 +51,16 @@ def stats(parsed: Parsed) -> int:
             time.sleep(_INTERVAL_S)
 
 
-def _looks(
-    containers: Containers, names: Sequence[str], *, all: bool
-) -> list[tuple[Container, Consumption]]:
-    listed = [containers.find(name) for name in names] or containers.list()
-    looks: list[tuple[Container, Consumption]] = []
-    for one in listed:
-        try:
-            state = one.state()
-        except UserError:
-            continue  # it was just removed
-        if names or all or state.lives:
-            looks.append((one, consumption(state, one.config)))
-    return looks
-
-
 def _show(
     parsed: Parsed,
     looks: Sequence[tuple[Container, Consumption]],
     before: dict[str, Consumption],
 ) -> None:
     whole = parsed.flag("no-trunc")
-    rows = [_row(one, look, before.get(one.config.id), whole=whole) for one, look in looks]
+    rows = [
+        consumption_row(one, look, before.get(one.config.id), whole=whole) for one, look in looks
+    ]
     if sys.stdout.isatty() and not parsed.flag("no-stream"):
         sys.stdout.write(_CLEAR)
     show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
     sys.stdout.flush()
-
-
-def _row(
-    one: Container, now: Consumption, before: Consumption | None, *, whole: bool
-) -> dict[str, Any]:
-    share = now.used_memory / now.memory_limit * 100 if now.memory_limit else 0.0
-    percent = now.cpu_percent(before) if before is not None else 0.0
-    id = one.config.id if whole else one.config.short_id
-    return {
-        "BlockIO": f"{short_bytes(now.read)} / {short_bytes(now.written)}",
-        "CPUPerc": f"{percent:.2f}%",
-        "Container": id,
-        "ID": id,
-        "MemPerc": f"{share:.2f}%",
-        "MemUsage": f"{binary_bytes(now.used_memory)} / {binary_bytes(now.memory_limit)}",
-        "Name": one.config.name,
-        "NetIO": f"{short_bytes(now.received())} / {short_bytes(now.sent())}",
-        "PIDs": str(now.pids),
-    }

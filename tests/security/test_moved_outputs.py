@@ -18,7 +18,7 @@ from pybuild.buildkit.fsutil.writer import TreeWriter
 from pybuild.buildkit.pb.content import COMMIT, WriteContentRequest
 from pybuild.client import content, filesend
 from pybuild.client.files import archive_opener
-from pybuild.commands import run
+from pybuild.exporter import bundle
 from pybuild.exporter.atomicfile import whole_file
 from pybuild.exporter.check import check_directory
 from pybuild.exporter.directories import make_output, open_output
@@ -335,5 +335,5 @@ def test_a_bundle_is_not_unpacked_through_a_link_that_came_after_the_look(
     dest = machine.public / "bundle"
     plant(dest, machine.root / "etc")
     with pytest.raises(UsageError, match=f"is a link of uid {STRANGER}"):
-        asyncio.run(run.write_bundle(cast("Any", None), Snapshot(()), {}, str(dest), False))
+        asyncio.run(bundle.write_bundle(cast("Any", None), Snapshot(()), {}, str(dest), False))
     assert machine.is_whole()
