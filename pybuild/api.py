@@ -26,8 +26,7 @@ from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
-from pybuild.exporter.output import Output, parse_output
-from pybuild.exporter.requested import outputs_of
+from pybuild.exporter.output import Output, outputs_of, parse_output
 from pybuild.frontend.lowering.interface import NeedsFrontend, Pull
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event

@@ -65,9 +65,14 @@ def try_cached_build(parsed: Parsed) -> int | None:
 
         sys.stderr.write(result_line(record["names"], record["image_id"]))
     if "iidfile" in parsed.values or "metadata-file" in parsed.values:
-        from pybuild.commandline.resultfiles import write_results
+        from pybuild.exporter.resultfiles import write_results
 
-        write_results(parsed, record["image_id"], record["metadata"])
+        write_results(
+            parsed.one("iidfile"),
+            parsed.one("metadata-file"),
+            record["image_id"],
+            record["metadata"],
+        )
     if quiet:
         sys.stdout.write(f"{record['image_id']}\n")
     with suppress(OSError):  # it is told at the end, when this is tried again

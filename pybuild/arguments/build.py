@@ -15,8 +15,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.dockerconfig import proxy_arguments
-from pybuild.exporter.output import parse_output
-from pybuild.exporter.requested import outputs_of
+from pybuild.exporter.output import outputs_of, parse_output
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
 from pybuild.model.reference import Reference

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.arguments.build import request_from
 from pybuild.commandline.parser import Parsed
-from pybuild.commandline.resultfiles import check_result_files, write_results
+from pybuild.exporter.resultfiles import check_result_files, write_results
 from pybuild.frontend.lowering.interface import NeedsFrontend
 from pybuild.progress.display import make_display
 from pybuild.progress.screen import result_line
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def main(parsed: Parsed, builder: Builder) -> int:
     """Run one build as the command line asks for it; returns the exit code."""
     request = request_from(parsed)
-    check_result_files(parsed)
+    files = parsed.one("iidfile"), parsed.one("metadata-file")
+    check_result_files(*files)
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)
@@ -43,7 +44,7 @@ def main(parsed: Parsed, builder: Builder) -> int:
             from pybuild.explain.text import report_text
 
             sys.stderr.write(report_text(reports[-1]))
-    write_results(parsed, result.image_id, result.metadata)
+    write_results(*files, result.image_id, result.metadata)
     if kind in ("auto", "plain", "tty") and result.image_id and (result.names or result.image):
         sys.stderr.write(result_line(result.names, result.image_id))
     if quiet:

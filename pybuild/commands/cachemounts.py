@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 from pybuild.cache.content.cachemounts import (
     CacheMount,
@@ -20,7 +16,6 @@ from pybuild.cache.content.cachemounts import (
     only_one,
     remove,
 )
-from pybuild.cache.disk.atomic import fault
 from pybuild.cache.space.usage import since
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
@@ -28,7 +23,7 @@ from pybuild.commands.localstore import with_engine, with_store
 from pybuild.commands.several import Verb, run_verb
 from pybuild.engine.engine import Engine
 from pybuild.executor.steps.mountcarrying import export_mount, import_mount
-from pybuild.exporter.atomicfile import whole_file
+from pybuild.exporter.mountfiles import exported_file, opened_archive
 from pybuild.model.amounts import human_bytes
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.listing import table
@@ -98,7 +93,7 @@ def _export(parsed: Parsed, words: list[str]) -> int:
         if path == "-":
             await export_mount(engine.store, engine.workers, mount, sys.stdout.fileno())
             return
-        with _exported(path) as file:
+        with exported_file(path) as file:
             await export_mount(engine.store, engine.workers, mount, file.fileno())
 
     with_engine(parsed, work)
@@ -111,36 +106,13 @@ def _import(parsed: Parsed, words: list[str]) -> int:
         raise UsageError("a cache mount needs an ID")
 
     async def work(engine: Engine) -> CacheMount:
-        with await asyncio.to_thread(_opened, path) as file:
+        with await asyncio.to_thread(opened_archive, path) as file:
             called = "standard input" if path == "-" else path
             return await import_mount(engine.store, engine.workers, words[0], file.fileno(), called)
 
     mount = with_engine(parsed, work)
     sys.stdout.write(f"{mount.name[:12]}\n")
     return 0
-
-
-@contextmanager
-def _exported(path: str) -> Generator[BinaryIO]:
-    """Give a file to write; it gets its name when all went well."""
-    try:
-        with whole_file(path) as fd, os.fdopen(os.dup(fd), "wb") as file:
-            yield file
-    except OSError as error:
-        raise fault(error, "cannot export", path) from error
-
-
-def _opened(path: str) -> IO[bytes]:
-    """Open an archive to be read from its beginning, twice: there it says how it is compressed."""
-    try:
-        if path != "-":
-            return open(path, "rb")
-        file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        return file
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _rm(parsed: Parsed, words: list[str]) -> int:

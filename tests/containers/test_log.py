@@ -125,6 +125,7 @@ def test_a_line_that_a_full_disk_cut_costs_no_other(
     os.close(log.fd)
 
 
+@pytest.mark.slow
 def test_a_long_log_is_shown_as_it_is_read(home: int, tmp_path: Path) -> None:
     """It may be larger than our memory."""
     log = LogFile(home, LogConfig())

@@ -98,6 +98,7 @@ def test_missing_prefix_counts_as_missing(tmp_path: Path) -> None:
     assert scan_signature(str(root), ["b/c"])[0] != before
 
 
+@pytest.mark.slow
 def test_signature_of_many_files_covers_each(tmp_path: Path) -> None:
     """They are digested piece by piece, and by OpenSSL."""
     root = build(tmp_path / "ctx", {f"d/{number}": "" for number in range(2500)})

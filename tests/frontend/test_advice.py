@@ -119,6 +119,7 @@ def test_advice_never_fails_a_build_and_is_no_check() -> None:
     assert lowered.warnings == ()
 
 
+@pytest.mark.slow
 def test_the_cases_of_conformance_get_none() -> None:
     """Files that are meant as they are: all stages of each."""
     done = 0

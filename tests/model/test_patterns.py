@@ -236,6 +236,7 @@ _LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(_LINES, st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=4))
 def test_many_patterns_say_what_each_of_them_says_in_turn(
     lines: list[tuple[bool, list[str]]], names: list[str]

@@ -43,6 +43,7 @@ def test_challenges_are_read(header: str, expected: list[tuple[str, dict[str, st
         assert parameters.items() <= challenge.parameters.items()
 
 
+@pytest.mark.slow
 @given(st.text(alphabet=' \t,=";\\aB1/é', max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_any_header_is_read_without_error(text: str) -> None:

@@ -12,16 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pybuild.commandline.parser import Parsed
 
-
-def check_result_files(parsed: Parsed) -> None:
+def check_result_files(*paths: str) -> None:
     """See that ``--iidfile`` and ``--metadata-file`` can be written, before there is an id.
 
     Raises:
         UsageError, EnvironmentFault: one cannot be.
     """
-    named = [path for name in ("iidfile", "metadata-file") if (path := parsed.one(name))]
+    named = [path for path in paths if path]
     if named:
         from pybuild.exporter.check import check_file
 
@@ -29,9 +27,10 @@ def check_result_files(parsed: Parsed) -> None:
             check_file(path)
 
 
-def write_results(parsed: Parsed, image_id: str | None, metadata: Mapping[str, Any]) -> None:
-    """Write ``--iidfile`` and ``--metadata-file``."""
-    iidfile, path = parsed.one("iidfile"), parsed.one("metadata-file")
+def write_results(
+    iidfile: str, path: str, image_id: str | None, metadata: Mapping[str, Any]
+) -> None:
+    """Write *iidfile* and the metadata to *path*; "" is none."""
     if iidfile or path:
         from pybuild.exporter.atomicfile import write_whole
 
