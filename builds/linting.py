@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 
+from pybuild.builds.contextfiles import real_path
 from pybuild.builds.contexts import BuildInputs
 from pybuild.builds.definition import lower_options
 from pybuild.builds.request import BuildRequest
@@ -72,3 +73,17 @@ def difference(name: str, before: bytes, after: bytes) -> Iterable[str]:
         return [line + "\n" for line in text.removesuffix("\n").split("\n")]
 
     return unified_diff(shown(before), shown(after), name, name)
+
+
+def request_of(path: str, build_args: dict[str, str]) -> BuildRequest:
+    """PATH is a directory with a Dockerfile, or a Dockerfile."""
+    if os.path.isdir(path):
+        return BuildRequest(context=path, build_args=build_args)
+    return BuildRequest(
+        context=os.path.dirname(path) or ".", dockerfile=path, build_args=build_args
+    )
+
+
+def file_of(request: BuildRequest, inputs: BuildInputs) -> str:
+    path = request.dockerfile or os.path.join(request.context, inputs.filename)
+    return real_path(path, request.context)

@@ -15,10 +15,13 @@ from pybuild.containers.addresses import (
     ports_of,
     ports_text,
 )
+from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
 from pybuild.model.reference import Reference
+from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
 from pybuild.volumes.volumes import Volumes
 
@@ -155,3 +158,43 @@ def status_text(state: ContainerState, health: str = "") -> str:
             return f"Restarting ({state.exit_code}) {ended}"
         case _:
             return f"Exited ({state.exit_code}) {ended}"
+
+
+def rows_of(
+    store: Store, filters: Sequence[str], *, all: bool, last: int, sized: bool, whole: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of containers, the newest first: those that run, or *all*.
+
+    Args:
+        last: so many of the newest, whatever their state; 0 or less: no limit.
+        sized: with the sizes of their files; *whole*: nothing is shortened.
+
+    Raises:
+        UsageError: a filter is none.
+    """
+    containers = Containers(store)
+    choice = Choice(
+        filters,
+        lambda text: names_of_image(store, text),
+        lambda text: containers.find(text).config.created,
+    )
+    shows_all = all or choice.shows_ended or last > 0
+    known: list[tuple[Container, ContainerState]] = []
+    for one in containers.list():
+        state = one.state()
+        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
+            known.append((one, state))
+        if 0 < last <= len(known):
+            break
+    has_networks = any(one.config.networks for one, _ in known)
+    places = Networks(store.root).all_places() if has_networks else {}
+    return [
+        row_of(
+            one,
+            state,
+            containers.sizes(one) if sized else None,
+            shown_ports(one, places.get(one.config.id, ())),
+            whole=whole,
+        )
+        for one, state in known
+    ]

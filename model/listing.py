@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,14 +17,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
-def show_list(
+def list_text(
     form: str,
     rows: Iterable[Mapping[str, Any]],
     titles: Mapping[str, str],
     shown: Sequence[str],
-    more: Iterable[Mapping[str, Any]] = (),
-) -> None:
-    """Print rows as ``--format`` says.
+    more: Iterable[Mapping[str, Any]] | None = None,
+) -> str:
+    """Return rows as ``--format`` says.
 
     Args:
         titles: of the columns, by the names of docker's fields.
@@ -38,10 +37,10 @@ def show_list(
     rows = list(rows)
     if form in ("", "table"):
         cells = [[str(row[name]) for name in shown] for row in (titles, *rows)]
-        sys.stdout.write(table(cells))
-        return
+        return table(cells)
     if form == "json":
-        lines = [go_json({**row, **ours}) for row, ours in zip(rows, more, strict=True)]
+        beside = [{}] * len(rows) if more is None else more
+        lines = [go_json({**row, **ours}) for row, ours in zip(rows, beside, strict=True)]
     elif form == "{{json .}}":
         lines = list(map(go_json, rows))
     elif form.startswith("table "):
@@ -49,8 +48,7 @@ def show_list(
         lines = [rendered(template, titles, is_head=True), *(rendered(template, r) for r in rows)]
         cells = [line.split("\t") for line in lines]
         most = max(map(len, cells))
-        sys.stdout.write(table([[*line, *[""] * (most - len(line))] for line in cells]))
-        return
+        return table([[*line, *[""] * (most - len(line))] for line in cells])
     else:
         lines = [rendered(form, row) for row in rows]
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return "".join(f"{line}\n" for line in lines)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pybuild.cache.repositories.repositories import Repository
+from pybuild.cache.repositories.repositories import Repository, is_name
 from pybuild.cache.store import Store
 from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import PybuildError, UsageError, UserError
 from pybuild.model.missing import BlobMissing
 
 
@@ -54,3 +54,16 @@ def _size(store: Store, digest: Digest) -> int:
         else:
             sizes.update((blob.digest, blob.size) for blob in (document.config, *document.layers))
     return sum(sizes.values())
+
+
+def known_repository(store: Store, name: str) -> Repository:
+    if not is_name(name) or not store.repositories[name].exists():
+        raise UserError(f'repository "{name}" does not exist', hints=["pybuild registry ls"])
+    return store.repositories[name]
+
+
+def parse_digest(text: str, digest: str) -> Digest:
+    try:
+        return Digest.parse(digest)
+    except ValueError as error:
+        raise UsageError(f'"{text}": {error}') from error

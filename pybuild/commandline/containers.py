@@ -240,7 +240,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "cp",
         "Copy files out of a container (NAME:PATH), or into it; - is a tar.",
-        "pybuild.commands.cp:cp",
+        "pybuild.commands.containertrees:cp",
         (
             Option("archive", "with the owners that they have", short="a"),
             Option("follow-link", "a link as what it leads to", short="L"),

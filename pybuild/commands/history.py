@@ -15,7 +15,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.events import Event, VertexFailed
 from pybuild.model.gotemplate import rendered
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 from pybuild.model.printable import printable
 from pybuild.progress.plain import PlainDisplay
 from pybuild.progress.rawjson import RawJsonDisplay
@@ -43,7 +43,7 @@ def ls(parsed: Parsed, builder: Builder) -> int:
     is_table = form in ("", "table") or form.startswith("table ")
     width = NAME_WIDTH if is_table and not parsed.flag("no-trunc") else sys.maxsize
     rows = [row_of(record, width) for record in records]
-    show_list(form, rows, _TITLES, list(_TITLES), map(facts_of, records))
+    sys.stdout.write(list_text(form, rows, _TITLES, list(_TITLES), map(facts_of, records)))
     return 0
 
 

@@ -25,7 +25,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.gotemplate import go_json, rendered
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 from pybuild.model.reference import Reference, is_pinned, parse_reference
 
 
@@ -57,7 +57,7 @@ def images(parsed: Parsed) -> int:
     shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "CompressedSize"]
     if parsed.flag("digests"):
         shown.insert(2, "Digest")
-    show_list(form, rows, _TITLES, shown, map(image_facts, listed))
+    sys.stdout.write(list_text(form, rows, _TITLES, shown, map(image_facts, listed)))
     return 0
 
 
@@ -122,7 +122,9 @@ def history(parsed: Parsed) -> int:
         )
     form = "{{.ID}}" if quiet else parsed.one("format")
     titles = {**_TITLES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
-    show_list(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)
+    sys.stdout.write(
+        list_text(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)
+    )
     return 0
 
 

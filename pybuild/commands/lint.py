@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from pybuild.arguments.values import parse_pairs
-from pybuild.builds.contextfiles import real_path
-from pybuild.builds.contexts import BuildInputs, load_inputs
-from pybuild.builds.linting import Linter, difference, escape_of, replace_file
-from pybuild.builds.request import BuildRequest
+from pybuild.builds.contexts import load_inputs
+from pybuild.builds.linting import Linter, difference, escape_of, file_of, replace_file, request_of
 from pybuild.builds.standardinput import StandardInput
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.settings import load_settings
@@ -32,7 +29,7 @@ def main(parsed: Parsed) -> int:
     path = parsed.positionals[0] if parsed.positionals else "."
     if path == "-" and parsed.flag("fix"):
         raise UsageError("standard input cannot be mended in its place", hints=["leave out --fix"])
-    request = _request(
+    request = request_of(
         path, parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     )
     inputs = load_inputs(request, StandardInput())
@@ -40,7 +37,7 @@ def main(parsed: Parsed) -> int:
     text = inputs.dockerfile
     mended = mend(text, escape_of(text), linter.check)
     if parsed.flag("fix") and mended != text:
-        replace_file(_file(request, inputs), mended)
+        replace_file(file_of(request, inputs), mended)
         text = mended
     checked = linter.check(text)
     warnings = [finding.warning() for finding in checked.findings]
@@ -58,17 +55,3 @@ def main(parsed: Parsed) -> int:
         sys.stdout.flush()
         report(checked.error.showing({inputs.filename: lines}), sys.stderr)
     return ExitCode.BUILD_FAILURE if warnings or checked.error else ExitCode.OK
-
-
-def _request(path: str, build_args: dict[str, str]) -> BuildRequest:
-    """PATH is a directory with a Dockerfile, or a Dockerfile."""
-    if os.path.isdir(path):
-        return BuildRequest(context=path, build_args=build_args)
-    return BuildRequest(
-        context=os.path.dirname(path) or ".", dockerfile=path, build_args=build_args
-    )
-
-
-def _file(request: BuildRequest, inputs: BuildInputs) -> str:
-    path = request.dockerfile or os.path.join(request.context, inputs.filename)
-    return real_path(path, request.context)

@@ -13,7 +13,7 @@ from pybuild.commands.several import confirmed, for_each, show_documents
 from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import UserError
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
 
@@ -92,7 +92,7 @@ def ls(parsed: Parsed) -> int:
         sys.stdout.write("".join(f"{one.id if whole else one.id[:ID_DIGITS]}\n" for one in shown))
         return 0
     rows = [row_of(one, whole=whole) for one in shown]
-    show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
+    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, _SHOWN))
     return 0
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from functools import partial
 
-from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.localstore import open_store, with_store
-from pybuild.containers.choosing import Choice
-from pybuild.containers.container import Container
+from pybuild.commands.localstore import open_store
+from pybuild.commands.localstore import with_store
 from pybuild.containers.containers import Containers
-from pybuild.containers.listing import names_of_image, row_of, shown_ports
-from pybuild.containers.state import ContainerState
+from pybuild.containers.listing import rows_of, shown_ports
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 from pybuild.networks.networks import Networks
 
 _TITLES = {
@@ -40,48 +37,25 @@ def ps(parsed: Parsed) -> int:
     """List containers, the newest first: those that run, or all."""
     form = parsed.one("format")
     sized = parsed.flag("size") or (".Size" in form and not parsed.flag("quiet"))
+    rows = partial(
+        rows_of,
+        filters=parsed.many("filter"),
+        all=parsed.flag("all"),
+        last=_last(parsed),
+        sized=sized,
+        whole=parsed.flag("no-trunc"),
+    )
     if sized:  # what a container wrote may be of all ids, and needs a worker to look at
-        rows = with_store(parsed, lambda store: _rows(parsed, store, sized=True), to_read=True)
+        shown_rows = with_store(parsed, rows, to_read=True)
     else:
         with open_store(parsed, to_read=True) as store:
-            rows = _rows(parsed, store, sized=False)
+            shown_rows = rows(store)
     if parsed.flag("quiet") and not form:
-        sys.stdout.write("".join(f"{row['ID']}\n" for row in rows))
+        sys.stdout.write("".join(f"{row['ID']}\n" for row in shown_rows))
         return 0
     shown = [*_SHOWN, "Size"] if parsed.flag("size") else _SHOWN
-    show_list(form, rows, _TITLES, shown, [{} for _ in rows])
+    sys.stdout.write(list_text(form, shown_rows, _TITLES, shown))
     return 0
-
-
-def _rows(parsed: Parsed, store: Store, *, sized: bool) -> list[dict[str, Any]]:
-    containers = Containers(store)
-    choice = Choice(
-        parsed.many("filter"),
-        lambda text: names_of_image(store, text),
-        lambda text: containers.find(text).config.created,
-    )
-    last = _last(parsed)
-    shows_all = parsed.flag("all") or choice.shows_ended or last > 0
-    known: list[tuple[Container, ContainerState]] = []
-    for one in containers.list():
-        state = one.state()
-        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
-            known.append((one, state))
-        if 0 < last <= len(known):
-            break
-    whole = parsed.flag("no-trunc")
-    has_networks = any(one.config.networks for one, _ in known)
-    places = Networks(store.root).all_places() if has_networks else {}
-    return [
-        row_of(
-            one,
-            state,
-            containers.sizes(one) if sized else None,
-            shown_ports(one, places.get(one.config.id, ())),
-            whole=whole,
-        )
-        for one, state in known
-    ]
 
 
 def port(parsed: Parsed) -> int:

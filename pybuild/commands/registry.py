@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pybuild.cache.repositories.listing import manifest_rows
-from pybuild.cache.repositories.repositories import Repository, is_name, is_tag
+from pybuild.cache.repositories.listing import known_repository, manifest_rows, parse_digest
+from pybuild.cache.repositories.repositories import is_name, is_tag
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store
@@ -19,7 +19,6 @@ from pybuild.engine.registryserver import serve, warn
 from pybuild.engine.servesettings import read_serving
 from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes
-from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.listing import table
 
@@ -47,7 +46,9 @@ def _list(parsed: Parsed, rest: Sequence[str]) -> int:
     """List the content of the registry: repositories, tags, digests, sizes."""
     with open_store(parsed, to_read=True) as store:
         names = rest or store.repositories.names()
-        rows = [row for name in names for row in manifest_rows(store, _known(store, name))]
+        rows = [
+            row for name in names for row in manifest_rows(store, known_repository(store, name))
+        ]
     if parsed.one("format") == "json":
         sys.stdout.write("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
         return 0
@@ -71,27 +72,14 @@ def _remove(parsed: Parsed, rest: Sequence[str]) -> int:
         for text in rest:
             name, at, digest = text.partition("@")
             if at:
-                done = _known(store, name).delete_manifest(_digest(text, digest))
+                done = known_repository(store, name).delete_manifest(parse_digest(text, digest))
             else:
                 name, _, tag = text.rpartition(":")
                 if not is_tag(tag) or not is_name(name):
                     raise UsageError(f'"{text}": expected NAME:TAG or NAME@DIGEST')
-                done = _known(store, name).untag(tag)
+                done = known_repository(store, name).untag(tag)
             if not done and not parsed.flag("force"):
                 raise UserError(f"{text} is not in the registry", hints=["pybuild registry ls"])
             if done:
                 sys.stdout.write(f"Deleted: {text}\n")
     return 0
-
-
-def _known(store: Store, name: str) -> Repository:
-    if not is_name(name) or not store.repositories[name].exists():
-        raise UserError(f'repository "{name}" does not exist', hints=["pybuild registry ls"])
-    return store.repositories[name]
-
-
-def _digest(text: str, digest: str) -> Digest:
-    try:
-        return Digest.parse(digest)
-    except ValueError as error:
-        raise UsageError(f'"{text}": {error}') from error

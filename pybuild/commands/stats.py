@@ -11,7 +11,7 @@ from pybuild.commands.localstore import open_store
 from pybuild.containers.consumption import Consumption, consumption_row, measured
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 
 _INTERVAL_S = 1.0
 _CLEAR = "\x1b[2J\x1b[H"
@@ -62,5 +62,5 @@ def _show(
     ]
     if sys.stdout.isatty() and not parsed.flag("no-stream"):
         sys.stdout.write(_CLEAR)
-    show_list(parsed.one("format"), rows, _TITLES, _SHOWN, [{} for _ in rows])
+    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, _SHOWN))
     sys.stdout.flush()

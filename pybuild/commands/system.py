@@ -11,7 +11,7 @@ from pybuild.containers.machine import machine_facts
 from pybuild.engine.settings import load_settings
 from pybuild.model.amounts import human_bytes
 from pybuild.model.gotemplate import go_json, rendered
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 
 _TITLES = {
     "Type": "TYPE",
@@ -26,7 +26,7 @@ def df(parsed: Parsed) -> int:
     """Sum up what `du` lists, by its kinds; what a living process needs is *active*."""
     rows = with_store(parsed, disk_usage, to_read=True)
     exact = ({"type": row["Type"]} for row in rows)
-    show_list(parsed.one("format"), rows, _TITLES, list(_TITLES), exact)
+    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, list(_TITLES), exact))
     return 0
 
 

@@ -10,7 +10,7 @@ from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import confirmed, for_each, show_documents, show_removed
 from pybuild.containers.containers import Containers
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
-from pybuild.model.listing import show_list
+from pybuild.model.listing import list_text
 from pybuild.volumes.listing import document, row_of
 from pybuild.volumes.volumes import Volumes
 
@@ -48,7 +48,7 @@ def ls(parsed: Parsed) -> int:
         sys.stdout.write("".join(f"{volume.name}\n" for volume in volumes))
         return 0
     rows = [row_of(volume) for volume in volumes]
-    show_list(parsed.one("format"), rows, _TITLES, ["Driver", "Name"], [{} for _ in rows])
+    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, ["Driver", "Name"]))
     return 0
 
 
