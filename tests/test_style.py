@@ -70,6 +70,9 @@ SHORT = {
 MOST_LINES = 500
 """The lines of a module or of a test file: beyond that it holds two nouns."""
 
+MOST_FRONT_DOOR_LINES = 7000
+"""The lines of `pybuild/` itself: the front door reads arguments and prints; a rule belongs into a room."""
+
 PRIVATE = re.compile(
     r"# pyright: ignore\[reportPrivateUsage|setattr\([\w.]+, \"_[a-zA-Z]|\"pybuild\.[\w.]*\._[a-zA-Z]"
 )
@@ -132,6 +135,11 @@ def test_no_file_is_too_long_to_be_read_at_once() -> None:
     files = [path for place in (*PLACES, "tests") for path in _modules(place)]
     long = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in files}
     assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def test_the_front_door_is_small() -> None:
+    lines = sum(len(path.read_bytes().splitlines()) for path in _modules("pybuild"))
+    assert lines < MOST_FRONT_DOOR_LINES, f"{lines} lines: move what is no argument or text down"
 
 
 def test_vocabulary_is_sorted_and_its_owners_exist() -> None:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.image import find_image
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
-from pybuild.executor.workers.job import WorkerModule
 from pybuild.exporter.bundle import write_bundle
 from pybuild.model.errors import UsageError
-
-if TYPE_CHECKING:
-    from pybuild.executor.files import apply
-else:
-    apply = WorkerModule("pybuild.executor.files.apply")
 
 
 def unpack(parsed: Parsed) -> int:
