@@ -39,7 +39,7 @@ def list_text(
         cells = [[str(row[name]) for name in shown] for row in (titles, *rows)]
         return table(cells)
     if form == "json":
-        beside = [{}] * len(rows) if more is None else more
+        beside = [dict[str, Any]()] * len(rows) if more is None else more
         lines = [go_json({**row, **ours}) for row, ours in zip(rows, beside, strict=True)]
     elif form == "{{json .}}":
         lines = list(map(go_json, rows))

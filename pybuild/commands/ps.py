@@ -6,8 +6,7 @@ import sys
 from functools import partial
 
 from pybuild.commandline.parser import Parsed
-from pybuild.commands.localstore import open_store
-from pybuild.commands.localstore import with_store
+from pybuild.commands.localstore import open_store, with_store
 from pybuild.containers.containers import Containers
 from pybuild.containers.listing import rows_of, shown_ports
 from pybuild.model.errors import UsageError, UserError
