@@ -161,6 +161,22 @@ def sysctls(texts: Iterable[str], *, own_network: bool) -> tuple[tuple[str, str]
     return tuple(sorted(known.items()))
 
 
+def oom_score_adj(score: int) -> int:
+    """Check a score.
+
+    Raises:
+        UsageError: the kernel has no such score.
+    """
+    if not -1000 <= score <= 1000:
+        raise UsageError(f"invalid --oom-score-adj {score}: -1000 to 1000")
+    return score
+
+
+def has_own_namespace(mode: str) -> bool:
+    """Return whether a container of this network mode has a network namespace that nobody else has."""
+    return mode not in ("host", "default") and not mode.startswith("container:")
+
+
 def step_privileges(given: ContainerPrivileges) -> StepPrivileges:
     """Return the sandbox's order."""
     options = dict(_option(text) for text in given.security_opts)

@@ -16,6 +16,7 @@ from pybuild.containers.signals import signal_number
 from pybuild.containers.steps import find_init
 from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.mounts import mount_of
+from pybuild.daemon.rest.privileges import privileges_of
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepLimits
@@ -27,9 +28,6 @@ from pybuild.volumes.mountpoint import MountPoint
 from pybuild.volumes.reading import read_bind, read_tmpfs
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
-_NARROWER = ("CapDrop", "SecurityOpt", "DeviceCgroupRules")
-"""Options that take something away: who asked for them must not believe that it was."""
-_WIDER = ("CapAdd", "Devices", "DeviceRequests", "GroupAdd", "Links", "Sysctls")
 _NAMESPACES = ("PidMode", "UTSMode", "UsernsMode", "Cgroup")
 
 
@@ -106,6 +104,7 @@ def request_of(
         log=defaults.log_config(log.text("Type"), log.pairs("Config")),
         init=host.flag("Init"),
         limits=limits_of(host),
+        privileges=privileges_of(host, mode),
         ulimits=tuple(_ulimits(host)),
         shm_bytes=_shm(host),
         add_hosts=tuple(_hosts(host.texts("ExtraHosts") or ())),
@@ -126,17 +125,16 @@ def request_of(
 
 def _refuse_unknown(host: Fields) -> tuple[str, ...]:
     """Refuse what would be believed to hold and does not; return warnings about the rest."""
-    for name in _NARROWER:
-        if host.texts(name):
-            raise ApiRefusal(400, f"{name} is not done by pybuild yet")
+    if host.texts("DeviceCgroupRules"):
+        raise ApiRefusal(400, "DeviceCgroupRules is not done by pybuild yet")
     for name in _NAMESPACES:
         if host.text(name) not in ("", "private"):
             raise ApiRefusal(400, f"{name} {host.text(name)} is not done by pybuild yet")
     if host.text("IpcMode") not in ("", "private", "shareable", "none"):
         raise ApiRefusal(400, f"IpcMode {host.text('IpcMode')} is not done by pybuild yet")
-    given = [name for name in _WIDER if host.has(name) and host.is_given(name)]
-    given += ["Privileged"] if host.flag("Privileged") else []
-    return tuple(f"{name} is not done by pybuild yet: the container goes without" for name in given)
+    if not host.is_given("Links"):
+        return ()
+    return ("Links is not done by pybuild yet: the container goes without",)
 
 
 def mode_of(text: str) -> str:

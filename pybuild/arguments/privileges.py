@@ -8,6 +8,7 @@ from pybuild.containers.privileges import (
     capabilities,
     device,
     gpus,
+    oom_score_adj,
     security_opts,
     sysctls,
 )
@@ -38,12 +39,7 @@ def privileges_of(parsed: Parsed, *, own_network: bool) -> ContainerPrivileges:
     )
 
 
-def has_own_namespace(mode: str) -> bool:
-    """Return whether a container of this network mode has a network namespace that nobody else has."""
-    return mode not in ("host", "default") and not mode.startswith("container:")
-
-
 def _score(text: str) -> int:
-    if text and not (text.removeprefix("-").isdecimal() and -1000 <= int(text) <= 1000):
+    if text and not text.removeprefix("-").isdecimal():
         raise UsageError(f"invalid --oom-score-adj {text}: -1000 to 1000")
-    return int(text or 0)
+    return oom_score_adj(int(text or 0))

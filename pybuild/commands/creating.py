@@ -21,7 +21,7 @@ from pybuild.arguments.containers import (
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
-from pybuild.arguments.privileges import has_own_namespace, privileges_of
+from pybuild.arguments.privileges import privileges_of
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
@@ -30,6 +30,7 @@ from pybuild.containers.defaults import command_of, exposed_ports
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id
+from pybuild.containers.privileges import has_own_namespace
 from pybuild.containers.steps import find_init
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible

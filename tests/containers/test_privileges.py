@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pybuild.arguments.privileges import has_own_namespace, privileges_of
+from pybuild.arguments.privileges import privileges_of
 from pybuild.commandline import find
 from pybuild.commandline.parser import parse
 from pybuild.containers.config import ContainerConfig
@@ -16,6 +16,7 @@ from pybuild.containers.privileges import (
     device,
     device_edits,
     gpus,
+    has_own_namespace,
     security_opts,
     step_privileges,
     sysctls,

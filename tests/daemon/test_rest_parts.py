@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pybuild.containers.privileges import ContainerPrivileges
 from pybuild.containers.starting import NotExecuted
 from pybuild.daemon.rest.creating import request_of
 from pybuild.daemon.rest.fields import Fields, read_object
@@ -15,7 +16,7 @@ from pybuild.daemon.rest.hijack import frame
 from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
 from pybuild.daemon.rest.routes import NEWEST, ApiCall, Routes
-from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 
 ROUTES = Routes(
     (
@@ -243,7 +244,11 @@ def test_networks_and_ports_of_a_request() -> None:
 @pytest.mark.parametrize(
     ("host", "message"),
     [
-        ({"CapDrop": ["ALL"]}, "CapDrop is not done by pybuild yet"),
+        ({"DeviceCgroupRules": ["c 1:3 r"]}, "DeviceCgroupRules is not done by pybuild yet"),
+        (
+            {"DeviceRequests": [{"Driver": "fpga", "Capabilities": [["fpga"]]}]},
+            'could not select device driver "fpga": there are cdi and nvidia',
+        ),
         ({"PidMode": "host"}, "PidMode host is not done by pybuild yet"),
         ({"ShmSize": -1}, "SHM size can not be less than 0"),
         (
@@ -263,10 +268,62 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
 
 
 def test_what_is_not_done_yet_is_a_warning() -> None:
-    warnings = wish(
-        HostConfig={"Privileged": True, "CapAdd": ["NET_ADMIN"], "Devices": []}
-    ).warnings
-    assert [text.split()[0] for text in warnings] == ["CapAdd", "Privileged"]
+    assert [text.split()[0] for text in wish(HostConfig={"Links": ["db:db"]}).warnings] == ["Links"]
+    assert wish(HostConfig={"Links": []}).warnings == ()
+
+
+def test_privileges_of_a_request() -> None:
+    """They are read as the command line reads its options [CTR-11, CTR-12]."""
+    config = wish(
+        HostConfig={
+            "Privileged": True,
+            "CapAdd": ["net_admin"],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "Devices": [
+                {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/f", "CgroupPermissions": "rw"}
+            ],
+            "DeviceRequests": [
+                {"Driver": "cdi", "DeviceIDs": ["example.org/card=1"]},
+                {"Driver": "", "Count": -1, "Capabilities": [["gpu"]]},
+                {"Driver": "nvidia", "DeviceIDs": ["0", "1"], "Capabilities": [["gpu"]]},
+            ],
+            "GroupAdd": ["video"],
+            "OomScoreAdj": 500,
+            "Sysctls": {"net.core.somaxconn": "99"},
+        }
+    ).config
+    assert config.privileges == ContainerPrivileges(
+        privileged=True,
+        cap_add=("CAP_NET_ADMIN",),
+        cap_drop=("ALL",),
+        security_opts=("no-new-privileges",),
+        devices=(("/dev/fuse", "/dev/f", "rw"),),
+        cdi=(
+            *("example.org/card=1", "nvidia.com/gpu=all"),
+            *("nvidia.com/gpu=0", "nvidia.com/gpu=1"),
+        ),
+        groups=("video",),
+        oom_score_adj=500,
+        sysctls=(("net.core.somaxconn", "99"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"CapDrop": ["ALL_OF"]}, 'invalid CapDrop: unknown capability: "CAP_ALL_OF"'),
+        ({"OomScoreAdj": 2000}, "invalid --oom-score-adj 2000: -1000 to 1000"),
+        (
+            {"NetworkMode": "host", "Sysctls": {"net.core.somaxconn": "99"}},
+            "sysctl 'net.core.somaxconn' not allowed as the container has the host's network",
+        ),
+    ],
+)
+def test_privileges_that_cannot_be_had_are_refused(host: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        wish(HostConfig=host)
+    assert str(caught.value) == message
 
 
 def test_binds_and_volumes_of_a_request() -> None:
