@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import resource
 import socket
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
+from pybuild.containers.booting import start_after_boot
+from pybuild.containers.containers import Containers
 from pybuild.daemon.rest.app import RestApi
 from pybuild.daemon.rest.exchange import RestHost, ServedBuilds
 from pybuild.engine.engine import Engine
+from pybuild.model.printable import in_log
 from pybuild.net.doorway import Admission, Doorway
 from pybuild.registry.server.connections import PatientServer
 
@@ -43,12 +48,23 @@ async def listening(
     await runner.setup()
     listener.listen(_BACKLOG)
     door = Doorway(server.visit, _admission(), listener)
+    boot = asyncio.create_task(asyncio.to_thread(_start_after_boot, host.containers))
     try:
         yield
     finally:
         door.close()
+        await boot
         await runner.cleanup()
         host.close()
+
+
+def _start_after_boot(containers: Containers) -> None:
+    """Start what its restart policy has run since the machine has come up; say what does not [MON-7]."""
+    started, failed = start_after_boot(containers)
+    for one in started:
+        sys.stderr.write(f"started container {one.config.name}\n")
+    for error in failed:
+        sys.stderr.write(f"warning: {in_log(str(error))}\n")
 
 
 def _admission() -> Admission:

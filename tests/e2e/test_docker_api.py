@@ -401,3 +401,22 @@ def test_processes_and_numbers_of_a_container(api: Api) -> None:
     assert api("GET", "/images/kept:1/json")[0] == 200
     status, refusal = api("DELETE", "/images/base:1?force=0")
     assert status == 409 and "conflict: unable to" in refusal["message"]
+
+
+def test_a_server_starts_what_runs_since_the_machine_came_up(
+    api: Api, pybuild: Pybuild, tmp_path: Path
+) -> None:
+    """Once a boot, and what somebody has stopped stays so [CTR-34, MON-7]."""
+    policy = {"RestartPolicy": {"Name": "unless-stopped"}}
+    kept, ended = (
+        api.create(name, "sh", "-c", _WAITS, HostConfig=policy) for name in ("kept", "ended")
+    )
+    for id in (kept, ended):
+        assert api("POST", f"/containers/{id}/start")[0] == 204
+        assert api("POST", f"/containers/{id}/stop")[0] == 204
+        state = pybuild.store / "containers" / id / "state.json"
+        known = json.loads(state.read_text())
+        state.write_text(json.dumps({**known, "boot": "before", "stopped": id == ended}))
+    with daemon(pybuild, tmp_path, "--docker-socket", str(tmp_path / "docker.sock")):
+        wait_until(lambda: api("GET", f"/containers/{kept}/json")[1]["State"]["Running"])
+    assert not api("GET", f"/containers/{ended}/json")[1]["State"]["Running"]
