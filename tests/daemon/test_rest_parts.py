@@ -312,7 +312,7 @@ def test_privileges_of_a_request() -> None:
 @pytest.mark.parametrize(
     ("host", "message"),
     [
-        ({"CapDrop": ["ALL_OF"]}, 'invalid CapDrop: unknown capability: "CAP_ALL_OF"'),
+        ({"CapDrop": ["ALL_OF"]}, 'invalid CapDrop: unknown capability: "ALL_OF"'),
         ({"OomScoreAdj": 2000}, "invalid --oom-score-adj 2000: -1000 to 1000"),
         (
             {"NetworkMode": "host", "Sysctls": {"net.core.somaxconn": "99"}},
