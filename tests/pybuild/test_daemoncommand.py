@@ -49,7 +49,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     """The settings, addresses and laxity that servers were started with."""
     calls: Served = []
 
-    async def serve(settings: Settings, addresses: Sequence[str], *, insecure: bool) -> None:
+    async def serve(
+        settings: Settings, addresses: Sequence[str], *, insecure: bool, docker_socket: object
+    ) -> None:
         calls.append((settings, list(addresses), insecure))
 
     monkeypatch.setattr(process, "serve", serve)
