@@ -71,16 +71,16 @@ def ports_of(config: ContainerConfig, places: Places) -> list[ShownPort]:
 def ports_text(ports: Iterable[ShownPort]) -> str:
     """Return the column of ``ps``; neighbours with the same number on both sides are one range."""
     ranges: list[list[ShownPort]] = []
-    moved: list[str] = []
+    moved: list[tuple[int, str]] = []
     order = sorted(ports, key=lambda one: (one.address, one.protocol, one.private))
     for one in order:
         if one.address and one.public != one.private:
-            moved.append(f"{one.place}->{one.key}")
+            moved.append((one.private, f"{one.place}->{one.key}"))
         elif ranges and _follows(ranges[-1][-1], one):
             ranges[-1].append(one)
         else:
             ranges.append([one])
-    return ", ".join([*map(_range_text, ranges), *moved])
+    return ", ".join([*map(_range_text, ranges), *(text for _, text in sorted(moved))])
 
 
 def _follows(last: ShownPort, one: ShownPort) -> bool:
@@ -122,7 +122,7 @@ def port_bindings(config: ContainerConfig) -> dict[str, list[dict[str, str]]]:
         bindings.setdefault(f"{one.port}/{one.protocol}", []).append(
             {"HostIp": one.address, "HostPort": number}
         )
-    return bindings
+    return dict(sorted(bindings.items()))
 
 
 def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:

@@ -144,13 +144,30 @@ def _volume(value: str) -> Test:
     )
 
 
-def _port(value: str) -> Test:
-    port, _, protocol = value.partition("/")
-    first, dash, last = port.partition("-")
-    if not (_is_port(first) and (_is_port(last) or not dash)):
-        raise UsageError(f"invalid filter 'expose={value}'", hints=["expose=80/tcp"])
-    ports = {f"{n}/{protocol or 'tcp'}" for n in range(int(first), int(last or first) + 1)}
-    return lambda config, _: not ports.isdisjoint(config.exposed)
+def _port(
+    key: str, ports_of: Callable[[ContainerConfig], Collection[str]]
+) -> Callable[[str], Test]:
+    """Return the reader of a filter by ports, which only those that run have."""
+
+    def read(value: str) -> Test:
+        port, _, protocol = value.partition("/")
+        first, dash, last = port.partition("-")
+        if not (_is_port(first) and (_is_port(last) or not dash)):
+            raise UsageError(f"invalid filter '{key}={value}'", hints=[f"{key}=80/tcp"])
+        ports = {f"{n}/{protocol or 'tcp'}" for n in range(int(first), int(last or first) + 1)}
+        return lambda config, state: state.lives and not ports.isdisjoint(ports_of(config))
+
+    return read
+
+
+def _published(config: ContainerConfig) -> set[str]:
+    """Return the ports of the machine that it was given by number."""
+    return {
+        f"{number}/{one.protocol}"
+        for one in config.ports
+        if one.first
+        for number in range(one.first, one.last + 1)
+    }
 
 
 def _is_port(text: str) -> bool:
@@ -158,12 +175,14 @@ def _is_port(text: str) -> bool:
 
 
 _ONE_OF: Mapping[str, Callable[[str], Test]] = {
-    "expose": _port,
+    "expose": _port("expose", lambda config: config.exposed),
     "id": lambda value: lambda config, _: config.id.startswith(value),
     "isolation": lambda value: lambda _config, _state: value in ("", "default"),
     "name": _name,
-    "network": lambda value: lambda config, _: config.network == value,
-    "publish": lambda value: lambda _config, _state: False,
+    "network": lambda value: (
+        lambda config, _: value in (config.network, *(one.network for one in config.networks))
+    ),
+    "publish": _port("publish", _published),
     "status": lambda value: lambda _, state: state.status == value,
     "until": lambda value: lambda _config, _state: True,
     "volume": _volume,

@@ -45,15 +45,18 @@ class ContainerConfig:
         tty: its streams are a terminal. *stdin*: it has a standard input that can be written to;
             *stdin_once*: which ends with the first command that was attached to it.
         stop_signal: a name or a number; "" is SIGTERM. *stop_seconds*: None is ten.
-        health: None where nobody looks.
+        health: None where nothing is said of it; *shell* is the image's, which runs it.
+        attached: it was made to be followed from its first byte on.
         network: its mode; *resolv_conf* is the text of its file, *add_hosts* are names with addresses.
         networks: those that it is on, where it has networks of its own; *ports* are published there.
-        dns, dns_search, dns_options: of a resolv.conf there, the machine's unless others were given.
+        dns, dns_search, dns_options: of a resolv.conf there, the machine's unless others were given;
+            *given* names those of them that were.
         mounts: what it has besides its own files.
         readonly: nothing can be written but in mounts.
         auto_remove: it goes when it has ended.
         init: its first process is an init, which reaps what others leave.
-        limits: of its cgroup; *ulimits* are ``(name, soft, hard)``; *shm_bytes*: 0 is 64 MiB.
+        limits: of its cgroup; *has_cpus*: the processor's were given as one number; *ulimits* are
+            ``(name, soft, hard)``; *shm_bytes*: 0 is 64 MiB.
         privileges: what it may beside docker's default, or may not.
     """
 
@@ -79,6 +82,8 @@ class ContainerConfig:
     stop_signal: str = ""
     stop_seconds: float | None = None
     health: HealthCheck | None = None
+    shell: tuple[str, ...] = ()
+    attached: bool = False
 
     network: str = "host"
     resolv_conf: str = ""
@@ -88,6 +93,7 @@ class ContainerConfig:
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
     mounts: tuple[MountPoint, ...] = ()
     readonly: bool = False
     restart: RestartPolicy = RestartPolicy()
@@ -95,6 +101,7 @@ class ContainerConfig:
     log: LogConfig = LogConfig()
     init: bool = False
     limits: StepLimits = StepLimits()
+    has_cpus: bool = False
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0
     privileges: ContainerPrivileges = ContainerPrivileges()
@@ -107,6 +114,11 @@ class ContainerConfig:
     def args(self) -> tuple[str, ...]:
         """The words of the first process, the image's entrypoint before the command."""
         return (*(self.entrypoint or ()), *(self.cmd or ()))
+
+    @property
+    def probe(self) -> HealthCheck | None:
+        """The look after its health that is carried out; None where nobody looks."""
+        return None if self.health is None else self.health.resolved(self.shell)
 
     def to_json(self) -> str:
         """Return the text of its file."""

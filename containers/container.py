@@ -113,7 +113,7 @@ class Container:
 
     def health(self) -> Mapping[str, Any] | None:
         """Return its health as docker shows it; None: nobody looks, or it cannot be read."""
-        if self.config.health is None:
+        if self.config.probe is None:
             return None
         with self.home() as home, suppress(OSError, ValueError):
             return read_health(home)

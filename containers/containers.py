@@ -281,7 +281,7 @@ class Containers:
             stop_signal=signal_number(config.stop_signal or "SIGTERM"),
             restart=config.restart,
             log=config.log,
-            health=config.health,
+            health=config.probe,
             auto_remove=config.auto_remove,
             root=self._store.root,
         )

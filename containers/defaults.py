@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from pybuild.model.jsontext import as_object
 
 _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "json-file": ("max-size", "max-file"),
+    "json-file": ("max-size", "max-file", "labels", "env"),
     "local": ("max-size", "max-file"),
     "none": (),
 }
@@ -108,7 +109,7 @@ def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
             raise UsageError(f"unknown log opt '{name}' for {driver} log driver")
         if name == "max-size":
             parse_binary_size(value, "max-size")
-        elif not value.isdecimal() or int(value) < 1:
+        elif name == "max-file" and (not value.isdecimal() or int(value) < 1):
             raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
         elif len(value) > 4 or int(value) > _MOST_FILES:
             raise UsageError(f'invalid max-file "{value}": at most {_MOST_FILES} files')
@@ -123,11 +124,6 @@ def health_check(given: Mapping[str, Any], image: Mapping[str, Any]) -> HealthCh
     """
     own = as_object(image.get("Healthcheck"))
     test = texts_of(given, "Test") or texts_of(own, "Test")
-    if not test or test[0] == "NONE":
-        return None
-    if test[0] == "CMD-SHELL":
-        shell = texts_of(image, "Shell") or ("/bin/sh", "-c")
-        test = ("CMD", *shell, *test[1:])
     known: dict[str, int] = {}
     for field, key in zip(_FIELDS, _DURATIONS, strict=True):
         value = int(given.get(key) or own.get(key) or 0)
@@ -138,17 +134,43 @@ def health_check(given: Mapping[str, Any], image: Mapping[str, Any]) -> HealthCh
     retries = int(given.get("Retries") or own.get("Retries") or 0)
     if retries < 0:
         raise UsageError("Retries in Healthcheck cannot be negative")
-    return HealthCheck(test, **known, **({"retries": retries} if retries else {}))
+    return HealthCheck(test, **known, retries=retries) if test else None
 
 
-def check_memory(limits: StepLimits) -> None:
-    """Refuse limits of memory that no process can live with.
+def workdir_with(given: str, image: Mapping[str, Any]) -> str:
+    """Return the working directory that was given, else the image's, else the root.
+
+    Raises:
+        UsageError: it is not absolute.
+    """
+    cwd = given or str(image.get("WorkingDir") or "/")
+    if not cwd.startswith("/"):
+        raise UsageError(
+            f"the working directory '{cwd}' is invalid, it needs to be an absolute path"
+        )
+    return cwd
+
+
+def check_limits(limits: StepLimits) -> None:
+    """Refuse limits that no process can live with, or that this machine cannot have.
 
     Raises:
         UsageError: they are so.
     """
     if 0 < limits.memory_bytes < _LEAST_MEMORY:
         raise UsageError("minimum memory limit allowed is 6MB")
+    if limits.cpu_period_us and not 1000 <= limits.cpu_period_us <= 1_000_000:
+        raise UsageError(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if 0 < limits.cpu_quota_us < 1000:
+        raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    there = os.cpu_count() or 1
+    if max(map(int, re.findall(r"\d+", limits.cpuset_cpus)), default=0) >= there:
+        raise UsageError(
+            f"requested CPUs are not available - requested {limits.cpuset_cpus}, "
+            f"available: 0-{there - 1}"
+        )
 
 
 def with_cpus(limits: StepLimits, count: float) -> StepLimits:

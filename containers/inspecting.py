@@ -14,6 +14,8 @@ from pybuild.containers.containers import Containers
 from pybuild.containers.log import moment
 from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
 from pybuild.containers.state import ContainerState
+from pybuild.executor.steps.spec import StepLimits
+from pybuild.model.amounts import Duration
 from pybuild.model.dataclass import dataclass
 from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
@@ -120,8 +122,8 @@ def config_facts(config: ContainerConfig) -> dict[str, Any]:
         "Domainname": "",
         "User": config.user,
         "AttachStdin": config.stdin_once,
-        "AttachStdout": config.stdin_once,
-        "AttachStderr": config.stdin_once,
+        "AttachStdout": config.attached,
+        "AttachStderr": config.attached,
     }
     if config.exposed:
         facts["ExposedPorts"] = {port: {} for port in config.exposed}
@@ -143,7 +145,7 @@ def config_facts(config: ContainerConfig) -> dict[str, Any]:
     facts |= {
         "Image": config.image,
         "Volumes": volumes or None,
-        "WorkingDir": config.cwd if config.cwd != "/" else "",
+        "WorkingDir": config.cwd,
         "Entrypoint": _list(config.entrypoint),
         "OnBuild": None,
         "Labels": dict(config.labels),
@@ -160,13 +162,16 @@ def _list(words: tuple[str, ...] | None) -> list[str] | None:
 
 
 def _health(check: HealthCheck) -> dict[str, Any]:
-    return {
-        "Test": list(check.test),
+    durations = {
         "Interval": check.interval,
         "Timeout": check.timeout,
         "StartPeriod": check.start_period,
         "StartInterval": check.start_interval,
-        "Retries": check.retries,
+    }
+    return {
+        "Test": list(check.test),
+        **{name: Duration(value) for name, value in durations.items() if value},
+        **({"Retries": check.retries} if check.retries else {}),
     }
 
 
@@ -186,9 +191,9 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "CapAdd": list(given.cap_add) or None,
         "CapDrop": list(given.cap_drop) or None,
         "CgroupnsMode": "private",
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "Dns": list(config.dns) if "dns" in config.given else [],
+        "DnsOptions": list(config.dns_options),
+        "DnsSearch": list(config.dns_search) if "dns-search" in config.given else [],
         "ExtraHosts": [f"{name}:{address}" for name, address in config.add_hosts] or None,
         "GroupAdd": list(given.groups) or None,
         "IpcMode": "private",
@@ -209,12 +214,12 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "Isolation": "",
         "CpuShares": limits.cpu_shares,
         "Memory": limits.memory_bytes,
-        "NanoCpus": 0,
+        "NanoCpus": _nano_cpus(limits) if config.has_cpus else 0,
         "CgroupParent": limits.parent,
         "BlkioWeight": 0,
         **{f"Blkio{what}": [] for what in _BLKIO},
-        "CpuPeriod": limits.cpu_period_us,
-        "CpuQuota": limits.cpu_quota_us,
+        "CpuPeriod": 0 if config.has_cpus else limits.cpu_period_us,
+        "CpuQuota": 0 if config.has_cpus else limits.cpu_quota_us,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpuset_cpus,
@@ -249,6 +254,10 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
     }
 
 
+def _nano_cpus(limits: StepLimits) -> int:
+    return limits.cpu_quota_us * 1_000_000_000 // (limits.cpu_period_us or 1)
+
+
 def _given(
     mounts: tuple[MountPoint, ...],
     origin: MountOrigin,
@@ -270,6 +279,9 @@ def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
             facts |= {"Source": one.source} if one.source else {}
             facts |= {"Target": one.target}
             facts |= {"ReadOnly": True} if one.readonly else {}
+            tmpfs = {"SizeBytes": one.size_bytes, "Mode": one.permissions}
+            if tmpfs := {key: value for key, value in tmpfs.items() if value}:
+                facts |= {"TmpfsOptions": tmpfs}
             given.append(facts)
     return {"Mounts": given} if given else {}
 

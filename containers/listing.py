@@ -20,6 +20,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
+from pybuild.model.gotemplate import LabelsText
 from pybuild.model.reference import Reference
 from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
@@ -67,7 +68,7 @@ def row_of(
         "CreatedAt": f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC",
         "ID": config.id if whole else config.short_id,
         "Image": config.image,
-        "Labels": ",".join(f"{key}={value}" for key, value in sorted(config.labels.items())),
+        "Labels": LabelsText.of(config.labels),
         "LocalVolumes": str(len(volumes)),
         "Mounts": ",".join(name if whole else _cut(name, _MOST_MOUNT) for name in mounts),
         "Names": config.name,

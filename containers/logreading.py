@@ -10,6 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pybuild.cache.disk.rotatedlines import RotatedLines
+from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.log import bounds, moment, names
 from pybuild.containers.moments import read_moment
@@ -91,6 +92,17 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:
             yield LogLine(known["stream"], known["log"], known["time"])
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def details_of(config: ContainerConfig) -> str:
+    """Return the labels and variables that the log's options name, as ``logs --details`` has them."""
+    options = config.log.options
+    env = {name: value for name, _, value in (item.partition("=") for item in config.env)}
+    given = [(config.labels, options.get("labels", "")), (env, options.get("env", ""))]
+    pairs = {
+        name: values[name] for values, names in given for name in names.split(",") if name in values
+    }
+    return ",".join(f"{name}={value}" for name, value in sorted(pairs.items()))
 
 
 def log_time(text: str, now: float) -> str:

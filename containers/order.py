@@ -73,21 +73,40 @@ class LogConfig(NamedTuple):
     options: dict[str, str] = {}  # noqa: RUF012 - of a tuple, which nobody changes
 
 
+_INTERVAL_NS, _START_INTERVAL_NS, _RETRIES = 30_000_000_000, 5_000_000_000, 3
+
+
 class HealthCheck(NamedTuple):
-    """How somebody looks after a container's health [CTR-3, CTR-37].
+    """A look after a container's health, as it was given [CTR-3, CTR-37].
 
     Attributes:
-        test: ``("CMD", …)`` or ``("CMD-SHELL", text)``.
-        interval, timeout, start_period, start_interval: in nanoseconds.
-        retries: so many failures in a row make it unhealthy.
+        test: ``("CMD", …)``, ``("CMD-SHELL", text)`` or ``("NONE",)``.
+        interval, timeout, start_period, start_interval: in nanoseconds; 0: docker's.
+        retries: so many failures in a row make it unhealthy; 0: docker's.
     """
 
     test: tuple[str, ...]
-    interval: int = 30_000_000_000
-    timeout: int = 30_000_000_000
+    interval: int = 0
+    timeout: int = 0
     start_period: int = 0
-    start_interval: int = 5_000_000_000
-    retries: int = 3
+    start_interval: int = 0
+    retries: int = 0
+
+    def resolved(self, shell: tuple[str, ...]) -> HealthCheck | None:
+        """Return it with the program and all numbers, as it is carried out; None: nobody looks."""
+        if self.test[:1] == ("NONE",):
+            return None
+        test = self.test
+        if test[:1] == ("CMD-SHELL",):
+            test = ("CMD", *(shell or ("/bin/sh", "-c")), *test[1:])
+        return HealthCheck(
+            test,
+            self.interval or _INTERVAL_NS,
+            self.timeout or _INTERVAL_NS,
+            self.start_period,
+            self.start_interval or _START_INTERVAL_NS,
+            self.retries or _RETRIES,
+        )
 
 
 class ContainerOrder(NamedTuple):

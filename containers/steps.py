@@ -11,7 +11,7 @@ from pybuild.containers.order import TREE, WORK
 from pybuild.containers.privileges import device_edits, step_privileges
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
-from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF
+from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF, standard_hosts
 from pybuild.networks.order import EndpointOrder, NetworkOrder, has_own_networks
 
 _INIT = "/sbin/docker-init"
@@ -38,14 +38,14 @@ def step_of(
         upper=os.path.join(path, TREE),
         work=os.path.join(path, WORK),
         args=args,
-        env=(*config.env, *edits.env),
+        env=(*environment(config.hostname, config.env, tty=config.tty), *edits.env),
         cwd=config.cwd,
         user=config.user,
         hostname=config.hostname,
         network=mode_of(config),
         mounts=(*mounts, *edits.mounts),
         resolv_conf=config.resolv_conf.encode(),
-        hosts=network.hosts(config.hostname, _known(config.add_hosts)).encode(),
+        hosts=hosts_of(config.network, config.hostname, config.add_hosts).encode(),
         ulimits=config.ulimits,
         shm_size_bytes=config.shm_bytes,
         readonly=config.readonly,
@@ -54,7 +54,23 @@ def step_of(
         lasting=True,
         security="insecure" if config.privileges.privileged else "sandbox",
         privileges=step_privileges(config.privileges),
+        is_container=True,
     )
+
+
+def environment(hostname: str, env: Sequence[str], *, tty: bool) -> tuple[str, ...]:
+    """Return the environment of a process: what every one of a container has, and *env* over it [CTR-10]."""
+    given = {name: value for name, _, value in (item.partition("=") for item in env)}
+    usual = {"PATH": given.get("PATH"), "HOSTNAME": hostname, "TERM": "xterm" if tty else None}
+    values = {name: value for name, value in usual.items() if value is not None} | given
+    return tuple(f"{name}={value}" for name, value in values.items())
+
+
+def hosts_of(mode: str, hostname: str, given: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the hosts file of a container without a network of its own; one with gets another later."""
+    if mode == "none":
+        return "\n".join(standard_hosts(_known(given))) + "\n"
+    return network.hosts(hostname, _known(given))
 
 
 def mode_of(config: ContainerConfig) -> str:

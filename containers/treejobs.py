@@ -116,9 +116,10 @@ def read(call: WorkerCall, tree: ContainerTree, path: str, *, follow: bool) -> N
         os.lstat(name or "/")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Fault(USER, f"Could not find the file {shown} in container {tree.name}") from error
-    # The first member says what was asked for; of the root there is no name.
+    # The first member says what was asked for; of the root, and of what is in a directory, there is no name.
+    last = "." if shown.endswith("/.") else os.path.basename(os.path.normpath(shown))
     with out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        archive.add(name or "/", arcname=os.path.basename(os.path.normpath(shown)) or name or ".")
+        archive.add(name or "/", arcname=last or name or ".")
 
 
 def write(call: WorkerCall, tree: ContainerTree, path: str, *, into: bool) -> None:

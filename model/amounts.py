@@ -124,3 +124,20 @@ def parse_binary_size(text: str, what: str) -> int:
     except (ValueError, KeyError):
         raise UsageError(f'invalid {what} "{text}": expected a size such as 64m') from None
     return int(size)
+
+
+class Duration(int):
+    """Nanoseconds, which Go prints as ``1h0m0s``: what templates show of docker's documents."""
+
+    def __str__(self) -> str:
+        ns = abs(int(self))
+        for size, unit in ((1_000, "ns"), (1_000_000, "µs"), (1_000_000_000, "ms")):
+            if 0 < ns < size:
+                return f"{'-' if self < 0 else ''}{ns / (size // 1_000):.9g}{unit}"
+        minutes, rest = divmod(ns, 60_000_000_000)
+        text = f"{rest // 1_000_000_000}.{rest % 1_000_000_000:09}".rstrip("0").rstrip(".") + "s"
+        if minutes:
+            text = f"{minutes % 60}m{text}"
+        if minutes >= 60:
+            text = f"{minutes // 60}h{text}"
+        return f"-{text}" if self < 0 else text

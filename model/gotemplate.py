@@ -32,6 +32,19 @@ _Node = str | tuple[str, str, list["_Node"], list["_Node"]]
 """A text, or a block: its word, its condition, its body and its ``else``; ``put`` has no body."""
 
 
+class LabelsText(str):
+    """Labels as ``a=1,b=2``, which a template can also ask for one by one."""
+
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> LabelsText:
+        """Return the text of labels, in the order of their names."""
+        text = cls(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
+        text.labels = labels
+        return text
+
+
 def rendered(
     template: str, values: object, show: Show | None = None, *, is_head: bool = False
 ) -> str:
@@ -235,10 +248,21 @@ class _Expression:
                 raise self._fault(f'nothing is called "{error.args[0]}"') from None
             except (TypeError, ValueError, IndexError, AttributeError) as error:
                 raise self._fault(f"{text} cannot be applied: {error}") from None
+        if kind == "field" and text.lower() == ".label":
+            return self._label()
         operands = self._operands()
         if len(operands) != 1 or piped:
             raise self._fault("expected {{.Name}}, {{json .Name}} or another action of Go's")
         return operands[0]
+
+    def _label(self) -> object:
+        """Return the value of one label, ``.Label "name"``; in a head it is the name."""
+        self._at += 1
+        names, labels = self._operands(), self._member(self._dot, "Labels")
+        if len(names) != 1 or not isinstance(labels, str):
+            raise self._fault('expected {{.Label "name"}}')
+        known = labels.labels if isinstance(labels, LabelsText) else {str(names[0]): names[0]}
+        return known.get(str(names[0]), "")
 
     def _next(self) -> _Token:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("end", "")

@@ -8,11 +8,15 @@ from typing import Any
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.printable import printable
 
+_LEAST_WIDTH = 7
+"""Of the columns of docker's lists."""
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, three spaces apart, one line a row."""
+
+def table(rows: Sequence[Sequence[str]], least: int = 0) -> str:
+    """Columns of at least so many letters, three spaces apart, one line a row."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(width, least) for width in widths]
     lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "".join(line.rstrip() + "\n" for line in lines)
 
@@ -37,7 +41,7 @@ def list_text(
     rows = list(rows)
     if form in ("", "table"):
         cells = [[str(row[name]) for name in shown] for row in (titles, *rows)]
-        return table(cells)
+        return table(cells, _LEAST_WIDTH)
     if form == "json":
         beside = [dict[str, Any]()] * len(rows) if more is None else more
         lines = [go_json({**row, **ours}) for row, ours in zip(rows, beside, strict=True)]
@@ -48,7 +52,7 @@ def list_text(
         lines = [rendered(template, titles, is_head=True), *(rendered(template, r) for r in rows)]
         cells = [line.split("\t") for line in lines]
         most = max(map(len, cells))
-        return table([[*line, *[""] * (most - len(line))] for line in cells])
+        return table([[*line, *[""] * (most - len(line))] for line in cells], _LEAST_WIDTH)
     else:
         lines = [rendered(form, row) for row in rows]
     return "".join(f"{line}\n" for line in lines)

@@ -22,14 +22,16 @@ _STANDARD = (
 )
 
 
+def standard_hosts(given: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a hosts file on no network: the standard names, and those that were given."""
+    return [*_STANDARD, *(f"{address}\t{name}" for name, address in given)]
+
+
 def hosts(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
     """Return the hosts file: the standard names, those that were given, and its own."""
-    lines: list[str] = [*_STANDARD]
     gateway = _gateway(places)
-    for name, address in order.hosts:
-        address = gateway if address == HOST_GATEWAY else address
-        if address:
-            lines.append(f"{address}\t{name}")
+    given = ((name, gateway if text == HOST_GATEWAY else text) for name, text in order.hosts)
+    lines = standard_hosts([(name, address) for name, address in given if address])
     return "\n".join([*lines, *_own(order, places)]) + "\n"
 
 

@@ -71,9 +71,6 @@ def request_of(
     log = host.part("LogConfig")
     if host.flag("Init") and find_init() is None:
         raise ApiRefusal(400, "an init program is needed: install the package tini")
-    env = _environment(body, image)
-    if body.flag("Tty") and not any(item.startswith("TERM=") for item in env):
-        env = (*env, "TERM=xterm")
     if signal := body.text("StopSignal"):
         signal_number(signal)
     config = ContainerConfig(
@@ -85,8 +82,8 @@ def request_of(
         created=time.time_ns(),
         entrypoint=entrypoint,
         cmd=cmd,
-        env=env,
-        cwd=body.text("WorkingDir") or str(image.get("WorkingDir") or "/"),
+        env=_environment(body, image),
+        cwd=defaults.workdir_with(body.text("WorkingDir"), image),
         user=body.text("User") or str(image.get("User") or ""),
         hostname=body.text("Hostname") or id[:12],
         labels=defaults.labels_with(body.pairs("Labels"), image),
@@ -97,6 +94,8 @@ def request_of(
         stop_signal=signal or str(image.get("StopSignal") or ""),
         stop_seconds=float(body.number("StopTimeout")) if body.has("StopTimeout") else None,
         health=defaults.health_check(_health(body.part("Healthcheck")), image),
+        shell=defaults.texts_of(image, "Shell"),
+        attached=body.flag("AttachStdout"),
         resolv_conf=resolv_conf[mode != "none"],
         readonly=host.flag("ReadonlyRootfs"),
         restart=policy,
@@ -105,6 +104,7 @@ def request_of(
         init=host.flag("Init"),
         limits=limits_of(host),
         privileges=privileges_of(host, mode),
+        has_cpus=bool(host.number("NanoCpus")),
         ulimits=tuple(_ulimits(host)),
         shm_bytes=_shm(host),
         add_hosts=tuple(_hosts(host.texts("ExtraHosts") or ())),
@@ -190,7 +190,7 @@ def limits_of(host: Fields) -> StepLimits:
         pids=max(0, host.number("PidsLimit")),
         parent=host.text("CgroupParent"),
     )
-    defaults.check_memory(limits)
+    defaults.check_limits(limits)
     if 0 < limits.memory_swap_bytes < limits.memory_bytes:
         raise ApiRefusal(
             400, "Minimum memoryswap limit should be larger than memory limit, see usage"

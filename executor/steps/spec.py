@@ -210,6 +210,8 @@ class StepSpec(NamedTuple):
             other end is handed over as ``terminal`` when it is ready.
         lasting: it outlives its parent, can be frozen, and why its program cannot be executed is
             said on its channel, not on its standard error.
+        is_container: it is no step of a build: it has /etc/hostname, its working directory is root's
+            where it is made, and any user of its network may listen on low ports.
     """
 
     lowers: tuple[str, ...]
@@ -239,6 +241,7 @@ class StepSpec(NamedTuple):
     lasting: bool = False
     connecting: Connecting | None = None
     privileges: StepPrivileges = StepPrivileges()
+    is_container: bool = False
 
     @property
     def insecure(self) -> bool:

@@ -132,7 +132,7 @@ def become_joined(channel: RawSocket, fds: list[int], place: Place) -> NoReturn:
         os.setsid()
         sandbox.begin_keyring()
         user = users.resolve(place.root, spec.user, spec.privileges.groups)
-        setup.enter_cwd(spec.cwd, user)
+        setup.go_to(spec.cwd)
         place.close()
         os.umask(0o022)
         for warning in ulimits.apply(spec.ulimits):

@@ -121,6 +121,9 @@ def prepare(spec: StepSpec, layout: rootfs.Layout, files: EngineFiles) -> list[D
     """
     # A container may change its own [CTR-16].
     prepared = system_files(spec, files, writable=spec.lasting and not spec.readonly)
+    if spec.is_container:
+        name = files.add(f"{spec.hostname}\n".encode(), 0o644)
+        prepared.append(DetachedMount("/etc/hostname", name, directory=False))
     nodev = 0 if spec.insecure else syscalls.MOUNT_ATTR_NODEV
     for index, mount in enumerate(spec.mounts):
         target = os.path.normpath("/" + mount.target.lstrip("/"))

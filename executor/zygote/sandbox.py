@@ -188,6 +188,8 @@ def _build_root(
         begin_session(spec.hostname)
         if spec.own_network:
             setup.loopback_up()
+            if spec.is_container:
+                setup.free_ports()
     if staged is not None and staged.is_away:
         root_fd = staged.mount_root(spec)
         trees = sealing.trees_of(spec, root_fd, [])
@@ -202,7 +204,7 @@ def _build_root(
         syscalls.pivot_root(".", ".")
         syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
-    setup.enter_cwd(spec.cwd, user)
+    setup.enter_cwd(spec.cwd, users.ROOT if spec.is_container else user)
     if spec.readonly:
         tree = syscalls.open_tree(syscalls.AT_FDCWD, "/", 0)
         syscalls.mount_setattr(tree, syscalls.MOUNT_ATTR_RDONLY)

@@ -105,6 +105,28 @@ def loopback_up() -> None:
         probe.close()
 
 
+def free_ports() -> None:
+    """Let any user of the network listen on low ports and send pings, as a container's may [CTR-14]."""
+    for name, text in (("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")):
+        try:
+            with open(f"/proc/sys/net/ipv4/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+        except OSError:
+            pass  # Not ours to write, or ids that this user namespace does not have.
+
+
+def go_to(cwd: str) -> None:
+    """Change to a working directory that is there.
+
+    Raises:
+        Fault: user; it is not.
+    """
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise _bad_cwd(cwd, error) from error
+
+
 def enter_cwd(cwd: str, user: StepUser) -> None:
     """Change to the working directory, see `make_cwd`."""
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -27,6 +27,9 @@ class StepUser(NamedTuple):
     home: str
 
 
+ROOT = StepUser(0, 0, (), "/root")
+
+
 def resolve(root_fd: int, spec: str, more: Sequence[str] = ()) -> StepUser:
     """Return the user that *spec* names in the tree, who is in the groups *more*, too.
 

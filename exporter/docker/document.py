@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pybuild.cache.content.imagelist import (
@@ -26,7 +27,7 @@ def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
         "RepoTags": [name.familiar for name in names],
         "RepoDigests": sorted({f"{familiar_repository(n)}@{descriptor.digest}" for n in names}),
         "Parent": "",
-        "Comment": str(config.get("comment") or ""),
+        "Comment": str(config.get("comment") or _last_comment(config)),
         "Created": str(config.get("created") or ""),
         "Author": str(config.get("author") or ""),
         "Config": as_object(config.get("config")),
@@ -41,3 +42,9 @@ def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     if not document["Variant"]:
         del document["Variant"]
     return document
+
+
+def _last_comment(config: Mapping[str, Any]) -> str:
+    """Return the comment of the last layer, which docker takes from an image of OCI."""
+    history: list[Any] = config.get("history") or [{}]
+    return str(as_object(history[-1]).get("comment") or "")

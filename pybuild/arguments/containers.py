@@ -93,7 +93,7 @@ def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None
     if parsed.flag("no-healthcheck"):
         if command or any(parsed.one(f"health-{name}") for name in names):
             raise UsageError("--no-healthcheck conflicts with --health-* options")
-        return None
+        return HealthCheck(("NONE",))
     given: dict[str, Any] = {"Test": ["CMD-SHELL", command]} if command else {}
     try:
         for name in _DURATIONS:
@@ -102,6 +102,8 @@ def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None
     except UserError as error:
         raise UsageError(f"--health-*: {error.message}") from error
     text = parsed.one("health-retries")
+    if text.startswith("-"):
+        raise UsageError("--health-retries cannot be negative")
     if text and not text.isdecimal():
         raise UsageError(f'invalid --health-retries "{text}": expected a number')
     return defaults.health_check({**given, "Retries": int(text or 0)}, image)
@@ -119,6 +121,7 @@ def surroundings(parsed: Parsed) -> dict[str, Any]:
         "ulimits": settings.ulimits,
         "shm_bytes": settings.shm_size_bytes,
         "limits": limits_of(parsed, settings.resources),
+        "has_cpus": bool(parsed.one("cpus")),
     }
 
 
@@ -129,7 +132,7 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
         UsageError: they contradict each other, or are too small.
     """
     limits = StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
-    defaults.check_memory(limits)
+    defaults.check_limits(limits)
     if cpus := parsed.one("cpus"):
         limits = defaults.with_cpus(limits, _count(cpus))
     text = parsed.one("pids-limit")
@@ -138,6 +141,15 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
             raise UsageError(f'invalid --pids-limit "{text}": expected a number')
         limits = limits._replace(pids=max(0, int(text)))
     return limits
+
+
+def workdir_of(parsed: Parsed, image: Mapping[str, Any]) -> str:
+    """Return the working directory: that of ``-w``, else the image's, else the root.
+
+    Raises:
+        UsageError: it is not absolute.
+    """
+    return defaults.workdir_with(parsed.one("workdir"), image)
 
 
 def _count(text: str) -> float:

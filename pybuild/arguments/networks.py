@@ -73,6 +73,7 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
         "dns": read_servers(parsed.many("dns"), host_text),
         "dns_search": tuple(parsed.many("dns-search")) or words_of(host_text, ("search", "domain")),
         "dns_options": tuple(parsed.many("dns-option")),
+        "given": tuple(name for name in ("dns", "dns-search") if parsed.many(name)),
     }
     if not has_own_networks(mode):
         _refuse_own(parsed, mode)

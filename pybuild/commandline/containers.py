@@ -32,7 +32,7 @@ _CREATION = (
     Option("health-start-interval", "time between two while it starts (5s)", "TIME"),
     Option("health-start-period", "time to start, in which no failure counts (0s)", "TIME"),
     Option("health-timeout", "time that one may take (30s)", "TIME"),
-    Option("hostname", "host name of the container", "NAME"),
+    Option("hostname", "host name of the container", "NAME", "h"),
     Option("init", "its first process is an init, which reaps what others leave"),
     Option("interactive", "keep standard input open", short="i"),
     Option("label", "set a label", "K=V", "l", True),
@@ -107,6 +107,8 @@ _CREATION = (
     Option("volumes-from", "mount what another container has", "NAME[:ro]", "", True),
     Option("workdir", "working directory", "DIR", "w"),
 )
+# -h is docker's for --hostname here, so that --help is written out.
+_GLOBAL = tuple(Option(one.name, one.help) if one.name == "help" else one for one in GLOBAL)
 _DETACH_KEYS = Option("detach-keys", "keys that leave it (ctrl-p,ctrl-q)", "KEYS")
 _SIG_PROXY = Option("sig-proxy", "hand signals on to its process (true)")
 _ENDING = (
@@ -168,7 +170,7 @@ COMMANDS: tuple[Command, ...] = (
         "create",
         "Create a container, and do not start it.",
         "pybuild.commands.creating:create",
-        (*_CREATION, *GLOBAL),
+        (*_CREATION, *_GLOBAL),
         ("IMAGE|CONTEXT [CMD…]", 1, -1),
     ),
     Command(
@@ -338,7 +340,7 @@ COMMANDS: tuple[Command, ...] = (
             Option("detach", "in the background; print the container's ID", short="d"),
             _DETACH_KEYS,
             _SIG_PROXY,
-            *GLOBAL,
+            *_GLOBAL,
         ),
         ("IMAGE|CONTEXT [CMD…]", 1, -1),
     ),

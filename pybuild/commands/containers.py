@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.containers import restart_policy, surroundings
-from pybuild.commandline.parser import Parsed
+from pybuild.commandline.parser import GLOBAL, Parsed
 from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import confirmed, for_each, raise_first, show_removed
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
-from pybuild.containers.logreading import log_time, read_log
+from pybuild.containers.logreading import details_of, log_time, read_log
 from pybuild.containers.processes import process_table
 from pybuild.containers.pruning import prune_containers
 from pybuild.containers.signals import signal_number
@@ -49,9 +49,7 @@ def logs(parsed: Parsed) -> int:
     now = time.time()
     since, until = (log_time(parsed.one(name), now) for name in ("since", "until"))
     timestamps = parsed.flag("timestamps")
-    details = ""
-    if parsed.flag("details"):
-        details = " "
+    details = f"{details_of(config)} " if parsed.flag("details") else ""
     lines = read_log(
         container,
         follow=parsed.flag("follow"),
@@ -169,6 +167,8 @@ def rename(parsed: Parsed) -> int:
 
 def update(parsed: Parsed) -> int:
     """Give containers other limits, or another restart policy."""
+    if not parsed.values.keys() - {one.name for one in GLOBAL}:
+        raise UsageError("you must provide one or more flags when using this command")
     limits = surroundings(parsed)["limits"]
     policy = restart_policy(parsed.one("restart")) if parsed.one("restart") else None
 
@@ -192,24 +192,39 @@ def top(parsed: Parsed) -> int:
 
 def wait(parsed: Parsed) -> int:
     """Wait for the ends of containers, and show their exit codes."""
-    with _containers(parsed) as containers:
-        for container in [containers.find(name) for name in parsed.positionals]:
-            print(container.wait(), flush=True)
-    return 0
+    return _each(parsed, lambda containers, one: str(one.wait()))
 
 
 def rm(parsed: Parsed) -> int:
     """Remove containers with what they wrote."""
     force, volumes = parsed.flag("force"), parsed.flag("volumes")
     return _each(
-        parsed, lambda containers, one: containers.remove(one, force=force, volumes=volumes)
+        parsed,
+        lambda containers, one: containers.remove(one, force=force, volumes=volumes),
+        missing_is_fine=force,
     )
 
 
-def _each(parsed: Parsed, act: Callable[[Containers, Container], None]) -> int:
-    """Do it to each container that is named."""
+def _each(
+    parsed: Parsed,
+    act: Callable[[Containers, Container], str | None],
+    *,
+    missing_is_fine: bool = False,
+) -> int:
+    """Do it to each container that is named, and print what that returns, else the name."""
     with _containers(parsed) as containers:
-        return for_each(parsed.positionals, lambda name: act(containers, containers.find(name)))
+
+        def one(name: str) -> str | bool | None:
+            try:
+                container = containers.find(name)
+            except UserError as error:
+                if not missing_is_fine:
+                    raise
+                sys.stderr.write(f"warning: {error.message}\n")
+                return False
+            return act(containers, container)
+
+        return for_each(parsed.positionals, one)
 
 
 def prune(parsed: Parsed) -> int:

@@ -18,6 +18,7 @@ from pybuild.arguments.containers import (
     restart_policy,
     stopping,
     surroundings,
+    workdir_of,
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
@@ -26,7 +27,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.defaults import command_of, exposed_ports
+from pybuild.containers.defaults import command_of, exposed_ports, texts_of
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id
@@ -49,8 +50,11 @@ def create(parsed: Parsed) -> int:
     return 0
 
 
-async def create_container(parsed: Parsed, engine: Engine) -> Container:
+async def create_container(parsed: Parsed, engine: Engine, *, attached: bool = True) -> Container:
     """Make the container that the command line describes; nothing runs.
+
+    Args:
+        attached: somebody will follow it from its first byte on.
 
     Raises:
         UsageError, UserError, EnvironmentFault: there can be none.
@@ -65,13 +69,13 @@ async def create_container(parsed: Parsed, engine: Engine) -> Container:
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
     if is_stage(parsed):
-        container = await _of_stage(parsed, engine, command)
+        container = await _of_stage(parsed, engine, command, attached=attached)
     else:
         manifest, config = await find_image(
             engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
         )
         image: dict[str, Any] = config.get("config") or {}
-        described = _describe(parsed, engine, command, image)
+        described = _describe(parsed, engine, command, image, attached=attached)
         container = await make_container(engine, described, manifest, image, mounts_of(parsed))
     if cidfile:
         await asyncio.to_thread(_note_id, Containers(engine.store), container, cidfile)
@@ -92,12 +96,14 @@ def is_stage(parsed: Parsed) -> bool:
     return False
 
 
-async def _of_stage(parsed: Parsed, engine: Engine, command: Sequence[str]) -> Container:
+async def _of_stage(
+    parsed: Parsed, engine: Engine, command: Sequence[str], *, attached: bool
+) -> Container:
     from pybuild.commands.runstage import stage_of
 
     async with stage_of(parsed, engine) as tree:
         image: dict[str, Any] = tree.config.get("config") or {}
-        described = _describe(parsed, engine, command, image)
+        described = _describe(parsed, engine, command, image, attached=attached)
         return await make_of_tree(engine, described, tree.snapshot, image, mounts_of(parsed))
 
 
@@ -111,7 +117,12 @@ def _note_id(containers: Containers, container: Container, cidfile: str) -> None
 
 
 def _describe(
-    parsed: Parsed, engine: Engine, command: Sequence[str], image: dict[str, Any]
+    parsed: Parsed,
+    engine: Engine,
+    command: Sequence[str],
+    image: dict[str, Any],
+    *,
+    attached: bool,
 ) -> ContainerConfig:
     """Return the config, but for what is known of the image's layers only when they are here."""
     id, mode = new_id(), mode_of(parsed)
@@ -122,9 +133,6 @@ def _describe(
     restart = restart_policy(parsed.one("restart"))
     if parsed.flag("rm") and restart.name != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
-    env = environment_of(parsed, image)
-    if parsed.flag("tty") and not any(item.startswith("TERM=") for item in env):
-        env = (*env, "TERM=xterm")
     return ContainerConfig(
         id=id,
         name=parsed.one("name"),
@@ -134,8 +142,8 @@ def _describe(
         created=time.time_ns(),
         entrypoint=entrypoint,
         cmd=cmd,
-        env=env,
-        cwd=parsed.one("workdir") or image.get("WorkingDir") or "/",
+        env=environment_of(parsed, image),
+        cwd=workdir_of(parsed, image),
         user=parsed.one("user") or image.get("User") or "",
         hostname=parsed.one("hostname") or id[:12],
         labels=labels_of(parsed, image),
@@ -144,6 +152,8 @@ def _describe(
         stdin=parsed.flag("interactive"),
         stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),
         health=health_check(parsed, image),
+        shell=texts_of(image, "Shell"),
+        attached=attached,
         resolv_conf=engine.resolv_conf(host_network=mode != "none"),
         readonly=parsed.flag("read-only"),
         restart=restart,

@@ -12,8 +12,12 @@ from pybuild.containers.containers import Containers
 from pybuild.containers.detaching import DEFAULT, parse_keys
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.starting import NotExecuted
+from pybuild.containers.state import PAUSED
+from pybuild.containers.steps import environment
 from pybuild.model.border import packed
 from pybuild.model.errors import UsageError, UserError
+
+_NOT_EXECUTED = 126
 
 
 def execute(parsed: Parsed) -> int:
@@ -27,11 +31,9 @@ def execute(parsed: Parsed) -> int:
         check_terminal()
     keys = detach_keys(parsed)
     env = environment_of(parsed, {"Env": list(config.env)})
-    if terminal and not any(item.startswith("TERM=") for item in env):
-        env = (*env, "TERM=xterm")
     order = ExecOrder(
         tuple(command),
-        env,
+        environment(config.hostname, env, tty=terminal),
         parsed.one("workdir") or config.cwd,
         parsed.one("user") or config.user,
         terminal=terminal_size() if terminal else None,
@@ -39,6 +41,11 @@ def execute(parsed: Parsed) -> int:
         stdin=parsed.flag("interactive"),
         detached=detached,
     )
+    if container.state().status == PAUSED:
+        raise UserError(
+            f"container {config.name} is paused, unpause the container before exec",
+            hints=[f"pybuild unpause {config.name}"],
+        )
     connection = container.connect() if container.state().lives else None
     if connection is None:
         raise UserError(
@@ -56,6 +63,8 @@ def execute(parsed: Parsed) -> int:
             status = attached.follow()
         except NotExecuted as error:
             raise error.copy_with(exit_code=error.status) from None
+        except UserError as error:
+            raise error.copy_with(exit_code=_NOT_EXECUTED) from None
     return status or 0
 
 

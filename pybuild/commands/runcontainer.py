@@ -72,7 +72,7 @@ def _run(parsed: Parsed) -> int:
 
 async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
     async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
-        container = await create_container(parsed, engine)
+        container = await create_container(parsed, engine, attached=line is not None)
         containers = Containers(engine.store)
         attachment = StreamAttachment(
             stdin=container.config.stdin,

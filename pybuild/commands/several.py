@@ -17,7 +17,7 @@ Verb = tuple[Callable[[Parsed, list[str]], int], str, int, int]
 
 
 def for_each(names: Iterable[str], act: Callable[[str], object]) -> int:
-    """Do it to each and print its name, unless *act* returns False.
+    """Do it to each and print what *act* returns, its name for None, and nothing for False.
 
     Raises:
         PybuildError: the first failure, with the words of the others.
@@ -25,8 +25,9 @@ def for_each(names: Iterable[str], act: Callable[[str], object]) -> int:
     failed: list[PybuildError] = []
     for name in names:
         try:
-            if act(name) is not False:
-                print(name, flush=True)
+            result = act(name)
+            if result is not False:
+                print(result if isinstance(result, str) else name, flush=True)
         except PybuildError as error:
             failed.append(error)
     raise_first(failed)

@@ -124,7 +124,7 @@ def test_volumes_are_made_shown_and_filtered(machine: Pybuild, tmp_path: Path) -
     }  # fmt: skip
     assert bound["Options"]["o"] == "bind"
     assert names(machine, "-f", "label=a") == names(machine, "-f", "name=on") == ["one"]
-    assert machine("volume", "ls").out == "DRIVER   VOLUME NAME\nlocal    bound\nlocal    one\n"
+    assert machine("volume", "ls").out == "DRIVER    VOLUME NAME\nlocal     bound\nlocal     one\n"
     ends(machine, "echo there > /v/f", "-v", "bound:/v")
     assert (tmp_path / "there/f").read_text() == "there\n"
     assert 'plugin "nfs" not found' in machine("volume", "create", "-d", "nfs", code=1).err

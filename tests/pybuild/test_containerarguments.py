@@ -125,16 +125,20 @@ def test_health_checks() -> None:
     """Each part that is not given is the image's, else the default [CTR-3]."""
     image = {"Healthcheck": {"Test": ["CMD", "probe"], "Interval": 5_000_000, "Retries": 9}}
     assert arguments.health_check(given(), {}) is None
-    assert arguments.health_check(given(), {"Healthcheck": {"Test": ["NONE"]}}) is None
-    assert arguments.health_check(given("--no-healthcheck"), image) is None
+    none = HealthCheck(("NONE",))
+    assert none.resolved(()) is None
+    assert arguments.health_check(given(), {"Healthcheck": {"Test": ["NONE"]}}) == none
+    assert arguments.health_check(given("--no-healthcheck"), image) == none
     assert arguments.health_check(given(), image) == HealthCheck(
         ("CMD", "probe"), interval=5_000_000, retries=9
     )
     assert arguments.health_check(
         given("--health-cmd", "a && b", "--health-interval", "2s", "--health-retries", "1"), image
-    ) == HealthCheck(("CMD", "/bin/sh", "-c", "a && b"), interval=2_000_000_000, retries=1)
-    shell = {"Shell": ["/bin/ash", "-ec"], "Healthcheck": {"Test": ["CMD-SHELL", "x"]}}
-    assert arguments.health_check(given(), shell) == HealthCheck(("CMD", "/bin/ash", "-ec", "x"))
+    ) == HealthCheck(("CMD-SHELL", "a && b"), interval=2_000_000_000, retries=1)
+    check = HealthCheck(("CMD-SHELL", "x"), timeout=1_000_000).resolved(("/bin/ash", "-ec"))
+    assert check == HealthCheck(
+        ("CMD", "/bin/ash", "-ec", "x"), 30_000_000_000, 1_000_000, 0, 5_000_000_000, 3
+    )
     assert "cannot be less than 1ms" in refusal(
         lambda: arguments.health_check(given("--health-interval", "1us"), image)
     )
@@ -161,6 +165,9 @@ def test_limits() -> None:
         (("--cpus", "x"), 'invalid --cpus "x"'),
         (("--cpus", "0.5", "--cpu-quota", "5000"), "cannot both be set"),
         (("--pids-limit", "few"), 'invalid --pids-limit "few"'),
+        (("--cpu-period", "10"), "CPU cfs period can not be less than 1ms"),
+        (("--cpu-quota", "10"), "CPU cfs quota can not be less than 1ms"),
+        (("--cpuset-cpus", "0,4000"), "requested CPUs are not available - requested 0,4000"),
     ):
         assert message in refusal(partial(arguments.surroundings, given(*words)))
     assert arguments.surroundings(given("--pids-limit", "-1"))["limits"].pids == 0

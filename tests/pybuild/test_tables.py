@@ -13,7 +13,9 @@ from pybuild.model.reference import parse_reference
 
 
 def test_columns_are_three_blanks_apart_and_lines_end_with_text() -> None:
-    assert table([["A", "LONG", "C"], ["one", "b", ""]]) == "A     LONG   C\none   b\n"
+    rows = [["A", "LONG", "C"], ["one", "b", ""]]
+    assert table(rows) == "A     LONG   C\none   b\n"
+    assert table(rows, 7) == "A         LONG      C\none       b\n"
     assert table([["x\x1b[2J"]]) == "x\\x1b[2J\n"
 
 
