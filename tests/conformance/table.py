@@ -13,6 +13,7 @@ import tomllib
 from typing import Any
 
 from tests.conformance.cases import HERE, load_cases
+from tests.conformance.session import OWN_WORDS, accepted_fields, sessions
 
 ROOT = HERE.parents[1]
 PAGE = ROOT / "docs/conformance.md"
@@ -48,6 +49,10 @@ The reference was run without extended attributes on its disk, so these are cove
 ## BuildKit's client package
 
 {client_suite}
+
+## Containers, networks and volumes beside dockerd
+
+{sessions}
 
 ## Requirements
 
@@ -146,6 +151,34 @@ def client_suite() -> str:
     return "\n".join(lines)
 
 
+def engine_sessions() -> str:
+    """Return what the requests to an engine showed, and each difference that has a reason of its own."""
+    known = sessions()
+    requests = [request for session in known for request in session.requests]
+    worded = sum(request.reason == OWN_WORDS for request in requests)
+    rows = [
+        f"| `{_cell(request.line)}` | {request.reason} |"
+        for request in requests
+        if request.reason not in ("", OWN_WORDS)
+    ]
+    different = sum(bool(request.reason) for request in requests)
+    head = (
+        f"**{len(requests)} command lines** in `tests/conformance/engine/`, run by docker's client against dockerd 20.10 of"
+        f" Debian 12 and recorded by `tests/conformance/recordsessions.py`: pybuild answers {len(requests) - different} of"
+        f" them alike, {worded} with an error in its own words, and {len(rows)} otherwise:"
+    )
+    fields = [f"| `inspect`: `{path}` | {why} |" for path, why in accepted_fields().items()]
+    return "\n".join(
+        [head, "", "| request | why |", "|---|---|", *rows, *map(_escaped_bars, fields)]
+    )
+
+
+def _escaped_bars(row: str) -> str:
+    """Return a row whose cells have bars, with these escaped."""
+    first, last = row.removeprefix("| ").removesuffix(" |").rsplit(" | ", 1)
+    return f"| {_escaped(first)} | {last} |"
+
+
 def page() -> str:
     """The whole page."""
     found, reasons = covered_by(), elsewhere()
@@ -173,6 +206,7 @@ def page() -> str:
         differences=differences,
         suite=suite(),
         client_suite=client_suite(),
+        sessions=engine_sessions(),
         tables="\n\n".join(tables),
     )
 
