@@ -109,11 +109,16 @@ def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
             raise UsageError(f"unknown log opt '{name}' for {driver} log driver")
         if name == "max-size":
             parse_binary_size(value, "max-size")
-        elif name == "max-file" and (not value.isdecimal() or int(value) < 1):
-            raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
-        elif len(value) > 4 or int(value) > _MOST_FILES:
-            raise UsageError(f'invalid max-file "{value}": at most {_MOST_FILES} files')
+        elif name == "max-file":
+            _check_files(value)
     return LogConfig(driver, dict(options))
+
+
+def _check_files(value: str) -> None:
+    if not value.isdecimal() or int(value) < 1:
+        raise UsageError(f'invalid max-file "{value}": a number of files, at least 1')
+    if len(value) > 4 or int(value) > _MOST_FILES:
+        raise UsageError(f'invalid max-file "{value}": at most {_MOST_FILES} files')
 
 
 def health_check(given: Mapping[str, Any], image: Mapping[str, Any]) -> HealthCheck | None:
