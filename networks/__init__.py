@@ -1,5 +1,5 @@
 """Networks of containers: bridges, addresses, published ports, names, and what the kernel holds of them.
 
-Files are the truth here too: `networks` is for commands, `attaching` and what it uses for the monitors
-of containers, which bring a container's own network namespace to its networks and clean up behind it.
+Files are the truth here too: `networks` is for commands, `attaching` and what it uses for the helper of
+a container, which brings the container's own network namespace to its networks and cleans up behind it.
 """

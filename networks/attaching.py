@@ -1,6 +1,6 @@
 """A container's own network namespace brought to its networks, and all of that given back.
 
-For the monitor of the container; whoever ends in between leaves a record, by which the next who comes
+For the helper of the container; whoever ends in between leaves a record, by which the next who comes
 here cleans up. Each change is made under the lock of all networks of the store, which is held for
 milliseconds.
 """
