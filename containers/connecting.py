@@ -135,7 +135,7 @@ def _call(networks: Networks, config: ContainerConfig, *message: object) -> Sequ
         raise EnvironmentFault(
             f"nobody serves the networks of container {config.name}: its helper was killed, or it "
             "has just ended",
-            hints=[f"pybuild restart {config.name} gives it another"],
+            hints=[f"try again: another follows; or pybuild restart {config.name}"],
         )
     if answer[0] == "fault":
         raise error_of(answer)

@@ -6,10 +6,12 @@ import _socket
 import os
 import select
 import struct
+import time
 from functools import partial
 
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
-from pybuild.containers.order import PIPES
+from pybuild.containers.order import PIPES, reconnected
+from pybuild.containers.restarting import delay
 from pybuild.containers.state import STATUS_UNKNOWN, born, read_state
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pybuild.containers.loop import Loop
+    from pybuild.containers.loop import Loop, Timer
     from pybuild.containers.order import ContainerOrder
     from pybuild.containers.streams import Streams
     from pybuild.executor.zygote.children import Children
+    from pybuild.networks.order import NetworkOrder
 
 _SIGKILL = 9
 _SERVICE = "service"
@@ -69,6 +72,8 @@ class FirstProcess:
         self._begun = begun
         self._leave = leave
         self._helper: Helper | None = None
+        self._helper_began = self._delay = 0.0
+        self._helper_timer: Timer | None = None
         self._messages = wire.Reassembler()
         self._channel: _socket.socket | None = None
         self._handed: list[int] = []
@@ -131,10 +136,10 @@ class FirstProcess:
         self.leaf = self._children.leaf(job)
         try:
             if self._order.networks is not None:
-                self._helper = Helper(self._order.networks, self._pid, self._leave)
-                self._warnings += self._helper.warnings
+                helper = self._new_helper(self._order.networks, follows=False)
+                self._warnings += helper.warnings
                 step = step._replace(
-                    hosts=self._helper.hosts.encode(), resolv_conf=self._helper.resolv_conf.encode()
+                    hosts=helper.hosts.encode(), resolv_conf=helper.resolv_conf.encode()
                 )
             ours.sendall(wire.frame(packed(step)))
         except (OSError, Fault) as error:
@@ -253,6 +258,7 @@ class FirstProcess:
         if self._streams.input < 0 and self._streams.terminal < 0:
             self._streams.close_input()  # there is none any more
         self._loop.watch(self._pidfd, self._adopted_ended)
+        self._follow_helper()
         return True
 
     def _adopted_ended(self, _events: int) -> None:
@@ -274,6 +280,38 @@ class FirstProcess:
             if self.leaf is not None:
                 self._children.retire(self.leaf)
 
+    # --- helpers ----------------------------------------------------------------------------------
+
+    def _new_helper(self, order: NetworkOrder, *, follows: bool) -> Helper:
+        helper = self._helper = Helper(order, self._pid, self._leave, follows=follows)
+        self._helper_began = time.monotonic()
+        self._loop.watch(helper.pidfd, self._helper_ended)
+        return helper
+
+    def _helper_ended(self, _events: int) -> None:
+        """Have another follow on a helper that was killed."""
+        lasted_s = time.monotonic() - self._helper_began
+        if not self._wait_for_helper():
+            self._delay = delay(self._delay, lasted_s)
+            self._helper_timer = self._loop.after(self._delay, self._follow_helper)
+
+    def _follow_helper(self) -> None:
+        order = reconnected(self._order, self._home).networks
+        if order is not None:
+            try:
+                self._new_helper(order, follows=True)
+            except OSError:
+                self._delay = delay(self._delay, 0)
+                self._helper_timer = self._loop.after(self._delay, self._follow_helper)
+
+    def _wait_for_helper(self) -> bool:
+        """Wait for the helper's end; False: it has not cleaned up."""
+        helper, self._helper = self._helper, None
+        if helper is None:
+            return True
+        self._loop.forget(helper.pidfd)
+        return helper.wait()
+
     # --- end --------------------------------------------------------------------------------------
 
     def kill(self, number: int) -> None:
@@ -291,9 +329,9 @@ class FirstProcess:
     def note_end(self, ended: StepExit) -> None:
         """Note how it ended; its networks are let go of before anybody hears of it."""
         self.ended = ended
-        if self._helper is not None:
-            self._helper.wait()
-            self._helper = None
+        if self._helper_timer is not None:
+            self._helper_timer.cancel()
+        self._wait_for_helper()
 
 
 def _known_leaf(places: Sequence[tuple[int, str]]) -> Leaf | None:

@@ -121,6 +121,35 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
     return made
 
 
+def take_over(order: NetworkOrder, pid: int) -> Attachment:
+    """Return what another helper has made for process *pid*, which runs; a port that is lost stays so.
+
+    Raises:
+        OSError: it has ended.
+    """
+    made = Attachment(order, namespace_of(pid), pid)
+    store = made.store
+    with locked(store.lock):
+        for network in store.networks():
+            endpoint = store.endpoint(network, order.container)
+            if endpoint is None or endpoint.pid != pid:
+                continue
+            if not index_of(endpoint.peer):  # it was killed before it had laid the wire
+                leave(store, network, order.container)
+                continue
+            made.places.append((network, endpoint))
+            made.priorities[network.id] = next(
+                (one.priority for one in order.endpoints if _is_meant(one.network, network)), 0
+            )
+            made.held += ports.hold_again(endpoint.ports)
+    made.places.sort(key=lambda place: (len(place[1].device), place[1].device))
+    return made
+
+
+def _is_meant(text: str, network: Network) -> bool:
+    return text == network.name or network.id.startswith(text)
+
+
 def _precedence(place: tuple[Network, EndpointOrder]) -> tuple[bool, int, str]:
     network, one = place
     return network.internal, -one.priority, network.name

@@ -1,8 +1,9 @@
 """The process beside a container that has networks of its own: it connects it, serves it, cleans up.
 
 It is forked by the container's monitor and waits for the end of the container, not of the monitor: who
-kills that one takes no name and no port from the container. Killed itself, it leaves what the next
-command that looks at networks finds and removes.
+kills that one takes no name and no port from the container. Killed itself, it is followed by another,
+which goes on with what the records say; where nobody follows, the next command that looks at networks
+removes what is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import _socket
 import fcntl
 import marshal
 import os
+import select
 from functools import partial
 
 from pybuild.executor.zygote import syscalls, worker
@@ -42,10 +44,11 @@ _OTHER_VERSION = Fault(
 _DIED = ("fault", "environment", "the process that connects the container ended", ())
 
 
-def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
+def serve(channel: _socket.socket | None, order: NetworkOrder, pid: int) -> NoReturn:
     """Connect the container whose first process is *pid*, say so, and serve it until it ends.
 
-    Says ``("connected", hosts, resolv_conf, warnings)`` on the channel, or a fault; then closes it.
+    Says ``("connected", hosts, resolv_conf, warnings)`` on the channel, or a fault; then closes it. Without
+    a channel the container is connected already, and this takes over when its helper is gone.
     """
     status = 1
     try:
@@ -59,6 +62,8 @@ def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
         status = 0
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         try:
+            if channel is None:
+                raise BrokenPipeError
             channel.send(marshal.dumps(worker.fault_message(error)))
         except OSError:
             os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
@@ -66,22 +71,32 @@ def serve(channel: _socket.socket, order: NetworkOrder, pid: int) -> NoReturn:
         os._exit(status)
 
 
-def _serve_locked(channel: _socket.socket, order: NetworkOrder, pid: int, watched: int) -> None:
+def _serve_locked(
+    channel: _socket.socket | None, order: NetworkOrder, pid: int, watched: int
+) -> None:
     """Do it as the only helper of the container."""
+    ended: list[bool] = []
     try:
-        made = apart.attach(order, pid)
+        if channel is not None:
+            made = apart.attach(order, pid)
+        elif _has_ended(watched):
+            attaching.detach(order.folder, order.container, pid)
+            return
+        else:
+            made = attaching.take_over(order, pid)
     except OSError as error:
         raise attaching.problem(error) from error
     listener: _socket.socket | None = None
     try:
         listener = calling.listen(order.folder, order.container)
         serving = _Serving(made, listener)
-        ended: list[bool] = []
         serving.events.watch(watched, lambda: ended.append(True))
-        hosts = hostfiles.hosts(order, made.places)
-        resolv_conf = hostfiles.resolv_conf(order) if serving.answers else order.resolv_conf
-        channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
-        channel.close()
+        if channel is not None:
+            hosts = hostfiles.hosts(order, made.places)
+            resolv_conf = hostfiles.resolv_conf(order) if serving.answers else order.resolv_conf
+            channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
+            channel.close()
+            channel = None
         while not ended:
             serving.events.turn()
     finally:
@@ -89,7 +104,14 @@ def _serve_locked(channel: _socket.socket, order: NetworkOrder, pid: int, watche
             listener.close()
             os.unlink(os.path.join(order.folder, records.CALLS, order.container))
         made.close()
-        attaching.detach(order.folder, order.container, pid)
+        if ended or channel is not None:  # else it runs, connected, and another helper follows
+            attaching.detach(order.folder, order.container, pid)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 class _Serving:
@@ -223,37 +245,46 @@ class Helper:
 
     Args:
         leave: lets go, in a new process, of what is the monitor's alone.
+        follows: on one that was killed, or may be; the container is connected.
+
+    Attributes:
+        pidfd: becomes readable when it ends.
 
     Raises:
         Fault, OSError: the container cannot be connected; nothing is left of it.
     """
 
-    def __init__(self, order: NetworkOrder, pid: int, leave: Callable[[], None]) -> None:
+    def __init__(
+        self, order: NetworkOrder, pid: int, leave: Callable[[], None], *, follows: bool = False
+    ) -> None:
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self.pid, pidfd = syscalls.clone3(0)  # see the spawner
+        self.pid, self.pidfd = syscalls.clone3(0)  # see the spawner
         if self.pid == 0:
             try:
                 os.setsid()
                 ours.close()
                 leave()
-                serve(theirs, order, pid)
+                serve(None if follows else theirs, order, pid)
             finally:
                 os._exit(1)
         theirs.close()
-        os.close(pidfd)
+        self.hosts = self.resolv_conf = ""
+        self.warnings: list[str] = []
+        if follows:
+            ours.close()
+            return
         data = ours.recv(1 << 18)
         ours.close()
         answer: tuple[Any, ...] = marshal.loads(data) if data else _DIED
         if answer[0] != "connected":
             self.wait()
             raise Fault(answer[1], answer[2], tuple(answer[3]))
-        self.hosts: str = answer[1]
-        self.resolv_conf: str = answer[2]
-        self.warnings: list[str] = answer[3]
+        _, self.hosts, self.resolv_conf, self.warnings = answer
 
-    def wait(self) -> None:
-        """Return when it has cleaned up, behind a container that has ended."""
+    def wait(self) -> bool:
+        """Return when it has ended: whether it has cleaned up, behind a container that has, too."""
+        os.close(self.pidfd)
         try:
-            os.waitpid(self.pid, 0)
+            return os.waitpid(self.pid, 0)[1] == 0
         except ChildProcessError:
-            pass
+            return True

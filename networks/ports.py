@@ -57,6 +57,17 @@ def hold(orders: Sequence[PortOrder], default: str) -> list[HeldPort]:
     return held
 
 
+def hold_again(known: Sequence[Port]) -> list[HeldPort]:
+    """Take the ports that another process had, but those that somebody else has by now."""
+    held: list[HeldPort] = []
+    for port in known:
+        try:
+            held.append(HeldPort(port, _bind(port.protocol, port.address, port.port)))
+        except OSError:
+            pass
+    return held
+
+
 def release(held: Sequence[HeldPort]) -> None:
     for one in held:
         one.socket.close()

@@ -70,7 +70,9 @@ def _bound(port: int) -> tuple[_socket.socket, _socket.socket]:
 
 def _lead(udp: int, tcp: int) -> None:
     firewall().run(
-        f"""table ip {_TABLE} {{
+        f"""add table ip {_TABLE}
+delete table ip {_TABLE}
+table ip {_TABLE} {{
  chain questions {{
   type nat hook output priority -100; policy accept;
   ip daddr {RESOLVER} udp dport {_PORT} dnat to {RESOLVER}:{udp}

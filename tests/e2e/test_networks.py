@@ -22,6 +22,8 @@ from tests.e2e.networked import (
     run,
     up,
 )
+from tests.e2e.test_container_life import spawners
+from tests.e2e.test_containers import monitors, wait_until
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.root]
 
@@ -190,9 +192,11 @@ def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) ->
     run(machine, "one", "exec sleep 1000", "--network", "bridge", "-p", "8080:80")
     clash = machine("run", "-d", "-p", "8080:80", "base", "true", code=125).err
     assert "cannot publish 0.0.0.0:8080 for 80/tcp of the container: port is already" in clash
-    for pid in socket_holders(machine):
+    first = int(machine("inspect", "-f", "{{.State.Pid}}", "one").out)
+    # The older first: none has the time to replace another.
+    for pid in sorted({*spawners(machine.store), *monitors(machine.store)}):
         os.kill(pid, signal.SIGKILL)
-    machine("kill", "one")
+    os.kill(first, signal.SIGKILL)
     machine("wait", "one")
     machine.sh("nft flush ruleset; ip link del $(ip -o link | grep -o 'br-[0-9a-f]*' | head -1)")
     web = run(machine, "two", SERVE, "--network", "bridge", "-p", "8080:80")[:12]
@@ -201,6 +205,36 @@ def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) ->
     (shown,) = json.loads(machine("network", "inspect", "bridge").out)
     assert [one["Name"] for one in shown["Containers"].values()] == ["two"]
     assert os.listdir(machine.store / "networks/helpers") == [shown_id(shown)]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_another_follows_on_a_helper_that_is_killed(
+    machine: NetworkedPybuild, adopted: bool
+) -> None:
+    """It has the names, the ports that are carried and the calls, whichever monitor there is [NET-25]."""
+    for name in ("front", "back"):
+        machine("network", "create", name)
+    web = run(machine, "web", SERVE, "--network", "front", "-p", "8080:80")[:12]
+    up(machine, "::1", 8080)
+    if adopted:
+        (monitor,) = monitors(machine.store)
+        os.kill(monitor, signal.SIGKILL)
+        wait_until(lambda: monitor not in monitors(machine.store))
+        wait_until(lambda: bool(monitors(machine.store)))
+    for _ in range(2):
+        (helper,) = socket_holders(machine)
+        os.kill(helper, signal.SIGKILL)
+        wait_until(lambda: get(machine, "::1") == web)
+    assert get(machine, "127.0.0.1") == web
+    lookup = ("exec", "web", "busybox", "nslookup", "web")
+    wait_until(lambda: "Name:" in machine(*lookup, code=None).out)
+    machine("network", "connect", "back", "web")
+    machine("network", "disconnect", "front", "web")
+    wait_until(lambda: get(machine, "::1") == web)
+    machine("kill", "web")
+    machine("wait", "web")
+    assert devices(machine, "veth") == []
+    wait_until(lambda: os.listdir(machine.store / "networks/helpers") == [])
 
 
 def shown_id(network: dict[str, dict[str, object]]) -> str:
