@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Mapping
 
 from pybuild.model.errors import UsageError
@@ -53,7 +55,7 @@ def unpack_context(path: str, scratch: str) -> str:
     try:
         with tarfile.open(path) as archive:
             _unpack("context", archive, folder)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UsageError(f"context: no archive that can be unpacked: {error}") from error
     return folder
 

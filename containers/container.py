@@ -112,10 +112,10 @@ class Container:
         note(os.path.dirname(os.path.dirname(self.path)), about, action, more)
 
     def health(self) -> Mapping[str, Any] | None:
-        """Return its health as docker shows it; None: nobody looks, or it cannot be read."""
+        """Return its health as docker shows it; None: nobody looks, it cannot be read, or it was removed."""
         if self.config.probe is None:
             return None
-        with self.home() as home, suppress(OSError, ValueError):
+        with suppress(UserError), self.home() as home, suppress(OSError, ValueError):
             return read_health(home)
         return None
 

@@ -40,6 +40,7 @@ from pybuild.containers.state import (
     NOT_STARTED,
     PAUSED,
     RUNNING,
+    ContainerState,
     read_state,
     write_state,
 )
@@ -170,6 +171,15 @@ class Containers:
             return []
         matches = [one for one in map(self._read, ids) if one is not None]
         return sorted(matches, key=lambda one: (one.config.created, one.config.id), reverse=True)
+
+    def states(self) -> Generator[tuple[Container, ContainerState]]:
+        """Yield all of them, the newest first, with their states; those that are removed meanwhile are left out."""
+        for one in self.list():
+            try:
+                state = one.state()
+            except UserError:
+                continue
+            yield one, state
 
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)

@@ -21,6 +21,7 @@ _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _PERIOD_US = 100_000
 _LEAST_MEMORY = 6 << 20
+_MOST_DIGITS = 9
 _MOST_FILES = 1000
 """Of a log: each is looked for at every turn of them."""
 _DURATIONS = ("Interval", "Timeout", "StartPeriod", "StartInterval")
@@ -171,7 +172,8 @@ def check_limits(limits: StepLimits) -> None:
     if 0 < limits.cpu_quota_us < 1000:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     there = os.cpu_count() or 1
-    if max(map(int, re.findall(r"\d+", limits.cpuset_cpus)), default=0) >= there:
+    numbers = re.findall(r"\d+", limits.cpuset_cpus)
+    if any(len(one) > _MOST_DIGITS or int(one) >= there for one in numbers):
         raise UsageError(
             f"requested CPUs are not available - requested {limits.cpuset_cpus}, "
             f"available: 0-{there - 1}"

@@ -181,8 +181,7 @@ def rows_of(
     )
     shows_all = all or choice.shows_ended or last > 0
     known: list[tuple[Container, ContainerState]] = []
-    for one in containers.list():
-        state = one.state()
+    for one, state in containers.states():
         if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
             known.append((one, state))
         if 0 < last <= len(known):

@@ -16,6 +16,8 @@ from pybuild.containers.log import bounds, moment, names
 from pybuild.containers.moments import read_moment
 
 _PAUSE_S = 0.05
+_LATEST_NS = 253_402_300_799_000_000_000
+"""The end of the year 9999: no date has more digits."""
 
 
 class LogLine(NamedTuple):
@@ -112,4 +114,4 @@ def log_time(text: str, now: float) -> str:
         UsageError: it is none that `read_moment` knows.
     """
     known = read_moment(text, int(now * 1e9))
-    return "" if known is None else moment(known)
+    return "" if known is None else moment(min(known, _LATEST_NS))

@@ -18,6 +18,7 @@ from pybuild.model.ops import Device
 
 _ALL = "ALL"
 _GPU = "nvidia.com/gpu"
+_GPU_DIGITS = 3
 _SYSCTLS = ("net.", "fs.mqueue.")
 _KERNEL = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 _KERNEL_SYSCTLS = frozenset(f"kernel.{name}" for name in _KERNEL)
@@ -129,7 +130,7 @@ def gpus(text: str) -> tuple[str, ...]:
     request = text.strip('"').removeprefix("count=")
     if request in ("all", "-1"):
         return (f"{_GPU}=all",)
-    if request.isdecimal():
+    if request.isdecimal() and len(request) <= _GPU_DIGITS:
         return tuple(f"{_GPU}={number}" for number in range(int(request)))
     if request.startswith("device="):
         return tuple(f"{_GPU}={name}" for name in request.removeprefix("device=").split(","))

@@ -16,7 +16,7 @@ def signal_number(text: str) -> int:
     Raises:
         UsageError: there is no such signal.
     """
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+    if text.isdecimal() and len(text) < 4 and 0 < int(text) < signal.NSIG:
         return int(text)
     name = text.upper().removeprefix("SIG")
     try:

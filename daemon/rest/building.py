@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
@@ -14,12 +13,12 @@ from pybuild.builds.givencontexts import unpack_context
 from pybuild.builds.request import BuildRequest
 from pybuild.daemon.rest.exchange import ApiExchange, Handler
 from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
-from pybuild.daemon.rest.query import Query
+from pybuild.daemon.rest.query import Query, read_value
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
 from pybuild.daemon.rest.transfers import reference_of
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
-from pybuild.model.jsontext import as_object, is_object, parse
+from pybuild.model.jsontext import as_object, is_object
 from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
@@ -127,10 +126,10 @@ def request_of(query: Query, context: str) -> BuildRequest:
 def _map(query: Query, name: str) -> dict[str, str]:
     """Return a parameter that is a map; null, which stands for a client's variable, is left out."""
     text = query.text(name)
-    members: Any = parse(text) if text else None
+    members = read_value(text) if text else None
     known = as_object(members)
     if (text and not is_object(members)) or not all(
-        one is None or isinstance(one, str) for one in known.values()
+        one is None or (isinstance(one, str) and "\0" not in one) for one in known.values()
     ):
         raise ApiRefusal(400, f"invalid {name}: expected a JSON object of texts")
     return {key: value for key, value in known.items() if value is not None}

@@ -88,11 +88,7 @@ def entries_of(
     )
     shows_all = shows_all or choice.shows_ended or limit > 0
     known: list[tuple[Container, ContainerState]] = []
-    for one in containers.list():
-        try:
-            state = one.state()
-        except UserError:
-            continue  # it was removed
+    for one, state in containers.states():
         if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
             known.append((one, state))
         if 0 < limit <= len(known):
@@ -101,7 +97,10 @@ def entries_of(
     places = Networks(store.root).all_places() if has_networks else {}
     entries: list[dict[str, Any]] = []
     for one, state in known:
-        sizes = containers.sizes(one) if sized else None
+        try:
+            sizes = containers.sizes(one) if sized else None
+        except FileNotFoundError:
+            continue  # it was removed
         entries.append(container_entry(store, one, state, places.get(one.config.id, ()), sizes))
     return entries
 

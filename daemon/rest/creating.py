@@ -20,15 +20,23 @@ from pybuild.daemon.rest.privileges import privileges_of
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepLimits
+from pybuild.executor.zygote import ulimits
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object
+from pybuild.model.ops import HOST_GATEWAY
 from pybuild.networks.order import EndpointOrder, PortOrder
-from pybuild.networks.reading import read_address, read_mac, words_of
+from pybuild.networks.pools import packed_address
+from pybuild.networks.reading import read_address, read_mac, read_servers, words_of
 from pybuild.volumes.mountpoint import MountPoint
 from pybuild.volumes.reading import read_bind, read_tmpfs
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
 _NAMESPACES = ("PidMode", "UTSMode", "UsernsMode", "Cgroup")
+_CONFINING = (
+    *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
+    *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+)
+_RUNTIMES = ("", "pybuild", "runc", "io.containerd.runc.v2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +69,7 @@ def request_of(
     warnings = _refuse_unknown(host)
     id = new_id()
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
-    mode = mode_of(host.text("NetworkMode"))
+    mode = "none" if body.flag("NetworkDisabled") else mode_of(host.text("NetworkMode"))
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_exposed(body)})
     restart = host.part("RestartPolicy")
     most = restart.number("MaximumRetryCount")
@@ -125,8 +133,11 @@ def request_of(
 
 def _refuse_unknown(host: Fields) -> tuple[str, ...]:
     """Refuse what would be believed to hold and does not; return warnings about the rest."""
-    if host.texts("DeviceCgroupRules"):
-        raise ApiRefusal(400, "DeviceCgroupRules is not done by pybuild yet")
+    for name in _CONFINING:
+        if host.is_given(name):
+            raise ApiRefusal(400, f"{name} is not done by pybuild yet")
+    if host.text("Runtime") not in _RUNTIMES:
+        raise ApiRefusal(400, f"unknown or invalid runtime name: {host.text('Runtime')[:100]}")
     for name in _NAMESPACES:
         if host.text(name) not in ("", "private"):
             raise ApiRefusal(400, f"{name} {host.text(name)} is not done by pybuild yet")
@@ -201,7 +212,10 @@ def limits_of(host: Fields) -> StepLimits:
 
 def _ulimits(host: Fields) -> Iterable[tuple[str, int, int]]:
     for one in host.parts("Ulimits"):
-        yield one.text("Name"), one.number("Soft"), one.number("Hard")
+        limit = (one.text("Name"), one.number("Soft"), one.number("Hard"))
+        if wrong := ulimits.problem(*limit):
+            raise ApiRefusal(400, wrong)
+        yield limit
 
 
 def _shm(host: Fields) -> int:
@@ -216,7 +230,17 @@ def _hosts(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
         name, colon, address = text.partition(":")
         if not colon or not name:
             raise ApiRefusal(400, f'bad format for add-host: "{text[:100]}"')
+        address = address.removeprefix("[").removesuffix("]")
+        if address != HOST_GATEWAY and not _is_address(address):
+            raise ApiRefusal(400, f'invalid IP address in add-host: "{address[:100]}"')
         yield name, address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(packed_address(text))
+    except ValueError:
+        return False
 
 
 def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -> dict[str, Any]:
@@ -224,7 +248,7 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
     text = network.host_resolv_conf()
     fields: dict[str, Any] = {
         "network": mode,
-        "dns": host.texts("Dns") or words_of(text, ("nameserver",)),
+        "dns": read_servers(host.texts("Dns") or (), text),
         "dns_search": host.texts("DnsSearch") or words_of(text, ("search", "domain")),
         "dns_options": host.texts("DnsOptions") or (),
     }
@@ -271,6 +295,8 @@ def _ports(host: Fields, exposed: Iterable[str]) -> Iterable[PortOrder]:
             for place in places:
                 low, high = _host_ports(place.text("HostPort"))
                 address = place.text("HostIp")
+                if address and not _is_address(address):
+                    raise ApiRefusal(400, f'invalid IP address: "{address[:100]}"')
                 yield PortOrder(protocol, number, address, low, high)
     if host.flag("PublishAllPorts"):
         for key in exposed:

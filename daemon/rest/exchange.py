@@ -162,8 +162,7 @@ Handler = Callable[[ApiExchange], Awaitable[web.StreamResponse]]
 
 def answer(value: Any, status: int = 200) -> web.Response:
     """Return an answer in JSON."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return web.Response(status=status, body=text.encode() + b"\n", content_type=_LIKE_JSON)
+    return web.Response(status=status, body=_json(value) + b"\n", content_type=_LIKE_JSON)
 
 
 def nothing(status: int = 204) -> web.Response:
@@ -173,4 +172,9 @@ def nothing(status: int = 204) -> web.Response:
 
 def json_line(value: Any) -> bytes:
     """Return a line of a stream of JSON objects."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\r\n"
+    return _json(value) + b"\r\n"
+
+
+def _json(value: Any) -> bytes:
+    """Return JSON; what no text can hold, such as a file's name in another encoding, is a question mark."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.model.jsontext import as_list, is_object, loads
 
 _MOST_BITS = 63
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""In no path, name, variable or argument can there be one."""
 _KINDS: tuple[tuple[type, str], ...] = (
     *((str, "string"), (bool, "bool")),
     *((list, "array"), (dict, "object")),
@@ -27,6 +30,8 @@ def read_object(data: bytes) -> Fields:
         value: Any = loads(data)
     except (ValueError, RecursionError) as error:
         raise ApiRefusal(400, f"invalid JSON: {error}") from error
+    if _NUL.search(data):
+        raise ApiRefusal(400, "invalid JSON: a NUL character is in a text")
     if value is None:
         return Fields({})
     if not is_object(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from pybuild.cache.content.imagelist import image_facts, moment, names_of, unpacked_bytes
 from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.space.unusedimages import prune_images
+from pybuild.containers.container import Container
 from pybuild.containers.image import with_tag
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.images import find_image
@@ -18,6 +20,7 @@ from pybuild.daemon.rest.transfers import reference_of
 from pybuild.engine.host import native_platform
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
+from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
 from pybuild.model.text import boolean
 
@@ -113,12 +116,18 @@ def _id(host: RestHost, image: Descriptor) -> str:
     return str(image_facts(host.store, "", image).image_id)
 
 
+def _runs(container: Container) -> bool:
+    with suppress(UserError):  # it was removed meanwhile
+        return container.state().lives
+    return False
+
+
 def _refuse_used(
-    name: str, image: Descriptor, users: Sequence[Any], *, own: str, force: bool
+    name: str, image: Descriptor, users: Sequence[Container], *, own: str, force: bool
 ) -> None:
     """Refuse to remove what containers need: those that run always, others without force."""
     short = image.digest.short
-    running = next((one for one in users if one.state().lives), None)
+    running = next((one for one in users if _runs(one)), None)
     if running is not None and not (own and force):
         what = "cannot be forced"
         raise ApiRefusal(

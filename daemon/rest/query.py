@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pybuild.daemon.rest.refusal import ApiRefusal
-from pybuild.model.jsontext import is_object, parse
+from pybuild.model.jsontext import is_object, loads
 
 _NO = frozenset(("", "0", "no", "false", "none"))
+
+
+def read_value(text: str) -> Any:
+    """Return the value of a parameter that is JSON; None: it is none, or no text can hold what is in it."""
+    try:
+        return loads(text.encode())
+    except (ValueError, RecursionError):
+        return None
 
 
 class Query:
@@ -56,7 +64,7 @@ class Query:
         text = self.text("filters")
         if not text:
             return []
-        value: Any = parse(text)
+        value = read_value(text)
         if not is_object(value):
             raise ApiRefusal(400, "invalid filter")
         texts: list[str] = []

@@ -66,9 +66,9 @@ _WORDS: Sequence[tuple[str, int, str]] = (
     (r"cannot join \w+ of a non running container: (.*)", 409, r"\g<0>"),
     (r"no such image: (.*)", 404, r"No such image: \1"),
     (r"image (\S+) not found.*", 404, r"\g<0>"),
-    (r"get \S*: no such volume", 404, r"\g<0>"),
+    (r"get .*: no such volume", 404, r"\g<0>"),
     (r"remove \S+: volume is in use.*", 409, r"\g<0>"),
-    (r"network \S+ not found", 404, r"\g<0>"),
+    (r"network .* not found", 404, r"\g<0>"),
     (r"network with name \S+ already exists", 409, r"\g<0>"),
     (r"\S+ is a pre-defined network and cannot be removed", 403, r"\g<0>"),
     (

@@ -42,7 +42,7 @@ class Routes:
             if "{name}" not in path:
                 self._fixed[route] = route
                 continue
-            name = "(.+)" if path.startswith(_SLASHES) else "([^/]+)"
+            name = "(.+)" if path.startswith(_SLASHES) else "(/?[^/]+)"
             pattern = re.escape(path).replace(r"\{name\}", name)
             self._named.append((method, re.compile(pattern), route))
         # A name with slashes takes what it can: the longer routes come first.

@@ -64,7 +64,7 @@ async def info(exchange: ApiExchange) -> web.StreamResponse:
 
 
 def _info(host: RestHost) -> dict[str, Any]:
-    states = Counter(one.state().status for one in host.containers.list())
+    states = Counter(state.status for _, state in host.containers.states())
     running = states["running"] + states["restarting"]
     is_root = os.geteuid() == 0
     controllers = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
