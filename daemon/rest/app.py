@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pybuild.daemon.rest import (
     archives,
+    buildcache,
     building,
     containers,
     events,
@@ -50,6 +51,7 @@ _STREAMS: Mapping[str, Handler] = {
 _HANDLERS: Mapping[str, Handler] = {
     **_STREAMS,
     **archives.HANDLERS,
+    **buildcache.HANDLERS,
     **building.HANDLERS,
     **containers.HANDLERS,
     **imagework.HANDLERS,

@@ -14,6 +14,7 @@ from pybuild.containers.consumption import Consumption, consumption, stats_docum
 from pybuild.containers.container import Container
 from pybuild.containers.processes import process_table
 from pybuild.containers.pruning import prune_containers
+from pybuild.daemon.rest.buildcache import cache_entries
 from pybuild.daemon.rest.containers import entries_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, json_line
 from pybuild.daemon.rest.images import image_entries
@@ -119,7 +120,8 @@ def _disk(host: RestHost, kinds: frozenset[str]) -> dict[str, Any]:
     if not kinds or "volume" in kinds:
         shown["Volumes"] = _volumes(host)
     if not kinds or "build-cache" in kinds:
-        shown["BuildCache"] = []
+        shown["BuildCache"] = entries = cache_entries(host.store)
+        shown["BuilderSize"] = sum(one["Size"] for one in entries)
     return shown
 
 

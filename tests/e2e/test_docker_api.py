@@ -420,3 +420,25 @@ def test_a_server_starts_what_runs_since_the_machine_came_up(
     with daemon(pybuild, tmp_path, "--docker-socket", str(tmp_path / "docker.sock")):
         wait_until(lambda: api("GET", f"/containers/{kept}/json")[1]["State"]["Running"])
     assert not api("GET", f"/containers/{ended}/json")[1]["State"]["Running"]
+
+
+def test_the_cache_of_builds_is_listed_and_pruned(api: Api) -> None:
+    """``docker system df`` and ``docker builder prune``; what images need stays [EP-3, EP-5]."""
+    tar = io.BytesIO()
+    text = b"FROM base:1\nRUN head -c 100000 /dev/zero > /zeros\n"
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        file = tarfile.TarInfo("Dockerfile")
+        file.size = len(text)
+        archive.addfile(file, io.BytesIO(text))
+    assert api.raw("POST", "/build?t=zeros:1", tar.getvalue())[0] == 200
+    assert api("DELETE", "/images/zeros:1")[0] == 200
+    known = api("GET", "/system/df?type=build-cache")[1]
+    spare = [one for one in known["BuildCache"] if not one["InUse"]]
+    assert spare and known["BuilderSize"] >= sum(one["Size"] for one in spare) >= 100000
+    assert api("POST", "/build/prune?all=1&filters=no")[0] == 400
+    status, pruned = api("POST", "/build/prune?all=1")
+    assert status == 200 and pruned["SpaceReclaimed"] >= 100000
+    assert {one["ID"] for one in spare} <= set(pruned["CachesDeleted"])
+    left = api("GET", "/system/df?type=build-cache")[1]["BuildCache"]
+    assert not [one for one in left if not one["InUse"]]
+    assert api("GET", "/images/base:1/json")[0] == 200
