@@ -122,7 +122,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
 
 
 def take_over(order: NetworkOrder, pid: int) -> Attachment:
-    """Return what another helper has made for process *pid*, which runs; a port that is lost stays so.
+    """The attachment that another helper has made for process *pid*, which runs; a port that is lost stays so.
 
     Raises:
         OSError: it has ended.
