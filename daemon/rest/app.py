@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import traceback
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -29,11 +27,10 @@ from pybuild.daemon.rest import (
     watching,
 )
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer
-from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
+from pybuild.daemon.rest.hijack import cut_off
+from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of_any
 from pybuild.daemon.rest.routes import Routes, signature
 from pybuild.daemon.rest.system import ENGINE_VERSION
-from pybuild.model.errors import PybuildError, unwrap
-from pybuild.model.printable import in_log
 
 _GONE = 499  # as nginx calls a client that went away
 _STREAMS: Mapping[str, Handler] = {
@@ -77,29 +74,31 @@ class RestApi:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is."""
-        request["signature"] = self._signature
+        exchange: ApiExchange | None = None
         try:
-            response = await self._answer(request)
-        except ApiRefusal as refusal:
-            response = _refused(refusal)
+            exchange = self._understood(request)
+            response = await self._answer(exchange)
         except (ConnectionError, web.RequestPayloadError):
             response = web.Response(status=_GONE)  # nobody is there to read it
             response.force_close()
-        except PybuildError as error:
-            response = _refused(refusal_of(error))
         except Exception as error:  # noqa: BLE001 - a bug costs one request, and is told in full
-            response = _refused(_of_bug(error))
+            refusal = refusal_of_any(error)
+            response = answer({"message": refusal.message}, refusal.status)
+        if not response.prepared and exchange is not None and exchange.has_begun:
+            return cut_off(request)  # never a second answer behind the first one's head
         if not response.prepared:
             response.headers.update(self._signature)
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _understood(self, request: web.BaseRequest) -> ApiExchange:
         if "\0" in request.path or "%00" in request.query_string:
             raise ApiRefusal(400, "a NUL byte is in the request's line")
         call = self._routes.understand(request.method, request.path)
-        exchange = ApiExchange(self._host, call, request)
-        handler = _HANDLERS[call.route]
-        if call.route in _STREAMS:
+        return ApiExchange(self._host, call, request, self._signature)
+
+    async def _answer(self, exchange: ApiExchange) -> web.StreamResponse:
+        handler = _HANDLERS[exchange.call.route]
+        if exchange.call.route in _STREAMS:
             return await handler(exchange)
         task = asyncio.create_task(_awaited(handler, exchange))
         self._at_work.add(task)
@@ -114,17 +113,3 @@ class RestApi:
 
 async def _awaited(handler: Handler, exchange: ApiExchange) -> web.StreamResponse:
     return await handler(exchange)
-
-
-def _of_bug(error: Exception) -> ApiRefusal:
-    known = unwrap(error)
-    if isinstance(known, PybuildError):
-        return refusal_of(known)
-    if isinstance(known, OSError):
-        return ApiRefusal(500, f"{known.strerror or known}")
-    sys.stderr.write(f"error: bug of the REST API:\n| {in_log(traceback.format_exc())}\n")
-    return ApiRefusal(500, "the server has a bug; its log says which")
-
-
-def _refused(refusal: ApiRefusal) -> web.Response:
-    return answer({"message": refusal.message}, refusal.status)

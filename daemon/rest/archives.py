@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import bz2
 import json
-import lzma
 import os
-import zlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,6 +16,7 @@ from pybuild.buildkit.fsutil.gomode import to_go
 from pybuild.containers.container import Container
 from pybuild.containers.log import moment
 from pybuild.containers.trees import tree_of
+from pybuild.daemon.rest.decompressing import decompressed
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.executor.files.values import ExportTree
@@ -35,10 +33,6 @@ else:
 _PIECE = 1 << 16
 _TAR = "application/x-tar"
 _KINDS = {"C": 0, "A": 1, "D": 2}
-
-
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 async def head(exchange: ApiExchange) -> web.StreamResponse:
@@ -103,14 +97,7 @@ async def send_work(
         while piece:
             await response.write(piece)
             piece = await exchange.host.run(os.read, mine, _PIECE)
-        try:
-            await there
-        except PybuildError:
-            response.force_close()  # the head is out: an end that comes too soon is all there is
-            transport = exchange.request.transport
-            if transport is not None:
-                transport.abort()
-            raise
+        await there
     await response.write_eof()
     return response
 
@@ -151,11 +138,12 @@ async def put(exchange: ApiExchange) -> web.StreamResponse:
         work = job(treejobs.unpack, tree, path, keeps_kinds=keeps)
         async with _pipe(exchange, work, fds, reads=False) as (mine, there):
             try:
-                async for piece in _plain(exchange):
+                body = exchange.request.content.iter_chunked(_PIECE)
+                async for piece in decompressed(body, exchange.host.run):
                     await exchange.host.run(_write, mine, piece)
             except BrokenPipeError:
                 pass  # the worker says why
-            except (zlib.error, OSError, lzma.LZMAError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 there.cancel()
                 raise ApiRefusal(400, f"the archive cannot be read: {error}") from error
             _end(mine)
@@ -183,28 +171,6 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-async def _plain(exchange: ApiExchange) -> AsyncGenerator[bytes]:
-    """Yield the body, decompressed: outside of the container's tree."""
-    decompressor: _Decompressor | None = None
-    is_first = True
-    async for piece in exchange.request.content.iter_chunked(_PIECE):
-        if is_first:
-            is_first, decompressor = False, _decompressor(piece)
-        data = decompressor.decompress(piece) if decompressor is not None else piece
-        if data:
-            yield data
-
-
-def _decompressor(data: bytes) -> _Decompressor | None:
-    if data.startswith(b"\x1f\x8b"):
-        return zlib.decompressobj(31)
-    if data.startswith(b"BZh"):
-        return bz2.BZ2Decompressor()
-    if data.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMADecompressor()
-    return None
 
 
 async def changes(exchange: ApiExchange) -> web.StreamResponse:

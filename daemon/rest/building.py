@@ -17,6 +17,7 @@ from pybuild.daemon.rest.query import Query, read_value
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
 from pybuild.daemon.rest.transfers import reference_of
+from pybuild.frontend.giturl import is_http, parse_git_url
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
 from pybuild.model.jsontext import as_object, is_object
 from pybuild.model.ops import NetworkMode, StepSettings
@@ -50,7 +51,7 @@ class BuildLines:
                 if isinstance(event, VertexCached):
                     self._lines.say(stream=" ---> Using cache\n")
             case VertexLog():
-                self._lines.say(stream=event.data.decode("utf-8", "replace"))
+                self._lines.log(event.data.decode("utf-8", "replace"))
             case _:
                 pass
 
@@ -58,6 +59,10 @@ class BuildLines:
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Build an image of a context that comes as a tar, or is named by a URL."""
     query, own = exchange.query, exchange.host.engine
+    remote = query.text("remote")
+    if remote and not is_http(remote) and parse_git_url(remote, is_context=True) is None:
+        raise ApiRefusal(400, f'remote "{remote[:100]}" is neither a git repository nor a URL')
+    request_of(query, remote or "/")  # what is wrong with it is told before the context comes
     logins = logins_of(exchange)
     engine = own.for_client(StaticCredentials(logins) if logins else own.credentials())
     scratch = engine.store.scratch("context")

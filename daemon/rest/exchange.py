@@ -70,6 +70,13 @@ class RestHost:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
 
+    def alone(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Do in a thread of its own what waits for a client: others do not wait with it."""
+        thread = ThreadPoolExecutor(1, "rest-alone")
+        done = asyncio.get_running_loop().run_in_executor(thread, work)
+        thread.shutdown(wait=False)
+        return done
+
     def guest(self) -> Engine:
         """Return the engine for one request, to be closed: what it uses of the store is kept as long."""
         return self.engine.for_client(self.engine.credentials())
@@ -105,22 +112,35 @@ class RestHost:
 
 
 class ApiExchange:
-    """One request, and where it is answered."""
+    """One request, and where it is answered.
 
-    def __init__(self, host: RestHost, call: ApiCall, request: web.BaseRequest) -> None:
+    Attributes:
+        signature: the headers of every answer.
+    """
+
+    def __init__(
+        self,
+        host: RestHost,
+        call: ApiCall,
+        request: web.BaseRequest,
+        signature: Mapping[str, str],
+    ) -> None:
         self.host = host
         self.call = call
         self.request = request
+        self.signature = signature
+        self._begun = False
         values: dict[str, list[str]] = {}
         for key, value in request.query.items():
             values.setdefault(key, []).append(value)
         self.query = Query(values)
 
     @property
-    def signature(self) -> Mapping[str, str]:
-        """The headers of every answer."""
-        known: Mapping[str, str] = self.request.get("signature", {})
-        return known
+    def has_begun(self) -> bool:
+        """Whether the head of its answer was sent, or its connection is no HTTP any more."""
+        transport = self.request.transport
+        is_taken = transport is not None and transport.get_protocol() is not self.request.protocol
+        return self._begun or is_taken
 
     async def container(self) -> Container:
         """Return the container that the path names."""
@@ -153,6 +173,7 @@ class ApiExchange:
         response.headers.update(self.signature)
         if self.request.version >= HttpVersion11:
             response.enable_chunked_encoding()
+        self._begun = True
         await response.prepare(self.request)
         return response
 

@@ -22,6 +22,7 @@ class ExecProcess:
         stdout, stderr: the client wants them.
         keys, key_text: that detach, and as they were given.
         user: as it was given.
+        begun: somebody starts it, or has.
         line: to its monitor, None until it is started.
         exit_code: None until it has ended.
     """
@@ -34,9 +35,15 @@ class ExecProcess:
     keys: bytes
     key_text: str
     user: str
+    begun: bool = False
     line: MonitorLine | None = None
     exit_code: int | None = None
     made: float = field(default_factory=time.monotonic)
+
+    def claim(self) -> bool:
+        """Return whether the caller is to start it: nobody else is, or has."""
+        is_first, self.begun = not self.begun, True
+        return is_first
 
     @property
     def is_running(self) -> bool:

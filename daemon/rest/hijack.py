@@ -35,6 +35,13 @@ class Taken(web.StreamResponse):
         return True
 
 
+def cut_off(request: web.BaseRequest) -> web.StreamResponse:
+    """End the connection of an answer that cannot be ended well: its client sees that it is not whole."""
+    if request.transport is not None:
+        request.transport.abort()
+    return Taken()
+
+
 class _RawProtocol(asyncio.StreamReaderProtocol):
     def __init__(self, reader: asyncio.StreamReader, handler: RequestHandler) -> None:
         super().__init__(reader)

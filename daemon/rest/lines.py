@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import marshal
+import select
 import socket
 from contextlib import suppress
 from typing import Any
@@ -82,6 +83,12 @@ class Waiting:
         """Return the monitor's ends, for a container that is started now; whoever takes them closes them."""
         return [one for one in self._lines.pop(id, []) if _has_peer(one[0])]
 
+    def leave(self, id: str, line: MonitorLine) -> None:
+        """Close our end of a line; the other end goes, too, though the container may never be started."""
+        line.close()
+        if left := self.take(id):
+            self._lines[id] = left
+
     def has(self, id: str) -> bool:
         """Return whether somebody waits for a container that was not started since."""
         return id in self._lines
@@ -98,13 +105,10 @@ def close_all(lines: list[tuple[socket.socket, StreamAttachment]]) -> None:
 
 
 def _has_peer(theirs: socket.socket) -> bool:
-    """Whether somebody still waits at the other end; the line of one who does not is closed."""
-    try:
-        is_there = theirs.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        is_there = False
+    """Whether somebody still waits at the other end, whatever was typed; the line of one who does not is closed."""
+    poller = select.poll()
+    poller.register(theirs, 0)
+    is_there = not poller.poll(0)
     if not is_there:
         theirs.close()
     return is_there

@@ -15,7 +15,7 @@ from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
 from pybuild.daemon.rest.execs import ExecProcess
 from pybuild.daemon.rest.fields import Fields
-from pybuild.daemon.rest.hijack import Taken, frame, hijack
+from pybuild.daemon.rest.hijack import RawStream, Taken, frame, hijack
 from pybuild.daemon.rest.lines import MonitorLine
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.streams import follow, keys_of, kind_of, size_of
@@ -63,6 +63,8 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
 
 def _console(body: Fields) -> tuple[int, int]:
     size = body.numbers("ConsoleSize")
+    if not all(0 <= one < 1 << 16 for one in size):
+        raise ApiRefusal(400, "a terminal has 0 to 65535 rows and columns")
     return (size[0], size[1]) if len(size) == 2 else (0, 0)
 
 
@@ -80,54 +82,65 @@ async def start(exchange: ApiExchange) -> web.StreamResponse:
     """Start the process; the client has its streams, unless it is to be left alone."""
     process, body = exchange.host.processes.find(exchange.call.name), await exchange.body()
     detached = body.flag("Detach")
-    if detached and (process.line is not None or process.exit_code is not None):
-        state = "running" if process.exit_code is None else "has already run"
-        words = f"exec command {process.id} {'is already ' if state == 'running' else ''}{state}"
-        raise ApiRefusal(409, words)
     if process.order.terminal is not None and body.numbers("ConsoleSize"):
         process.order = process.order._replace(terminal=_console(body))
     if detached:
+        if not process.claim():
+            words = "is already running" if process.exit_code is None else "has already run"
+            raise ApiRefusal(409, f"exec command {process.id} {words}")
         await _begin(exchange, process)
         exchange.host.background(_drain(process))
         return nothing(200)
     await _see_it_runs(exchange, process.container)
-    terminal = process.order.terminal is not None
     is_raw = body.flag("Tty")  # of the start, as clients take the stream apart by that
     stream = await hijack(
         exchange.request, kind_of(exchange.call.version, tty=is_raw), exchange.signature
     )
     try:
-        if process.line is not None or process.exit_code is not None:
+        if process.claim():
+            await _run(exchange, process, stream, is_raw=is_raw)
+        else:  # whose it is has its streams
             text = f"exec command {process.id} has already run\r\n".encode()
             await stream.send(text if is_raw else frame(1, text))
-            return Taken()
-        line = await _begin(exchange, process)
+    except ConnectionError:
+        pass  # the client has gone: the process goes on
+    except ApiRefusal as refusal:
+        text = f"{refusal.message}\r\n".encode()
+        await stream.send(text if is_raw else frame(1, text))
+    finally:
+        await stream.close()
+    return Taken()
+
+
+async def _run(
+    exchange: ApiExchange, process: ExecProcess, stream: RawStream, *, is_raw: bool
+) -> None:
+    """Start a process, and join it and its client."""
+    line = await _begin(exchange, process)
+    try:
         left = await follow(
             line,
             stream,
             reads=process.order.stdin,
             tty=is_raw,
-            keys=process.keys if terminal else b"",
+            keys=process.keys if process.order.terminal is not None else b"",
             said=True,
             numbers=process.numbers,
         )
         if left:
             await exchange.host.run(process.container.note, "exec_detach", {"execID": process.id})
-    except ConnectionError:
-        pass  # the client has gone: the process goes on
     finally:
-        if process.line is not None and process.line.ended is None:
-            await process.line.say("eof")
+        if line.ended is None:
+            await line.say("eof")
             exchange.host.background(_drain(process))
         else:
             _note_end(process)
-        await stream.close()
-    return Taken()
 
 
 async def _begin(exchange: ApiExchange, process: ExecProcess) -> MonitorLine:
     own = await exchange.host.run(process.container.connect)
     if own is None:
+        process.begun = False
         raise ApiRefusal(409, f"container {process.container.config.id} is not running")
     line = process.line = MonitorLine(own)
     await line.say("exec", packed(process.order))

@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import web
 
 from pybuild.daemon.rest.exchange import ApiExchange, json_line
-from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
-from pybuild.model.errors import PybuildError, unwrap
+from pybuild.daemon.rest.refusal import refusal_of_any
 
 _EVERY_BYTES = 1 << 20
+_MOST_WAITING = 8 << 20
 
 
 class ProgressLines:
@@ -21,9 +21,22 @@ class ProgressLines:
     def __init__(self) -> None:
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
         self._said: dict[str, int] = {}
+        self._waiting = 0
+        self._is_clipped = False
 
     def say(self, **members: Any) -> None:
-        self._lines.put_nowait(json_line(members))
+        line = json_line(members)
+        self._waiting += len(line)
+        self._lines.put_nowait(line)
+
+    def log(self, text: str) -> None:
+        """Pass on output of a step; while its client does not read, most of it is left out."""
+        is_clipped = self._waiting > _MOST_WAITING
+        if is_clipped and not self._is_clipped:
+            text = "[output left out: it is not read as fast as it comes]\n"
+        if not (is_clipped and self._is_clipped):
+            self.say(stream=text)
+        self._is_clipped = is_clipped
 
     def transfer(self, id: str, current: int, total: int) -> None:
         """Report how far a transfer is; not each byte of it."""
@@ -44,12 +57,15 @@ class ProgressLines:
             self.say(status="Pull complete", progressDetail={}, id=short)
 
     async def next(self) -> bytes:
-        return await self._lines.get()
+        line = await self._lines.get()
+        self._waiting -= len(line)
+        return line
 
     def rest(self) -> bytes:
         lines: list[bytes] = []
         while not self._lines.empty():
             lines.append(self._lines.get_nowait())
+        self._waiting = 0
         return b"".join(lines)
 
 
@@ -83,13 +99,8 @@ async def stream_work(
             await response.write(rest)
         try:
             await task
-        except Exception as error:
-            known = unwrap(error)
-            if not isinstance(known, PybuildError | ApiRefusal):
-                raise
-            message = (
-                refusal_of(known).message if isinstance(known, PybuildError) else known.message
-            )
+        except Exception as error:  # noqa: BLE001 - the head is out: it can only be told in the stream
+            message = refusal_of_any(error).message
             detail = {"errorDetail": {"message": message}, "error": message}
             await response.write(json_line(detail))
         await response.write_eof()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+import traceback
 from collections.abc import Sequence
 
 from pybuild.containers.starting import NotExecuted
-from pybuild.model.errors import PybuildError, UserError
+from pybuild.model.errors import PybuildError, UserError, unwrap
+from pybuild.model.printable import in_log
 
 
 class ApiRefusal(Exception):
@@ -95,3 +98,17 @@ def refusal_of(error: PybuildError) -> ApiRefusal:
     if isinstance(error, NotExecuted):
         return ApiRefusal(400 if error.status in (126, 127) else 500, error.message)
     return ApiRefusal(400 if isinstance(error, UserError) else 500, error.message)
+
+
+def refusal_of_any(error: Exception) -> ApiRefusal:
+    """Return the answer for any error; one that is none of ours is a bug, and told in full in the log."""
+    known = unwrap(error)
+    if isinstance(known, ApiRefusal):
+        return known
+    if isinstance(known, PybuildError):
+        return refusal_of(known)
+    if isinstance(known, OSError):
+        return ApiRefusal(500, f"{known.strerror or known}")
+    text = "".join(traceback.format_exception(error))
+    sys.stderr.write(f"error: bug of the REST API:\n| {in_log(text)}\n")
+    return ApiRefusal(500, "the server has a bug; its log says which")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from pybuild.model.errors import UsageError
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 _BOTH = frozenset((1, 2))
+_AT_ONCE = 256
 
 
 def kind_of(version: Version, *, tty: bool) -> str:
@@ -92,7 +94,7 @@ async def attach(exchange: ApiExchange) -> web.StreamResponse:
             await stream.close()
     finally:
         if line is not None:
-            line.close()
+            host.waiting.leave(config.id, line)
     return Taken()
 
 
@@ -114,11 +116,13 @@ async def _living(
 async def _send_log(
     exchange: ApiExchange, container: Container, stream: RawStream, attachment: StreamAttachment
 ) -> None:
-    lines = await exchange.host.run(lambda: list(read_log(container, follow=False, tail=None)))
-    for one in lines:
-        if attachment.stdout if one.stream == "stdout" else attachment.stderr:
-            data = one.text.encode("utf-8", "surrogateescape")
-            await stream.send(data if container.config.tty else frame(_STREAMS[one.stream], data))
+    lines = iter(read_log(container, follow=False, tail=None))
+    while some := await exchange.host.run(lambda: list(islice(lines, _AT_ONCE))):
+        for one in some:
+            if attachment.stdout if one.stream == "stdout" else attachment.stderr:
+                data = one.text.encode("utf-8", "surrogateescape")
+                tty = container.config.tty
+                await stream.send(data if tty else frame(_STREAMS[one.stream], data))
 
 
 async def follow(

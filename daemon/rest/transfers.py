@@ -171,7 +171,7 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
             with open(write_end, "wb") as file, suppress(BrokenPipeError):
                 write_docker_archive(file, engine.store.blobs.path, images)
 
-        writing = asyncio.ensure_future(asyncio.to_thread(work))
+        writing = exchange.host.alone(work)
         try:
             response = await exchange.begin("application/x-tar")
             while piece := await exchange.host.run(os.read, read_end, _PIECE):

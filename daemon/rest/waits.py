@@ -40,7 +40,7 @@ async def wait(exchange: ApiExchange) -> web.StreamResponse:
             code = await until_ended(host, container)
     finally:
         if line is not None:
-            line.close()
+            host.waiting.leave(container.config.id, line)
     if condition == "removed":
         pause = _PAUSE_S
         while os.path.lexists(container.path):
