@@ -6,6 +6,7 @@ also one that is put there meanwhile, leads out of it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
@@ -33,7 +34,8 @@ class ContainerTree(NamedTuple):
         lowers: the directories of its layers, base first; *upper* is what it wrote.
         scratch: a directory beside *upper* with ``work`` and ``upper``, both empty.
         mount_dir: an empty directory that may be mounted on.
-        volumes: a directory, what of it is mounted, and where that is in the tree, outer ones first;
+        volumes: a directory, what of it is mounted, where that is in the tree, and whether it can only
+            be read; outer ones first;
             of one that does not run.
         runs: it runs, and its root directory is the last of the descriptors handed over.
     """
@@ -43,7 +45,7 @@ class ContainerTree(NamedTuple):
     upper: str
     mount_dir: str
     scratch: str = ""
-    volumes: tuple[tuple[str, str, str], ...] = ()
+    volumes: tuple[tuple[str, str, str, bool], ...] = ()
     runs: bool = False
 
 
@@ -145,6 +147,8 @@ def write(call: WorkerCall, tree: ContainerTree, path: str, *, into: bool) -> No
         raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
     except tarfile.TarError as error:
         raise Fault(USER, f"the archive cannot be read: {error}") from error
+    except OSError as error:
+        raise _unwritten(error) from error
 
 
 class PathFacts(NamedTuple):
@@ -202,6 +206,15 @@ def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: boo
     except tarfile.TarError as error:
         if str(error) != "empty file":
             raise Fault(USER, f"the archive cannot be read: {error}") from error
+    except OSError as error:
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> Exception:
+    """Return the fault of what cannot be written: that of the user, where a mount can only be read."""
+    if error.errno == errno.EROFS:
+        return Fault(USER, "container rootfs or mounted volume is marked read-only")
+    return error
 
 
 def _enter(call: WorkerCall, tree: ContainerTree, *, writes: bool) -> None:
@@ -227,7 +240,10 @@ def _enter(call: WorkerCall, tree: ContainerTree, *, writes: bool) -> None:
     else:  # places for volumes are made where they do not last
         lowers = (*tree.lowers, tree.upper)
         root = mounts.overlay(lowers, f"{tree.scratch}/upper", f"{tree.scratch}/work")
-    trees = [(_clone(source, inside), target) for source, inside, target in tree.volumes]
+    trees = [
+        (_clone(source, inside, readonly), target)
+        for source, inside, target, readonly in tree.volumes
+    ]
     os.chroot(root)
     os.chdir("/")
     for fd, target in trees:
@@ -249,13 +265,16 @@ def _ask_for_no_names() -> None:
         setattr(tarfile, name, None)  # as where Python has no such module
 
 
-def _clone(source: str, inside: str) -> int:
+def _clone(source: str, inside: str, readonly: bool) -> int:
     """Return a mount of *inside*, looked up in the directory *source*."""
     base = os.open(source, os.O_PATH | os.O_CLOEXEC)
     try:
         chosen = confined.open_in(base, inside.strip("/") or ".")
         try:
-            return syscalls.open_tree(chosen, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+            fd = syscalls.open_tree(chosen, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+            if readonly:
+                syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY, recursive=True)
+            return fd
         finally:
             os.close(chosen)
     finally:

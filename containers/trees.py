@@ -76,10 +76,10 @@ def _root(container: Container, state: ContainerState) -> int:
     )
 
 
-def _volumes(store: Store, container: Container) -> Iterable[tuple[str, str, str]]:
-    """Return the directories that are mounted, the path of each that is, and its place; outer ones first."""
+def _volumes(store: Store, container: Container) -> Iterable[tuple[str, str, str, bool]]:
+    """Return the directories that are mounted, the path of each that is, its place, and whether it can only be read; outer ones first."""
     known = Volumes(store)
     for mount in sorted(container.config.mounts, key=lambda one: one.target.split("/")):
         if mount.kind is not MountKind.TMPFS:
             step = known.step_mount(mount)
-            yield step.source, step.selector, mount.target
+            yield step.source, step.selector, mount.target, step.readonly

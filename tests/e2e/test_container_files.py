@@ -97,3 +97,22 @@ def test_a_container_becomes_an_image_and_a_tar(machine: Pybuild, tmp_path: Path
     machine("create", "base", "true")
     assert "Deleted Containers:" in machine("container", "prune", "-f").out
     assert machine("ps", "-aq").out == ""
+
+
+def test_what_is_mounted_to_be_read_is_not_written_through_cp(
+    machine: Pybuild, tmp_path: Path
+) -> None:
+    """Also of a container that does not run, where its mounts are made for the copy, and by a link."""
+    here, file = tmp_path / "here", tmp_path / "file"
+    here.mkdir()
+    file.write_text("x")
+    link = "ln -s /ro /leads; sleep 1000"
+    machine("run", "-d", "--name", "one", "-v", f"{here}:/ro:ro", "base", "sh", "-c", link)
+    wait_until(lambda: "/leads" in machine("diff", "one").out)
+    for runs in (True, False):
+        for place in ("/ro/file", "/leads/file"):
+            error = machine("cp", file, f"one:{place}", code=1).err
+            assert "mounted volume is marked read-only" in error, (runs, error)
+        if runs:
+            machine("kill", "one")
+    assert not os.listdir(here)
