@@ -221,7 +221,7 @@ class Attached:
             self.say("signal", int(signal.SIGKILL))
             return
         self._received.append(number)
-        self.say("signal", number)
+        self.say("end" if self._patience_s >= 0 else "signal", number)
         if number in _ENDING and self._patience_s >= 0:
             self._kill_at = time.monotonic() + self._patience_s
 

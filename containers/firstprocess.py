@@ -15,7 +15,7 @@ from pybuild.containers.restarting import delay
 from pybuild.containers.state import STATUS_UNKNOWN, born, read_state
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import isolation, syscalls, wire, worker
+from pybuild.executor.zygote import isolation, procstatus, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import USER, Fault
@@ -314,10 +314,15 @@ class FirstProcess:
 
     # --- end --------------------------------------------------------------------------------------
 
-    def kill(self, number: int) -> None:
-        """Send it a signal; nothing happens when it is gone."""
-        # As it is: what waits for a signal without a handler, such as an init, is not told from what
-        # does not know it; the kernel gives a namespace's first process only what it asked for [CTR-31].
+    def kill(self, number: int, *, exactly: bool = True) -> None:
+        """Send it a signal; nothing happens when it is gone.
+
+        Args:
+            exactly: as docker does [CTR-31]: the kernel gives a namespace's first process only what it
+                asked for; else what ends others ends it, too.
+        """
+        if not exactly:
+            number = procstatus.ending(self._pid, number)
         if self._pidfd < 0:
             self._children.kill("container", number, exactly=True)
             return

@@ -381,9 +381,9 @@ class _Monitor:
                 (of_exec or self._streams).resize(rows, columns)
                 if of_exec is None:
                     self._actions.note("resize", {"height": str(rows), "width": str(columns)})
-            case ("signal", int() as number):
+            case ("signal" | "end" as word, int() as number):
                 if not self._execs.signal(client, number):
-                    self._kill(number)
+                    self._kill(number, exactly=word == "signal")
             case ("kill", int() as number):
                 self._kill(number)
                 client.send(("done", []))
@@ -417,20 +417,20 @@ class _Monitor:
         self._see_it_runs()
         self._execs.start(client, order, self._state.pid, self._leaf())
 
-    def _kill(self, number: int) -> None:
+    def _kill(self, number: int, *, exactly: bool = True) -> None:
         if number in (_SIGKILL, self._order.stop_signal) and not self._state.stopped:
             self._state = self._state._replace(stopped=True)
             if self._order.restart.name != "no":  # or the next monitor would start it again
                 save_state(self._home, self._state)
         if self._cancel_restart():
             return
-        self._send(number)
+        self._send(number, exactly=exactly)
 
-    def _send(self, number: int) -> None:
+    def _send(self, number: int, *, exactly: bool = True) -> None:
         """Hand a signal to the first process, which may stand still."""
         if self._first is not None:
             self._actions.note("kill", {"signal": str(number)})
-            self._first.kill(number)
+            self._first.kill(number, exactly=exactly)
         self._thaw_for_signal()
 
     def _stop(self, number: int, seconds: float) -> None:

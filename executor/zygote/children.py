@@ -27,8 +27,7 @@ else:
 
 REMOVE_AGAIN_MS = 20
 _REMOVALS_AT_THE_END = 50
-_SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15
-_ENDING = (_SIGTERM, _SIGINT, _SIGHUP, _SIGQUIT)
+_SIGINT, _SIGKILL = 2, 9
 
 
 class Child:
@@ -275,11 +274,8 @@ class Children:
         if pidfd is None:
             return
         child = self._living[pidfd]
-        # The kernel does not deliver to a namespace's first process what it does not catch; to
-        # wait out a grace time for that would be wasted.
-        is_first = not (child.joined or exactly)
-        if is_first and number in _ENDING and not procstatus.catches(child.pid, number):
-            number = _SIGTERM if procstatus.catches(child.pid, _SIGTERM) else _SIGKILL
+        if not (child.joined or exactly):
+            number = procstatus.ending(child.pid, number)
         try:
             syscalls.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:

@@ -19,9 +19,25 @@ def number(name: str, process: int | str = "self", base: int = 16) -> int:
     return 0
 
 
+_SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15
+_ENDING = (_SIGTERM, _SIGINT, _SIGHUP, _SIGQUIT)
+
+
+def ending(process: int, signal: int) -> int:
+    """Return the signal that does to a namespace's first process what *signal* does to others.
+
+    The kernel does not deliver to it what it does not catch; to wait out a grace time for that would
+    be wasted.
+    """
+    if signal not in _ENDING or catches(process, signal):
+        return signal
+    return _SIGTERM if catches(process, _SIGTERM) else _SIGKILL
+
+
 def catches(process: int, signal: int) -> bool:
-    """Return whether *process* has a handler for *signal*."""
+    """Return whether *process* has a handler for *signal*, or has it blocked, as who waits for it does."""
     try:
-        return bool(number("SigCgt", process) >> (signal - 1) & 1)
+        known = number("SigCgt", process) | number("SigBlk", process)
+        return bool(known >> (signal - 1) & 1)
     except OSError:
         return False
