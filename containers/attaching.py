@@ -67,6 +67,12 @@ class Attached:
         with suppress(ConnectionError):
             self._line.send(marshal.dumps(message))
 
+    def hand_on_first(self, number: int) -> bool:
+        """Hand on a signal that came before anybody could follow; False: signals are not the process's."""
+        if self._proxies:
+            self._hand_on(number)
+        return self._proxies
+
     def follow(self) -> int | None:
         """Return the status of the process when it has ended; None: we left.
 

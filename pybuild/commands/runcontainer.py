@@ -49,7 +49,15 @@ def _run(parsed: Parsed) -> int:
         check_terminal()
     ours, theirs = line()
     with ours, theirs:
-        container = run_interruptible(_start(parsed, None if detached else theirs))
+        begun: list[Container] = []
+        cancelled: Cancelled | None = None
+        try:
+            run_interruptible(_start(parsed, None if detached else theirs, begun))
+        except Cancelled as error:  # which came too late, where it runs
+            if detached or not begun:
+                raise
+            cancelled = error
+        (container,) = begun
         theirs.close()
         if detached:
             sys.stdout.write(container.config.id + "\n")
@@ -62,6 +70,8 @@ def _run(parsed: Parsed) -> int:
             proxies=parsed.flag("sig-proxy", True),
             patience_s=STOP_SECONDS,
         )
+        if cancelled is not None and not attached.hand_on_first(cancelled.exit_code - 128):
+            raise cancelled
         status = _followed(attached, container)
         # As long as our end is open, the monitor leaves its removal to us.
         if status is not None and parsed.flag("rm"):
@@ -70,7 +80,8 @@ def _run(parsed: Parsed) -> int:
     return status or 0
 
 
-async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
+async def _start(parsed: Parsed, line: socket.socket | None, begun: list[Container]) -> None:
+    """Have a container made and started; *begun* has it as soon as it runs."""
     async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
         container = await create_container(parsed, engine, attached=line is not None)
         containers = Containers(engine.store)
@@ -90,7 +101,7 @@ async def _start(parsed: Parsed, line: socket.socket | None) -> Container:
             raise
         for warning in warnings:
             sys.stderr.write(f"warning: {warning}\n")
-        return container
+        begun.append(container)
 
 
 def _remove(containers: Containers, container: Container) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -185,6 +186,43 @@ def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
     assert named(machine, "db", "--network", "six") == ["10.77.0.9", "fd77::2"]
     taken = machine("run", "-d", "--network", "six", "--ip", "10.77.0.9", "base", "true", code=125)
     assert "address 10.77.0.9 is already in use on network six" in taken.err
+
+
+@pytest.mark.parametrize("proxies", [True, False])
+def test_a_signal_while_a_run_in_front_is_started_is_the_containers(
+    machine: NetworkedPybuild, proxies: bool
+) -> None:
+    """There is a container by then: who was cancelled would leave it behind, and nobody's.
+
+    Here, since the sockets of a machine of our own show when somebody waits for the spawner.
+    """
+    run(machine, "first", "exec sleep 1000", "--network", "none")
+    (spawner,) = spawners(machine.store)
+    before = waiting_for_spawner(machine)
+    script = "trap 'exit 5' INT; while :; do sleep 0.1; done"
+    option = f"--sig-proxy={str(proxies).lower()}"
+    words = ("run", option, "--name", "one", "--network", "none", "base", "sh", "-c", script)
+    os.kill(spawner, signal.SIGSTOP)
+    try:
+        client = subprocess.Popen(
+            machine.command(*words), env=machine.environment, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: waiting_for_spawner(machine) > before)
+        client.send_signal(signal.SIGINT)
+    finally:
+        os.kill(spawner, signal.SIGCONT)
+    said = client.communicate(timeout=120)[1]
+    runs = machine("ps", "-q", "--filter", "name=one").out != ""
+    if proxies:  # the second, where it came before the trap was there
+        assert (client.returncode in (5, 128 + signal.SIGINT), said, runs) == (True, "", False)
+    else:
+        assert (client.returncode, runs) == (128 + signal.SIGINT, True)
+
+
+def waiting_for_spawner(machine: NetworkedPybuild) -> int:
+    """Return how many sockets bear the spawner's address: those of clients, too, until it takes them."""
+    lines = machine.sh("cat /proc/net/unix").out.splitlines()
+    return sum(line.endswith("/spawner") for line in lines)
 
 
 def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) -> None:
