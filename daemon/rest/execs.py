@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pybuild.containers.container import Container
 from pybuild.containers.order import ExecOrder
 from pybuild.daemon.rest.lines import MonitorLine
 from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.model.dataclass import dataclass
 
 _KEPT_S = 300.0
 _MOST = 10_000
