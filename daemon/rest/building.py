@@ -16,7 +16,7 @@ from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
 from pybuild.daemon.rest.query import Query, read_value
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
-from pybuild.daemon.rest.transfers import reference_of
+from pybuild.daemon.rest.transfers import tag_of
 from pybuild.frontend.giturl import is_http, parse_git_url
 from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
 from pybuild.model.jsontext import as_object, is_object
@@ -117,7 +117,7 @@ def request_of(query: Query, context: str) -> BuildRequest:
     return BuildRequest(
         context=context,
         dockerfile=dockerfile,
-        tags=tuple(reference_of(text, "") for text in query.texts("t")),
+        tags=tuple(tag_of(text, "") for text in query.texts("t")),
         target=query.text("target"),
         build_args=_map(query, "buildargs"),
         labels=_map(query, "labels"),

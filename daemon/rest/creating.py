@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pybuild.containers import defaults
 from pybuild.containers.config import ContainerConfig
@@ -30,7 +30,9 @@ from pybuild.networks.reading import read_address, read_mac, read_servers, words
 from pybuild.volumes.mountpoint import MountPoint
 from pybuild.volumes.reading import read_bind, read_tmpfs
 
+T = TypeVar("T")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
+_MOST_PORTS = 3 << 16
 _NAMESPACES = ("PidMode", "UTSMode", "UsernsMode", "Cgroup")
 _CONFINING = (
     *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
@@ -70,7 +72,7 @@ def request_of(
     id = new_id()
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode = "none" if body.flag("NetworkDisabled") else mode_of(host.text("NetworkMode"))
-    exposed = sorted({*as_object(image.get("ExposedPorts")), *_exposed(body)})
+    exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
     restart = host.part("RestartPolicy")
     most = restart.number("MaximumRetryCount")
     policy = defaults.restart_policy(restart.text("Name"), most or None)
@@ -168,6 +170,14 @@ def _exposed(body: Fields) -> Iterable[str]:
             yield f"{number}/{protocol}"
 
 
+def _bounded(ports: Iterable[T]) -> Iterable[T]:
+    """Yield ports, but no more than there are: ranges are short to write, and as long as anybody likes."""
+    for count, one in enumerate(ports):
+        if count >= _MOST_PORTS:
+            raise ApiRefusal(400, "more ports were named than there are")
+        yield one
+
+
 def _port_range(text: str) -> tuple[int, int, str]:
     match = _PORT.match(text)
     first = int(match[1]) if match else 0
@@ -262,7 +272,7 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
         endpoint_of(name, endpoints.get(name, Fields({})), body.text("MacAddress"))
         for name in names
     )
-    fields["ports"] = tuple(_ports(host, exposed))
+    fields["ports"] = tuple(_bounded(_ports(host, exposed)))
     return fields
 
 

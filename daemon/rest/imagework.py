@@ -16,7 +16,7 @@ from pybuild.containers.image import with_tag
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.images import find_image
 from pybuild.daemon.rest.refusal import ApiRefusal
-from pybuild.daemon.rest.transfers import reference_of
+from pybuild.daemon.rest.transfers import tag_of
 from pybuild.engine.host import native_platform
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
@@ -59,9 +59,7 @@ def _history(host: RestHost, name: str) -> list[dict[str, Any]]:
 async def tag(exchange: ApiExchange) -> web.StreamResponse:
     """Give an image one more name."""
     query, host = exchange.query, exchange.host
-    reference = reference_of(query.text("repo"), query.text("tag"))
-    if reference.digest is not None:
-        raise ApiRefusal(400, "refusing to create a tag with a digest reference")
+    reference = tag_of(query.text("repo"), query.text("tag"))
     engine = host.guest()
     try:
         image = await host.run(engine.store.images.held, exchange.call.name, engine.store.lease)

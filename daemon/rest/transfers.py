@@ -61,6 +61,18 @@ def reference_of(name: str, tag: str) -> Reference:
         raise ApiRefusal(400, "invalid reference format") from error
 
 
+def tag_of(name: str, tag: str) -> Reference:
+    """Return the reference that an image is to have.
+
+    Raises:
+        ApiRefusal: it is none, or one by a digest, which nobody gives.
+    """
+    reference = reference_of(name, tag)
+    if reference.digest is not None:
+        raise ApiRefusal(400, "refusing to create a tag with a digest reference")
+    return reference
+
+
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Pull an image [EP-11]."""
     query = exchange.query
@@ -97,7 +109,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
 async def _import(exchange: ApiExchange) -> web.StreamResponse:
     query = exchange.query
     name = query.text("repo")
-    reference = reference_of(name, query.text("tag")) if name else None
+    reference = tag_of(name, query.text("tag")) if name else None
 
     async def work(lines: ProgressLines) -> None:
         async with _engine_of(exchange) as engine:

@@ -19,7 +19,7 @@ from pybuild.daemon.rest.containers import entries_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, json_line
 from pybuild.daemon.rest.images import image_entries
 from pybuild.daemon.rest.importing import changed
-from pybuild.daemon.rest.transfers import reference_of
+from pybuild.daemon.rest.transfers import tag_of
 from pybuild.model.errors import UserError
 from pybuild.volumes.listing import document as volume_document
 from pybuild.volumes.volumes import Volumes
@@ -80,7 +80,7 @@ async def commit(exchange: ApiExchange) -> web.StreamResponse:
     ]
     container = await host.run(host.containers.find, query.text("container"))
     name = query.text("repo")
-    reference = reference_of(name, query.text("tag")) if name else None
+    reference = tag_of(name, query.text("tag")) if name else None
     engine = host.guest()
     try:
         image = await commit_container(

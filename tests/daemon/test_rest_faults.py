@@ -159,7 +159,7 @@ def _damaged(kind: str) -> Iterable[bytes]:
     import bz2
     import lzma
 
-    data = bytes(range(256)) * 4096
+    data = bytes(range(256)) * 256
     packed = {
         "gz": zlib.compress(data, wbits=31),
         "bz2": bz2.compress(data),
@@ -177,3 +177,22 @@ def test_damaged_contexts_are_refused(kind: str, tmp_path: Path) -> None:
         (scratch / "archive").write_bytes(data)
         with pytest.raises(UsageError, match="no archive"):
             unpack_context(str(scratch / "archive"), str(scratch))
+
+
+@pytest.mark.parametrize(
+    ("top", "host"),
+    [
+        ({"ExposedPorts": {f"1-{65535 - n}/tcp": {} for n in range(9)}}, {}),
+        ({}, {"PortBindings": {"1-65535/tcp": [{}] * 9}}),
+    ],
+)
+def test_ports_without_end(top: dict[str, Any], host: dict[str, Any]) -> None:
+    """Ranges are short to write: a small body is not made into millions of ports."""
+    message = refused(lambda: wish(top=top, NetworkMode="n", **host))
+    assert message == "more ports were named than there are"
+
+
+def test_what_a_build_cannot_be_given() -> None:
+    """An image is tagged by no digest."""
+    query = Query({"t": [f"x@sha256:{'a' * 64}"]})
+    assert refused(lambda: building.request_of(query, "/c")).startswith("refusing to create a tag")
