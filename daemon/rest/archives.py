@@ -35,6 +35,20 @@ _TAR = "application/x-tar"
 _KINDS = {"C": 0, "A": 1, "D": 2}
 
 
+@asynccontextmanager
+async def _tree(
+    exchange: ApiExchange, container: Container, *, bare: bool = False
+) -> AsyncGenerator[tuple[treejobs.ContainerTree, list[int]]]:
+    """As `tree_of`, in a thread: a container whose monitor was killed gets another one first."""
+    host = exchange.host
+    known = tree_of(host.store, container, host.engine.mount_dir(), bare=bare)
+    tree = await host.run(known.__enter__)
+    try:
+        yield tree
+    finally:
+        await host.run(known.__exit__, None, None, None)
+
+
 async def head(exchange: ApiExchange) -> web.StreamResponse:
     """Describe a path of a container in a header."""
     return web.Response(headers={"X-Docker-Container-Path-Stat": await _stat(exchange)})
@@ -43,7 +57,7 @@ async def head(exchange: ApiExchange) -> web.StreamResponse:
 async def _stat(exchange: ApiExchange) -> str:
     container, path = await exchange.container(), _path(exchange)
     engine = exchange.host.engine
-    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+    async with _tree(exchange, container) as (tree, fds):
         known = await engine.workers.call(job(treejobs.look, tree, path), fds=fds)
     shown = {
         "name": known.name,
@@ -66,9 +80,8 @@ async def get(exchange: ApiExchange) -> web.StreamResponse:
     """Send a path of a container as a tar."""
     described = await _stat(exchange)
     container, path = await exchange.container(), _path(exchange)
-    engine = exchange.host.engine
     headers = {"X-Docker-Container-Path-Stat": described}
-    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+    async with _tree(exchange, container) as (tree, fds):
         work = job(treejobs.read, tree, path, follow=False)
         response = await send_work(exchange, work, fds, headers)
     await exchange.host.run(container.note, "archive-path")
@@ -78,7 +91,7 @@ async def get(exchange: ApiExchange) -> web.StreamResponse:
 async def export(exchange: ApiExchange) -> web.StreamResponse:
     """Send the whole file tree of a container, without its volumes, as a tar."""
     container, engine = await exchange.container(), exchange.host.engine
-    with tree_of(engine.store, container, engine.mount_dir(), bare=True) as (tree, _):
+    async with _tree(exchange, container, bare=True) as (tree, _):
         whole = ExportTree((*tree.lowers, tree.upper), tree.mount_dir, await engine.userxattr())
         response = await send_work(exchange, job(export_jobs.tar_job, [whole]), [], {})
     await exchange.host.run(container.note, "export")
@@ -131,10 +144,9 @@ async def _pipe(
 async def put(exchange: ApiExchange) -> web.StreamResponse:
     """Put a tar into a directory of a container [CTR-86]."""
     container, path = await exchange.container(), _path(exchange)
-    query, engine = exchange.query, exchange.host.engine
-    keeps = query.flag("noOverwriteDirNonDir")
+    keeps = exchange.query.flag("noOverwriteDirNonDir")
     _refuse_readonly(container, path)
-    with tree_of(engine.store, container, engine.mount_dir()) as (tree, fds):
+    async with _tree(exchange, container) as (tree, fds):
         work = job(treejobs.unpack, tree, path, keeps_kinds=keeps)
         async with _pipe(exchange, work, fds, reads=False) as (mine, there):
             try:
@@ -176,7 +188,7 @@ def _write(fd: int, data: bytes) -> None:
 async def changes(exchange: ApiExchange) -> web.StreamResponse:
     """List what a container changed."""
     container, engine = await exchange.container(), exchange.host.engine
-    with tree_of(engine.store, container, engine.mount_dir(), bare=True) as (tree, _):
+    async with _tree(exchange, container, bare=True) as (tree, _):
         listed = await engine.workers.call(job(treejobs.changes, tree))
     return answer([{"Path": path, "Kind": _KINDS[kind]} for kind, path in listed] or None)
 

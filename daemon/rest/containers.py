@@ -46,7 +46,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         texts = await host.run(
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
         )
-        wish = request_of(body, name, image, texts)
+        wish = await host.run(request_of, body, name, image, texts)
         container = await make_container(engine, wish.config, manifest, image, wish.mounts)
     finally:
         await engine.close()
