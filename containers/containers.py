@@ -51,7 +51,7 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.volumes.mountpoint import MountKind
 from pybuild.volumes.volumes import Volumes
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 STOP_SECONDS = 10.0
 
@@ -111,7 +111,7 @@ class Containers:
         if not _NAME.match(config.name):
             raise UserError(
                 f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-                hints=["a name has two characters or more, the first a letter or a digit"],
+                hints=["a name has 2 to 255 characters, the first a letter or a digit"],
             )
         path = os.path.join(self._names, config.name)
         with faults("cannot keep containers", self._store.root):

@@ -16,7 +16,8 @@ from pybuild.model.jsontext import as_object
 ANONYMOUS = "com.docker.volume.anonymous"
 """The label of a volume that was given no name."""
 LOCAL = "local"
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+_MOST_CHARACTERS = 255
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}\Z")
 _OPTIONS = ("device", "o", "size", "type")
 
 
@@ -88,6 +89,11 @@ def check_name(name: str) -> None:
         raise UserError(
             f"create {name}: volume name is too short, names should be at least two alphanumeric "
             "characters"
+        )
+    if len(name) > _MOST_CHARACTERS:
+        raise UserError(
+            f"create {name[:20]}…: volume name is too long, names should be at most "
+            f"{_MOST_CHARACTERS} characters"
         )
     if not is_name(name):
         raise UserError(

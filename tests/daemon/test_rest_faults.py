@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pybuild.daemon.rest.routes import Routes
 from pybuild.engine.host import SystemClock
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.errors import UsageError, UserError
+from pybuild.volumes.volumes import Volumes
 
 _DIGITS = "9" * 5000  # more than Python makes a number of
 _HALF = '{"a":{"\\ud800":true}}'
@@ -195,3 +197,18 @@ def test_what_a_build_cannot_be_given() -> None:
     """An image is tagged by no digest."""
     query = Query({"t": [f"x@sha256:{'a' * 64}"]})
     assert refused(lambda: building.request_of(query, "/c")).startswith("refusing to create a tag")
+
+
+def test_names_longer_than_files_have(tmp_path: Path) -> None:
+    """They are the client's fault, and those that nothing has are not found."""
+    name = "a" * 256
+    config = ContainerConfig(id="ab" * 32, name=name, image="i", manifest="", deltas=())
+    with Store.open(tmp_path / "store", SystemClock()) as store:
+        volumes, containers = Volumes(store), Containers(store)
+        with pytest.raises(UserError, match="too long"):
+            volumes.create(name, driver="", options={}, labels={})
+        with pytest.raises(UserError, match="no such volume"):
+            volumes.find(name)
+        with pytest.raises(UserError, match="Invalid container name"):
+            containers.create(config)
+        assert containers.create(replace(config, name=name[1:])).config.name == name[1:]
