@@ -39,7 +39,7 @@ _KINDS = {"C": 0, "A": 1, "D": 2}
 async def _tree(
     exchange: ApiExchange, container: Container, *, bare: bool = False
 ) -> AsyncGenerator[tuple[treejobs.ContainerTree, list[int]]]:
-    """As `tree_of`, in a thread: a container whose monitor was killed gets another one first."""
+    """The tree that `tree_of` gives, in a thread: a container whose monitor was killed gets another one first."""
     host = exchange.host
     known = tree_of(host.store, container, host.engine.mount_dir(), bare=bare)
     tree = await host.run(known.__enter__)
