@@ -16,7 +16,7 @@ from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer
 
 
 def cache_entries(store: Store) -> list[dict[str, Any]]:
-    """Return what may be pruned or is in use; what images are made of is no cache."""
+    """The records that may be pruned or are in use; those that images are made of are no cache."""
     return [_entry(record) for record in usage(store) if not record.pinned]
 
 
