@@ -40,7 +40,7 @@ _MORE_DIRECTORIES = (
         "registry/repositories",
         "registry/uploads",
     ),
-    *("listings", "statindex", "volumes"),
+    *("events", "listings", "networks", "statindex", "volumes"),
 )
 FILES = (
     *("ballast", "gc-stamp", "index.json", "oci-layout", "store.json", "registry/key"),

@@ -82,7 +82,9 @@ def run_verb(parsed: Parsed, command: str, verbs: Mapping[str, Verb], words: lis
     """
     verb, rest = words[0], words[1:]
     if verb not in verbs:
-        raise UsageError(f'unknown command "{command} {verb}": one of {", ".join(verbs)}')
+        raise UsageError(
+            f'unknown command "{command} {verb}"', hints=[f"one of {', '.join(verbs)}"]
+        )
     function, shape, least, most = verbs[verb]
     if not least <= len(rest) <= most:
         raise UsageError(

@@ -83,7 +83,7 @@ def test_more_is_executed_in_one_that_runs(machine: Pybuild) -> None:
     )
     assert "executable file not found" in machine("exec", "one", "nothing", code=127).err
     assert "permission denied" in machine("exec", "one", "/etc/passwd", code=126).err
-    assert "nobody-here" in machine("exec", "-u", "nobody-here", "one", "true", code=1).err
+    assert "nobody-here" in machine("exec", "-u", "nobody-here", "one", "true", code=126).err
     assert machine("exec", "-d", "one", "touch", "/seen").out == ""
     wait_until(lambda: machine("exec", "one", "test", "-e", "/seen", code=None).code == 0)
     # The others see the one that was there first, and end with it.
