@@ -121,10 +121,16 @@ def go_to(cwd: str) -> None:
     Raises:
         Fault: user; it is not.
     """
+    _check_absolute(cwd)
     try:
         os.chdir(cwd)
     except OSError as error:
         raise _bad_cwd(cwd, error) from error
+
+
+def _check_absolute(cwd: str) -> None:
+    if not cwd.startswith("/"):
+        raise Fault(USER, f'working directory "{cwd}" is not absolute')
 
 
 def enter_cwd(cwd: str, user: StepUser) -> None:
@@ -144,8 +150,7 @@ def make_cwd(root_fd: int, cwd: str, user: StepUser) -> str:
     Raises:
         Fault: user; it cannot be.
     """
-    if not cwd.startswith("/"):
-        raise Fault(USER, f'working directory "{cwd}" is not absolute')
+    _check_absolute(cwd)
     try:
         real, missing = confined.locate(root_fd, cwd)
         if missing and real[0] == "proc":
