@@ -14,13 +14,14 @@ CLIENTS = re.compile(
 
 
 def test_nobody_asks_with_another_client() -> None:
-    """aiohttp serves the registry; S3's own library asks with it, and is heard by its errors."""
+    """aiohttp serves the registry and Docker's API; S3's own library asks with it, and is heard by its errors."""
     paths = [path for room in ("pybuild", *ROOMS) for path in (ROOT / room).rglob("*.py")]
     others = {
         str(path.relative_to(ROOT))
         for path in paths
         if CLIENTS.search(path.read_text(encoding="utf-8"))
     }
-    served = {name for name in others if name.startswith("registry/server/")}
+    servers = ("daemon/rest/", "registry/server/")
+    served = {name for name in others if name.startswith(servers)}
     assert served
     assert others - served == {"remotecache/places/s3bucket.py"}

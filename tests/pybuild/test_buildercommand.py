@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("list",), 'unknown command "builder list": one of add, use, ls, rm, inspect'),
+        (("list",), 'unknown command "builder list"\nhint: one of add, use, ls, rm, inspect'),
         (("add", "x"), '"pybuild builder add" expects NAME ADDR, got 1 arguments'),
         (("use",), '"pybuild builder use" expects NAME, got 0 arguments'),
         (("ls", "x"), '"pybuild builder ls" expects no arguments, got 1 arguments'),

@@ -123,7 +123,7 @@ def test_an_image_is_copied(layouts: Layouts, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("list",), 'unknown command "imagetools list": one of inspect, create, copy, rm\n'),
+        (("list",), 'unknown command "imagetools list"\nhint: one of inspect, create, copy, rm\n'),
         (("inspect",), '"pybuild imagetools inspect" expects a NAME, got 0 arguments\n'),
         (("inspect", "a", "b"), '"pybuild imagetools inspect" expects a NAME, got 2 arguments\n'),
         (("copy", "a"), '"pybuild imagetools copy" expects SOURCE TARGET…, got 1 arguments\n'),

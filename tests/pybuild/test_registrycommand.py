@@ -99,7 +99,7 @@ def test_tags_and_manifests_are_removed(filled: Filled, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("list",), 2, 'unknown command "registry list": one of serve, ls, rm'),
+        (("list",), 2, 'unknown command "registry list"\nhint: one of serve, ls, rm'),
         (("serve", "x"), 2, '"pybuild registry serve" expects no arguments, got 1 arguments'),
         (("rm",), 2, '"pybuild registry rm" expects NAME:TAG or NAME@DIGEST, got 0'),
         (("rm", "team/app"), 2, '"team/app": expected NAME:TAG or NAME@DIGEST'),

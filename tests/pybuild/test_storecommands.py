@@ -60,7 +60,7 @@ def mounts(tmp_path: Path) -> Path:
     ("words", "status", "message"),
     [
         ((), 2, 'unknown command "cache mounts"\nhint: pybuild cache mounts ls | inspect | exp'),
-        (("list",), 2, 'unknown command "cache mounts list": one of ls, inspect, export, import'),
+        (("list",), 2, 'unknown command "cache mounts list"\nhint: one of ls, inspect, export, import'),
         (("ls", "x"), 2, '"pybuild cache mounts ls" expects no arguments, got 1 arguments\n'),
         (("inspect",), 2, '"pybuild cache mounts inspect" expects one ID, got 0 arguments\n'),
         (("export",), 2, '"pybuild cache mounts export" expects an ID and at most one FILE, got'),
