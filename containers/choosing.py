@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.state import ContainerState
@@ -19,6 +19,21 @@ _KNOWN = (
     *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label"),
     *("label!", "name", "network", "publish", "since", "status", "until", "volume"),
 )
+
+
+def filter_pairs(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Return the key and the value of each text ``key=value``, one after the other.
+
+    Raises:
+        UsageError: the next of them is none.
+    """
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(
+                f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
+            )
+        yield key, value
 
 
 class Choice:
@@ -46,12 +61,7 @@ class Choice:
             UsageError: an unknown key, or a wrong value.
         """
         values: dict[str, list[str]] = {}
-        for text in texts:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise UsageError(
-                    f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
-                )
+        for key, value in filter_pairs(texts):
             if key not in known:
                 raise UsageError(
                     f"invalid filter '{key}'", hints=[f"known: {', '.join(sorted(known))}"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pybuild.cache.disk.journal import FILES, FOLDER, IMAGE
 from pybuild.cache.disk.rotatedlines import RotatedLines
-from pybuild.containers.choosing import has_label
+from pybuild.containers.choosing import filter_pairs, has_label
 from pybuild.model.errors import UsageError
 
 Event = dict[str, Any]
@@ -30,12 +30,7 @@ def parse_event_filters(texts: Sequence[str]) -> Mapping[str, Sequence[str]]:
         UsageError: one of them is none.
     """
     values: dict[str, list[str]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(
-                f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
-            )
+    for key, value in filter_pairs(texts):
         values.setdefault(key, []).append(value)
     return values
 

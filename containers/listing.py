@@ -23,6 +23,7 @@ from pybuild.model.amounts import short_bytes
 from pybuild.model.gotemplate import LabelsText
 from pybuild.model.reference import Reference
 from pybuild.networks.networks import Networks
+from pybuild.networks.records import Network, NetworkEndpoint
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
 from pybuild.volumes.volumes import Volumes
 
@@ -174,6 +175,22 @@ def rows_of(
         UsageError: a filter is none.
     """
     containers = Containers(store)
+    return [
+        row_of(
+            one,
+            state,
+            containers.sizes(one) if sized else None,
+            shown_ports(one, places),
+            whole=whole,
+        )
+        for one, state, places in chosen(containers, store, filters, all=all, last=last)
+    ]
+
+
+def chosen(
+    containers: Containers, store: Store, filters: Sequence[str], *, all: bool, last: int
+) -> list[tuple[Container, ContainerState, Sequence[tuple[Network, NetworkEndpoint]]]]:
+    """Return the containers of a list, each with its state and its places on networks; as `container_rows`."""
     choice = Choice(
         filters,
         lambda text: names_of_image(store, text),
@@ -188,13 +205,4 @@ def rows_of(
             break
     has_networks = any(one.config.networks for one, _ in known)
     places = Networks(store.root).all_places() if has_networks else {}
-    return [
-        row_of(
-            one,
-            state,
-            containers.sizes(one) if sized else None,
-            shown_ports(one, places.get(one.config.id, ())),
-            whole=whole,
-        )
-        for one, state in known
-    ]
+    return [(one, state, places.get(one.config.id, ())) for one, state in known]

@@ -9,16 +9,15 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.containers.choosing import Choice
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS
 from pybuild.containers.defaults import restart_policy
 from pybuild.containers.image import held_image
 from pybuild.containers.inspecting import container_document
-from pybuild.containers.listing import container_entry, names_of_image
+from pybuild.containers.listing import chosen, container_entry
 from pybuild.containers.making import make_container
 from pybuild.containers.signals import signal_number
-from pybuild.containers.state import PAUSED, RESTARTING, ContainerState
+from pybuild.containers.state import PAUSED, RESTARTING
 from pybuild.daemon.rest.creating import limits_of, request_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.lines import close_all
@@ -26,7 +25,6 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.waits import until_ended
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
-from pybuild.networks.networks import Networks
 
 _LEGACY_NETWORK = (
     *("Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address"),
@@ -81,27 +79,13 @@ def entries_of(
 ) -> list[dict[str, Any]]:
     """Return the entries of docker's list of containers."""
     containers, store = host.containers, host.store
-    choice = Choice(
-        filters,
-        lambda text: names_of_image(store, text),
-        lambda text: containers.find(text).config.created,
-    )
-    shows_all = shows_all or choice.shows_ended or limit > 0
-    known: list[tuple[Container, ContainerState]] = []
-    for one, state in containers.states():
-        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
-            known.append((one, state))
-        if 0 < limit <= len(known):
-            break
-    has_networks = any(one.config.networks for one, _ in known)
-    places = Networks(store.root).all_places() if has_networks else {}
     entries: list[dict[str, Any]] = []
-    for one, state in known:
+    for one, state, places in chosen(containers, store, filters, all=shows_all, last=limit):
         try:
             sizes = containers.sizes(one) if sized else None
         except FileNotFoundError:
             continue  # it was removed
-        entries.append(container_entry(store, one, state, places.get(one.config.id, ()), sizes))
+        entries.append(container_entry(store, one, state, places, sizes))
     return entries
 
 
