@@ -260,10 +260,14 @@ class _Work:
                 mtime_ns=mtime_ns,
             )
         elif isinstance(action, MakeFile):
-            if not action.make_parents:
-                edits.need_parent(target, action.path)
             edits.mkfile(
-                target, action.path, action.data, mode=action.mode, owner=owner, mtime_ns=mtime_ns
+                target,
+                action.path,
+                action.data,
+                mode=action.mode,
+                parents=action.make_parents,
+                owner=owner,
+                mtime_ns=mtime_ns,
             )
         else:
             edits.symlink(target, action.path, action.target, owner=owner, mtime_ns=mtime_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from pybuild.executor.files.making import IN_THE_WAY, Maker, give
 from pybuild.executor.files.selecting import select
@@ -12,7 +13,7 @@ from pybuild.image.layer import confined
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.executor.files.owners import Ids
-    from pybuild.executor.files.tree import Tree
+    from pybuild.executor.files.tree import Tree, TreePlace
 
 
 def mkdir(
@@ -55,18 +56,28 @@ def need_parent(tree: Tree, path: str) -> None:
 
 
 def mkfile(
-    tree: Tree, path: str, data: bytes, *, mode: int, owner: Ids | None, mtime_ns: int | None
+    tree: Tree,
+    path: str,
+    data: bytes,
+    *,
+    mode: int,
+    parents: bool,
+    owner: Ids | None,
+    mtime_ns: int | None,
 ) -> None:
-    """Write a file; what stands there is replaced, a directory is not.
+    """Write a file; one that stands there keeps its mode and owner, a directory is not replaced.
 
     Raises:
-        Fault: user; a directory is in the way, or a parent is none.
+        Fault: user; a directory is in the way, a parent is none, or is missing and *parents* is not set.
     """
     maker = Maker(tree, owner=owner, mtime_ns=mtime_ns)
-    with maker.locate(path) as place:
+    with maker.locate(path) if parents else _beside(tree, path) as place:
         if place.is_dir:
             raise Fault(USER, f"cannot replace to directory /{place.path} with file")
         if place.status is not None:
+            if stat.S_ISREG(place.status.st_mode):  # rewritten, as BuildKit does
+                mode = stat.S_IMODE(place.status.st_mode)
+                owner = owner or (place.status.st_uid, place.status.st_gid)
             os.unlink(place.name, dir_fd=place.fd)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(place.name, flags, 0o600, dir_fd=place.fd)
@@ -82,6 +93,18 @@ def mkfile(
         finally:
             os.close(fd)
     maker.finish()
+
+
+def _beside(tree: Tree, path: str) -> TreePlace:
+    """Return where *path* leads to, whose directory has to be there.
+
+    Raises:
+        Fault: user.
+    """
+    try:
+        return tree.locate(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Fault(USER, f"{path}: no such file or directory: {error.filename}") from error
 
 
 def symlink(tree: Tree, path: str, target: str, *, owner: Ids | None, mtime_ns: int | None) -> None:
@@ -110,15 +133,17 @@ def remove(tree: Tree, path: str, *, wildcard: bool, allow_not_found: bool) -> N
     """Remove a path and all below it; links on the way are followed, one at the end is not.
 
     Raises:
-        Fault: user; it is not there, or it is the root.
+        Fault: user; it is not there, lies below a file, or is the root.
     """
     for source in select(tree, path, wildcard=wildcard):
         try:
             place = tree.locate(source.path, follow=False)
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except FileNotFoundError as error:
             if allow_not_found:
                 continue
             raise Fault(USER, f"remove /{source.path}: no such file or directory") from error
+        except NotADirectoryError as error:
+            raise Fault(USER, f"remove /{source.path}: not a directory") from error
         with place:
             if not place.path:
                 raise Fault(USER, "cannot remove the root of a file tree")

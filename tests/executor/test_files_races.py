@@ -12,7 +12,7 @@ import pytest
 from pybuild.executor.files import content, copying
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.zygote.faults import Fault
-from pybuild.model.ops import Copy, Mkdir, Mkfile, Rm, Symlink
+from pybuild.model.ops import Copy, Mkdir, Mkfile, Owner, Rm, Symlink
 from tests.executor.filetrees import Bench, Link, Spec, build, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
@@ -133,6 +133,20 @@ def test_edits_stay_inside_whatever_the_links_say(bench: Bench, tmp_path: Path) 
     assert os.listdir(outside / "d") == []
 
 
+def test_a_file_that_is_written_again_keeps_its_mode_and_owner(bench: Bench) -> None:
+    bench.delta({"f": "old", "l": Link("f"), "there/": None, "to": Link("there/new")})
+    tree = bench.run(
+        Mkfile(path="/mine", data=b"1", mode=0o751, owner=Owner(user="7", group="8")),
+        Mkfile(path="/mine", data=b"2", mode=0o600),
+        Mkfile(path="/l", data=b"new", mode=0o600, make_parents=False),
+        Mkfile(path="/to", data=b"made", mode=0o600, make_parents=False),
+    )
+    mine = tree["/mine"]
+    assert (mine.content, mine.mode & 0o7777, mine.uid, mine.gid) == (b"2", 0o751, 7, 8)
+    assert (tree["/f"].content, tree["/f"].mode & 0o7777) == (b"new", 0o644)
+    assert tree["/there/new"].content == b"made"
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [
@@ -144,12 +158,14 @@ def test_edits_stay_inside_whatever_the_links_say(bench: Bench, tmp_path: Path) 
         (Mkdir(path="/a/b", make_parents=False), "mkdir /a/b: /a does not exist"),
         (Mkfile(path="/etc", data=b""), "cannot replace to directory /etc with file"),
         (Mkfile(path="/loop/x", data=b""), "too many levels"),
+        (Mkfile(path="/far", data=b"", make_parents=False), "/far: no such file or directory: /no"),
+        (Rm(path="/file/x", allow_not_found=True), "remove /file/x: not a directory"),
         (Symlink(path="/file", target="x"), "symlink x /file: file exists"),
         (Symlink(path="/no/l", target="x"), "/no/l: no such file or directory: /no"),
     ],
 )
 def test_edits_that_cannot_be(bench: Bench, action: Mkdir, message: str) -> None:
-    bench.delta({"file": "", "loop": Link("loop")})
+    bench.delta({"file": "", "loop": Link("loop"), "far": Link("no/where")})
     with pytest.raises(Fault) as caught:
         bench.run(action)
     assert message in str(caught.value)
