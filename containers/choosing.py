@@ -99,7 +99,7 @@ def _test(
         case "ancestor":
             names = {name for value in values for name in images(value)}
             return lambda config, _: (
-                not names.isdisjoint((config.image, config.manifest, config.image_id))
+                not names.isdisjoint((config.image, config.image_id, *config.image_digests))
             )
         case "exited":
             codes = {_number(value) for value in values}

@@ -35,7 +35,8 @@ class ContainerConfig:
 
     Attributes:
         id: 64 hexadecimal digits [CTR-5].
-        image: as people named it; *manifest* is its digest, *image_id* that of its config.
+        image: as people named it; *image_root* is the digest of its entry in the store: *manifest*, or
+            the index that has it; *image_id* that of its config.
         deltas: the directories of its layers in the store, by name, base first.
         created: nanoseconds since the epoch.
         entrypoint, cmd: None where there is none; both together are the words of the first process.
@@ -64,6 +65,7 @@ class ContainerConfig:
     name: str
     image: str
     manifest: str
+    image_root: str = ""
     image_id: str = ""
     deltas: tuple[str, ...]
     created: int = 0
@@ -109,6 +111,11 @@ class ContainerConfig:
     @property
     def short_id(self) -> str:
         return self.id[:12]
+
+    @property
+    def image_digests(self) -> frozenset[str]:
+        """The digests by which the store knows its image: of a tree that is no image's there are none."""
+        return frozenset(one for one in (self.image_root, self.manifest) if one)
 
     @property
     def args(self) -> tuple[str, ...]:

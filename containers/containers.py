@@ -85,7 +85,7 @@ class Containers:
         try:
             with self._reserved(config), faults("cannot make a container", self._store.root):
                 # Its image, too, unless somebody removes that by name: it can be made anew of it.
-                image = [("blob", config.manifest)] if config.manifest else []
+                image = [("blob", one) for one in config.image_digests]
                 layers = [("delta", one) for one in config.deltas]
                 self._store.leases.keep(_lease(config.id), [*layers, *image])
                 os.mkdir(partial, 0o700)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
@@ -14,10 +14,29 @@ from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 
+class FoundImage(NamedTuple):
+    """An image of the local store, for one platform.
+
+    Attributes:
+        root: the entry of the store: the manifest itself, or the index that has it.
+        document: its config, whole.
+    """
+
+    root: Descriptor
+    manifest: Descriptor
+    document: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part of its config that containers take over."""
+        config: dict[str, Any] = self.document.get("config") or {}
+        return config
+
+
 async def find_image(
     engine: Engine, name: str, platform: Platform | None, pull: str = "missing"
-) -> tuple[Descriptor, dict[str, Any]]:
-    """Return the manifest and config of an image of the local store.
+) -> FoundImage:
+    """Return an image of the local store, which is kept as long as *engine*.
 
     Args:
         pull: it first, ``always``, ``never``, or where it is ``missing``.
@@ -51,10 +70,8 @@ async def find_image(
     return _parts(engine, descriptor, platform)
 
 
-def held_image(
-    engine: Engine, name: str, platform: Platform | None
-) -> tuple[Descriptor, dict[str, Any]]:
-    """The manifest and config of an image of the local store, which is kept as long as *engine*.
+def held_image(engine: Engine, name: str, platform: Platform | None) -> FoundImage:
+    """Return an image of the local store, which is kept as long as *engine*; nothing is pulled.
 
     Raises:
         UserError: it is not there.
@@ -73,10 +90,9 @@ def with_tag(name: str) -> str:
         return name
 
 
-def _parts(
-    engine: Engine, descriptor: Descriptor, platform: Platform
-) -> tuple[Descriptor, dict[str, Any]]:
+def _parts(engine: Engine, descriptor: Descriptor, platform: Platform) -> FoundImage:
     manifest, document = resolve(
         descriptor, lambda one: engine.store.blobs.read(one.digest), platform
     )
-    return manifest, parse_config(engine.store.blobs.read(document.config.digest))
+    config = parse_config(engine.store.blobs.read(document.config.digest))
+    return FoundImage(descriptor, manifest, config)

@@ -11,6 +11,7 @@ from typing import Any
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
+from pybuild.containers.image import FoundImage
 from pybuild.containers.mounts import GivenMounts, provision
 from pybuild.containers.names import new_name
 from pybuild.engine.engine import Engine
@@ -23,24 +24,26 @@ from pybuild.model.snapshot import Snapshot
 async def make_container(
     engine: Engine,
     described: ContainerConfig,
-    manifest: Descriptor,
-    image: Mapping[str, Any],
+    image: FoundImage,
     given: GivenMounts,
 ) -> Container:
     """Make a container and return it.
 
     Args:
         described: it, but for its layers, its mounts and, where it was given none, its name.
-        manifest: of its image, which the engine's store keeps for now; *image* is that one's config.
+        image: which the engine's store keeps for now.
 
     Raises:
         UserError, EnvironmentFault: there can be none.
     """
     described = replace(
-        described, manifest=str(manifest.digest), image_id=_image_id(engine, manifest)
+        described,
+        image_root=str(image.root.digest),
+        manifest=str(image.manifest.digest),
+        image_id=_image_id(engine, image.manifest),
     )
-    layers = engine.layers().of_image(manifest.digest)
-    return await make_of_tree(engine, described, layers, image, given)
+    layers = engine.layers().of_image(image.manifest.digest)
+    return await make_of_tree(engine, described, layers, image.config, given)
 
 
 async def make_of_tree(

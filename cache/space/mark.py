@@ -135,6 +135,8 @@ def _add_images(store: Store, marked: Mark) -> None:
         else:
             named.add(entry["digest"])
     named |= store.images.others()
+    # One that a container or a build has is as good as named: it goes when they are gone.
+    named |= {digest for digest in unnamed if ("blob", digest) in marked.leased}
     reach(store.blobs, named, marked.image_blobs)
     marked.image_blobs |= store.repositories.linked()
     for digest, entry in unnamed.items():
@@ -159,8 +161,7 @@ def _add_unnamed(store: Store, marked: Mark, digest: str, entry: dict[str, Any])
         marked.last_results.setdefault(blob, set()).update(origins)
     # With its manifest it has lost all, and one whose blobs all belong to others frees nothing.
     is_shared = not any(store.blobs.has(blob) for blob in reached - marked.image_blobs)
-    is_spent = not created or (is_shared and not origins)
-    if is_spent and ("blob", digest) not in marked.leased:
+    if not created or (is_shared and not origins):
         marked.leftover.append(holder.name)
 
 

@@ -39,13 +39,12 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     platform = platform_of(exchange.query.text("platform"))
     engine = host.guest()
     try:
-        manifest, config = await host.run(held_image, engine, body.text("Image"), platform)
-        image: dict[str, Any] = config.get("config") or {}
+        image = await host.run(held_image, engine, body.text("Image"), platform)
         texts = await host.run(
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
         )
-        wish = await host.run(request_of, body, name, image, texts)
-        container = await make_container(engine, wish.config, manifest, image, wish.mounts)
+        wish = await host.run(request_of, body, name, image.config, texts)
+        container = await make_container(engine, wish.config, image, wish.mounts)
     finally:
         await engine.close()
     return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)

@@ -36,7 +36,7 @@ def image_entries(host: RestHost, filters: list[str], version: Version) -> list[
     grouped: dict[str, list[ImageFacts]] = {}
     for one in filter(chosen, list_images(store)):
         grouped.setdefault(str(one.descriptor.digest), []).append(one)
-    used = Counter(one.config.manifest for one in host.containers.list())
+    used = Counter(digest for one in host.containers.list() for digest in one.config.image_digests)
     entries = [_entry(host, facts, used, version) for facts in grouped.values()]
     return sorted(entries, key=lambda one: one["Created"], reverse=True)
 

@@ -82,7 +82,7 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
     image = find_image(host, name)
     names = names_of(host.store, image)
     own = _own_name(names, name)
-    users = [one for one in host.containers.list() if one.config.manifest == str(image.digest)]
+    users = [one for one in host.containers.list() if str(image.digest) in one.config.image_digests]
     is_last = not own or len(names) == 1
     if is_last and users:
         _refuse_used(name, image, users, own=own, force=force)

@@ -71,12 +71,11 @@ async def create_container(parsed: Parsed, engine: Engine, *, attached: bool = T
     if is_stage(parsed):
         container = await _of_stage(parsed, engine, command, attached=attached)
     else:
-        manifest, config = await find_image(
+        image = await find_image(
             engine, name, platforms[0] if platforms else None, parsed.one("pull", "missing")
         )
-        image: dict[str, Any] = config.get("config") or {}
-        described = _describe(parsed, engine, command, image, attached=attached)
-        container = await make_container(engine, described, manifest, image, mounts_of(parsed))
+        described = _describe(parsed, engine, command, image.config, attached=attached)
+        container = await make_container(engine, described, image, mounts_of(parsed))
     if cidfile:
         await asyncio.to_thread(_note_id, Containers(engine.store), container, cidfile)
     return container

@@ -22,9 +22,9 @@ def unpack(parsed: Parsed) -> int:
     async def work() -> None:
         settings = load_settings(parsed.one("config"), parsed.one("root"))
         async with Engine(settings) as engine:
-            manifest, config = await find_image(engine, name, None)
-            snapshot = engine.layers().of_image(manifest.digest)
-            await write_bundle(engine, snapshot, config, directory, parsed.flag("rootless"))
+            image = await find_image(engine, name, None)
+            snapshot = engine.layers().of_image(image.manifest.digest)
+            await write_bundle(engine, snapshot, image.document, directory, parsed.flag("rootless"))
 
     run_interruptible(work())
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.executor.plain_user import UID, need_packages, need_sub_ids, plain_user
-from tests.harness import Pybuild, leftovers
+from tests.harness import Pybuild, leftovers, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -208,6 +208,22 @@ def test_prune_leaves_the_layers_of_containers(machine: Pybuild, tmp_path: Path)
     machine("rm", "one")
     machine("prune", "-af")
     assert not any(path.name != "tmp" for path in (machine.store / "snapshots").iterdir())
+
+
+def test_an_image_is_listed_as_long_as_a_container_has_it(machine: Pybuild, tmp_path: Path) -> None:
+    context = write(tmp_path, Dockerfile="FROM base\nLABEL version=1\n")
+    machine("build", "-t", "mine", context)
+    machine("create", "--name", "one", "mine")
+    id = machine("inspect", "-f", "{{.Image}}", "one").out.strip()
+    write(context, Dockerfile="FROM base\nLABEL version=2\n")
+    machine("build", "-t", "mine", context)
+    machine("prune", "-f")
+    assert machine("inspect", "-f", "{{.Config.Labels.version}}", id).out == "1\n"
+    assert id[7:19] in machine("images", "-a").out
+    machine("rm", "one")
+    machine("prune", "-f")
+    assert machine("inspect", id, code=1).err.startswith("error: no such")
+    assert id[7:19] not in machine("images", "-a").out
 
 
 def monitors(store: Path) -> list[int]:
