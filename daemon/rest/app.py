@@ -45,7 +45,7 @@ _STREAMS: Mapping[str, Handler] = {
     **waits.HANDLERS,
 }
 """Routes whose work ends when nobody hears it; what others have begun goes on without the client."""
-_HANDLERS: Mapping[str, Handler] = {
+HANDLERS: Mapping[str, Handler] = {
     **_STREAMS,
     **archives.HANDLERS,
     **buildcache.HANDLERS,
@@ -68,7 +68,7 @@ class RestApi:
 
     def __init__(self, host: RestHost) -> None:
         self._host = host
-        self._routes = Routes(_HANDLERS)
+        self._routes = Routes(HANDLERS)
         self._signature = signature(ENGINE_VERSION)
         self._at_work: set[asyncio.Task[web.StreamResponse]] = set()
 
@@ -97,7 +97,7 @@ class RestApi:
         return ApiExchange(self._host, call, request, self._signature)
 
     async def _answer(self, exchange: ApiExchange) -> web.StreamResponse:
-        handler = _HANDLERS[exchange.call.route]
+        handler = HANDLERS[exchange.call.route]
         if exchange.call.route in _STREAMS:
             return await handler(exchange)
         task = asyncio.create_task(_awaited(handler, exchange))
