@@ -7,22 +7,21 @@ import logging
 import os
 import resource
 import signal
-import socket
 import ssl
-import stat
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from urllib.parse import urlsplit
 
-from pybuild.cache.disk.ownership import doubt, refuses, warning_of_key
+from pybuild.cache.disk.ownership import warning_of_key
+from pybuild.daemon.activation import HandedSocket, notify, take
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
+from pybuild.daemon.sockets import read_address, remove_socket, unix_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.machine import read_machine
@@ -47,35 +46,40 @@ def default_address(root: str) -> str:
     return f"unix://{runtime or root}/pybuild/pybuild.sock"
 
 
-def docker_socket(text: str) -> str:
-    """Return the path of a socket for Docker's API; ``auto`` is where its clients look [ENG-42]."""
-    if text != "auto":
-        return text
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if os.geteuid() == 0 or not runtime:
-        return "/run/docker.sock"
-    return os.path.join(runtime, "docker.sock")
+def docker_addresses(path: str, addresses: Sequence[str]) -> Sequence[str]:
+    """Return the addresses for Docker's API: a socket's path, ``auto`` where its clients look, and others [ENG-42]."""
+    if path == "auto":
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        is_ours = os.geteuid() != 0 and runtime
+        path = os.path.join(runtime, "docker.sock") if is_ours and runtime else "/run/docker.sock"
+    return [*([f"unix://{path}"] if path else []), *addresses]
 
 
 async def serve(
-    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker_socket: str = ""
+    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: Sequence[str] = ()
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, also what comes to sockets that a service manager hands us.
 
     Args:
         insecure: listen on TCP without TLS all the same.
-        docker_socket: the path of a socket for Docker's REST API; "": there is none.
+        docker: addresses for Docker's REST API.
 
     Raises:
         UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
     """
     log_to_stderr()
     daemon = settings.daemon
-    addresses = list(addresses or daemon.addresses or [default_address(settings.root)])
+    handed = take(os.environ)
+    for_docker = [one for one in handed if one.is_docker]
+    for_builds = [one for one in handed if not one.is_docker]
+    addresses = _without_handed(addresses or daemon.addresses, for_builds)
+    docker = _without_handed(docker, for_docker)
+    if not addresses and not for_builds:
+        addresses = [default_address(settings.root)]
     context = None
     if daemon.cert:
         context = server_context(KeyPair(daemon.cert, daemon.key), daemon.ca, protocols=["h2"])
-    for address in addresses:
+    for address in [*addresses, *(one.shown for one in for_builds)]:
         if address.startswith("tcp://") and context is None and not insecure:
             raise UsageError(
                 f"{address}: a TCP address without TLS lets anybody build as this user",
@@ -101,17 +105,23 @@ async def serve(
         doors: list[Doorway] = []
         rest = AsyncExitStack()
         try:
-            if docker_socket:
-                await rest.enter_async_context(_rest(engine, server, grpc, docker_socket))
+            if docker or for_docker:
+                serving = _rest(engine, server, grpc, docker, for_docker, insecure=insecure)
+                await rest.enter_async_context(serving)
+            for one in for_builds:
+                tls = context if one.host else None
+                doors.append(Doorway(grpc.protocol, grpc.admission, one.socket, tls))
             for address in addresses:
                 doors += await _listen(grpc, address, context)
-            for address in addresses:
+            for address in [*addresses, *(one.shown for one in for_builds)]:
                 sys.stderr.write(f"running server on {address}\n")
                 if address.startswith("tcp://") and not (context and daemon.ca):
                     sys.stderr.write(_open_to_all(address, settings.network == "isolated"))
             sys.stderr.flush()
+            notify("READY=1")
             await stop.wait()
         finally:
+            notify("STOPPING=1")
             for door in doors:
                 door.close()
             await rest.aclose()
@@ -119,29 +129,59 @@ async def serve(
             await asyncio.gather(*[door.closed() for door in doors])
             await server.close()
             for address in addresses:
-                _remove_socket(address)
+                remove_socket(address)
 
 
 @asynccontextmanager
 async def _rest(
-    engine: Engine, server: BuildServer, grpc: GrpcServer, path: str
+    engine: Engine,
+    server: BuildServer,
+    grpc: GrpcServer,
+    addresses: Sequence[str],
+    handed: Sequence[HandedSocket],
+    *,
+    insecure: bool,
 ) -> AsyncGenerator[None]:
-    """Serve Docker's REST API on a socket for the block."""
+    """Serve Docker's REST API at *addresses*, and on sockets that were handed to us, for the block."""
     from pybuild.daemon.rest import serving  # HTTP is loaded where it is spoken
     from pybuild.daemon.rest.exchange import ServedBuilds
+    from pybuild.daemon.rest.places import PlaceMaker, RestPlace
 
-    address = f"unix://{path}"
+    maker = PlaceMaker(engine.settings.daemon, insecure=insecure)
+    bound: list[str] = []
+    places: list[RestPlace] = [maker.handed(one) for one in handed]
     try:
-        bound = unix_socket(path)
-    except OSError as error:
-        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
-    serving.admit_group(path)
-    try:
-        async with serving.listening(engine, ServedBuilds(grpc, server), bound, _GRACE_S):
-            sys.stderr.write(f"running Docker's API on {address}\n")
+        for address in addresses:
+            places += await maker.listen(address)
+            bound.append(address)
+        async with serving.listening(engine, ServedBuilds(grpc, server), places, _GRACE_S):
+            for shown in dict.fromkeys(place.shown for place in places):
+                sys.stderr.write(f"running Docker's API on {shown}\n")
+            for shown in dict.fromkeys(place.shown for place in places if place.is_open):
+                sys.stderr.write(
+                    f"warning: everybody who reaches {shown}, each user of this machine at least, "
+                    "may do all that this user may; see --tlscacert\n"
+                )
             yield
     finally:
-        _remove_socket(address)
+        for place in places:
+            place.listener.close()
+        for address in bound:
+            remove_socket(address)
+
+
+def _without_handed(addresses: Sequence[str], handed: Sequence[HandedSocket]) -> list[str]:
+    """Return the addresses to listen on besides ``fd://``, the sockets that were handed to us.
+
+    Raises:
+        UsageError: none was.
+    """
+    if any(address.startswith("fd://") for address in addresses) and not handed:
+        raise UsageError(
+            "fd://: no socket was handed to this process",
+            hints=["start it by a socket unit of systemd: pybuild daemon units prints one"],
+        )
+    return [address for address in addresses if not address.startswith("fd://")]
 
 
 def services(server: BuildServer) -> dict[str, Handler]:
@@ -174,67 +214,16 @@ def _limits() -> GrpcLimits:
 
 
 async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> list[Doorway]:
-    parts = urlsplit(address)
+    parts = read_address(address)
     try:
         if parts.scheme == "unix":
             bound = unix_socket(parts.path)
             bound.listen(_BACKLOG)
             return [Doorway(grpc.protocol, grpc.admission, bound)]
-        if parts.scheme == "tcp" and parts.port is not None:
-            listeners = await listen_tcp(parts.hostname, parts.port, _BACKLOG)
-            return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
+        listeners = await listen_tcp(parts.hostname, parts.port or 0, _BACKLOG)
+        return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
     except OSError as error:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UsageError(f"invalid address {address}: {error}") from error
-    raise UsageError(f"invalid address {address}: expected unix://PATH or tcp://HOST:PORT")
-
-
-def unix_socket(path: str) -> socket.socket:
-    """Bind *path* for this user alone; a socket that nobody listens on any more is replaced."""
-    folder = os.path.dirname(path) or "/"
-    os.makedirs(folder, mode=0o711, exist_ok=True)
-    mode = os.stat(folder).st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise UsageError(
-            f"cannot listen on unix://{path}: everybody may put another socket in its place",
-            hints=[f"take a directory that only you may write to, or chmod o-w {folder}"],
-        )
-    mistrust = doubt(path)
-    if refuses(mistrust):
-        raise UsageError(
-            f"cannot listen on unix://{path}: {mistrust.text}, "
-            "and could put another socket in its place",
-            hints=["take a directory that only you may change, such as one in /run"],
-        )
-    try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(path)
-                except OSError:
-                    os.unlink(path)
-                else:
-                    raise EnvironmentFault(f"cannot listen on unix://{path}: a server is there")
-    except FileNotFoundError:
-        pass
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        os.fchmod(bound.fileno(), 0o600)  # the file is made with it: it is never open to others
-        bound.bind(path)
-    except OSError:
-        bound.close()
-        raise
-    return bound
-
-
-def _remove_socket(address: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme == "unix":
-        try:
-            os.unlink(parts.path)
-        except FileNotFoundError:
-            pass
 
 
 class _InLog(logging.Formatter):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import socket
+from collections.abc import Collection, Mapping
 
 from aiohttp import web
 
@@ -28,6 +29,7 @@ from pybuild.daemon.rest import (
 )
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer
 from pybuild.daemon.rest.hijack import cut_off
+from pybuild.daemon.rest.origins import refusal_of_browser
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of_any
 from pybuild.daemon.rest.routes import Routes, signature
 from pybuild.daemon.rest.system import ENGINE_VERSION
@@ -64,10 +66,15 @@ HANDLERS: Mapping[str, Handler] = {
 
 
 class RestApi:
-    """Answers the requests of all clients."""
+    """Answers the requests of all clients.
 
-    def __init__(self, host: RestHost) -> None:
+    Args:
+        own_names: of this machine, by which clients may call it over TCP.
+    """
+
+    def __init__(self, host: RestHost, own_names: Collection[str] = ()) -> None:
         self._host = host
+        self._own_names = own_names
         self._routes = Routes(HANDLERS)
         self._signature = signature(ENGINE_VERSION)
         self._at_work: set[asyncio.Task[web.StreamResponse]] = set()
@@ -93,8 +100,23 @@ class RestApi:
     def _understood(self, request: web.BaseRequest) -> ApiExchange:
         if "\0" in request.path or "%00" in request.query_string:
             raise ApiRefusal(400, "a NUL byte is in the request's line")
+        if why := self._doubt(request):
+            raise ApiRefusal(403, why)
         call = self._routes.understand(request.method, request.path)
         return ApiExchange(self._host, call, request, self._signature)
+
+    def _doubt(self, request: web.BaseRequest) -> str:
+        """Return why a client is none that Docker's API is for: no browser reaches a Unix socket."""
+        transport = request.transport
+        own = None if transport is None else transport.get_extra_info("socket")
+        if transport is None or own is None or own.family == socket.AF_UNIX:
+            return ""
+        tls = transport.get_extra_info("ssl_object")
+        return refusal_of_browser(
+            request.headers,
+            self._own_names,
+            has_certificate=tls is not None and tls.getpeercert(binary_form=True) is not None,
+        )
 
     async def _answer(self, exchange: ApiExchange) -> web.StreamResponse:
         handler = HANDLERS[exchange.call.route]

@@ -1,15 +1,15 @@
-"""Listening for Docker's REST API: a socket for those who may be root here."""
+"""Serving Docker's REST API: for those who may be root here."""
 
 from __future__ import annotations
 
 import asyncio
-import grp
-import os
 import resource
 import socket
+import ssl
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -17,45 +17,45 @@ from pybuild.containers.booting import start_after_boot
 from pybuild.containers.containers import Containers
 from pybuild.daemon.rest.app import RestApi
 from pybuild.daemon.rest.exchange import RestHost, ServedBuilds
+from pybuild.daemon.rest.places import RestPlace
 from pybuild.engine.engine import Engine
 from pybuild.model.printable import in_log
-from pybuild.net.doorway import Admission, Doorway
+from pybuild.net.doorway import Admission, Doorway, Visit
+from pybuild.net.tlsstream import TlsVisit
 from pybuild.registry.server.connections import PatientServer
 
-_BACKLOG = 512
 _KEEP_ALIVE_S = 3600.0
 _BEGIN_S = 60.0
 _MOST_CONNECTIONS = 12_000
-_GROUP = "docker"
-
-
-def admit_group(path: str) -> None:
-    """Let the group ``docker`` connect, where there is one and we may say so."""
-    with suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
-        os.chmod(path, 0o660)
 
 
 @asynccontextmanager
 async def listening(
-    engine: Engine, builds: ServedBuilds, listener: socket.socket, grace_s: float
+    engine: Engine, builds: ServedBuilds, places: Sequence[RestPlace], grace_s: float
 ) -> AsyncGenerator[None]:
-    """Serve for the block what comes to *listener*."""
+    """Serve for the block what comes to *places*."""
     host = RestHost(engine, builds)
-    api = RestApi(host)
+    api = RestApi(host, {socket.gethostname().lower(), *(place.host.lower() for place in places)})
     server = PatientServer(api.answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True)
     runner = web.ServerRunner(server, shutdown_timeout=grace_s)
     await runner.setup()
-    listener.listen(_BACKLOG)
-    door = Doorway(server.visit, _admission(), listener)
+    doors = [
+        Doorway(partial(_visit, server, place.tls), _admission(), place.listener)
+        for place in places
+    ]
     boot = asyncio.create_task(asyncio.to_thread(_start_after_boot, host.containers))
     try:
         yield
     finally:
-        door.close()
+        for door in doors:
+            door.close()
         await boot
         await runner.cleanup()
         host.close()
+
+
+def _visit(server: PatientServer, tls: ssl.SSLContext | None) -> Visit:
+    return server.visit() if tls is None else TlsVisit(server.visit(), tls)
 
 
 def _start_after_boot(containers: Containers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from pybuild.daemon.rest.lines import AHEAD_BYTES
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.session.sessions import SessionInfo
 from pybuild.net.grpc.metadata import Metadata
-from pybuild.net.grpc.peer import peer_of
+from pybuild.net.grpc.peer import Peer, user
 from pybuild.net.grpc.status import RpcError
 
 _SESSION = "x-docker-expose-session-"
@@ -39,16 +40,19 @@ def _check(exchange: ApiExchange) -> None:
         raise ApiRefusal(400, "expected an upgrade to h2c")
 
 
+def _client() -> Peer:
+    """Return the client as its builds know it: whoever may use this API is as good as our own user."""
+    return Peer("tunnel", owner=user(os.geteuid()))
+
+
 async def grpc(exchange: ApiExchange) -> web.StreamResponse:
     """Serve BuildKit's services on this connection."""
     _check(exchange)
     builds = exchange.host.builds
-    transport = exchange.request.transport
-    if builds is None or transport is None:
+    if builds is None:
         raise ApiRefusal(501, "builds are not served here")
-    peer = peer_of(transport)
     stream = await upgraded(exchange.request, "h2c")
-    await builds.grpc.serve_stream(RawBytes(stream), peer)
+    await builds.grpc.serve_stream(RawBytes(stream), _client())
     return Taken()
 
 
@@ -56,10 +60,9 @@ async def session(exchange: ApiExchange) -> web.StreamResponse:
     """Take this connection as a client's session: we ask, it answers."""
     _check(exchange)
     builds = exchange.host.builds
-    transport = exchange.request.transport
-    if builds is None or transport is None:
+    if builds is None:
         raise ApiRefusal(501, "builds are not served here")
-    owner = peer_of(transport).owner
+    owner = _client().owner
     headers = [(name.lower(), value) for name, value in exchange.request.headers.items()]
     sessions = builds.server.tenant(owner).sessions
     try:

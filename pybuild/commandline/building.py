@@ -250,6 +250,13 @@ COMMANDS: tuple[Command, ...] = (
             CA,
             CACHE_MAX,
             Option(
+                "docker-address",
+                "serve Docker's API there (unix://… or tcp://…)",
+                "ADDR",
+                "",
+                True,
+            ),
+            Option(
                 "docker-socket",
                 "serve Docker's API there too; auto: where its clients look",
                 "PATH",

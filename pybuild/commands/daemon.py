@@ -31,13 +31,13 @@ _BUILDKITD = (
 def main(parsed: Parsed) -> int:
     """Serve until a signal stops us."""
     settings = _settings(parsed, {})
-    from pybuild.daemon.process import docker_socket
+    from pybuild.daemon.process import docker_addresses
 
     return _serve(
         settings,
         parsed.many("addr"),
         insecure=parsed.flag("insecure"),
-        docker=docker_socket(parsed.one("docker-socket")),
+        docker=docker_addresses(parsed.one("docker-socket"), parsed.many("docker-address")),
     )
 
 
@@ -82,11 +82,11 @@ def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Setti
 
 
 def _serve(
-    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: str = ""
+    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: Sequence[str] = ()
 ) -> int:
     import uvloop
 
     from pybuild.daemon.process import serve
 
-    uvloop.run(serve(settings, addresses, insecure=insecure, docker_socket=docker))
+    uvloop.run(serve(settings, addresses, insecure=insecure, docker=docker))
     return 0

@@ -67,11 +67,11 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(made.public_bytes(Encoding.PEM))
 
-    def sign(self, name: x509.Name, *others: x509.GeneralName) -> Signed:
+    def sign(self, name: x509.Name, *others: x509.GeneralName, is_expired: bool = False) -> Signed:
         """Make a key, and a certificate of it."""
         self._count += 1
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._sign(name, others, key)
+        made = self._sign(name, others, key, is_expired=is_expired)
         where = self._folder / f"{self.file.stem}-{self._count}"
         certificate, secret = where.with_suffix(".crt"), where.with_suffix(".key")
         certificate.write_bytes(made.public_bytes(Encoding.PEM))
@@ -85,6 +85,7 @@ class Authority:
         key: ec.EllipticCurvePrivateKey,
         *,
         is_authority: bool = False,
+        is_expired: bool = False,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
@@ -94,7 +95,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(hours=-1 if is_expired else 24))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),

@@ -26,7 +26,8 @@ from pybuild.client.disk import facts, prune, usage
 from pybuild.client.explain import reports
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.process import services, unix_socket
+from pybuild.daemon.process import services
+from pybuild.daemon.sockets import unix_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.options import AttestOptions, Provenance

@@ -15,7 +15,8 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control import tenant as tenants
 from pybuild.daemon.control.tenant import Tenant
-from pybuild.daemon.process import default_address, unix_socket
+from pybuild.daemon.process import default_address
+from pybuild.daemon.sockets import unix_socket
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.test_control_parts import record

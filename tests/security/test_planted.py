@@ -16,7 +16,7 @@ import pytest
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.disk.ownership import doubt, doubt_of_file, is_private, is_trusted
 from pybuild.cache.store import Store
-from pybuild.daemon.process import unix_socket
+from pybuild.daemon.sockets import unix_socket
 from pybuild.engine.host import SystemClock
 from pybuild.model.errors import EnvironmentFault, UsageError
 from tests.harness import Pybuild, write
