@@ -38,6 +38,9 @@ class Attached:
         proxies: signals go to the process, not to us.
         patience_s: the seconds between a signal to end and the one that cannot be refused; below 0
             there is none.
+
+    Attributes:
+        is_kept: it is started again, so that whoever was to remove it at its end does not.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Attached:
         self._signals: list[int] = []
         self._received: list[int] = []
         self._kill_at: float | None = None
-        self._left = False
+        self._left = self.is_kept = False
         self._ahead = 0
 
     def say(self, *message: Any) -> None:
@@ -159,7 +162,8 @@ class Attached:
                     view = view[os.write(number, view) :]
             case ("taken",):
                 self._ahead = 0
-            case ("ended", int() as status):
+            case ("ended" | "kept" as word, int() as status):
+                self.is_kept = word == "kept"
                 return status
             case ("done", _):
                 return 0

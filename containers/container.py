@@ -188,10 +188,14 @@ class Container:
             finally:
                 os.close(lock)
 
-    def stop(self, number: int, seconds: float) -> None:
-        """Send it a signal, and SIGKILL *seconds* later; return when it has ended."""
+    def stop(self, number: int, seconds: float, *, returns: bool = False) -> None:
+        """Send it a signal, and SIGKILL *seconds* later; return when it has ended.
+
+        Args:
+            returns: it is started again then, and so is not removed.
+        """
         with suppress(UserError):  # it removes itself
-            if self.state().lives and self.send("stop", number, float(seconds)):
+            if self.state().lives and self.send(stop_word(returns), number, float(seconds)):
                 self.wait_gone()
 
     def end(self) -> None:
@@ -205,3 +209,8 @@ class Container:
             self.state()  # which finds a monitor for one that lost its own
         self.send("stop", int(signal.SIGKILL), 0.0)
         self.wait_gone()
+
+
+def stop_word(returns: bool) -> str:
+    """Return the word to a monitor for an end, after which the container *returns* or does not."""
+    return "restart" if returns else "stop"

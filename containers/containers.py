@@ -254,7 +254,7 @@ class Containers:
         Raises:
             UserError, EnvironmentFault: it cannot be started.
         """
-        container.stop(number, seconds)
+        container.stop(number, seconds, returns=True)
         warnings = self.start(container)
         container.note("restart")
         return warnings

@@ -9,6 +9,7 @@ import struct
 import time
 from functools import partial
 
+from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES, reconnected
 from pybuild.containers.restarting import delay
@@ -155,10 +156,7 @@ class FirstProcess:
         """
         theirs: list[int] = []
         for number, name in enumerate(PIPES, start=1):
-            try:
-                os.unlink(name, dir_fd=self._home)
-            except FileNotFoundError:
-                pass
+            unlink_if_there(name, at=self._home)
             os.mkfifo(name, 0o600, dir_fd=self._home)
             self._streams.add_output(self._open_pipe(name), number)
             theirs.append(os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=self._home))

@@ -11,6 +11,7 @@ import _socket
 import os
 import time
 
+from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers import insides, locking
 from pybuild.containers.actions import Actions
 from pybuild.containers.calls import Calls, tell
@@ -118,7 +119,7 @@ class _Monitor:
         self._restart_timer: Timer | None = None
         self._health: Health | None = None
         self._is_done = False
-        self._is_stopping = False
+        self._is_stopping = self._returns = False
         self._remover: AttachedClient | None = None
         self._streams = self._new_streams()
         self._first: FirstProcess | None = None
@@ -312,7 +313,8 @@ class _Monitor:
         self._streams.clients.clear()
         self._waiting.clear()
         for client in listeners:
-            client.send(("ended", ended.status))
+            is_kept = self._returns and client is self._remover
+            client.send(("kept" if is_kept else "ended", ended.status))
             if client is not remover:
                 client.close()
 
@@ -320,15 +322,12 @@ class _Monitor:
         self._calls.end()
         self.children.kill_all()
         for name in (SOCKET, HEALTH):
-            try:
-                os.unlink(name, dir_fd=self._home)
-            except FileNotFoundError:
-                pass
+            unlink_if_there(name, at=self._home)
         # From here on it can be started again; whoever is still to hear its output is no hindrance.
         os.close(self._lock)
         self._lock = -1
         remover = self._remover
-        if not (self._order.auto_remove and has_run):
+        if not (self._order.auto_remove and has_run) or self._returns:
             remover = None
         elif remover is None or remover.is_gone:
             remove_in_child(self._order.root, self._order.id)
@@ -387,7 +386,8 @@ class _Monitor:
             case ("kill", int() as number):
                 self._kill(number)
                 client.send(("done", []))
-            case ("stop", int() as number, float() as seconds):
+            case ("stop" | "restart" as word, int() as number, float() as seconds):
+                self._returns = word == "restart"
                 self._stop(number, seconds)
             case ("wait",):
                 self._waiting.append(client)

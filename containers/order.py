@@ -8,13 +8,15 @@ workers do: both ends are ours, and the directory is the user's alone.
                      ("adopt", ContainerOrder, pid) + the container's directory: its monitor is gone
     from a monitor   ("started", warnings)   ("fault", kind, message, hints)
                      ("unexecuted", status, text)   ("done", warnings)
-    to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("wait",)   ("pause",)   ("unpause",)
+    to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("restart", signal, seconds): stopped, to
+                     be started again at once, so that it is not removed   ("wait",)   ("pause",)   ("unpause",)
                      ("update", StepLimits, RestartPolicy or None)   ("processes",)
                      ("attach", StreamAttachment)   ("exec", ExecOrder)
     whoever is attached, or executes something
         says         ("input", bytes)   ("eof",)   ("resize", rows, columns)   ("signal", number)
         hears        ("output", 1 or 2, bytes)   ("taken",): of its input, so that it can say more
-                     ("ended", status), and is left by the monitor then
+                     ("ended", status), and is left by the monitor then; ("kept", status) in its place, to
+                     who was to remove the container: it is started again
 """
 
 from __future__ import annotations

@@ -34,3 +34,15 @@ def replace_file(name: str, data: bytes, *, at: int | None = None, flush: bool =
         except OSError:
             pass  # it had not come to that, or it goes with the directory
         raise
+
+
+def unlink_if_there(name: str, *, at: int) -> None:
+    """Remove the file *name* of the directory *at*, which is open.
+
+    Raises:
+        OSError: it is there still.
+    """
+    try:
+        os.unlink(name, dir_fd=at)
+    except FileNotFoundError:
+        pass

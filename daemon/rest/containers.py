@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.containers.container import Container
+from pybuild.containers.container import Container, stop_word
 from pybuild.containers.containers import STOP_SECONDS
 from pybuild.containers.defaults import restart_policy
 from pybuild.containers.image import held_image
@@ -164,14 +164,18 @@ async def restart(exchange: ApiExchange) -> web.StreamResponse:
     """End a container that runs, and start it [CTR-35]."""
     container = await exchange.container()
     if (await exchange.host.run(container.state)).lives:
-        await end_it(exchange, container)
+        await end_it(exchange, container, returns=True)
     await start_it(exchange.host, container)
     await exchange.host.run(container.note, "restart")
     return nothing()
 
 
-async def end_it(exchange: ApiExchange, container: Container) -> None:
-    """End a container as the query says, or its own config; return when it has ended."""
+async def end_it(exchange: ApiExchange, container: Container, *, returns: bool = False) -> None:
+    """End a container as the query says, or its own config; return when it has ended.
+
+    Args:
+        returns: it is started again then.
+    """
     query, config, host = exchange.query, container.config, exchange.host
     own = STOP_SECONDS if config.stop_seconds is None else config.stop_seconds
     seconds = float(query.number("t")) if query.text("t") else own
@@ -179,7 +183,7 @@ async def end_it(exchange: ApiExchange, container: Container) -> None:
     number = signal_number(given or config.stop_signal or "SIGTERM")
     waiting = asyncio.ensure_future(until_ended(host, container))
     try:
-        if await host.run(container.send, "stop", number, seconds):
+        if await host.run(container.send, stop_word(returns), number, seconds):
             await waiting
             await host.run(container.wait_gone)
     finally:

@@ -74,7 +74,7 @@ def _run(parsed: Parsed) -> int:
             raise cancelled
         status = _followed(attached, container)
         # As long as our end is open, the monitor leaves its removal to us.
-        if status is not None and parsed.flag("rm"):
+        if status is not None and parsed.flag("rm") and not attached.is_kept:
             with open_store(parsed) as store:
                 _remove(Containers(store), container)
     return status or 0
@@ -185,6 +185,6 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         theirs.close()
         attached = Attached(ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys)
         status = _followed(attached, container)
-        if status is not None and container.config.auto_remove:
+        if status is not None and container.config.auto_remove and not attached.is_kept:
             _remove(containers, container)
     return status or 0

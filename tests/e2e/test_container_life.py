@@ -155,6 +155,20 @@ def test_one_is_started_again_as_its_policy_says(machine: Pybuild) -> None:
     assert state(machine)["stopped"] is True
 
 
+def test_one_that_goes_at_its_end_comes_back_from_a_restart(machine: Pybuild) -> None:
+    words = machine.command(
+        "run", "--rm", "--name", "one", "base", "sh", "-c", "echo up; sleep 600"
+    )
+    with subprocess.Popen(words, env=machine.environment, stdout=subprocess.PIPE) as front:
+        assert front.stdout is not None
+        assert front.stdout.readline() == b"up\n"
+        machine("restart", "-t", "0", "one")
+        assert front.wait(60) == 137
+    assert machine("ps", "--format", "{{.Names}}").out == "one\n"
+    machine("kill", "one")
+    wait_until(lambda: machine("ps", "-aq").out == "")
+
+
 def test_an_init_takes_in_what_others_leave(machine: Pybuild) -> None:
     """And hands signals on: it takes them though it has no handler [CTR-18]."""
     done = machine("create", "--init", "--name", "one", "base", "sh", "-c", "x", code=None)
