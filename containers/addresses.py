@@ -7,6 +7,7 @@ from typing import Any
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.model.border import NamedTuple
+from pybuild.model.jsontext import as_object
 from pybuild.networks.networks import endpoint_id
 from pybuild.networks.order import EndpointOrder, has_own_networks
 from pybuild.networks.records import Network, NetworkEndpoint
@@ -127,7 +128,11 @@ def port_bindings(config: ContainerConfig) -> dict[str, list[dict[str, str]]]:
 
 def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:
     """Return docker's NetworkSettings; its maps are never null [CTR-71]."""
-    named = {one.network: {**_NOWHERE, **_wishes(one)} for one in config.networks}
+    shown = as_object(config.shown.get("Endpoints"))
+    named = {
+        one.network: {**_NOWHERE, **_wishes(one, as_object(shown.get(one.network)))}
+        for one in config.networks
+    }
     if not has_own_networks(config.network):
         named = {config.network: dict(_NOWHERE)}
     for network, endpoint in places:
@@ -141,11 +146,12 @@ def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:
     }
 
 
-def _wishes(one: EndpointOrder) -> dict[str, Any]:
+def _wishes(one: EndpointOrder, shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an endpoint that was asked for, and is there before it runs."""
     addresses = {f"IPv{6 if ':' in text else 4}Address": text for text in one.addresses}
     return {
-        "IPAMConfig": addresses or None,
+        **shown,
+        "IPAMConfig": {**addresses, **as_object(shown.get("IPAMConfig"))} or None,
         "Aliases": list(one.aliases) or None,
         "MacAddress": one.mac,
     }

@@ -59,6 +59,8 @@ class ContainerConfig:
         limits: of its cgroup; *has_cpus*: the processor's were given as one number; *ulimits* are
             ``(name, soft, hard)``; *shm_bytes*: 0 is 64 MiB.
         privileges: what it may beside docker's default, or may not.
+        shown: fields of docker's that mean nothing here and are shown as they were given: ``HostConfig``
+            has the container's, ``Endpoints`` those of its networks by their names.
     """
 
     id: str
@@ -107,6 +109,7 @@ class ContainerConfig:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0
     privileges: ContainerPrivileges = ContainerPrivileges()
+    shown: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def short_id(self) -> str:

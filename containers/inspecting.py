@@ -17,6 +17,7 @@ from pybuild.containers.state import ContainerState
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.amounts import Duration
 from pybuild.model.dataclass import dataclass
+from pybuild.model.jsontext import as_object
 from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
 from pybuild.volumes.volumes import Volumes
@@ -73,7 +74,7 @@ def document(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": _host_config(config),
+        "HostConfig": {**_host_config(config), **as_object(config.shown.get("HostConfig"))},
         "GraphDriver": {
             "Data": {
                 "LowerDir": ":".join(reversed(where.lowers)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import TREE, WORK
@@ -59,11 +59,18 @@ def step_of(
 
 
 def environment(hostname: str, env: Sequence[str], *, tty: bool) -> tuple[str, ...]:
-    """Return the environment of a process: what every one of a container has, and *env* over it [CTR-10]."""
-    given = {name: value for name, _, value in (item.partition("=") for item in env)}
+    """Return the environment of a process: what every one of a container has, and *env* over it [CTR-10].
+
+    A name without a value stands for a variable that there is not [CTR-1].
+    """
+    given = {name: value if equals else None for name, equals, value in _parted(env)}
     usual = {"PATH": given.get("PATH"), "HOSTNAME": hostname, "TERM": "xterm" if tty else None}
-    values = {name: value for name, value in usual.items() if value is not None} | given
+    values = {name: value for name, value in (usual | given).items() if value is not None}
     return tuple(f"{name}={value}" for name, value in values.items())
+
+
+def _parted(env: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    return (item.partition("=") for item in env)
 
 
 def hosts_of(mode: str, hostname: str, given: Sequence[tuple[str, str]] = ()) -> str:

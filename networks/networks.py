@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
+from itertools import zip_longest
 from typing import Any
 
 from pybuild.cache.content.syncer import boot_id
@@ -35,7 +36,8 @@ from pybuild.networks.records import (
 )
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+_DEVICE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_. -]*[a-zA-Z0-9_.-])?\Z")
 _DEVICE_BYTES = 15
 _OVERLAPS = "invalid pool request: Pool overlaps with other one on this address space"
 _BRIDGE_OPTION = "com.docker.network.bridge."
@@ -46,7 +48,11 @@ _DRIVERS_OF_DOCKER = ("ipvlan", "macvlan", "overlay")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewNetwork:
-    """A network as somebody wants it; the lists of addresses belong to *subnets* in order."""
+    """A network as somebody wants it; the lists of addresses belong to *subnets* in order.
+
+    Attributes:
+        reserved: addresses that nobody gets, each alone or as ``NAME=ADDRESS``.
+    """
 
     name: str
     driver: str = "bridge"
@@ -336,7 +342,10 @@ def _pool(subnet: Subnet) -> dict[str, Any]:
     if subnet.range:
         shown["IPRange"] = subnet.range
     if subnet.reserved:
-        shown["AuxiliaryAddresses"] = {f"aux{n}": text for n, text in enumerate(subnet.reserved)}
+        names = zip_longest(subnet.reserved, subnet.reserved_names)
+        shown["AuxiliaryAddresses"] = {
+            name or f"aux{number}": text for number, (text, name) in enumerate(names)
+        }
     return shown
 
 
@@ -356,7 +365,7 @@ def _shown_options(network: Network) -> dict[str, str]:
 def _check(order: NewNetwork) -> None:
     if not _NAME.match(order.name):
         raise UserError(
-            f"invalid network name ({order.name}): only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+            f"invalid network name ({order.name}): only [a-zA-Z0-9][a-zA-Z0-9_. -] are allowed",
             hints=["begin it with a letter or a digit, and use letters, digits, _, . and - alone"],
         )
     if order.name in (*PREDEFINED, "default"):
@@ -374,7 +383,7 @@ def _check(order: NewNetwork) -> None:
             f"invalid network driver: {order.driver}: expected bridge", hints=["leave out --driver"]
         )
     bridge = order.options.get(_BRIDGE_OPTION + "name", "br")
-    if not 0 < len(bridge.encode()) <= _DEVICE_BYTES or not _NAME.match(bridge):
+    if not 0 < len(bridge.encode()) <= _DEVICE_BYTES or not _DEVICE.match(bridge):
         raise UserError(f'invalid name of a bridge: "{bridge}": at most {_DEVICE_BYTES} letters')
     bind = order.options.get(_BIND, "")
     if bind and ":" in _spelled(bind):
@@ -397,7 +406,7 @@ def _subnet(block: pools.Block, order: NewNetwork, *, is_given: bool) -> Subnet:
     given = [_block(text) for text in order.subnets]
     ranges = [_block(text) for text in order.ranges]
     gateways = [_spelled(text) for text in order.gateways]
-    reserved = [_spelled(text) for text in order.reserved]
+    reserved = {_spelled(text.rpartition("=")[2]): text for text in order.reserved}
     for text in (*gateways, *reserved):
         if not any(one.holds(text) for one in given):
             raise UserError(f"no matching subnet for {text}")
@@ -416,6 +425,9 @@ def _subnet(block: pools.Block, order: NewNetwork, *, is_given: bool) -> Subnet:
         gateway=ours[0] if ours else pools.first_address(parts[0] if parts else block),
         range=str(parts[0]) if parts else "",
         reserved=tuple(one for one in reserved if block.holds(one)),
+        reserved_names=tuple(
+            text.rpartition("=")[0] for one, text in reserved.items() if block.holds(one)
+        ),
         given=is_given,
     )
 

@@ -39,7 +39,7 @@ class Subnet(NamedTuple):
         prefix: of the whole, as ``172.18.0.0/16``.
         gateway: the bridge's own address.
         range: the part that containers get addresses of, if that is not all.
-        reserved: addresses that nobody gets.
+        reserved: addresses that nobody gets; *reserved_names*: of each, "" where it has none.
         given: somebody chose it, and so may choose addresses.
     """
 
@@ -48,6 +48,7 @@ class Subnet(NamedTuple):
     range: str = ""
     reserved: tuple[str, ...] = ()
     given: bool = False
+    reserved_names: tuple[str, ...] = ()
 
 
 class Network(NamedTuple):
@@ -324,8 +325,8 @@ def start_time(pid: int) -> int:
 
 
 def _subnet(document: dict[str, Any]) -> Subnet:
-    document["reserved"] = tuple(document["reserved"])
-    return Subnet(**document)
+    names = ("reserved", "reserved_names")
+    return Subnet(**{**document, **{name: tuple(document.get(name, ())) for name in names}})
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -17,15 +18,25 @@ from pybuild.daemon.rest.query import Query, read_value
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
 from pybuild.daemon.rest.transfers import tag_of
+from pybuild.engine.engine import Engine
 from pybuild.frontend.giturl import is_http, parse_git_url
-from pybuild.model.events import Event, VertexAdded, VertexCached, VertexLog, VertexStarted
-from pybuild.model.jsontext import as_object, is_object
+from pybuild.model.errors import StepError
+from pybuild.model.events import (
+    Event,
+    LogStream,
+    VertexAdded,
+    VertexCached,
+    VertexLog,
+    VertexStarted,
+)
+from pybuild.model.jsontext import as_list, as_object, is_object
 from pybuild.model.ops import NetworkMode, StepSettings
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.registry.client.credentials import StaticCredentials
 
 _PIECE = 1 << 20
+_RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
 
 class BuildLines:
@@ -51,7 +62,9 @@ class BuildLines:
                 if isinstance(event, VertexCached):
                     self._lines.say(stream=" ---> Using cache\n")
             case VertexLog():
-                self._lines.log(event.data.decode("utf-8", "replace"))
+                text = event.data.decode("utf-8", "replace")
+                is_error = event.stream is LogStream.STDERR
+                self._lines.log(f"{_RED}{text}{_PLAIN}" if is_error else text)
             case _:
                 pass
 
@@ -71,7 +84,12 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     async def work(lines: ProgressLines) -> None:
         shown = BuildLines(lines, quiet=query.flag("q"))
         request = request_of(query, await _context(exchange, scratch))
-        result = await build(engine, request, shown.show)
+        if await exchange.host.run(_has_no_cache, engine, query):
+            request = replace(request, no_cache=True)
+        try:
+            result = await build(engine, request, shown.show)
+        except StepError as error:
+            raise _in_old_words(error) from error
         image_id = str(result.image_id or "")
         if query.flag("q"):
             lines.say(stream=f"{image_id}\n")
@@ -86,6 +104,20 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     finally:
         await asyncio.to_thread(engine.store.discard, scratch)
         await engine.close()
+
+
+def _has_no_cache(engine: Engine, query: Query) -> bool:
+    """Return whether images to take steps from are named, and none of them is here: the old builder takes no other."""
+    text = query.text("cachefrom")
+    names = [str(one) for one in as_list(read_value(text))] if text else []
+    return bool(names) and not any(engine.store.images.resolve(name) for name in names)
+
+
+def _in_old_words(error: StepError) -> ApiRefusal:
+    """Return the failure of a step as the old builder worded it: clients look for that."""
+    command = error.message.partition(": ")[2].partition(": ")[2]
+    words = f"The command '/bin/sh -c {command}' returned a non-zero code: {error.status}"
+    return ApiRefusal(400, words)
 
 
 async def _context(exchange: ApiExchange, scratch: str) -> str:

@@ -18,6 +18,7 @@ from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.mounts import mount_of
 from pybuild.daemon.rest.privileges import privileges_of
 from pybuild.daemon.rest.refusal import ApiRefusal
+from pybuild.daemon.rest.shownfields import shown_fields
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.executor.zygote import ulimits
@@ -118,6 +119,7 @@ def request_of(
         ulimits=tuple(_ulimits(host)),
         shm_bytes=_shm(host),
         add_hosts=tuple(_hosts(host.texts("ExtraHosts") or ())),
+        shown=shown_fields(host, _places(body, mode)),
         **_networking(body, host, mode, exposed),
     )
     own = (
@@ -158,9 +160,9 @@ def mode_of(text: str) -> str:
 
 
 def _environment(body: Fields, image: Mapping[str, Any]) -> tuple[str, ...]:
-    items = body.texts("Env") or ()
-    given = {key: value for key, equals, value in (one.partition("=") for one in items) if equals}
-    return defaults.environment_with(given, {one.partition("=")[0] for one in items}, image)
+    """Return the variables that were given, also those that are to be none, and then the image's [CTR-1]."""
+    items = {one.partition("=")[0]: one for one in body.texts("Env") or ()}
+    return (*items.values(), *defaults.environment_with({}, items.keys(), image))
 
 
 def _exposed(body: Fields) -> Iterable[str]:
@@ -264,9 +266,7 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
     }
     if mode in ("host", "none") or mode.startswith("container:"):
         return fields
-    endpoints = body.part("NetworkingConfig").maps("EndpointsConfig")
-    if "default" in endpoints:
-        endpoints[mode] = endpoints.pop("default")
+    endpoints = _places(body, mode)
     names = [mode, *(name for name in endpoints if name != mode)]
     fields["networks"] = tuple(
         endpoint_of(name, endpoints.get(name, Fields({})), body.text("MacAddress"))
@@ -274,6 +274,14 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
     )
     fields["ports"] = tuple(_bounded(_ports(host, exposed)))
     return fields
+
+
+def _places(body: Fields, mode: str) -> dict[str, Fields]:
+    """Return the settings of networks, by their names."""
+    endpoints = body.part("NetworkingConfig").maps("EndpointsConfig")
+    if "default" in endpoints:
+        endpoints[mode] = endpoints.pop("default")
+    return endpoints
 
 
 def endpoint_of(name: str, given: Fields, mac: str = "") -> EndpointOrder:

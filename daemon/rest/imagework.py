@@ -8,9 +8,16 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.cache.content.imagelist import image_facts, moment, names_of, unpacked_bytes
+from pybuild.cache.content.imagelist import (
+    image_facts,
+    list_images,
+    moment,
+    names_of,
+    unpacked_bytes,
+)
 from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.space.unusedimages import prune_images
+from pybuild.cache.store import Store
 from pybuild.containers.container import Container
 from pybuild.containers.image import with_tag
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
@@ -145,12 +152,18 @@ async def prune(exchange: ApiExchange) -> web.StreamResponse:
     """Remove the images that nothing uses."""
     host = exchange.host
     all, before = _choice(exchange.query.filters(), host.store.clock.now())
-    removed, pruned = await host.run(prune_images, host.store, all=all, before=before)
+    done, freed = await host.run(_prune, host.store, all=all, before=before)
+    return answer({"ImagesDeleted": done or None, "SpaceReclaimed": freed})
+
+
+def _prune(store: Store, *, all: bool, before: float | None) -> tuple[list[dict[str, str]], int]:
+    ids = {str(one.descriptor.digest): str(one.image_id) for one in list_images(store)}
+    removed, pruned = prune_images(store, all=all, before=before)
     done: list[dict[str, str]] = []
     for image in removed:
         done += [{"Untagged": Reference.parse(one).familiar} for one in image.names]
-        done.append({"Deleted": image.digest})
-    return answer({"ImagesDeleted": done or None, "SpaceReclaimed": pruned.freed})
+        done.append({"Deleted": ids.get(image.digest, image.digest)})
+    return done, pruned.freed
 
 
 def _choice(filters: Sequence[str], now: float) -> tuple[bool, float | None]:

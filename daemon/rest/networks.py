@@ -77,7 +77,11 @@ def network_of(body: Fields) -> NewNetwork:
         subnets=[text for one in pools if (text := one.text("Subnet"))],
         gateways=[text for one in pools if (text := one.text("Gateway"))],
         ranges=[text for one in pools if (text := one.text("IPRange"))],
-        reserved=[text for one in pools for text in one.pairs("AuxiliaryAddresses").values()],
+        reserved=[
+            f"{name}={text}"
+            for one in pools
+            for name, text in one.pairs("AuxiliaryAddresses").items()
+        ],
         internal=body.flag("Internal"),
         attachable=body.flag("Attachable"),
         ipv6=body.flag("EnableIPv6"),

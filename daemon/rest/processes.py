@@ -12,6 +12,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.defaults import environment_with
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
+from pybuild.containers.steps import environment
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
 from pybuild.daemon.rest.execs import ExecProcess
 from pybuild.daemon.rest.fields import Fields
@@ -36,11 +37,9 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     env = environment_with(
         given, {one.partition("=")[0] for one in items}, {"Env": list(config.env)}
     )
-    if terminal and not any(item.startswith("TERM=") for item in env):
-        env = (*env, "TERM=xterm")
     order = ExecOrder(
         args,
-        env,
+        environment(config.hostname, env, tty=terminal),
         body.text("WorkingDir") or config.cwd,
         body.text("User") or config.user,
         terminal=_console(body) if terminal else None,

@@ -83,6 +83,7 @@ _WORDS: Sequence[tuple[str, int, str]] = (
     (r".*Pool overlaps with other one on this address space", 403, r"\g<0>"),
     (r"endpoint with name .* already exists in network .*", 403, r"\g<0>"),
     (r'plugin ".*" not found', 404, r"\g<0>"),
+    (r'no log driver named "(.*)": .*', 400, r"logger: no log driver named '\1' is registered"),
     (r"Could not find the file .* in container .*", 404, r"\g<0>"),
     (r"cannot update container .*", 409, r"\g<0>"),
 )

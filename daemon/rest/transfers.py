@@ -34,6 +34,7 @@ from pybuild.registry.client.credentials import StaticCredentials
 from pybuild.registry.client.logins import parse_host
 
 _PIECE = 1 << 16
+_OF_PLATFORMS = ("architecture", "os", "variant", "os.version")
 
 
 @asynccontextmanager
@@ -230,11 +231,14 @@ async def distribution(exchange: ApiExchange) -> web.StreamResponse:
     """Describe an image as its registry has it."""
     reference = reference_of(exchange.call.name, "")
     async with _engine_of(exchange, reference.host) as engine:
-        root, data = await engine.client().manifest(reference)
-    members = read_object(data)
-    shown = [one.part("platform") for one in members.parts("manifests")]
+        client = engine.client()
+        root, data = await client.manifest(reference)
+        members = read_object(data)
+        shown = [one.part("platform") for one in members.parts("manifests")]
+        if config := members.part("config").whole():  # of an image for one platform
+            shown = [read_object(await client.blob(reference, Descriptor.from_json(config)))]
     platforms = [
-        {"architecture": one.text("architecture"), "os": one.text("os")}
+        {name: one.text(name) for name in _OF_PLATFORMS if one.text(name)}
         for one in shown
         if one.text("os") not in ("", "unknown")
     ]

@@ -44,7 +44,7 @@ def create(parsed: Parsed) -> int:
         subnets=parsed.many("subnet"),
         gateways=parsed.many("gateway"),
         ranges=parsed.many("ip-range"),
-        reserved=[text.rpartition("=")[2] for text in parsed.many("aux-address")],
+        reserved=parsed.many("aux-address"),
         internal=parsed.flag("internal"),
         attachable=parsed.flag("attachable"),
         ipv6=parsed.flag("ipv6"),

@@ -206,7 +206,7 @@ def test_a_container_of_image_and_request() -> None:
     )
     config = made.config
     assert (config.name, config.image, config.cwd, config.hostname) == ("name", "i", "/srv", "h")
-    assert (config.entrypoint, config.cmd, config.env) == (("/entry",), ("c",), ("A=mine",))
+    assert (config.entrypoint, config.cmd, config.env) == (("/entry",), ("c",), ("A=mine", "B"))
     assert config.labels == {"of": "image", "mine": "yes"} and config.exposed == (
         "53/udp",
         "80/tcp",

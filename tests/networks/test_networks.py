@@ -78,7 +78,7 @@ def test_subnets_do_not_overlap(networks: Networks) -> None:
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        (NewNetwork(name="a b"), r"invalid network name \(a b\)"),
+        (NewNetwork(name="a/b"), r"invalid network name \(a/b\)"),
         (NewNetwork(name="a", driver="overlay"), "driver overlay cannot be had"),
         (NewNetwork(name="a", driver="x"), "invalid network driver: x"),
         (NewNetwork(name="a", subnets=["10.0.0.0"]), "invalid CIDR address: 10.0.0.0"),
