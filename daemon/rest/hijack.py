@@ -8,13 +8,14 @@ import select
 import struct
 import termios
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 _HEAD_S = 0.05
 _LOOKS_S = 1.0
+_PIECE = 1 << 15
 _HEADER = struct.Struct(">BxxxL")
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
@@ -42,6 +43,30 @@ def cut_off(request: web.BaseRequest) -> web.StreamResponse:
     return Taken()
 
 
+class ClientStream(Protocol):
+    """A client's end of the streams of a process."""
+
+    async def send(self, data: bytes) -> None:
+        """Send; waits where the client does not read.
+
+        Raises:
+            ConnectionError: it has gone.
+        """
+        ...
+
+    async def read(self) -> bytes:
+        """Return some of what the client sends; b"": it sends no more."""
+        ...
+
+    async def gone(self) -> None:
+        """Return when the client has gone altogether, which a half-close is not."""
+        ...
+
+    async def close(self) -> None:
+        """Send what is left, and close."""
+        ...
+
+
 class _RawProtocol(asyncio.StreamReaderProtocol):
     def __init__(self, reader: asyncio.StreamReader, handler: RequestHandler) -> None:
         super().__init__(reader)
@@ -55,7 +80,7 @@ class _RawProtocol(asyncio.StreamReaderProtocol):
 
 
 class RawStream:
-    """A connection that was taken over from HTTP.
+    """`ClientStream` of a connection that was taken over from HTTP.
 
     Attributes:
         reader: what the client sends, to its half-close.
@@ -75,13 +100,11 @@ class RawStream:
         )
 
     async def send(self, data: bytes) -> None:
-        """Send; waits where the client does not read.
-
-        Raises:
-            ConnectionError: it has gone.
-        """
         self._writer.write(data)
         await self._writer.drain()
+
+    async def read(self) -> bytes:
+        return await self.reader.read(_PIECE)
 
     async def send_head(self, data: bytes) -> None:
         """Send a head alone: what comes in one piece with it is lost to some clients [ENG-33]."""
@@ -99,7 +122,6 @@ class RawStream:
             await asyncio.sleep(0.001)
 
     async def gone(self) -> None:
-        """Return when the client has gone altogether, which a half-close is not."""
         own = self._transport.get_extra_info("socket")
         poller = select.poll()
         poller.register(own.fileno(), 0)
@@ -113,7 +135,6 @@ class RawStream:
                 continue
 
     async def close(self) -> None:
-        """Send what is left, and close."""
         try:
             await self._writer.drain()
         except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -15,14 +15,16 @@ from pybuild.containers.logreading import read_log
 from pybuild.containers.order import StreamAttachment
 from pybuild.containers.state import PAUSED, RESTARTING
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, nothing
-from pybuild.daemon.rest.hijack import MULTIPLEXED, RAW, RawStream, Taken, frame, hijack
-from pybuild.daemon.rest.lines import AHEAD_BYTES, MonitorLine
+from pybuild.daemon.rest.hijack import MULTIPLEXED, RAW, ClientStream, Taken, frame, hijack
+from pybuild.daemon.rest.lines import MonitorLine
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.routes import Version
+from pybuild.daemon.rest.websockets import WebSocketStream, open_websocket
 from pybuild.model.border import packed
 from pybuild.model.errors import UsageError
 
 _STREAMS = {"stdout": 1, "stderr": 2}
+_NAMES = ("stdin", *_STREAMS)
 _BOTH = frozenset((1, 2))
 _AT_ONCE = 256
 
@@ -46,10 +48,50 @@ def keys_of(text: str) -> bytes:
 
 async def attach(exchange: ApiExchange) -> web.StreamResponse:
     """Attach the client to a container that runs, or that is to be started."""
+
+    async def open_raw(tty: bool) -> ClientStream:
+        kind = kind_of(exchange.call.version, tty=tty)
+        return await hijack(exchange.request, kind, exchange.signature)
+
+    chosen = frozenset(name for name in _NAMES if exchange.query.flag(name))
+    await _attach(exchange, chosen, open_raw, is_framed=True)
+    return Taken()
+
+
+async def attach_by_websocket(exchange: ApiExchange) -> web.StreamResponse:
+    """Attach the client as `attach` does, by a websocket."""
+    opened: list[WebSocketStream] = []
+
+    async def open_socket(tty: bool) -> ClientStream:
+        opened.append(await open_websocket(exchange.request))
+        return opened[0]
+
+    chosen = frozenset(name for name in _NAMES if exchange.query.flag(name))
+    if exchange.call.version < (1, 42):
+        chosen = frozenset(_NAMES)
+    await _attach(exchange, chosen, open_socket, is_framed=False)
+    return opened[0].response
+
+
+async def _attach(
+    exchange: ApiExchange,
+    chosen: frozenset[str],
+    opening: Callable[[bool], Awaitable[ClientStream]],
+    *,
+    is_framed: bool,
+) -> None:
+    """Join a container and a client until one of them ends.
+
+    Args:
+        chosen: the names of the streams.
+        opening: takes the client's connection over; whether there is a terminal is its argument.
+        is_framed: output without a terminal goes in frames.
+    """
     query, host = exchange.query, exchange.host
     keys = keys_of(query.text("detachKeys"))
     container = await exchange.container()
     config = container.config
+    is_plain = config.tty or not is_framed
     state = await host.run(container.state)
     if state.status == PAUSED:
         raise ApiRefusal(
@@ -60,9 +102,9 @@ async def attach(exchange: ApiExchange) -> web.StreamResponse:
             409, f"Container {config.id} is restarting, wait until the container is running"
         )
     attachment = StreamAttachment(
-        stdin=query.flag("stdin") and config.stdin,
-        stdout=query.flag("stdout"),
-        stderr=query.flag("stderr"),
+        stdin="stdin" in chosen and config.stdin,
+        stdout="stdout" in chosen,
+        stderr="stderr" in chosen,
         waits=not state.lives,
     )
     line: MonitorLine | None = None
@@ -72,18 +114,16 @@ async def attach(exchange: ApiExchange) -> web.StreamResponse:
         if line is None:
             line = host.waiting.wait(config.id, attachment)
     try:
-        stream = await hijack(
-            exchange.request, kind_of(exchange.call.version, tty=config.tty), exchange.signature
-        )
+        stream = await opening(config.tty)
         try:
             if query.flag("logs"):
-                await _send_log(exchange, container, stream, attachment)
+                await _send_log(exchange, container, stream, attachment, is_plain=is_plain)
             if line is not None:
                 left = await follow(
                     line,
                     stream,
                     reads=attachment.stdin,
-                    tty=config.tty,
+                    tty=is_plain,
                     keys=keys if config.tty else b"",
                 )
                 if left:
@@ -95,7 +135,6 @@ async def attach(exchange: ApiExchange) -> web.StreamResponse:
     finally:
         if line is not None:
             host.waiting.leave(config.id, line)
-    return Taken()
 
 
 async def _living(
@@ -114,20 +153,24 @@ async def _living(
 
 
 async def _send_log(
-    exchange: ApiExchange, container: Container, stream: RawStream, attachment: StreamAttachment
+    exchange: ApiExchange,
+    container: Container,
+    stream: ClientStream,
+    attachment: StreamAttachment,
+    *,
+    is_plain: bool,
 ) -> None:
     lines = iter(read_log(container, follow=False, tail=None))
     while some := await exchange.host.run(lambda: list(islice(lines, _AT_ONCE))):
         for one in some:
             if attachment.stdout if one.stream == "stdout" else attachment.stderr:
                 data = one.text.encode("utf-8", "surrogateescape")
-                tty = container.config.tty
-                await stream.send(data if tty else frame(_STREAMS[one.stream], data))
+                await stream.send(data if is_plain else frame(_STREAMS[one.stream], data))
 
 
 async def follow(
     line: MonitorLine,
-    stream: RawStream,
+    stream: ClientStream,
     *,
     reads: bool,
     tty: bool,
@@ -168,7 +211,7 @@ async def follow(
 
 
 async def _output(
-    line: MonitorLine, stream: RawStream, *, tty: bool, said: bool, numbers: frozenset[int]
+    line: MonitorLine, stream: ClientStream, *, tty: bool, said: bool, numbers: frozenset[int]
 ) -> None:
     while (message := await line.hear()) is not None:
         match message:
@@ -185,10 +228,10 @@ async def _output(
                 continue
 
 
-async def _input(line: MonitorLine, stream: RawStream, *, reads: bool, keys: bytes) -> bool:
+async def _input(line: MonitorLine, stream: ClientStream, *, reads: bool, keys: bytes) -> bool:
     """Hand input on to its end; return whether the keys that detach were typed."""
     detach = DetachKeys(keys)
-    while data := await stream.reader.read(AHEAD_BYTES):
+    while data := await stream.read():
         if not reads:
             continue
         data, left = detach.feed(data)
@@ -224,5 +267,6 @@ def size_of(exchange: ApiExchange) -> tuple[int, int]:
 
 HANDLERS: Mapping[str, Handler] = {
     "POST /containers/{name}/attach": attach,
+    "GET /containers/{name}/attach/ws": attach_by_websocket,
 }
 QUICK: Mapping[str, Handler] = {"POST /containers/{name}/resize": resize}

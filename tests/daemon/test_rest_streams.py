@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import zstandard
 from aiohttp import web
 
 from pybuild.cache.store import Store
@@ -211,6 +212,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
+    "zstd": lambda data: zstandard.ZstdCompressor(write_checksum=True).compress(data),
     "plain": bytes,
 }
 
@@ -231,7 +233,7 @@ def test_a_small_archive_that_is_large_inside(name: str) -> None:
     assert sum(sizes) == 6 << 20 and max(sizes) <= 1 << 20
 
 
-@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
+@pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "zstd"])
 def test_a_damaged_archive(name: str) -> None:
     packed = PACKERS[name](bytes(range(256)) * 256)
     for data in (packed[:-9], packed[:20] + b"\xff" * 50 + packed[70:]):
