@@ -325,8 +325,9 @@ def start_time(pid: int) -> int:
 
 
 def _subnet(document: dict[str, Any]) -> Subnet:
-    names = ("reserved", "reserved_names")
-    return Subnet(**{**document, **{name: tuple(document.get(name, ())) for name in names}})
+    for name in ("reserved", "reserved_names"):
+        document[name] = tuple(document.get(name, ()))
+    return Subnet(**document)
 
 
 def _read(path: str) -> dict[str, Any]:
