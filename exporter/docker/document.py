@@ -16,6 +16,18 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.jsontext import as_object
 from pybuild.model.reference import Reference
 
+_NOT_SAID: Mapping[str, Any] = {
+    "User": "",
+    "Env": None,
+    "Cmd": None,
+    "Volumes": None,
+    "WorkingDir": "",
+    "Entrypoint": None,
+    "OnBuild": None,
+    "Labels": None,
+}
+"""The fields that docker's Config has also where the image says nothing: templates rely on them."""
+
 
 def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     """Return the image with docker's names for its parts; ``Size`` is that of the unpacked layers."""
@@ -30,7 +42,7 @@ def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
         "Comment": str(config.get("comment") or _last_comment(config)),
         "Created": str(config.get("created") or ""),
         "Author": str(config.get("author") or ""),
-        "Config": as_object(config.get("config")),
+        "Config": {**_NOT_SAID, **as_object(config.get("config"))},
         "Architecture": str(config.get("architecture") or ""),
         "Variant": str(config.get("variant") or ""),
         "Os": str(config.get("os") or ""),

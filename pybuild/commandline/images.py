@@ -16,6 +16,7 @@ from pybuild.model.options import Option
 _INSPECTION = (
     Option("check", "recompute every digest, diffID and size of the image"),
     Option("format", "json, or a template ({{.Config.Env}}), of docker's names", "FORM", "f"),
+    Option("oci", "an image as OCI describes it: descriptor, manifest, config with its history"),
     Option("raw", "the manifest's exact bytes"),
 )
 
@@ -66,7 +67,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "image inspect",
-        "Show an image's manifest, config and layers as JSON.",
+        "Show images as JSON, with docker's names for their parts.",
         "pybuild.commands.images:inspect",
         (*_INSPECTION, *GLOBAL),
         ("NAME…", 1, -1),
@@ -118,7 +119,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "inspect",
-        "Show a container, an image (its manifest, config and layers) or a volume as JSON.",
+        "Show containers, images and volumes as JSON, with docker's names for their parts.",
         "pybuild.commands.inspecting:inspect",
         (
             *_INSPECTION,

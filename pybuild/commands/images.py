@@ -17,14 +17,14 @@ from pybuild.cache.space.unusedimages import Removed, prune_images, read_image_f
 from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store, with_store
-from pybuild.commands.several import confirmed
+from pybuild.commands.several import confirmed, show_documents
 from pybuild.engine.host import SystemClock, native_platform
+from pybuild.exporter.docker.document import document
 from pybuild.exporter.docker.rows import history_rows, image_facts, image_parts, image_row
 from pybuild.model.amounts import human_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
-from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.listing import list_text
 from pybuild.model.reference import Reference, is_pinned, parse_reference
 
@@ -75,25 +75,28 @@ _TITLES = {
 
 
 def inspect(parsed: Parsed) -> int:
-    """Print an image's manifest, config and layers; with ``--check`` recompute everything."""
+    """Print images as docker describes them, or of what OCI consists; ``--check`` recomputes it all."""
     with open_store(parsed, to_read=True) as store:
+        if not any(map(parsed.flag, OF_IMAGES)):
+            return show_documents(
+                parsed.one("format"),
+                parsed.positionals,
+                lambda name: document(store, image_named(store, name)),
+            )
         descriptors = [image_named(store, name) for name in parsed.positionals]
         if parsed.flag("check"):
             return max([_check(store, descriptor) for descriptor in descriptors])
-        form = parsed.one("format")
-        if form:
-            from pybuild.exporter.docker.document import document
-
-            documents = [document(store, descriptor) for descriptor in descriptors]
-            texts = (
-                [go_json(documents)] if form == "json" else [rendered(form, d) for d in documents]
-            )
-        elif parsed.flag("raw"):
+        if parsed.flag("raw"):
             texts = [store.blobs.read(descriptor.digest).decode() for descriptor in descriptors]
         else:
-            texts = [json.dumps(image_parts(store, one), indent=2) for one in descriptors]
-    sys.stdout.write("".join(texts) if parsed.flag("raw") else "".join(f"{t}\n" for t in texts))
+            parts = [image_parts(store, one) for one in descriptors]
+            texts = [json.dumps(one, indent=2) + "\n" for one in parts]
+    sys.stdout.write("".join(texts))
     return 0
+
+
+OF_IMAGES = ("check", "oci", "raw")
+"""The options of ``inspect`` that ask for an image, and for nothing else of its name."""
 
 
 def _check(store: Store, descriptor: Descriptor) -> int:

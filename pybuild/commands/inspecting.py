@@ -20,14 +20,9 @@ from pybuild.volumes.volumes import Volumes
 
 
 def inspect(parsed: Parsed) -> int:
-    """Show containers, images and volumes; one image alone as we have always shown it."""
+    """Show containers, images and volumes."""
     kind = parsed.one("type")
-    of_images = ("check", "raw")
-    if kind == "image" or any(map(parsed.flag, of_images)):
-        return images.inspect(parsed)
-    with open_store(parsed, to_read=True) as store:
-        others = [name for name in parsed.positionals if not _is_image(store, name, kind)]
-    if not others and not kind:
+    if kind == "image" or any(map(parsed.flag, images.OF_IMAGES)):
         return images.inspect(parsed)
     return _show(parsed, kind)
 
@@ -35,18 +30,6 @@ def inspect(parsed: Parsed) -> int:
 def containers(parsed: Parsed) -> int:
     """Show containers."""
     return _show(parsed, "container")
-
-
-def _is_image(store: Store, name: str, kind: str) -> bool:
-    """Whether a name stands for an image, and for no container, which comes first."""
-    if kind:
-        return False
-    try:
-        Containers(store).find(name)
-        return False
-    except UserError:
-        pass
-    return store.images.resolve(name) is not None
 
 
 def _show(parsed: Parsed, kind: str) -> int:

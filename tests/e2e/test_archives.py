@@ -35,7 +35,7 @@ def export(run: Pybuild, name: str, directory: Path) -> bytes:
 
 
 def facts(run: Pybuild, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run("inspect", name).out)
+    found: dict[str, Any] = json.loads(run("inspect", "--oci", name).out)
     return found
 
 

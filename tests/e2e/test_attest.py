@@ -72,7 +72,7 @@ def test_provenance_stands_beside_an_image_whose_digest_it_does_not_change(
     pybuild("build", "-t", "plain", *words)
     pybuild("build", "-t", "app", "--provenance=mode=max,builder-id=https://b.example", *words)
     image, attested = index_of(pybuild, "app")
-    plain = pybuild("inspect", "plain").out
+    plain = pybuild("inspect", "--oci", "plain").out
     assert json.loads(plain)["descriptor"]["digest"] == image["digest"]
     rows = [json.loads(line) for line in pybuild("images", "--format=json").out.splitlines()]
     ids = {row["repository"].rpartition("/")[2]: row["id"] for row in rows}

@@ -101,7 +101,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def image_id(pybuild: Pybuild, name: str) -> str:
-    return str(json.loads(pybuild("inspect", name).out)["manifest"]["config"]["digest"])
+    return str(json.loads(pybuild("inspect", "--oci", name).out)["manifest"]["config"]["digest"])
 
 
 class TestEngine:

@@ -211,7 +211,8 @@ def test_names_of_stages_and_contexts(pybuild: Pybuild, tmp_path: Path) -> None:
         served.files["/s.tar"] = archive(f="x", g="y")[512 * 2 :]
         pybuild("build", "-t", "a", tmp_path / "ctx")
         assert (
-            json.loads(pybuild("inspect", "a").out)["config"]["created"] == "2023-01-10T12:34:55Z"
+            json.loads(pybuild("inspect", "--oci", "a").out)["config"]["created"]
+            == "2023-01-10T12:34:55Z"
         )
         bad = write(tmp_path / "bad", Dockerfile=f"ARG SOURCE_DATE_EPOCH=x\n{other[26:]}", f="x")
         assert "invalid SOURCE_DATE_EPOCH: x" in pybuild("build", bad, code=1).err

@@ -268,7 +268,7 @@ def test_a_damaged_base_is_the_environments_fault(
     pybuild: Pybuild, base: str, tmp_path: Path, part: str
 ) -> None:
     context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN echo 1 > /one\n")
-    told = json.loads(pybuild("inspect", base).out)
+    told = json.loads(pybuild("inspect", "--oci", base).out)
     digest = told["descriptor"]["digest"]
     if part == "config":
         digest = told["manifest"]["config"]["digest"]

@@ -70,7 +70,7 @@ def test_a_cached_build_keeps_its_annotations(pybuild: Pybuild, context: Path) -
 
     def annotated(value: str) -> object:
         pybuild("build", "-t", "app", "--annotation", f"a={value}", context)
-        shown = json.loads(pybuild("inspect", "app").out)
+        shown = json.loads(pybuild("inspect", "--oci", "app").out)
         return shown["manifest"]["annotations"]
 
     assert [annotated("1"), annotated("2"), annotated("1")] == [{"a": "1"}, {"a": "2"}, {"a": "1"}]
@@ -118,8 +118,8 @@ def test_an_image_that_only_its_digest_names(
     assert found["layers"]
     with pytest.raises(urllib.error.HTTPError, match="404"):  # what a repository without tags says
         urllib.request.urlopen(f"{url}/tags/list", timeout=60)
-    assert json.loads(pybuild("inspect", f"{registry.host}/app@{digest}").out)["names"] == [
-        f"{registry.host}/app@{digest}"
-    ]
+    assert json.loads(pybuild("inspect", "--oci", f"{registry.host}/app@{digest}").out)[
+        "names"
+    ] == [f"{registry.host}/app@{digest}"]
     tagged = output.replace("/app,", "/app:1,")
     assert "can't push tagged ref" in pybuild("build", "-o", tagged, context, code=2).err

@@ -197,7 +197,7 @@ def test_an_oci_archive_is_read_by_peers_and_every_digest_is_right(
     skopeo("copy", "-q", f"oci-archive:{archive}:7", f"oci:{tmp_path}/copied:7")
     config = checked_layout(tmp_path / "copied")
     assert config["config"]["Cmd"] == ["cat", "/d/one"]
-    image = json.loads(pybuild("inspect", "app").out)
+    image = json.loads(pybuild("inspect", "--oci", "app").out)
     assert config["rootfs"] == image["config"]["rootfs"], "the trees do not depend on packing"
 
 
@@ -219,7 +219,7 @@ def test_a_docker_archive_is_loaded_by_peers(pybuild: Pybuild, app: Path, tmp_pa
     assert json.loads(skopeo("inspect", source))["RepoTags"] == []
     skopeo("copy", "-q", source, f"oci:{tmp_path}/copied:7")
     config = checked_layout(tmp_path / "copied")
-    image = json.loads(pybuild("inspect", "app").out)
+    image = json.loads(pybuild("inspect", "--oci", "app").out)
     assert config["rootfs"]["diff_ids"] == image["config"]["rootfs"]["diff_ids"]
     assert config["config"] == image["config"]["config"]
     assert "exporting to docker image format" in done.err

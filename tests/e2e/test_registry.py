@@ -148,7 +148,7 @@ def layout_manifest(layout: Path) -> tuple[Descriptor, dict[str, Any]]:
 
 
 def inspected(pybuild: Pybuild, name: str) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(pybuild("inspect", name).out)
+    shown: dict[str, Any] = json.loads(pybuild("inspect", "--oci", name).out)
     return shown
 
 

@@ -102,7 +102,7 @@ def test_an_image_that_is_brought_here_has_its_annotations(
     words = ("--load", "--annotation", "k=annotated", "-o", tmp_path / "out", context)
     for name, run in (("near", pybuild), ("far", remote)):
         run("build", "-t", name, *words)
-        image = json.loads(pybuild("inspect", name).out)
+        image = json.loads(pybuild("inspect", "--oci", name).out)
         assert image["manifest"]["annotations"]["k"] == "annotated"
     assert "far" not in there("images").out
 

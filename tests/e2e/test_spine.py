@@ -91,7 +91,7 @@ def test_equal_builds_in_two_stores_give_equal_configs_but_for_times(
     """History and config to the letter of CFG ids."""
     context = write(tmp_path / "ctx", **{"Dockerfile": DOCKERFILE, "a.txt": "a\n", "b.txt": "b\n"})
     pybuild("build", "-t", "app", context)
-    config = json.loads(pybuild("inspect", "app").out)["config"]
+    config = json.loads(pybuild("inspect", "--oci", "app").out)["config"]
     texts = [entry["created_by"] for entry in config["history"]]
     assert texts[-4:] == [
         "COPY /src/out /out # buildkit",

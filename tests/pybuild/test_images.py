@@ -58,7 +58,7 @@ class Shell:
         return [line.split() for line in self(*words).splitlines()]
 
     def id(self, descriptor: Descriptor) -> Digest:
-        shown: dict[str, Any] = json.loads(self("inspect", str(descriptor.digest)))
+        shown: dict[str, Any] = json.loads(self("inspect", "--oci", str(descriptor.digest)))
         return Digest.parse(shown["manifest"]["config"]["digest"])
 
 
@@ -94,7 +94,7 @@ def test_images_of_one_repository_and_their_digests(shell: Shell) -> None:
 def test_names_are_given_and_taken(shell: Shell) -> None:
     assert shell("tag", "one:1", "three:3") == ""
     assert [line[0] for line in shell.lines("images")[1:]] == ["one", "three", "r.example/two"]
-    shown = json.loads(shell("inspect", "three:3"))
+    shown = json.loads(shell("inspect", "--oci", "three:3"))
     assert shown["names"] == [ONE, "docker.io/library/three:3"]
     assert shown["config"]["seed"] == "1"
     assert shell("rmi", "three:3") == "Untagged: docker.io/library/three:3\n"
