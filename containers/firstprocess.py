@@ -22,6 +22,7 @@ from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import packed
+from pybuild.networks import pod
 from pybuild.networks.helper import Helper
 from pybuild.networks.rtnetlink import Inside, namespace_of
 
@@ -75,6 +76,7 @@ class FirstProcess:
         self._helper: Helper | None = None
         self._helper_began = self._delay = 0.0
         self._helper_timer: Timer | None = None
+        self._pod = -1
         self._messages = wire.Reassembler()
         self._channel: _socket.socket | None = None
         self._handed: list[int] = []
@@ -284,7 +286,28 @@ class FirstProcess:
         helper = self._helper = Helper(order, self._pid, self._leave, follows=follows)
         self._helper_began = time.monotonic()
         self._loop.watch(helper.pidfd, self._helper_ended)
+        self._watch_pod(order)
         return helper
+
+    def _watch_pod(self, order: NetworkOrder) -> None:
+        """Have another hold the pod that the networks are in when its holder is killed."""
+        if not pod.is_used() or self._pod >= 0:
+            return
+        try:
+            self._pod = os.pidfd_open(pod.find_holder(order.folder))
+        except (OSError, Fault):
+            return  # the next container tries it again
+        self._loop.watch(self._pod, partial(self._hold_pod, order))
+
+    def _hold_pod(self, order: NetworkOrder, _events: int) -> None:
+        self._leave_pod()
+        self._watch_pod(order)
+
+    def _leave_pod(self) -> None:
+        if self._pod >= 0:
+            self._loop.forget(self._pod)
+            os.close(self._pod)
+            self._pod = -1
 
     def _helper_ended(self, _events: int) -> None:
         """Have another follow on a helper that was killed."""
@@ -334,6 +357,7 @@ class FirstProcess:
         self.ended = ended
         if self._helper_timer is not None:
             self._helper_timer.cancel()
+        self._leave_pod()
         self._wait_for_helper()
 
 

@@ -28,6 +28,7 @@ from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.executor.zygote import isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.model.border import Misfit, unpacked
+from pybuild.networks import pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     refusal: Fault | None = None
     try:
-        isolation.enter(rootless)
+        isolation.enter(rootless, _pod_process(lock_fd))
     except Fault as fault:
         refusal = fault
     except OSError as error:
@@ -72,6 +73,12 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     _Spawner(listener, lock_fd, refusal).serve()
     os._exit(0)
+
+
+def _pod_process(lock_fd: int) -> int:
+    """Return a process of the store's pod, whose user namespace has the networks; 0: there is none."""
+    containers = os.path.dirname(os.readlink(f"/proc/self/fd/{lock_fd}"))
+    return pod.process(os.path.join(os.path.dirname(containers), "networks"))
 
 
 class _Monitor:

@@ -14,7 +14,7 @@ from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk import journal
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
-from pybuild.networks import kernelstate, pools, ports, records
+from pybuild.networks import kernelstate, pod, pools, ports, records
 from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of
 
 TYPE_CHECKING = False
@@ -108,8 +108,10 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
                 leave(store, network, order.container)
             places.sort(key=_precedence)
             main = next((network for network, _ in places if not network.internal), None)
-            if main is not None:
-                made.held = ports.hold(order.ports, main.bind)
+            if main is not None or pod.is_used():  # from there they cannot be had later
+                made.held = ports.hold(order.ports, "" if main is None else main.bind)
+            if pod.is_used():
+                made.warnings += pod.enter(store)
             with Rtnetlink(made.namespace) as inside:
                 inside.set_up(_LOOPBACK)
                 for network, one in places:
@@ -132,16 +134,18 @@ def take_over(order: NetworkOrder, pid: int) -> Attachment:
     with locked(store.lock):
         for network in store.networks():
             endpoint = store.endpoint(network, order.container)
-            if endpoint is None or endpoint.pid != pid:
-                continue
+            if endpoint is not None and endpoint.pid == pid:
+                made.places.append((network, endpoint))
+                made.held += ports.hold_again(endpoint.ports)
+        if pod.is_used():
+            made.warnings += pod.enter(store)
+        for network, endpoint in tuple(made.places):
             if not index_of(endpoint.peer):  # it was killed before it had laid the wire
-                leave(store, network, order.container)
+                _forget(made, network)
                 continue
-            made.places.append((network, endpoint))
             made.priorities[network.id] = next(
                 (one.priority for one in order.endpoints if _is_meant(one.network, network)), 0
             )
-            made.held += ports.hold_again(endpoint.ports)
     made.places.sort(key=lambda place: (len(place[1].device), place[1].device))
     return made
 
@@ -218,7 +222,9 @@ def _join(
     store = made.store
     check_addresses(network, one)
     with Rtnetlink() as outside:
-        bridge = kernelstate.ensure_bridge(store, network, outside, made.warnings)
+        bridge = kernelstate.ensure_bridge(
+            store, network, outside, made.warnings, is_alone=pod.is_used()
+        )
         endpoint = _endpoint(made, network, one, is_main=is_main)
         made.places.append((network, endpoint))
         made.priorities[network.id] = one.priority
@@ -253,7 +259,8 @@ def _choose_gateway(made: Attachment, inside: Rtnetlink) -> None:
         return
     before = made.published()
     if gateway is None:
-        made.release_ports()
+        if not pod.is_used():
+            made.release_ports()
     elif before is not None and before[0].id == gateway[0].id:
         return
     elif not made.held:
@@ -391,6 +398,8 @@ def leave(store: NetworkFiles, network: Network, container: str) -> bool:
         with Rtnetlink() as outside:
             outside.remove_link(endpoint.peer)
         kernelstate.unpublish(store, endpoint)
+    except PermissionError:
+        pass  # it is in the pod, and we are not
     finally:
         store.drop(network, endpoint)
         _note(store, "disconnect", network, container)

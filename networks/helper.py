@@ -15,10 +15,12 @@ import os
 import select
 from functools import partial
 
+from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote import syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
+from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.border import Misfit, unpacked
-from pybuild.networks import apart, attaching, calling, carrying, hostfiles, records, resolver
+from pybuild.networks import apart, attaching, calling, carrying, hostfiles, pod, records, resolver
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
 from pybuild.networks.insidefiles import rewrite
@@ -52,10 +54,12 @@ def serve(channel: _socket.socket | None, order: NetworkOrder, pid: int) -> NoRe
     """
     status = 1
     try:
+        if pod.is_used():
+            order = hostfiles.beyond_loopback(order, NAME_SERVER)
         watched = os.pidfd_open(pid)
         lock = _only_one(order)
         try:
-            _serve_locked(channel, order, pid, watched)
+            _serve_locked(channel, order, pid, watched, lock)
         finally:
             os.unlink(_place(order))
             os.close(lock)
@@ -72,18 +76,23 @@ def serve(channel: _socket.socket | None, order: NetworkOrder, pid: int) -> NoRe
 
 
 def _serve_locked(
-    channel: _socket.socket | None, order: NetworkOrder, pid: int, watched: int
+    channel: _socket.socket | None, order: NetworkOrder, pid: int, watched: int, lock: int
 ) -> None:
     """Do it as the only helper of the container."""
     ended: list[bool] = []
     try:
         if channel is not None:
             made = apart.attach(order, pid)
+            if pod.is_used():
+                with locked(made.store.lock):
+                    pod.enter(made.store)
         elif _has_ended(watched):
             attaching.detach(order.folder, order.container, pid)
             return
         else:
             made = attaching.take_over(order, pid)
+        if pod.is_used():
+            pod.sign(lock)
     except OSError as error:
         raise attaching.problem(error) from error
     listener: _socket.socket | None = None

@@ -69,6 +69,20 @@ def resolv_conf(order: NetworkOrder) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beyond_loopback(order: NetworkOrder, server: str) -> NetworkOrder:
+    """Return *order* for who does not reach the machine's loopback addresses: *server* answers for those there."""
+    servers = tuple(dict.fromkeys(_reached(one, server) for one in order.servers))
+    if servers == order.servers:
+        return order
+    others = [line for line in order.resolv_conf.splitlines() if not line.startswith("nameserver ")]
+    lines = [*(f"nameserver {one}" for one in servers), *others]
+    return order._replace(servers=servers, resolv_conf="\n".join(lines) + "\n")
+
+
+def _reached(server: str, instead: str) -> str:
+    return instead if server.startswith("127.") or server == "::1" else server
+
+
 def _gateway(places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
     """Return the address of the host as the container sees it, "": it has none."""
     for network, _ in places:

@@ -5,6 +5,7 @@ Callers hold the lock of the networks.
 
 from __future__ import annotations
 
+import _socket
 import os
 
 from pybuild.cache.content.syncer import boot_id
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 
 
 def ensure_bridge(
-    store: NetworkFiles, network: Network, outside: Rtnetlink, warnings: list[str]
+    store: NetworkFiles,
+    network: Network,
+    outside: Rtnetlink,
+    warnings: list[str],
+    *,
+    is_alone: bool,
 ) -> int:
-    """Return the number of a network's bridge, which is made if it is not there."""
+    """Return the number of a network's bridge, which is made if it is not there.
+
+    Args:
+        is_alone: this network namespace is the store's own, and so are all bridges in it.
+    """
     index = index_of(network.bridge)
     if not index:
+        if is_alone:
+            _remove_strangers(store, outside)
         outside.add_bridge(network.bridge, b"\x02\x42" + os.urandom(4), network.mtu)
         index = index_of(network.bridge)
         _forward(network)
@@ -39,6 +51,14 @@ def ensure_bridge(
     # So that 127.0.0.1 of the host leads to published ports; what forges it is dropped.
     set_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
     return index
+
+
+def _remove_strangers(store: NetworkFiles, outside: Rtnetlink) -> None:
+    """Remove the bridges of networks that were removed by somebody who cannot reach them."""
+    known = {network.bridge for network in store.networks()}
+    for _, name in _socket.if_nameindex():
+        if name not in known and not name.startswith(("veth", "tap", "lo")):
+            outside.remove_link(name)
 
 
 def remove_bridge(store: NetworkFiles, network: Network) -> None:

@@ -103,11 +103,12 @@ def unmapped_id(doing: str) -> Fault:
     )
 
 
-def enter(rootless: bool | None) -> tuple[str, str]:
+def enter(rootless: bool | None, beside: int = 0) -> tuple[str, str]:
     """Enter the best rung, with a private mount namespace; return its name and why not a better.
 
     Args:
         rootless: True asks for a user namespace even as root; False forbids it; None decides.
+        beside: a process whose user namespace is entered, where one is needed and it lives.
 
     Raises:
         Fault: environment; with what the user can do about it.
@@ -144,7 +145,7 @@ def enter(rootless: bool | None) -> tuple[str, str]:
     elif rootless is None and _may_chroot() and (problem := _try_user_namespace()):
         _rung, detail = CHROOT, problem
     else:
-        _rung, detail = _enter_user_namespace()
+        _rung, detail = _join_user_namespace(beside) or _enter_user_namespace()
         _keep_mounts_private()
     if not mounts():
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -225,6 +226,25 @@ def _try_user_namespace() -> str:
 
 
 # --- user namespaces ------------------------------------------------------------------------------
+
+
+def _join_user_namespace(pid: int) -> tuple[str, str] | None:
+    """Enter the user namespace of a process that we started before; None: it is gone, or somebody else's."""
+    if not pid:
+        return None
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+        finally:
+            os.close(namespace)
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+    except OSError:
+        return None
+    if ids_here() == 1:
+        return USERNS_SINGLE, "that of the containers which run"
+    _become_root()
+    return USERNS, ""
 
 
 def _enter_user_namespace() -> tuple[str, str]:

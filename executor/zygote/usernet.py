@@ -12,6 +12,10 @@ import select
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 NAME_SERVER = "10.0.2.3"
 """Asks the servers of the host, loopback ones too."""
 _PROGRAM = "slirp4netns"
@@ -27,7 +31,7 @@ class Usernet:
         self._program = ""
         self._ready = self._exit = (-1, -1)
         if isolated:
-            self._program = _find()
+            self._program = _slirp()
             self._ready, self._exit = os.pipe(), os.pipe()
 
     def start(self, pid: int) -> None:
@@ -35,21 +39,12 @@ class Usernet:
         if not self._program:
             return
         ready, exit = self._ready[1], self._exit[0]
-        for fd in (ready, exit):
-            os.set_inheritable(fd, True)
-        # It leaves our file system and our calls before it looks at what the step sends.
-        command = [_PROGRAM, "--configure", f"--mtu={_MTU}", "--disable-host-loopback"]
-        command += ["--enable-sandbox", "--enable-seccomp"]
-        command += [f"--ready-fd={ready}", f"--exit-fd={exit}", str(pid), "tap0"]
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        streams = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1)]
+        os.set_inheritable(exit, True)
         try:
-            self._pid = os.posix_spawn(
-                self._program, command, {"PATH": "/usr/sbin:/usr/bin"}, file_actions=streams
-            )
+            self._pid = spawn(self._program, (f"--exit-fd={exit}", str(pid)), ready)
         except OSError:
             pass  # The step sees the end of the pipe.
-        syscalls.close_quietly(null, ready, exit, self._ready[0])
+        syscalls.close_quietly(ready, exit, self._ready[0])
 
     def wait(self) -> None:
         """Return when the network is there. For the step's process.
@@ -89,11 +84,41 @@ class Usernet:
             syscalls.close_quietly(*self._ready, *self._exit)
 
 
-def _find() -> str:
+def spawn(program: str, target: Sequence[str], ready: int) -> int:
+    """Start slirp4netns; return its number.
+
+    Args:
+        target: the last of its options, and the namespace that it connects.
+        ready: a pipe that it writes to when it does, and closes when it cannot.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    os.set_inheritable(ready, True)
+    # It leaves our file system and our calls before it looks at what the namespace sends.
+    command = [program, "--configure", f"--mtu={_MTU}", "--disable-host-loopback"]
+    command += ["--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready}", *target, "tap0"]
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    streams = [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1)]
+    try:
+        environment = {"PATH": "/usr/sbin:/usr/bin"}
+        return os.posix_spawn(program, command, environment, file_actions=streams)
+    finally:
+        os.close(null)
+
+
+def find(program: str) -> str:
+    """Return the path of a program, "": it is not installed."""
     for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin"):
-        path = f"{directory}/{_PROGRAM}"
+        path = f"{directory}/{program}"
         if directory.startswith("/") and os.access(path, os.X_OK):
             return path
+    return ""
+
+
+def _slirp() -> str:
+    if path := find(_PROGRAM):
+        return path
     raise Fault(
         ENVIRONMENT,
         "a network of the step's own needs slirp4netns, which is not installed",

@@ -80,6 +80,15 @@ def up(machine: NetworkedPybuild, address: str, port: int = 80) -> None:
     wait_until(lambda: get(machine, address, port) != "")
 
 
+def tries(*targets: tuple[str, int]) -> str:
+    """Return a script that prints what each target answers, one a line; all are asked at once."""
+    asking = " ".join(
+        f"echo {number} $(busybox nc -w 10 {address} {port} </dev/null 2>/dev/null) &"
+        for number, (address, port) in enumerate(targets)
+    )
+    return f"{{ {asking} wait; }} | busybox sort -n | busybox sed 's/^[0-9]* *//'"
+
+
 def asked(machine: NetworkedPybuild, script: str, *options: str) -> list[str]:
     """Return the lines that a container's script prints."""
     name = f"asks{next(_NUMBERS)}"

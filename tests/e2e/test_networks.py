@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from tests.e2e.networked import (
     devices,
     get,
     named,
-    network_namespace,
     run,
+    tries,
     up,
 )
 from tests.e2e.test_container_life import spawners
@@ -87,78 +86,6 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
     machine("network", "rm", "front")
     assert devices(machine, "br-") == []
     assert "10.77.0" not in table(machine)
-
-
-@pytest.fixture
-def neighbour(machine: NetworkedPybuild) -> Generator[NetworkedPybuild]:
-    """Another host, 192.0.2.2, on a wire with the machine, 192.0.2.1, by which it sends everything."""
-    with network_namespace() as pid:
-        machine.sh(
-            f"ip link add wire type veth peer name eth0 netns {pid} && "
-            "ip addr add 192.0.2.1/24 dev wire && ip link set wire up"
-        )
-        other = NetworkedPybuild(machine.store, machine.config, pid)
-        other.sh(
-            "ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up && "
-            "ip route add default via 192.0.2.1"
-        )
-        yield other
-
-
-def tries(*targets: tuple[str, int]) -> str:
-    """Return a script that prints what each target answers, or no."""
-    return "; ".join(
-        f"busybox nc -w 2 {address} {port} </dev/null || echo no" for address, port in targets
-    )
-
-
-def test_who_reaches_whom(machine: NetworkedPybuild, neighbour: NetworkedPybuild) -> None:
-    """The matrix of [NET-22], cell by cell."""
-    machine("network", "create", "--subnet", "10.77.0.0/24", "front")
-    machine("network", "create", "--subnet", "10.78.0.0/24", "back")
-    machine("network", "create", "--subnet", "10.79.0.0/24", "--internal", "inner")
-    own = "busybox nc -w 2 10.77.0.1 8082 </dev/null"
-    itself = (
-        "busybox nc -ll -p 80 -e echo itself & "
-        f'while ! test "$({own})" = itself; do sleep 0.1; done; {own}'
-    )
-    published = ("-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "8053:80/udp")
-    web = run(machine, "web", SERVE, "--network", "front", *published)[:12]
-    run(machine, "self", itself, "--network", "front", "-p", "8082:80")
-    inner = run(machine, "inner", SERVE, "--network", "inner")[:12]
-    up(machine, "10.77.0.2")
-    up(machine, "10.79.0.2")
-    # This host: the container, the own address, both loopback addresses.
-    host = (("10.77.0.2", 80), ("192.0.2.1", 8080), ("127.0.0.1", 8080), ("::1", 8080))
-    assert [get(machine, *one) for one in (*host, ("127.0.0.1", 8081))] == [web] * 5
-    assert get(machine, "10.79.0.2", 80) == inner
-    # Another host: what is published for it, and nothing else, also not with a forged address.
-    assert get(neighbour, "192.0.2.1", 8080) == web
-    targets = (("10.77.0.2", 80), ("192.0.2.1", 8081), ("10.79.0.2", 80))
-    assert [get(neighbour, *one) for one in targets] == ["", "", ""]
-    neighbour.sh(
-        "ip link set lo down; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet; "
-        "ip route add 127.0.0.1/32 via 192.0.2.1"
-    )
-    assert get(neighbour, "127.0.0.1", 8081) == ""
-    # The same network, directly and by what is published; the container itself, too.
-    same = (("10.77.0.2", 80), ("10.77.0.1", 8080), ("192.0.2.1", 8080))
-    assert asked(machine, tries(*same), "--network", "front") == [web] * 3
-    assert machine("wait", "self").out == "0\n"
-    assert machine("logs", "self").out == "itself\n"
-    # Another network: by what is published alone; out to other hosts; to nothing inside.
-    elsewhere = (("10.77.0.2", 80), ("10.78.0.1", 8080), ("127.0.0.1", 8080), ("10.79.0.2", 80))
-    assert asked(machine, tries(*elsewhere), "--network", "back") == ["no", web, "no", "no"]
-    assert asked(machine, tries(*elsewhere), "--network", "inner") == ["no", "no", "no", inner]
-
-
-def test_other_hosts_are_reached_by_the_hosts_address(
-    machine: NetworkedPybuild, neighbour: NetworkedPybuild
-) -> None:
-    """Which the neighbour could not answer otherwise: it knows no way to containers here."""
-    neighbour.sh("ip route del default; busybox nc -ll -p 80 -e echo outside >/dev/null 2>&1 &")
-    up(machine, "192.0.2.2")
-    assert asked(machine, tries(("192.0.2.2", 80)), "--network", "bridge") == ["outside"]
 
 
 def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
