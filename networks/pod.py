@@ -141,7 +141,10 @@ def _any_place(folder: str) -> str:
         paths = [os.path.join(helpers, name) for name in os.listdir(helpers)]
     except FileNotFoundError:
         paths = []
-    return next(filter(None, map(_place_of, (_path(folder, _HOLDER), *paths))), "")
+    for path in (_path(folder, _HOLDER), *paths):
+        if place := _place_of(path):
+            return place
+    return ""
 
 
 def _place_of(path: str) -> str:
