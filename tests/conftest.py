@@ -53,6 +53,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: quick ones fill the end, where a long one would run alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    place = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    # The last ones, of stress and security, are the longest.
+    items.sort(key=lambda item: -place[item.path] if item.path in slow else place[item.path] + 1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.geteuid() != 0 and item.get_closest_marker("root"):
