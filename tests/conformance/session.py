@@ -37,7 +37,7 @@ HERE = Path(__file__).parent / "engine"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request gives, line by line, without what differs from run to run."""
+    """An answer line by line, without the parts that differ from run to run."""
 
     out: tuple[str, ...] = ()
     err: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def expected(self) -> Answer:
-        """What pybuild is to answer."""
+        """The answer that pybuild owes."""
         return self.theirs if self.ours is None else self.ours
 
     def lines(self) -> Iterator[str]:
@@ -195,7 +195,7 @@ def accepted_fields() -> dict[str, str]:
 
 
 def _facts(out: str) -> list[str] | None:
-    """Return what ``inspect`` shows as one line a field; None where it shows no JSON."""
+    """Return the fields of the output of ``inspect``, one a line; None where it is no JSON."""
     try:
         documents = json.loads(out)
     except ValueError:

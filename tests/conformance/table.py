@@ -152,7 +152,7 @@ def client_suite() -> str:
 
 
 def engine_sessions() -> str:
-    """Return what the requests to an engine showed, and each difference that has a reason of its own."""
+    """Return the page's part on sessions with an engine: its requests, and each difference with its reason."""
     known = sessions()
     requests = [request for session in known for request in session.requests]
     worded = sum(request.reason == OWN_WORDS for request in requests)

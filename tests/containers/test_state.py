@@ -38,7 +38,7 @@ def test_an_end_is_written_over_the_file_where_no_other_can_be_made(
 
 
 def test_the_wish_to_stop_is_in_the_state(home: int) -> None:
-    """Whoever watches it next neither starts it again nor forgets to kill it [MON-6]."""
+    """The next monitor neither starts it again nor forgets to kill it [MON-6]."""
     wished = RUNS._replace(stopped=True, kill_at=12.5)
     write_state(home, wished)
     assert read_state(home) == wished

@@ -263,7 +263,7 @@ def test_networks_and_ports_of_a_request() -> None:
     ],
 )
 def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> None:
-    """What takes something away is refused where it is not done: nobody is to believe that it was."""
+    """A wish that were taken and not kept would be believed to hold."""
     assert refused(lambda: wish(HostConfig=host)) == (400, message)
 
 

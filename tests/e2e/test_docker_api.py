@@ -87,7 +87,7 @@ class Api:
 
 
 def frames(own: socket.socket) -> list[tuple[int, bytes]]:
-    """Return what comes to the end, by streams; neighbours of one stream are one piece."""
+    """Return all frames to the end; neighbours of one stream are one piece."""
     data = b""
     while piece := own.recv(1 << 16):
         data += piece
@@ -198,7 +198,7 @@ def test_ends_of_a_container(api: Api) -> None:
 
 
 def test_one_that_goes_with_its_end_tells_its_exit_code(api: Api) -> None:
-    """Who waits for the removal hears the code, however fast the end was [CTR-36, PIT-8]."""
+    """A wait for the removal ends with the code, however fast the container ended [CTR-36, PIT-8]."""
     id = api.create("brief", "sh", "-c", "exit 5", HostConfig={"AutoRemove": True})
     with api.connect() as waiter:
         waiter.sendall(

@@ -93,7 +93,7 @@ def wires(machine: NetworkedPybuild) -> list[str]:
 
 
 def build(machine: NetworkedPybuild, place: Path, *runs: str, words: tuple[str, ...] = ()) -> str:
-    """Return what a build of these steps wrote."""
+    """Build these steps; return the output."""
     lines = ["FROM base", *(f"RUN {run}" for run in runs)]
     context = write(place, Dockerfile="\n".join(lines) + "\n")
     done = machine("build", "--progress=plain", "--no-cache", *words, context)
