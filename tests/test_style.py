@@ -184,7 +184,7 @@ def _modules(room: str) -> tuple[Path, ...]:
     linked = {ROOT / "pybuild" / name for name in ROOMS}
     return tuple(
         Path(folder, name)
-        for folder, folders, names in os.walk(ROOT / room)
+        for folder, _, names in os.walk(ROOT / room)
         if Path(folder) != made and linked.isdisjoint((Path(folder), *Path(folder).parents))
         for name in sorted(names)
         if name.endswith(".py")

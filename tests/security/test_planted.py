@@ -59,6 +59,7 @@ def refused(root: Path) -> EnvironmentFault:
 # --- what is in a store -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "what", "plant"), ATTEMPTS, ids=[f"{place}-{what}" for place, what, _ in ATTEMPTS]
 )
@@ -78,6 +79,7 @@ def test_a_store_that_others_could_write_to_is_looked_through(
 INHERITED = [one for one in ATTEMPTS if "link" in one[1] or "stranger" in one[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "what", "plant"), INHERITED, ids=[f"{place}-{what}" for place, what, _ in INHERITED]
 )

@@ -200,6 +200,7 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names)) >= 35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "known", [None, Validators(etag='"old"', last_modified="")], ids=["", "known"]
 )
