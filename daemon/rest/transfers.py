@@ -235,7 +235,7 @@ async def distribution(exchange: ApiExchange) -> web.StreamResponse:
         root, data = await client.manifest(reference)
         members = read_object(data)
         shown = [one.part("platform") for one in members.parts("manifests")]
-        if config := members.part("config").whole():  # of an image for one platform
+        if config := members.members("config"):  # of an image for one platform
             shown = [read_object(await client.blob(reference, Descriptor.from_json(config)))]
     platforms = [
         {name: one.text(name) for name in _OF_PLATFORMS if one.text(name)}
