@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pybuild.cache.disk.rotatedlines import RotatedLines
@@ -16,6 +15,8 @@ from pybuild.containers.log import bounds, moment, names
 from pybuild.containers.moments import read_moment
 
 _PAUSE_S = 0.05
+_MOST_HELD = 10_000
+"""The most lines that are kept to find the last ones: of more the log is read twice."""
 _LATEST_NS = 253_402_300_799_000_000_000
 """The end of the year 9999: no date has more digits."""
 
@@ -33,57 +34,96 @@ class LogLine(NamedTuple):
     time: str
 
 
-def read_log(
-    container: Container,
-    *,
-    follow: bool,
-    tail: int | None,
-    since: str = "",
-    until: str = "",
-    stopped: Callable[[], bool] = bool,
-) -> Iterator[LogLine]:
-    """Yield the lines; with *follow* also those to come, until the container has ended.
+class LogReader:
+    """The lines of a log: those that are there and, with *follow*, those to come until the container has ended.
 
     Args:
+        home: the container's directory, open as long as this reader is used.
         tail: only so many of those that are there; None for all.
         since, until: only those from a time on, and to a time, both written as in the log.
-        stopped: says that nobody wants those to come any more.
     """
-    with container.home() as home:
-        lines = _lines(home, container, follow=follow, stopped=stopped)
-        there: Iterable[LogLine] = iter(partial(next, lines), None)
-        for known in there if tail is None else deque(there, maxlen=tail):
-            if known.time >= since and not (until and known.time > until):
-                yield known
-        for line in lines:
-            if line is not None and until and line.time > until:
-                return
-            if line is not None and line.time >= since:
-                yield line
 
+    def __init__(
+        self,
+        home: int,
+        container: Container,
+        *,
+        follow: bool,
+        tail: int | None,
+        since: str = "",
+        until: str = "",
+    ) -> None:
+        self._container = container
+        self._names = names(bounds(container.config.log)[1])
+        self._home = home
+        self._files = RotatedLines(home, self._names)
+        self._follow = follow
+        self._tail = tail
+        self._since, self._until = since, until
+        self._is_last = False
 
-def _lines(
-    home: int, container: Container, *, follow: bool, stopped: Callable[[], bool]
-) -> Generator[LogLine | None]:
-    """Yield the lines that are there, then None, then those that come."""
-    files = RotatedLines(home, names(bounds(container.config.log)[1]))
-    is_said = is_last = False
-    try:
+    def close(self) -> None:
+        self._files.close()
+
+    def read(self) -> list[LogLine] | None:
+        """Return some lines; none: there are no more at the moment; None: there will be no more."""
+        if self._tail is not None:
+            count, self._tail = self._tail, None
+            if known := self._chosen(self._last(count)):
+                return known
         while True:
-            if lines := files.read():
-                yield from _parsed(lines)
-                continue
-            if not is_said:
-                is_said = True
-                yield None
-            if is_last or not follow or stopped():
-                return
+            while lines := self._files.read():
+                if known := self._chosen(_parsed(lines)):
+                    return known
+            if self._is_last or not self._follow:
+                return None
             # What it wrote before its end is still to be read.
-            is_last = not container.is_running
-            if not is_last:
-                time.sleep(_PAUSE_S)
-    finally:
-        files.close()
+            self._is_last = not self._container.is_running or self._is_late(time.time_ns())
+            if not self._is_last:
+                return []
+
+    def _is_late(self, now_ns: int) -> bool:
+        return bool(self._until) and moment(now_ns) > self._until
+
+    def _last(self, count: int) -> Iterable[LogLine]:
+        """Read all that is there and return the last *count* lines; many are not kept for that."""
+        if count > _MOST_HELD:
+            there = RotatedLines(self._home, self._names)
+            try:
+                surplus = sum(map(len, iter(there.read, []))) - count
+            finally:
+                there.close()
+            while surplus > 0 and (lines := self._files.read()):
+                if len(lines) > surplus:
+                    return _parsed(lines[surplus:])
+                surplus -= len(lines)
+            return ()
+        held: deque[bytes] = deque(maxlen=count)
+        while lines := self._files.read():
+            held.extend(lines)
+        return _parsed(held)
+
+    def _chosen(self, lines: Iterable[LogLine]) -> list[LogLine]:
+        return [
+            one
+            for one in lines
+            if one.time >= self._since and not (self._until and one.time > self._until)
+        ]
+
+
+def read_log(
+    container: Container, *, follow: bool, tail: int | None, since: str = "", until: str = ""
+) -> Iterator[LogLine]:
+    """Yield the lines of a `LogReader`, waiting for those to come."""
+    with container.home() as home:
+        reader = LogReader(home, container, follow=follow, tail=tail, since=since, until=until)
+        try:
+            while (lines := reader.read()) is not None:
+                yield from lines
+                if not lines:
+                    time.sleep(_PAUSE_S)
+        finally:
+            reader.close()
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[LogLine]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import time
 from collections.abc import Mapping
 
 from aiohttp import web
 
+from pybuild.cache.disk.journal import FOLDER
 from pybuild.containers.events import (
     EventStream,
     event_filter,
@@ -16,8 +17,9 @@ from pybuild.containers.events import (
 )
 from pybuild.containers.moments import read_moment
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, json_line
+from pybuild.daemon.rest.foldernotices import until_set
 
-_PAUSE_S = 0.05
+_LOOKS_S = 1.0
 
 
 async def events(exchange: ApiExchange) -> web.StreamResponse:
@@ -29,11 +31,16 @@ async def events(exchange: ApiExchange) -> web.StreamResponse:
     host.listeners += 1
     try:
         response = await exchange.begin()
-        while (some := stream.read()) is not None:
-            if some:
-                await response.write(b"".join(json_line(with_status(one)) for one in some))
-            else:
-                await asyncio.sleep(_PAUSE_S)
+        with host.notices.watch(os.path.join(host.store.root, FOLDER)) as changed:
+            while True:
+                changed.clear()
+                if (some := stream.read()) is None:
+                    break
+                if some:
+                    await response.write(b"".join(json_line(with_status(one)) for one in some))
+                else:
+                    left = _LOOKS_S if until is None else (until - time.time_ns()) / 1e9
+                    await until_set(changed, min(_LOOKS_S, max(0.0, left)))
         await response.write_eof()
     finally:
         host.listeners -= 1

@@ -20,6 +20,7 @@ from pybuild.containers.order import StreamAttachment
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
+from pybuild.daemon.rest.foldernotices import FolderNotices
 from pybuild.daemon.rest.lines import MonitorLine, Waiting
 from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
@@ -52,6 +53,7 @@ class RestHost:
         waiting: for containers that do not run yet.
         processes: those of exec.
         listeners: clients that follow events.
+        notices: that files of containers have changed.
     """
 
     def __init__(self, engine: Engine, builds: ServedBuilds | None = None) -> None:
@@ -62,6 +64,7 @@ class RestHost:
         self.waiting = Waiting()
         self.processes = ExecProcesses()
         self.listeners = 0
+        self.notices = FolderNotices()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "rest")
 
@@ -108,6 +111,7 @@ class RestHost:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        self.notices.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Generator
@@ -13,8 +14,8 @@ import pytest
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.log import LogFile, bounds, names
-from pybuild.containers.logreading import read_log
-from pybuild.containers.order import LogConfig
+from pybuild.containers.logreading import LogReader, read_log
+from pybuild.containers.order import LOCK, LogConfig
 
 
 @pytest.fixture
@@ -139,4 +140,37 @@ def test_a_long_log_is_shown_as_it_is_read(home: int, tmp_path: Path) -> None:
         "2\n",
         "3\n",
     ]
+    os.close(log.fd)
+
+
+def test_the_last_lines_of_a_log_however_many_are_meant(
+    home: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more than a few the log is read twice: they are not kept in memory."""
+    monkeypatch.setattr("pybuild.containers.logreading._MOST_HELD", 3)
+    log = LogFile(home, LogConfig())
+    log.write("stdout", b"".join(b"%d\n" % number for number in range(10)))
+    for tail, expected in ((0, 0), (2, 2), (4, 4), (10, 10), (10**9, 10)):
+        read = list(read_log(reader(tmp_path), follow=False, tail=tail))
+        assert [int(line.text) for line in read] == list(range(10))[10 - expected :]
+    os.close(log.fd)
+
+
+def test_a_reader_of_a_log_does_not_wait(home: int, tmp_path: Path) -> None:
+    """Nothing at the moment is an empty list, and nothing ever again is None."""
+    log = LogFile(home, LogConfig())
+    lock = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    reading = LogReader(home, reader(tmp_path), follow=True, tail=None)
+    assert reading.read() == []
+    log.write("stdout", b"a\n")
+    assert [line.text for line in reading.read() or []] == ["a\n"]
+    log.write("stdout", b"last\n")
+    os.close(lock)
+    assert [line.text for line in reading.read() or []] == ["last\n"]
+    assert reading.read() is None
+    reading.close()
+    over = LogReader(home, reader(tmp_path), follow=True, tail=0, until="2001-01-01T00:00:00Z")
+    assert over.read() is None
+    over.close()
     os.close(log.fd)
