@@ -11,6 +11,7 @@ from typing import Any
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
+from pybuild.containers.defaults import environment_with
 from pybuild.containers.inspecting import config_facts
 from pybuild.containers.order import TREE
 from pybuild.engine.engine import Engine
@@ -22,18 +23,28 @@ from pybuild.image.manifest import build_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
+from pybuild.model.jsontext import as_object
 from pybuild.model.missing import BlobMissing
 
 _OF_ONE_CONTAINER = (
     *("AttachStdin", "AttachStdout", "AttachStderr", "Domainname", "Hostname", "Image"),
     *("OpenStdin", "StdinOnce", "StopTimeout", "Tty"),
 )
+_JOINED = ("ExposedPorts", "Labels", "Volumes")
 
 
 async def commit_container(
-    engine: Engine, container: Container, *, comment: str = "", author: str = ""
+    engine: Engine,
+    container: Container,
+    *,
+    comment: str = "",
+    author: str = "",
+    given: Mapping[str, Any] | None = None,
 ) -> FinishedImage:
     """Write the image and return it; it has no name yet.
+
+    Args:
+        given: fields of docker's Config that come over the container's.
 
     Raises:
         UserError, EnvironmentFault: a layer cannot be made.
@@ -49,7 +60,11 @@ async def commit_container(
         created_by=" ".join(config.args), created=time.time(), comment=comment, author=author
     )
     document = assemble_config(
-        {**base, "config": _image_config(config), **({"author": author} if author else {})},
+        {
+            **base,
+            "config": with_config(_image_config(config), given or {}),
+            **({"author": author} if author else {}),
+        },
         [diff_id for diff_id, _ in layers],
         [history],
         base_layer_count=len(config.deltas),
@@ -71,6 +86,22 @@ def _base(engine: Engine, config: ContainerConfig) -> Mapping[str, Any]:
     platform = native_platform()
     facts: dict[str, Any] = {"architecture": platform.arch, "os": platform.os, **known}
     return {key: value for key, value in facts.items() if key != "created"}
+
+
+def with_config(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with fields of another over it: maps and variables are joined, the rest is replaced."""
+    known = dict(own)
+    for name, value in given.items():
+        if name in _JOINED:
+            known[name] = {**as_object(known.get(name)), **value}
+        elif name == "Env":
+            named = {item.partition("=")[0] for item in value}
+            known[name] = [*value, *environment_with({}, named, own)]
+        else:
+            known[name] = value
+    if "Env" in known:  # of a container also those that are to be none
+        known["Env"] = [item for item in known["Env"] if "=" in item]
+    return known
 
 
 def _image_config(config: ContainerConfig) -> dict[str, Any]:

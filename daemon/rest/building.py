@@ -40,12 +40,17 @@ _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
 
 class BuildLines:
-    """The events of a build as the lines that Docker's old builder wrote."""
+    """The events of a build as the lines that Docker's old builder wrote.
+
+    Attributes:
+        is_uncached: no step is taken from a cache: what is at hand of a base is no step.
+    """
 
     def __init__(self, lines: ProgressLines, *, quiet: bool) -> None:
         self._lines = lines
         self._quiet = quiet
         self._names: dict[str, str] = {}
+        self.is_uncached = False
         self._count = 0
 
     def show(self, event: Event) -> None:
@@ -59,7 +64,7 @@ class BuildLines:
                 if name:
                     self._count += 1
                     self._lines.say(stream=f"Step {self._count} : {name}\n")
-                if isinstance(event, VertexCached):
+                if isinstance(event, VertexCached) and not self.is_uncached:
                     self._lines.say(stream=" ---> Using cache\n")
             case VertexLog():
                 text = event.data.decode("utf-8", "replace")
@@ -86,6 +91,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         request = request_of(query, await _context(exchange, scratch))
         if await exchange.host.run(_has_no_cache, engine, query):
             request = replace(request, no_cache=True)
+        shown.is_uncached = request.no_cache
         try:
             result = await build(engine, request, shown.show)
         except StepError as error:

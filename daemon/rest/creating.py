@@ -104,7 +104,7 @@ def request_of(
         stdin_once=body.flag("StdinOnce"),
         stop_signal=signal or str(image.get("StopSignal") or ""),
         stop_seconds=float(body.number("StopTimeout")) if body.has("StopTimeout") else None,
-        health=defaults.health_check(_health(body.part("Healthcheck")), image),
+        health=defaults.health_check(health_of(body.part("Healthcheck")), image),
         shell=defaults.texts_of(image, "Shell"),
         attached=body.flag("AttachStdout"),
         resolv_conf=resolv_conf[mode != "none"],
@@ -189,7 +189,8 @@ def _port_range(text: str) -> tuple[int, int, str]:
     return first, last, (match[3] or "tcp").lower()
 
 
-def _health(given: Fields) -> dict[str, Any]:
+def health_of(given: Fields) -> dict[str, Any]:
+    """Return docker's Healthcheck, with a zero for each field that is not given."""
     known: dict[str, Any] = {"Test": list(given.texts("Test") or ())}
     for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
         known[name] = given.number(name)

@@ -1,4 +1,4 @@
-"""Requests about what containers take, and what takes place in the store [EP-3, EP-16, EP-27, EP-29]."""
+"""Requests about what containers take, and what takes place in the store [EP-3, EP-27, EP-29]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 from aiohttp import web
 
-from pybuild.builds.imageimport import checked_change
-from pybuild.containers.committing import commit_container
 from pybuild.containers.consumption import Consumption, consumption, stats_document
 from pybuild.containers.container import Container
 from pybuild.containers.processes import process_table
@@ -18,8 +16,6 @@ from pybuild.daemon.rest.buildcache import cache_entries
 from pybuild.daemon.rest.containers import entries_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, json_line
 from pybuild.daemon.rest.images import image_entries
-from pybuild.daemon.rest.importing import changed
-from pybuild.daemon.rest.transfers import tag_of
 from pybuild.model.errors import UserError
 from pybuild.volumes.listing import document as volume_document
 from pybuild.volumes.volumes import Volumes
@@ -72,35 +68,6 @@ async def prune(exchange: ApiExchange) -> web.StreamResponse:
     return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
 
-async def commit(exchange: ApiExchange) -> web.StreamResponse:
-    """Make an image of what a container is now [CTR-90]."""
-    query, host = exchange.query, exchange.host
-    changes = [
-        checked_change(line) for text in query.texts("changes") for line in text.splitlines()
-    ]
-    container = await host.run(host.containers.find, query.text("container"))
-    name = query.text("repo")
-    reference = tag_of(name, query.text("tag")) if name else None
-    engine = host.guest()
-    try:
-        image = await commit_container(
-            engine, container, comment=query.text("comment"), author=query.text("author")
-        )
-        image_id = str(image.config.digest)
-        if changes or reference is None:
-            await host.run(engine.store.images.add_dangling, image.manifest)
-        else:
-            await host.run(engine.store.images.tag, str(reference), image.manifest)
-        if changes:
-            image_id = await changed(engine, image_id, changes, reference)
-    finally:
-        await engine.close()
-    about = {"comment": query.text("comment"), "imageID": image_id}
-    about["imageRef"] = "" if reference is None else str(reference)
-    await host.run(container.note, "commit", about)
-    return answer({"Id": image_id}, 201)
-
-
 async def disk(exchange: ApiExchange) -> web.StreamResponse:
     """Sum up what the store holds [EP-3]."""
     kinds = exchange.query.texts("type")
@@ -138,6 +105,5 @@ STREAMS: Mapping[str, Handler] = {"GET /containers/{name}/stats": stats}
 HANDLERS: Mapping[str, Handler] = {
     "GET /containers/{name}/top": top,
     "POST /containers/prune": prune,
-    "POST /commit": commit,
     "GET /system/df": disk,
 }
