@@ -21,6 +21,7 @@ from pybuild.cache.store import Store
 from pybuild.containers.container import Container
 from pybuild.containers.image import with_tag
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
+from pybuild.daemon.rest.imageplatforms import image_for, platform_of_json
 from pybuild.daemon.rest.images import find_image
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.transfers import tag_of
@@ -28,18 +29,21 @@ from pybuild.engine.host import native_platform
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UserError
+from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.text import boolean
 
 
 async def history(exchange: ApiExchange) -> web.StreamResponse:
     """List the steps of an image, the newest first."""
-    return answer(await exchange.host.run(_history, exchange.host, exchange.call.name))
+    platform = platform_of_json(exchange.query.text("platform"))
+    return answer(await exchange.host.run(_history, exchange.host, exchange.call.name, platform))
 
 
-def _history(host: RestHost, name: str) -> list[dict[str, Any]]:
+def _history(host: RestHost, name: str, platform: Platform | None) -> list[dict[str, Any]]:
     store, image = host.store, find_image(host, name)
-    _, document = resolve(image, lambda one: store.blobs.read(one.digest), native_platform())
+    chosen = image_for(store, image, platform, name)
+    _, document = resolve(chosen, lambda one: store.blobs.read(one.digest), native_platform())
     config = parse_config(store.blobs.read(document.config.digest))
     layers = iter(document.layers)
     steps: list[dict[str, Any]] = config.get("history") or []

@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from pybuild.cache.content.imagelist import familiar_repository
-from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer
-from pybuild.daemon.rest.fields import read_object
+from pybuild.daemon.rest.exchange import ApiExchange, Handler
 from pybuild.daemon.rest.importing import import_tree
 from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
 from pybuild.daemon.rest.refusal import ApiRefusal
-from pybuild.daemon.rest.registries import credential_of, login_of
+from pybuild.daemon.rest.registries import login_of
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
@@ -29,16 +28,13 @@ from pybuild.model.errors import UserError
 from pybuild.model.events import Event, VertexProgress
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
-from pybuild.net.http1.faults import HttpFault
 from pybuild.registry.client.credentials import StaticCredentials
-from pybuild.registry.client.logins import parse_host
 
 _PIECE = 1 << 16
-_OF_PLATFORMS = ("architecture", "os", "variant", "os.version")
 
 
 @asynccontextmanager
-async def _engine_of(exchange: ApiExchange, host: str = "") -> AsyncGenerator[Engine]:
+async def engine_of(exchange: ApiExchange, host: str = "") -> AsyncGenerator[Engine]:
     """Give the engine as this client sees it, with its own login at *host*, else with ours."""
     login, own = login_of(exchange), exchange.host.engine
     credentials = StaticCredentials({host: login}) if login else own.credentials()
@@ -84,7 +80,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     begun = asyncio.Event()
 
     async def work(lines: ProgressLines) -> None:
-        async with _engine_of(exchange, reference.host) as engine:
+        async with engine_of(exchange, reference.host) as engine:
             before = engine.store.images.resolve(str(reference))
 
             def show(event: Event) -> None:
@@ -113,7 +109,7 @@ async def _import(exchange: ApiExchange) -> web.StreamResponse:
     reference = tag_of(name, query.text("tag")) if name else None
 
     async def work(lines: ProgressLines) -> None:
-        async with _engine_of(exchange) as engine:
+        async with engine_of(exchange) as engine:
             await import_tree(exchange, engine, reference, lines)
 
     return await stream_work(exchange, work)
@@ -145,7 +141,7 @@ async def push(exchange: ApiExchange) -> web.StreamResponse:
 
     async def work(lines: ProgressLines) -> None:
         lines.say(status=f"The push refers to repository [{reference.repository}]")
-        async with _engine_of(exchange, reference.host) as engine:
+        async with engine_of(exchange, reference.host) as engine:
             for name in names:
                 await _push_one(engine, name, lines)
 
@@ -176,7 +172,7 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
     if not names:
         raise ApiRefusal(400, "no images were named")
     platform = _platform("")
-    async with _engine_of(exchange) as engine:
+    async with engine_of(exchange) as engine:
         images = await exchange.host.run(_named_images, engine, names, platform)
         read_end, write_end = os.pipe()
 
@@ -211,7 +207,7 @@ async def load(exchange: ApiExchange) -> web.StreamResponse:
     """Take the images of an archive into the store [EP-15]."""
 
     async def work(lines: ProgressLines) -> None:
-        async with _engine_of(exchange) as engine:
+        async with engine_of(exchange) as engine:
             scratch = engine.store.scratch("load")
             await exchange.host.run(os.mkdir, scratch)
             try:
@@ -227,51 +223,10 @@ async def load(exchange: ApiExchange) -> web.StreamResponse:
     return await stream_work(exchange, work)
 
 
-async def distribution(exchange: ApiExchange) -> web.StreamResponse:
-    """Describe an image as its registry has it."""
-    reference = reference_of(exchange.call.name, "")
-    async with _engine_of(exchange, reference.host) as engine:
-        client = engine.client()
-        root, data = await client.manifest(reference)
-        members = read_object(data)
-        shown = [one.part("platform") for one in members.parts("manifests")]
-        if config := members.members("config"):  # of an image for one platform
-            shown = [read_object(await client.blob(reference, Descriptor.from_json(config)))]
-    platforms = [
-        {name: one.text(name) for name in _OF_PLATFORMS if one.text(name)}
-        for one in shown
-        if one.text("os") not in ("", "unknown")
-    ]
-    described = {"mediaType": root.media_type, "digest": str(root.digest), "size": len(data)}
-    return answer({"Descriptor": described, "Platforms": platforms})
-
-
-async def auth(exchange: ApiExchange) -> web.StreamResponse:
-    """Try a login at a registry [EP-4]."""
-    body = await exchange.body()
-    host = parse_host(body.text("serveraddress") or "docker.io")
-    login = credential_of(body)
-    if login is None:
-        raise ApiRefusal(400, "no user name, password or token was given")
-    engine = exchange.host.engine.for_client(StaticCredentials({host: login}))
-    try:
-        await engine.client().check_login(host)
-    except HttpFault as error:
-        status = 401 if error.status in (401, 403) else 500
-        raise ApiRefusal(status, f"login attempt to {host} failed: {error.message}") from error
-    finally:
-        await engine.close()
-    return answer({"Status": "Login Succeeded", "IdentityToken": ""})
-
-
 STREAMS: Mapping[str, Handler] = {
     "POST /images/create": create,
     "POST /images/{name}/push": push,
     "POST /images/load": load,
     "GET /images/get": save,
     "GET /images/{name}/get": save,
-}
-HANDLERS: Mapping[str, Handler] = {
-    "GET /distribution/{name}/json": distribution,
-    "POST /auth": auth,
 }
