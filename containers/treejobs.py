@@ -266,10 +266,11 @@ def _ask_for_no_names() -> None:
 
 
 def _clone(source: str, inside: str, readonly: bool) -> int:
-    """Return a mount of *inside*, looked up in the directory *source*."""
+    """Return a mount of *inside*, looked up in *source*; of a file there is nothing inside."""
     base = os.open(source, os.O_PATH | os.O_CLOEXEC)
     try:
-        chosen = confined.open_in(base, inside.strip("/") or ".")
+        inner = inside.strip("/")
+        chosen = confined.open_in(base, inner) if inner else os.dup(base)
         try:
             fd = syscalls.open_tree(chosen, "", syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
             if readonly:

@@ -317,8 +317,9 @@ def test_networks_volumes_and_events(api: Api) -> None:
 
 
 def test_files_of_a_container(api: Api) -> None:
-    """Into one that was only created, by a link on the way, and out again [CTR-85, CTR-86]."""
-    id = api.create("files", "sh", "-c", _WAITS)
+    """Into one that was only created and has a file mounted, by a link on the way, and out again [CTR-85, CTR-86]."""
+    bind = {"Binds": [f"{Path(__file__).resolve()}:/etc/mounted:ro"]}
+    id = api.create("files", "sh", "-c", _WAITS, HostConfig=bind)
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w:gz") as archive:
         link = tarfile.TarInfo("run")
