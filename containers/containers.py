@@ -347,7 +347,7 @@ class Containers:
         with self.turn(container) as now:
             config = replace(now.config, name=name.removeprefix("/"))
             if config.name == now.config.name:
-                raise UserError("renaming a container with the same name as its current name")
+                raise UserError("Renaming a container with the same name as its current name")
             with self._reserved(config):
                 self.write(now, config)
             self._give_back(now.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -83,13 +84,18 @@ def restart_policy(name: str, most: int | None) -> RestartPolicy:
     """
     name = name or "no"
     if name not in _POLICIES:
-        raise UsageError(f'invalid restart policy "{name}": one of {", ".join(_POLICIES)}')
+        raise UsageError(
+            f"invalid restart policy: unknown policy '{name}'",
+            hints=[f"one of {', '.join(_POLICIES)}"],
+        )
     if most is None:
         return RestartPolicy(name)
     if name != "on-failure":
         raise UsageError(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'"
         )
+    if most < 0:
+        raise UsageError("invalid restart policy: maximum retry count cannot be negative")
     return RestartPolicy(name, most)
 
 
@@ -154,7 +160,7 @@ def workdir_with(given: str, image: Mapping[str, Any]) -> str:
         raise UsageError(
             f"the working directory '{cwd}' is invalid, it needs to be an absolute path"
         )
-    return cwd
+    return posixpath.normpath(cwd)
 
 
 def check_limits(limits: StepLimits) -> None:
@@ -164,7 +170,7 @@ def check_limits(limits: StepLimits) -> None:
         UsageError: they are so.
     """
     if 0 < limits.memory_bytes < _LEAST_MEMORY:
-        raise UsageError("minimum memory limit allowed is 6MB")
+        raise UsageError("Minimum memory limit allowed is 6MB")
     if limits.cpu_period_us and not 1000 <= limits.cpu_period_us <= 1_000_000:
         raise UsageError(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"

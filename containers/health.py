@@ -38,7 +38,7 @@ class Health:
         loop: Loop,
         home: int,
         check: HealthCheck,
-        probe: Callable[[Callable[[int, bytes], None]], Callable[[], None]],
+        probe: Callable[[Callable[[int, bytes], None]], Callable[[], bytes]],
         changed: Callable[[str], None],
         ran_s: float = 0.0,
         before: dict[str, Any] | None = None,
@@ -55,7 +55,7 @@ class Health:
         self._began = time.monotonic() - ran_s
         self._timer: Timer | None = None
         self._limit: Timer | None = None
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], bytes] | None = None
         self._write()
         self._wait()
 
@@ -93,11 +93,11 @@ class Health:
 
     def _timed_out(self, start: int) -> None:
         end, self._end = self._end, None
-        if end is not None:
-            end()
-        seconds = f"{self._check.timeout / 1e9:g}s"
-        text = f"Health check exceeded timeout ({seconds})"
-        self._count(start, _TIMED_OUT, text.encode())
+        output = end() if end is not None else b""
+        timeout = self._check.timeout
+        shown = f"{timeout / 1e9:g}s" if timeout >= 10**9 else f"{timeout / 1e6:g}ms"
+        text = f"Health check exceeded timeout ({shown})".encode()
+        self._count(start, _TIMED_OUT, text + b": " + output if output else text)
 
     def _answered(self, start: int, status: int, output: bytes) -> None:
         if self._end is None:

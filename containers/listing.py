@@ -21,6 +21,7 @@ from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState
 from pybuild.model.amounts import short_bytes
 from pybuild.model.gotemplate import LabelsText
+from pybuild.model.jsontext import as_object
 from pybuild.model.reference import Reference
 from pybuild.networks.networks import Networks
 from pybuild.networks.records import Network, NetworkEndpoint
@@ -91,6 +92,8 @@ def container_entry(
 ) -> dict[str, Any]:
     """Return a container's entry in docker's list."""
     config, known = one.config, Volumes(store)
+    of_host = as_object(config.shown.get("HostConfig"))
+    annotations = {key: value for key, value in of_host.items() if key == "Annotations"}
     entry: dict[str, Any] = {
         "Id": config.id,
         "Names": [f"/{config.name}"],
@@ -102,7 +105,7 @@ def container_entry(
         "Labels": dict(config.labels),
         "State": state.status,
         "Status": status_text(state, one.health_status()),
-        "HostConfig": {"NetworkMode": config.network},
+        "HostConfig": {"NetworkMode": config.network, **annotations},
         "NetworkSettings": {"Networks": network_settings(config, places)["Networks"]},
         "Mounts": [
             mount.shown(known.mountpoint(mount.source) if mount.kind is MountKind.VOLUME else "")

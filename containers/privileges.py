@@ -80,7 +80,7 @@ def security_opts(texts: Iterable[str]) -> tuple[str, ...]:
             if separator and value not in ("true", "false"):
                 raise UsageError(f"invalid --security-opt {text}: true or false")
         elif not separator:
-            raise UsageError(f'invalid --security-opt: "{text}"')
+            raise UsageError(f'invalid --security-opt 1: "{text}"')
         elif name == "seccomp":
             if value not in ("unconfined", "builtin"):
                 raise UsageError(
@@ -94,7 +94,7 @@ def security_opts(texts: Iterable[str]) -> tuple[str, ...]:
                     hints=[f"leave it away: a container is as with {name}=unconfined"],
                 )
         else:
-            raise UsageError(f'invalid --security-opt: "{text}"')
+            raise UsageError(f'invalid --security-opt 2: "{text}"')
         known.append(text)
     return tuple(known)
 

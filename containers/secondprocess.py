@@ -138,8 +138,8 @@ class Execs:
         leaf: Leaf | None,
         test: tuple[str, ...],
         done: Callable[[int, bytes], None],
-    ) -> Callable[[], None]:
-        """Execute a probe of health, and hand on its status and output; return what ends it [CTR-37]."""
+    ) -> Callable[[], bytes]:
+        """Execute a probe of health, and hand on its status and output; return what ends it and gives what it wrote [CTR-37]."""
         output = bytearray()
 
         def take(_number: int, data: bytes) -> None:
@@ -158,12 +158,13 @@ class Execs:
         except (OSError, Fault) as error:
             message = str(error)
             self._loop.after(0, lambda: done(-1, message.encode("utf-8", "replace")))
-            return lambda: None
+            return lambda: b""
 
-        def end() -> None:
+        def end() -> bytes:
             for job, known in list(self._execs.items()):
                 if known is one:
                     self._children.kill(job, _SIGKILL)
+            return bytes(output)
 
         return end
 

@@ -115,9 +115,10 @@ def read(call: WorkerCall, tree: ContainerTree, path: str, *, follow: bool) -> N
     name = os.path.basename(path)
     try:
         os.chdir(os.path.dirname(path) or "/")
-        os.lstat(name or "/")
+        status = os.lstat(name or "/")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Fault(USER, f"Could not find the file {shown} in container {tree.name}") from error
+    _see_a_directory(shown, status)
     # The first member says what was asked for; of the root, and of what is in a directory, there is no name.
     last = "." if shown.endswith("/.") else os.path.basename(os.path.normpath(shown))
     with out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -175,9 +176,16 @@ def look(call: WorkerCall, tree: ContainerTree, path: str) -> PathFacts:
         status = os.lstat(plain)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
+    _see_a_directory(path, status)
     target = os.path.realpath(plain) if stat.S_ISLNK(status.st_mode) else ""
     name = os.path.basename(os.path.normpath(path)) or "/"
     return PathFacts(name, status.st_size, status.st_mode, status.st_mtime_ns, target)
+
+
+def _see_a_directory(path: str, status: os.stat_result) -> None:
+    """Refuse a file that was named as a directory is, with a slash at the end."""
+    if path.endswith(("/", "/.")) and not stat.S_ISDIR(status.st_mode):
+        raise Fault(USER, f"{path}: not a directory")
 
 
 def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: bool) -> None:

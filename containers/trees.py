@@ -18,12 +18,13 @@ from pybuild.volumes.volumes import Volumes
 
 @contextmanager
 def tree_of(
-    store: Store, container: Container, mount_dir: str, *, bare: bool = False
+    store: Store, container: Container, mount_dir: str, *, bare: bool = False, name: str = ""
 ) -> Generator[tuple[ContainerTree, list[int]]]:
     """Give a worker's view of the tree, and the descriptors that go with it.
 
     Args:
         bare: without volumes, and as it is in the store, also where the container runs.
+        name: as whoever asks calls the container, for messages; its own otherwise.
 
     Raises:
         EnvironmentFault: the root directory of a container that runs cannot be opened.
@@ -42,7 +43,7 @@ def tree_of(
                 os.mkdir(path, 0o755)
         yield (
             ContainerTree(
-                name=container.config.name,
+                name=name or container.config.name,
                 lowers=tuple(map(store.deltas.path, container.config.deltas)),
                 upper=os.path.join(container.path, TREE),
                 mount_dir=mount_dir,

@@ -161,7 +161,8 @@ class NetworkFiles:
             Fault: user; there is none, or several.
         """
         all = self.networks()
-        matches = [one for one in all if text in (one.name, one.id)]
+        matches = [one for one in all if one.id == text]  # before one that has it for a name
+        matches = matches or [one for one in all if one.name == text]
         if not matches and text:
             matches = [one for one in all if one.id.startswith(text)]
         if len(matches) > 1:

@@ -66,7 +66,7 @@ def read_bind(text: str) -> MountPoint:
 
 
 def _target(text: str, path: str) -> str:
-    target = posixpath.normpath(path)
+    target = posixpath.normpath(f"/{path.lstrip('/')}")
     if not path.startswith("/"):
         raise UsageError(
             f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "

@@ -176,7 +176,7 @@ def _named_filter(yes: bool) -> Filter:
 
 
 def _until_filter(last: float) -> Filter:
-    return lambda one: _seconds(one) <= last
+    return lambda one: _seconds(one) < last
 
 
 def _label_filter(value: str, has: bool) -> Filter:
@@ -198,7 +198,8 @@ def _seconds(one: ImageFacts) -> float:
 
 def _reference_filter(pattern: str) -> Filter:
     """Match names as people write them, with or without the tag; ``*`` is no slash."""
-    parts = re.findall(r"\[[^\]]*\]|.", pattern)
+    familiar = pattern.removeprefix("docker.io/").removeprefix("library/")
+    parts = re.findall(r"\[[^\]]*\]|.", familiar)
     wild = {"*": "[^/]*", "?": "[^/]"}
     text = "".join(p if p[0] == "[" else wild.get(p) or re.escape(p) for p in map(str, parts))
     try:

@@ -41,7 +41,8 @@ async def _tree(
 ) -> AsyncGenerator[tuple[treejobs.ContainerTree, list[int]]]:
     """The tree that `tree_of` gives, in a thread: a container whose monitor was killed gets another one first."""
     host = exchange.host
-    known = tree_of(host.store, container, host.engine.mount_dir(), bare=bare)
+    own = exchange.call.name
+    known = tree_of(host.store, container, host.engine.mount_dir(), bare=bare, name=own)
     tree = await host.run(known.__enter__)
     try:
         yield tree

@@ -20,6 +20,7 @@ from pybuild.containers.signals import signal_number
 from pybuild.containers.state import PAUSED, RESTARTING
 from pybuild.daemon.rest.creating import limits_of, request_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
+from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.lines import close_all
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.waits import until_ended
@@ -34,9 +35,19 @@ _LEGACY_NETWORK = (
 
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Make a container [EP-21]."""
-    host, body = exchange.host, await exchange.body()
+    host, body = exchange.host, await exchange.body(required=True)
+    if not body:
+        raise ApiRefusal(400, "config cannot be empty in order to create a container")
     name = exchange.query.text("name")
-    platform = platform_of(exchange.query.text("platform"))
+    platform = _platform_of_image(body.text("Image"), exchange.query.text("platform"))
+    places = body.part("NetworkingConfig").members("EndpointsConfig")
+    if len(places) > 1 and exchange.call.version < (1, 44):
+        raise ApiRefusal(
+            400,
+            "Container cannot be created with multiple network endpoints: "
+            + ", ".join(sorted(places)),
+        )
+    await host.run(_see_others, host, body.part("HostConfig"))
     engine = host.guest()
     try:
         image = await host.run(held_image, engine, body.text("Image"), platform)
@@ -48,6 +59,26 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     finally:
         await engine.close()
     return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)
+
+
+def _see_others(host: RestHost, wish: Fields) -> None:
+    """Refuse a container that refers to one that is not there: that is not the one that is looked for."""
+    for field, words in (("VolumesFrom", ""), ("Links", "could not get container for {0}: ")):
+        for text in wish.texts(field) or ():
+            name = text.partition(":")[0]
+            try:
+                host.containers.find(name)
+            except UserError:
+                message = f"{words.format(name)}No such container: {name}"
+                raise ApiRefusal(400, message) from None
+
+
+def _platform_of_image(image: str, text: str) -> Platform | None:
+    """Return the platform whose variant of an image is wanted; of one that is unknown there is none."""
+    try:
+        return platform_of(text)
+    except ApiRefusal as refusal:
+        raise ApiRefusal(404, f"image {image[:300]} has no such platform: {refusal}") from refusal
 
 
 def platform_of(text: str) -> Platform | None:
@@ -233,7 +264,8 @@ async def rename(exchange: ApiExchange) -> web.StreamResponse:
 
 async def update(exchange: ApiExchange) -> web.StreamResponse:
     """Give a container other limits, or another restart policy [CTR-65]."""
-    container, body = await exchange.container(), await exchange.body()
+    body = await exchange.body()
+    container = await exchange.container()
     given = body.part("RestartPolicy")
     most = given.number("MaximumRetryCount")
     policy = restart_policy(given.text("Name"), most or None) if given.text("Name") else None

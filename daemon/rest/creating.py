@@ -34,7 +34,19 @@ from pybuild.volumes.reading import read_bind, read_tmpfs
 T = TypeVar("T")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
 _MOST_PORTS = 3 << 16
-_NAMESPACES = ("PidMode", "UTSMode", "UsernsMode", "Cgroup")
+_PRIVATE = ("", "private")
+_SHARED = ("", "host", "container")
+_NAMESPACES = {
+    "PidMode": ("PID mode", (*_SHARED, "private"), _PRIVATE),
+    "UTSMode": ("UTS mode", ("", "host", "private"), _PRIVATE),
+    "UsernsMode": ("user namespace mode", ("", "host", "private"), _PRIVATE),
+    "Cgroup": ("cgroup namespace", (*_SHARED, "private"), _PRIVATE),
+    "IpcMode": (
+        *("IPC mode", (*_SHARED, "private", "shareable", "none")),
+        (*_PRIVATE, "shareable", "none"),
+    ),
+}
+"""Of each: its name in messages, the modes that there are, and those that are done."""
 _CONFINING = (
     *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
     *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
@@ -77,6 +89,9 @@ def request_of(
     restart = host.part("RestartPolicy")
     most = restart.number("MaximumRetryCount")
     policy = defaults.restart_policy(restart.text("Name"), most or None)
+    shares = host.number("CpuShares")
+    if shares < 0:
+        raise ApiRefusal(400, f"invalid CPU shares ({shares}): value must be a positive integer")
     if host.flag("AutoRemove") and policy.name != "no":
         raise ApiRefusal(400, "can't create 'AutoRemove' container with restart policy")
     log = host.part("LogConfig")
@@ -142,11 +157,17 @@ def _refuse_unknown(host: Fields) -> tuple[str, ...]:
             raise ApiRefusal(400, f"{name} is not done by pybuild yet")
     if host.text("Runtime") not in _RUNTIMES:
         raise ApiRefusal(400, f"unknown or invalid runtime name: {host.text('Runtime')[:100]}")
-    for name in _NAMESPACES:
-        if host.text(name) not in ("", "private"):
-            raise ApiRefusal(400, f"{name} {host.text(name)} is not done by pybuild yet")
-    if host.text("IpcMode") not in ("", "private", "shareable", "none"):
-        raise ApiRefusal(400, f"IpcMode {host.text('IpcMode')} is not done by pybuild yet")
+    for name, (words, known, done) in _NAMESPACES.items():
+        mode = host.text(name)
+        if mode.partition(":")[0] not in known or mode == "container":
+            raise ApiRefusal(400, f"invalid {words}: {mode[:100]}")
+        if mode not in done:
+            raise ApiRefusal(400, f"{name} {mode} is not done by pybuild yet")
+    if "" in host.pairs("Annotations"):
+        raise ApiRefusal(
+            400,
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        )
     if not host.is_given("Links"):
         return ()
     return ("Links is not done by pybuild yet: the container goes without",)
@@ -162,6 +183,8 @@ def mode_of(text: str) -> str:
 def _environment(body: Fields, image: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the variables that were given, also those that are to be none, and then the image's [CTR-1]."""
     items = {one.partition("=")[0]: one for one in body.texts("Env") or ()}
+    if "" in items:
+        raise ApiRefusal(400, f"invalid environment variable: {items[''][:100]}")
     return (*items.values(), *defaults.environment_with({}, items.keys(), image))
 
 
@@ -307,6 +330,8 @@ def _ports(host: Fields, exposed: Iterable[str]) -> Iterable[PortOrder]:
     bindings = host.members("PortBindings")
     published: set[str] = set()
     for key, given in bindings.items():
+        if not _PORT.match(key):
+            raise ApiRefusal(400, f"invalid JSON: invalid port '{key[:100]}': invalid syntax")
         first, last, protocol = _port_range(key)
         places = Fields({"Bindings": given}).parts("Bindings") or [Fields({})]
         for number in range(first, last + 1):

@@ -150,8 +150,11 @@ class ApiExchange:
         """Return the container that the path names."""
         return await self.host.run(self.host.containers.find, self.call.name)
 
-    async def body(self) -> Fields:
+    async def body(self, *, required: bool = False) -> Fields:
         """Return the JSON object of the body.
+
+        Args:
+            required: there must be one.
 
         Raises:
             ApiRefusal: it is none, or too large.
@@ -167,6 +170,8 @@ class ApiExchange:
             raise ApiRefusal(
                 400, f"unsupported Content-Type header ({shown}): must be 'application/json'"
             )
+        if required and not data.strip():
+            raise ApiRefusal(400, "invalid JSON: EOF")
         return read_object(bytes(data))
 
     async def begin(

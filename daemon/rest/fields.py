@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,10 @@ from pybuild.model.jsontext import as_list, is_object, loads
 _MOST_BITS = 63
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """In no path, name, variable or argument can there be one."""
+_PLACES = {
+    "Expecting value": "value",
+    "Expecting property name enclosed in double quotes": "object key string",
+}
 _KINDS: tuple[tuple[type, str], ...] = (
     *((str, "string"), (bool, "bool")),
     *((list, "array"), (dict, "object")),
@@ -29,7 +34,7 @@ def read_object(data: bytes) -> Fields:
     try:
         value: Any = loads(data)
     except (ValueError, RecursionError) as error:
-        raise ApiRefusal(400, f"invalid JSON: {error}") from error
+        raise ApiRefusal(400, f"invalid JSON: {_syntax(error)}") from error
     if _NUL.search(data):
         raise ApiRefusal(400, "invalid JSON: a NUL character is in a text")
     if value is None:
@@ -37,6 +42,18 @@ def read_object(data: bytes) -> Fields:
     if not is_object(value):
         raise _misfit(value, "", "object")
     return Fields(value)
+
+
+def _syntax(error: Exception) -> str:
+    """Return what is wrong with a text that is no JSON, in the words of Go for what is seen most."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if error.msg == "Extra data":
+        return "unexpected content after JSON"
+    character = error.doc[error.pos : error.pos + 1]
+    if not character or error.msg not in _PLACES:
+        return str(error) if character else "unexpected EOF"
+    return f"invalid character '{character}' looking for beginning of {_PLACES[error.msg]}"
 
 
 class Fields:

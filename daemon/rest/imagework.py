@@ -94,9 +94,10 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
     names = names_of(host.store, image)
     own = _own_name(names, name)
     users = [one for one in host.containers.list() if str(image.digest) in one.config.image_digests]
+    short = _id(host, image).removeprefix("sha256:")[:12]
     is_last = not own or len(names) == 1
     if is_last and users:
-        _refuse_used(name, image, users, own=own, force=force)
+        _refuse_used(name, short, users, own=own, force=force)
     if own:
         host.store.images.untag(own)
         done = [{"Untagged": Reference.parse(own).familiar}]
@@ -104,8 +105,8 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
     if len(names) > 1 and not force:
         raise ApiRefusal(
             409,
-            f"conflict: unable to delete {image.digest.short} (must be forced) - image is referenced "
-            "in multiple repositories",
+            f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple "
+            "repositories",
         )
     id = _id(host, image)
     untagged = host.store.images.remove(str(image.digest))
@@ -132,10 +133,9 @@ def _runs(container: Container) -> bool:
 
 
 def _refuse_used(
-    name: str, image: Descriptor, users: Sequence[Container], *, own: str, force: bool
+    name: str, short: str, users: Sequence[Container], *, own: str, force: bool
 ) -> None:
     """Refuse to remove what containers need: those that run always, others without force."""
-    short = image.digest.short
     running = next((one for one in users if _runs(one)), None)
     if running is not None and not (own and force):
         what = "cannot be forced"

@@ -15,6 +15,7 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.engine.engine import Engine
 from pybuild.exporter.heldimages import from_source
 from pybuild.model.events import Event
+from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 _PIECE = 1 << 20
@@ -56,8 +57,13 @@ async def import_tree(
         ApiRefusal, UserError: there can be none.
     """
     query, loop = exchange.query, asyncio.get_running_loop()
-    if query.text("fromSrc") != "-":
-        raise ApiRefusal(501, "import takes the request's body alone: fromSrc=-")
+    source = query.text("fromSrc")
+    if source != "-" and "://" not in source:
+        source = f"http://{source}"
+    try:
+        platform = Platform.parse(text) if (text := query.text("platform")) else None
+    except ValueError as error:
+        raise ApiRefusal(400, str(error)) from error
     scratch = engine.store.scratch("import")
     await exchange.host.run(os.mkdir, scratch)
 
@@ -67,13 +73,20 @@ async def import_tree(
 
     try:
         path = os.path.join(scratch, "tree")
-        with await exchange.host.run(open, path, "xb") as file:
-            async for piece in exchange.request.content.iter_chunked(_PIECE):
-                await exchange.host.run(file.write, piece)
+        if source == "-":
+            source = path
+            with await exchange.host.run(open, path, "xb") as file:
+                async for piece in exchange.request.content.iter_chunked(_PIECE):
+                    await exchange.host.run(file.write, piece)
         changes = [line for text in query.texts("changes") for line in text.splitlines()]
         tags = [] if reference is None else [reference]
         image_id = await asyncio.to_thread(
-            import_image, path, changes, build_here, platforms=(), tags=tags
+            import_image,
+            source,
+            changes,
+            build_here,
+            platforms=[] if platform is None else [platform],
+            tags=tags,
         )
         lines.say(status=image_id)
     finally:

@@ -13,24 +13,30 @@ from pybuild.containers.defaults import environment_with
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
 from pybuild.containers.steps import environment
-from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
+from pybuild.containers.trees import tree_of
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.execs import ExecProcess
 from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.hijack import RawStream, Taken, frame, hijack
 from pybuild.daemon.rest.lines import MonitorLine
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.streams import follow, keys_of, kind_of, size_of
+from pybuild.executor.zygote import users
+from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import packed
 
 
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Note a process that is to be started in a container."""
-    container, body = await exchange.container(), await exchange.body()
+    body = await exchange.body()
+    container = await exchange.container()
     config = container.config
     args = body.texts("Cmd") or ()
     if not args:
         raise ApiRefusal(400, "No exec command specified")
     await _see_it_runs(exchange, container)
+    if user := body.text("User"):
+        await exchange.host.run(_see_user, exchange.host, container, user)
     terminal = body.flag("Tty")
     items = body.texts("Env") or ()
     given = {key: value for key, equals, value in (one.partition("=") for one in items) if equals}
@@ -67,6 +73,16 @@ def _console(body: Fields) -> tuple[int, int]:
     return (size[0], size[1]) if len(size) == 2 else (0, 0)
 
 
+def _see_user(host: RestHost, container: Container, user: str) -> None:
+    """Refuse a user whom the container does not know, by the files that it has now."""
+    with tree_of(host.store, container, host.engine.mount_dir()) as (tree, fds):
+        try:
+            if tree.runs:
+                users.resolve(fds[0], user)
+        except Fault as error:
+            raise ApiRefusal(400, str(error)) from error
+
+
 async def _see_it_runs(exchange: ApiExchange, container: Container) -> None:
     state, id = await exchange.host.run(container.state), container.config.id
     if state.status == PAUSED:
@@ -79,7 +95,8 @@ async def _see_it_runs(exchange: ApiExchange, container: Container) -> None:
 
 async def start(exchange: ApiExchange) -> web.StreamResponse:
     """Start the process; the client has its streams, unless it is to be left alone."""
-    process, body = exchange.host.processes.find(exchange.call.name), await exchange.body()
+    body = await exchange.body()
+    process = exchange.host.processes.find(exchange.call.name)
     detached = body.flag("Detach")
     if process.order.terminal is not None and body.numbers("ConsoleSize"):
         process.order = process.order._replace(terminal=_console(body))

@@ -18,7 +18,11 @@ _OF_HOST: Mapping[str, _Reader] = {
     "VolumeDriver": Fields.text,
     "VolumesFrom": Fields.texts,
 }
-_OF_PLACES: Mapping[str, _Reader] = {"DriverOpts": Fields.pairs, "Links": Fields.texts}
+_OF_PLACES: Mapping[str, _Reader] = {
+    "DriverOpts": Fields.pairs,
+    "GwPriority": Fields.number,
+    "Links": Fields.texts,
+}
 _LINK_LOCAL = "LinkLocalIPs"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Any
@@ -259,10 +260,17 @@ def size_of(exchange: ApiExchange) -> tuple[int, int]:
     Raises:
         ApiRefusal: they are none.
     """
-    rows, columns = exchange.query.number("h"), exchange.query.number("w")
-    if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
-        raise ApiRefusal(400, "a terminal has 0 to 65535 rows and columns")
-    return rows, columns
+    return _length(exchange, "h", "height"), _length(exchange, "w", "width")
+
+
+def _length(exchange: ApiExchange, name: str, words: str) -> int:
+    text = exchange.query.text(name)
+    problem = "" if re.fullmatch(r"[0-9]+", text) else "invalid syntax"
+    if not problem and (len(text) > 5 or int(text) >= 1 << 16):
+        problem = "value out of range"
+    if problem:
+        raise ApiRefusal(400, f'invalid resize {words} "{text[:100]}": {problem}')
+    return int(text)
 
 
 HANDLERS: Mapping[str, Handler] = {

@@ -67,6 +67,9 @@ def tag_of(name: str, tag: str) -> Reference:
     reference = reference_of(name, tag)
     if reference.digest is not None:
         raise ApiRefusal(400, "refusing to create a tag with a digest reference")
+    if reference.familiar.partition(":")[0] == "sha256":
+        # Nobody could tell it from an image's id.
+        raise ApiRefusal(400, "refusing to create an ambiguous tag using digest algorithm as name")
     return reference
 
 
@@ -192,9 +195,22 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
     return response
 
 
+def _with_tags(engine: Engine, text: str) -> Sequence[str]:
+    """Return the names that a text stands for: of a repository without its tag all there are."""
+    try:
+        wanted = Reference.parse(text)
+    except ValueError:
+        return [text]
+    if wanted.digest is not None or wanted.familiar == text:
+        return [text]
+    start = f"{str(wanted).removesuffix(f':{wanted.tag}')}:"
+    known = [name for all, _ in engine.store.images.list() for name in all]
+    return sorted(name for name in known if name.startswith(start)) or [text]
+
+
 def _named_images(engine: Engine, names: Sequence[str], platform: Platform) -> list[NamedImage]:
     named: dict[Descriptor, list[str]] = {}
-    for text in names:
+    for text in [one for given in names for one in _with_tags(engine, given)]:
         held = held_image(engine.store, text)
         image = resolve(held, lambda one: engine.store.blobs.read(one.digest), platform)[0]
         known = named.setdefault(image, [])

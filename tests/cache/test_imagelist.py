@@ -52,13 +52,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
         ("label=day=2 label=other", ""),
         ("before=me/two:2", "one"),
         ("since=me/two:2", "r.example/a/three -"),
-        ("until=2026-01-02T00:00:00Z", "one me/two"),
+        ("until=2026-01-02T00:00:00Z", "one"),
         ("reference=one", "one"),
         ("reference=o?e:1", "one"),
         ("reference=*", "one"),
         ("reference=*/*", "me/two"),
         ("reference=one reference=r.example/*/th[a-z]*", "one r.example/a/three"),
         ("reference=one:2", ""),
+        ("reference=docker.io/library/one", "one"),
+        ("reference=docker.io/me/*", "me/two"),
     ],
 )
 def test_filters_choose(store: Store, filters: str, names: str) -> None:

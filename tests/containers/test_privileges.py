@@ -126,7 +126,7 @@ def test_gpus() -> None:
         (lambda: given("--cap-add", "FLY"), 'invalid CapAdd: unknown capability: "FLY"'),
         (lambda: given("--security-opt", "seccomp=a.json"), "profiles of your own are not read"),
         (lambda: given("--security-opt", "apparmor=mine"), "no profile of that kind"),
-        (lambda: given("--security-opt", "nothing"), 'invalid --security-opt: "nothing"'),
+        (lambda: given("--security-opt", "nothing"), 'invalid --security-opt 1: "nothing"'),
         (lambda: given("--security-opt", "no-new-privileges=maybe"), "true or false"),
         (lambda: given("--device", "dev/a"), "bad format for --device: dev/a"),
         (lambda: given("--device", "/dev/a:r"), "for reading and writing alone"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from pybuild.daemon.rest.hijack import frame
 from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
 from pybuild.daemon.rest.routes import NEWEST, ApiCall, Routes
+from pybuild.daemon.rest.transfers import tag_of
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
 
 ROUTES = Routes(
@@ -346,3 +348,67 @@ def test_binds_and_volumes_of_a_request() -> None:
 
 def test_a_frame() -> None:
     assert frame(2, b"abc") == b"\x02\0\0\0\0\0\0\x03abc"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"{invalid", "invalid character 'i' looking for beginning of object key string"),
+        (b"x", "invalid character 'x' looking for beginning of value"),
+        (b"{} more", "unexpected content after JSON"),
+        (b'{"a":', "unexpected EOF"),
+    ],
+)
+def test_bodies_that_are_no_json(data: bytes, message: str) -> None:
+    """In the words of Go, which clients show and tests look for."""
+    assert refused(lambda: read_object(data)) == (400, f"invalid JSON: {message}")
+
+
+_IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"Env": ["=x"]}, "invalid environment variable: =x"),
+    ({"Env": [""]}, "invalid environment variable:"),
+    ({"HostConfig": {"UTSMode": "x"}}, "invalid UTS mode: x"),
+    ({"HostConfig": {"PidMode": "container"}}, "invalid PID mode: container"),
+    ({"HostConfig": {"IpcMode": "x"}}, "invalid IPC mode: x"),
+    (
+        {"HostConfig": {"Annotations": {"": "a"}}},
+        "invalid Annotations: the empty string is not permitted as an annotation key",
+    ),
+    (
+        {"HostConfig": {"CpuShares": -1}},
+        "invalid CPU shares (-1): value must be a positive integer",
+    ),
+    (
+        {"HostConfig": {"PortBindings": {"1;2": []}}},
+        "invalid JSON: invalid port '1;2': invalid syntax",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), _IMPOSSIBLE)
+def test_fields_that_no_container_can_have(body: dict[str, Any], message: str) -> None:
+    made = read_object(json.dumps({"Image": "i", "Cmd": ["c"], **body}).encode())
+    assert refused(lambda: request_of(made, "", {}, {True: "", False: ""})) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"Name": "x"}, "unknown policy 'x'"),
+        ({"Name": "on-failure", "MaximumRetryCount": -2}, "cannot be negative"),
+    ],
+)
+def test_restart_policies_that_are_none(policy: dict[str, Any], message: str) -> None:
+    body = {"Image": "i", "Cmd": ["c"], "HostConfig": {"RestartPolicy": policy}}
+    made = read_object(json.dumps(body).encode())
+    with pytest.raises(UsageError, match=message):
+        request_of(made, "", {}, {True: "", False: ""})
+
+
+def test_a_working_directory_without_its_last_slash() -> None:
+    made = read_object(b'{"Image":"i","Cmd":["c"],"WorkingDir":"/tmp/../srv/"}')
+    assert request_of(made, "", {}, {True: "", False: ""}).config.cwd == "/srv"
+
+
+def test_no_tag_that_looks_like_an_id() -> None:
+    assert refused(lambda: tag_of("sha256", "a"))[0] == 400

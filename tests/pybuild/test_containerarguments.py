@@ -96,7 +96,7 @@ def test_wrong_restart_policies() -> None:
     assert "maximum retry count can only be used with 'on-failure'" in refusal(
         lambda: arguments.restart_policy("always:3")
     )
-    assert 'invalid restart policy "ever"' in refusal(lambda: arguments.restart_policy("ever"))
+    assert "unknown policy 'ever'" in refusal(lambda: arguments.restart_policy("ever"))
     assert '"x" is no number' in refusal(lambda: arguments.restart_policy("on-failure:x"))
 
 
@@ -160,7 +160,7 @@ def test_limits() -> None:
     )
     assert known["add_hosts"] == (("a", "10.0.0.1"),)
     for words, message in (
-        (("--memory", "5m"), "minimum memory limit allowed is 6MB"),
+        (("--memory", "5m"), "Minimum memory limit allowed is 6MB"),
         (("--cpus", "0"), "range of CPUs is from 0.01 to"),
         (("--cpus", "x"), 'invalid --cpus "x"'),
         (("--cpus", "0.5", "--cpu-quota", "5000"), "cannot both be set"),
