@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import ExecOp, NetworkMode, SecurityMode, Vertex, walk
 
 
-def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
+def check_entitlements(
+    result: Vertex, allowed: frozenset[str], devices: Sequence[str] = ()
+) -> None:
     """Look at every step that *result* needs.
+
+    Args:
+        devices: directories of files about devices; see `executor.devices`.
 
     Raises:
         UserError: one wants more than is allowed, or a device that is not there.
@@ -31,6 +38,6 @@ def check_entitlements(result: Vertex, allowed: frozenset[str]) -> None:
         from pybuild.executor.devices import find_devices
 
         try:
-            find_devices(vertex.op.devices, allowed)
+            find_devices(vertex.op.devices, allowed, devices)
         except PybuildError as error:
             raise error.with_spans(vertex.meta.spans) from error.__cause__

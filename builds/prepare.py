@@ -119,7 +119,8 @@ async def _prepare(
             for platform in platforms
         ]
         for one in lowered:
-            check_entitlements(one.result, request.allow)
+            given = engine.settings.devices
+            check_entitlements(one.result, given.granted(request.allow), given.directories)
     for warning in (*advice_of(lowered), *warnings_of(lowered)):
         emit(warning)
     return PreparedBuild(

@@ -91,7 +91,8 @@ class BuildSources:
             connect=_connect,
             ca=settings.ca,
             cgroup=self._cgroup,
-            allow=self._allow,
+            allow=settings.devices.granted(self._allow),
+            devices=settings.devices.directories,
             sources=self.remote,
         )
 

@@ -43,6 +43,10 @@ nameservers = ["192.0.2.1"]
 options = ["edns0"]
 searchDomains = ["example.com"]
 
+[cdi]
+specDirs = ["/etc/cdi"]  # of the files that describe devices
+autoAllowed = ["vendor.example/device"]  # those that steps need no grant for
+
 [ca]
 trust = ["host", "/etc/pybuild/network.pem"]  # authorities that steps trust beside their image's
 
@@ -129,6 +133,24 @@ class Daemon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """The settings about devices of steps.
+
+    Attributes:
+        directories: of the files that describe them; those of the interface where there are none.
+        allowed: names and kinds of those that every step may have.
+    """
+
+    directories: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+    def granted(self, allowed: frozenset[str]) -> frozenset[str]:
+        """Return the entitlements *allowed* with those of these devices."""
+        whole = (name if "=" in name else f"{name}=*" for name in self.allowed)
+        return allowed.union(f"device={name}" for name in whole) if self.allowed else allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of the configuration file and the environment.
 
@@ -155,6 +177,7 @@ class Settings:
     network: str = "auto"
     ca: tuple[str, ...] = ()
     dns: Dns = Dns()
+    devices: Devices = Devices()
     limits: StoreLimits = StoreLimits()
     cache_max: str = ""
     mounts: Mapping[str, MountLimit] = field(default_factory=dict[str, MountLimit])
@@ -171,9 +194,7 @@ _DAEMON = ("insecure-entitlements", "provenanceEnvDir", "registry-server")
 _OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode") + (
     ("cniConfigPath", "cniBinaryPath", "cniPoolSize", "bridgeName", "bridgeSubnet")
 )
-_IGNORED = ("debug", "trace", "otel", "cdi", "history", "log", "frontend", "system") + (
-    "proxyNetwork",
-)
+_IGNORED = ("debug", "trace", "otel", "history", "log", "frontend", "system") + ("proxyNetwork",)
 
 
 def load_settings(
@@ -203,6 +224,7 @@ def load_settings(
     worker = reader.child("worker")
     oci = worker.child("oci")
     dns = reader.child("dns")
+    cdi = reader.child("cdi")
     grpc = reader.child("grpc")
     tls = grpc.child("tls")
     clients = reader.child("daemon")
@@ -235,13 +257,14 @@ def load_settings(
             options=dns.words("options"),
             search_domains=dns.words("searchDomains"),
         ),
+        devices=Devices(directories=cdi.texts("specDirs"), allowed=cdi.texts("autoAllowed")),
         registry_server=reader.child("registry-server"),
         daemon=Daemon(
             addresses=grpc.texts("address"),
             cert=tls.text("cert"),
             key=tls.text("key"),
             ca=tls.text("ca"),
-            entitlements=reader.texts("insecure-entitlements"),
+            entitlements=reader.texts("insecure-entitlements") + _of_devices(cdi),
             provenance_dir=reader.text("provenanceEnvDir"),
             share=_share(clients),
             clients={name: _share(clients.child("clients").child(name)) for name in named},
@@ -252,7 +275,7 @@ def load_settings(
         (
             reader,
             ("root", "durable", "registry", "worker", "dns", "network", "grpc", "cache", "daemon")
-            + ("ca", *_DAEMON, *_IGNORED),
+            + ("ca", "cdi", *_DAEMON, *_IGNORED),
         ),
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
@@ -261,6 +284,7 @@ def load_settings(
         (clients, ("share", "clients")),
         *((clients.child("clients").child(name), ("share",)) for name in named),
         (dns, ("nameservers", "options", "searchDomains")),
+        (cdi, ("specDirs", "autoAllowed", "disabled")),
         (reader.child("network"), ("mode",)),
         (reader.child("ca"), ("trust",)),
         (cache, ("max", "mounts")),
@@ -280,6 +304,12 @@ def _authorities(given: Sequence[str]) -> tuple[str, ...]:
             raise UsageError("an authority is a file or host, not nothing", hints=["--ca host"])
         chosen = [] if name == "none" else [*chosen, name]
     return tuple(name if name == "host" else os.path.abspath(name) for name in chosen)
+
+
+def _of_devices(cdi: Table) -> tuple[str, ...]:
+    """Return the entitlement of devices where the file names directories of them for builds."""
+    opens = bool(cdi.texts("specDirs")) and not cdi.boolean("disabled", False)
+    return ("device",) if opens else ()
 
 
 def _share(table: Table) -> Share:

@@ -1,7 +1,7 @@
 """Devices for steps, described by files of the Container Device Interface [RUN-7, SEC-5].
 
-A file names devices and what a step gets for each: variables, device nodes, mounts. Only JSON is
-read, and what cannot be done for a step, such as hooks, is refused.
+A file names devices and what a step gets for each: variables, device nodes, mounts. JSON and plain
+YAML are read; what cannot be done for a step, such as hooks, is refused.
 
 Source: the interface's own specification, version 0.8, and what the reference makes of names.
 """
@@ -12,12 +12,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import Device
+from pybuild.model.plainyaml import read_yaml
 from pybuild.model.text import boolean
 
 DIRECTORIES = ("/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi")
@@ -25,7 +26,7 @@ _CLASS = "org.mobyproject.buildkit.device.class"
 _AUTO_ALLOW = "org.mobyproject.buildkit.device.autoallow"
 _MAX_BYTES = 4 << 20
 _EDITS = frozenset(("env", "deviceNodes", "mounts"))
-_READABLE, _UNREADABLE = (".json",), (".yaml", ".yml")
+_JSON, _YAML = ".json", (".yaml", ".yml")
 
 Json = Mapping[str, Any]
 
@@ -38,7 +39,7 @@ class _Known:
     path: str
     edits: Json
     shared: Json
-    annotations: Json = field(default_factory=dict[str, Any])
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def kind(self) -> str:
@@ -64,15 +65,18 @@ def find_devices(
     """
     if not devices:
         return DeviceEdits()
-    known, unread = _read_all(directories or DIRECTORIES)
+    known = _read_all(directories or DIRECTORIES)
     chosen: dict[str, _Known] = {}
     for device in devices:
-        chosen |= {one.name: one for one in _select(device, known, unread)}
+        chosen |= {one.name: one for one in _select(device, known)}
     granted = _granted(allowed, known)
     forbidden = [n for n, one in chosen.items() if n not in granted and not one.is_free]
     if forbidden and "device" not in allowed:
+        several = "s" if len(forbidden) > 1 else ""
+        is_are = "are" if several else "is"
         raise UserError(
-            f"entitlement device is not allowed: {', '.join(forbidden)}",
+            f"device{several} {', '.join(forbidden)} {is_are} requested by the build but not allowed:"
+            " entitlement device",
             hints=(f"grant it with --allow device={forbidden[0]}",),
         )
     env: list[str] = []
@@ -88,6 +92,31 @@ def find_devices(
     return DeviceEdits(env=tuple(env), mounts=tuple(mounts))
 
 
+class ListedDevice(NamedTuple):
+    """A device as it is listed for clients; *is_free*: steps need no grant for it."""
+
+    name: str
+    is_free: bool
+    annotations: Mapping[str, str]
+
+
+def list_devices(allowed: frozenset[str], directories: Sequence[str] = ()) -> list[ListedDevice]:
+    """Return the devices of all files, sorted; where one of them is broken, none.
+
+    Args:
+        allowed, directories: as `find_devices` takes them.
+    """
+    try:
+        known = _read_all(directories or DIRECTORIES)
+    except EnvironmentFault:
+        return []
+    granted = _granted(allowed, known)
+    return [
+        ListedDevice(name, one.is_free or name in granted, one.annotations)
+        for name, one in known.items()
+    ]
+
+
 def _granted(allowed: frozenset[str], known: Mapping[str, _Known]) -> set[str]:
     names: set[str] = set()
     for item in allowed:
@@ -97,18 +126,11 @@ def _granted(allowed: frozenset[str], known: Mapping[str, _Known]) -> set[str]:
     return names
 
 
-def _select(device: Device, known: Mapping[str, _Known], unread: Sequence[str]) -> list[_Known]:
+def _select(device: Device, known: Mapping[str, _Known]) -> list[_Known]:
     matching = _matches(device.name, known)
-    if matching:
-        return matching
-    if unread:
-        raise UserError(
-            f'device "{device.name}" is in no JSON file, and YAML is not read: {unread[0]}',
-            hints=("write the CDI specification as JSON",),
-        )
-    if device.required:
+    if device.required and not matching:
         raise UserError(f'required device "{device.name}" is not registered')
-    return []
+    return matching
 
 
 def _matches(pattern: str, known: Mapping[str, _Known]) -> list[_Known]:
@@ -127,10 +149,9 @@ def _matches(pattern: str, known: Mapping[str, _Known]) -> list[_Known]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def _read_all(directories: Sequence[str]) -> tuple[dict[str, _Known], list[str]]:
-    """All devices by name, sorted, later directories before earlier ones; and files not read."""
+def _read_all(directories: Sequence[str]) -> dict[str, _Known]:
+    """All devices by name, sorted, later directories before earlier ones."""
     known: dict[str, _Known] = {}
-    unread: list[str] = []
     for directory in directories:
         try:
             names = sorted(os.listdir(directory))
@@ -138,11 +159,9 @@ def _read_all(directories: Sequence[str]) -> tuple[dict[str, _Known], list[str]]
             continue
         for name in names:
             path = os.path.join(directory, name)
-            if name.endswith(_UNREADABLE):
-                unread.append(path)
-            elif name.endswith(_READABLE):
+            if name.endswith((_JSON, *_YAML)):
                 known |= {one.name: one for one in _read(path)}
-    return dict(sorted(known.items())), unread
+    return dict(sorted(known.items()))
 
 
 def _read(path: str) -> Iterator[_Known]:
@@ -151,7 +170,8 @@ def _read(path: str) -> Iterator[_Known]:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES} bytes")
-        spec = _object(json.loads(data))
+        text = data.decode()
+        spec = _object(read_yaml(text) if path.endswith(_YAML) else json.loads(text))
         kind = spec.get("kind")
         if not isinstance(kind, str) or "/" not in kind:
             raise ValueError("no kind")
@@ -165,7 +185,7 @@ def _read(path: str) -> Iterator[_Known]:
                 path=path,
                 edits=_object(item.get("containerEdits")),
                 shared=_object(spec.get("containerEdits")),
-                annotations={**annotations, **_object(item.get("annotations"))},
+                annotations=_texts({**annotations, **_object(item.get("annotations"))}),
             )
     except (OSError, ValueError, RecursionError) as error:
         raise EnvironmentFault(f"cannot read the devices of {path}: {error}") from error
@@ -177,6 +197,12 @@ def _object(value: object) -> Json:
     if not isinstance(value, dict):
         raise ValueError("an object is expected")
     return cast(Json, value)
+
+
+def _texts(value: Json) -> dict[str, str]:
+    if not all(isinstance(text, str) for text in value.values()):
+        raise ValueError("annotations are texts")
+    return dict(value)
 
 
 def _list(value: object) -> list[Json]:

@@ -69,6 +69,7 @@ class BuildRunner:
         secrets: by id, how to read the value; called when a step wants it, in a thread.
         dns: overrides of the host's resolver settings.
         allow: entitlements, ``network.host`` and ``security.insecure``.
+        devices: directories of files about devices; see `devices`.
         network_mode, connect: of steps that ask for no network; see `steps.defaultnetwork`.
         ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
@@ -85,6 +86,7 @@ class BuildRunner:
         secrets: execop.Secrets | None = None,
         dns: network.DnsSettings | None = None,
         allow: frozenset[str] = frozenset(),
+        devices: Sequence[str] = (),
         network_mode: str = "auto",
         connect: Connect | None = None,
         ca: Sequence[str] = (),
@@ -120,6 +122,7 @@ class BuildRunner:
             secrets=given,
             dns=dns,
             allow=allow,
+            devices=devices,
             network_mode=network_mode,
             connect=connect,
             ca=ca,

@@ -170,7 +170,8 @@ class Scope:
         if sum(1 for _ in walk(*targets)) > MAX_VERTICES:
             raise UserError(f"a build has at most {MAX_VERTICES:,} steps")
         for target in targets:
-            check_entitlements(target, self.allow)
+            given = self.engine.settings.devices
+            check_entitlements(target, given.granted(self.allow), given.directories)
 
     def owned(self, vertex: Vertex) -> Vertex:
         """Return a definition as it is for this client where it is made."""

@@ -27,6 +27,7 @@ from pybuild.daemon.control.workers import worker, worker_json
 from pybuild.daemon.control.workplaces import Workplace, Workplaces
 from pybuild.engine.host import native_platform
 from pybuild.engine.limits import policies
+from pybuild.executor.devices import list_devices
 from pybuild.executor.runnable import runnable
 from pybuild.exporter.attest.predicate import PREDICATE_V1
 from pybuild.frontend.giturl import without_credentials
@@ -76,17 +77,19 @@ class BuildServer:
         return known
 
     def grant(self, entitlements: Iterable[str]) -> frozenset[str]:
-        """Return the entitlements of a build.
+        """Return the entitlements of a build; of devices those alone that the configuration opens.
 
         Raises:
             UserError: one that the server does not let clients have.
         """
-        granted = frozenset(item for item in entitlements if not item.startswith("device"))
-        for name in sorted(granted - self.settings.entitlements):
+        ours = self.settings.entitlements
+        devices = {item for item in entitlements if item.partition("=")[0] == "device"}
+        others = frozenset(entitlements) - devices
+        for name in sorted(others - ours):
             raise UserError(
                 f"granting entitlement {name} is not allowed by build daemon configuration"
             )
-        return granted
+        return others | (devices if "device" in ours else devices & ours)
 
     async def frontend(self, call: IncomingCall) -> RunningFrontend:
         """Return the client's own frontend that makes *call*, once the build is ready for it.
@@ -241,4 +244,8 @@ class BuildServer:
         limits = self.engine.settings.limits
         rules = policies(self.engine.store, limits) if limits.enabled else []
         platforms = runnable(native_platform())
-        return worker(identity, isolation, self.settings.labels, platforms, rules)
+        given = self.engine.settings.devices
+        listed = await asyncio.to_thread(
+            list_devices, given.granted(frozenset()), given.directories
+        )
+        return worker(identity, isolation, self.settings.labels, platforms, rules, listed)

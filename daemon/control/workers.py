@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from pybuild.buildkit.llb.write import platform_message
-from pybuild.buildkit.pb.worker import BuildkitVersion, GCPolicy, WorkerRecord
+from pybuild.buildkit.pb.worker import BuildkitVersion, CDIDevice, GCPolicy, WorkerRecord
 from pybuild.cache.space.prune import Policy
+from pybuild.executor.devices import ListedDevice
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION
 from pybuild.model.package import VERSION
 from pybuild.model.platform import Platform
@@ -36,6 +37,7 @@ def worker(
     labels: Mapping[str, str],
     platforms: Sequence[Platform],
     policies: Iterable[Policy],
+    devices: Sequence[ListedDevice],
 ) -> WorkerRecord:
     """The one worker there is.
 
@@ -44,6 +46,7 @@ def worker(
         isolation: the confinement of steps.
         platforms: that it runs steps of, its own first.
         policies: by which it frees space.
+        devices: that its steps may have.
     """
     return WorkerRecord(
         ID=identity,
@@ -61,6 +64,10 @@ def worker(
         platforms=[platform_message(p) for p in platforms],
         GCPolicy=[_policy_message(policy) for policy in policies],
         BuildkitVersion=version(),
+        CDIDevices=[
+            CDIDevice(Name=one.name, AutoAllow=one.is_free, Annotations=one.annotations)
+            for one in devices
+        ],
     )
 
 

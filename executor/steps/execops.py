@@ -61,7 +61,7 @@ class ExecOps:
     Args:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
-        secrets, dns, allow, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
+        secrets, dns, allow, devices, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class ExecOps:
         secrets: execop.Secrets,
         dns: network.DnsSettings | None,
         allow: frozenset[str],
+        devices: Sequence[str],
         network_mode: str,
         connect: Connect | None,
         ca: Sequence[str],
@@ -94,6 +95,7 @@ class ExecOps:
         self._secrets = secrets
         self._absent: set[str] = set()  # secrets that steps asked for, and nobody gave
         self._allow = allow
+        self._devices = devices
         self._network = DefaultNetwork(workers, network_mode, connect)
         self._authorities: Authorities | None = None
         if ca:
@@ -155,7 +157,8 @@ class ExecOps:
         if op.devices:
             from pybuild.executor.devices import find_devices
 
-            devices = await asyncio.to_thread(find_devices, op.devices, self._allow)
+            find = partial(find_devices, op.devices, self._allow, self._devices)
+            devices = await asyncio.to_thread(find)
         async with AsyncExitStack() as stack:
             outputs = Outputs(self._store, self._lease)
             stack.callback(outputs.abort)

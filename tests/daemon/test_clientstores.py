@@ -220,6 +220,8 @@ def test_entitlements_are_those_of_the_server() -> None:
     assert BuildServer.grant(server, ["network.host"]) == {"network.host"}
     assert BuildServer.grant(server, []) == set()
     assert BuildServer.grant(server, ["device", "device=x", "network.host"]) == {"network.host"}
+    server.settings.entitlements.add("device")
+    assert BuildServer.grant(server, ["device=x"]) == {"device=x"}
     with pytest.raises(UserError, match=r"^granting entitlement security\.insecure is not allowed"):
         BuildServer.grant(server, ["network.host", "security.insecure"])
 

@@ -15,8 +15,6 @@ NAME = "no.such.vendor/gpu=all"
 def test_a_device_that_is_not_there_is_left_out_unless_required(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
-    if any(path.suffix in (".yaml", ".yml") for path in Path("/etc/cdi").glob("*")):
-        pytest.skip("this machine has CDI files that are not read")
     step = f"RUN --device={NAME} echo ran > /f\n"
     context = write(tmp_path / "ctx", Dockerfile=f"FROM {base}\n{step}")
     pybuild("build", "-t", "app", context)

@@ -12,6 +12,7 @@ from pybuild.cache.store import Store
 from pybuild.engine.limits import ceiling_of, policies
 from pybuild.engine.settings import (
     Daemon,
+    Devices,
     Dns,
     Settings,
     Share,
@@ -63,6 +64,10 @@ searchDomains = ["example.com"]
 [network]
 mode = "isolated"
 
+[cdi]
+specDirs = ["/cdi"]
+autoAllowed = ["v/d"]
+
 [ca]
 trust = ["host", "/net.pem"]
 
@@ -105,12 +110,14 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.dns == Dns(
         nameservers=("192.0.2.1",), options=("edns0",), search_domains=("example.com",)
     )
+    assert found.devices == Devices(directories=("/cdi",), allowed=("v/d",))
+    assert found.devices.granted(frozenset(("x",))) == {"x", "device=v/d=*"}
     assert found.daemon == Daemon(
         addresses=("tcp://h:1",),
         cert="c",
         key="k",
         ca="a",
-        entitlements=("network.host",),
+        entitlements=("network.host", "device"),
         labels={"rack": "7"},
         provenance_dir="/facts",
         share=Share.NONE,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor import devices
-from pybuild.executor.devices import find_devices
+from pybuild.executor.devices import find_devices, list_devices
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.steps.spec import DeviceEdits, StepMountType
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -111,21 +111,31 @@ def test_who_may_have_them(specs: Path) -> None:
     """SEC-5; a file can say that its devices need no permission."""
     nobody: frozenset[str] = frozenset()
     assert found(specs, "w.example/dev=c", nobody).env == ("C=1",)
-    with pytest.raises(UserError, match=r"entitlement device is not allowed: v\.example/dev=b"):
+    with pytest.raises(
+        UserError, match=r"device v\.example/dev=b is requested by the build but not allowed"
+    ):
         found(specs, "v.example/dev=b", frozenset(("device=v.example/dev=a",)))
     for grant in ("device", "device=v.example/dev=b", "device=v.example/dev=*"):
         assert found(specs, "v.example/dev=b", frozenset((grant,))).env == ("SHARED=1", "B=1")
 
 
 def test_a_device_that_is_not_there(specs: Path) -> None:
-    """Left out unless required; never where it may be in a file that is not read."""
+    """Left out unless required."""
     where = [str(specs), str(specs / "none")]
     assert find_devices([Device(name="x/y=z")], frozenset(), where) == DeviceEdits()
     with pytest.raises(UserError, match='required device "x/y=z" is not registered'):
         find_devices([Device(name="x/y=z", required=True)], ALL, where)
-    (specs / "more.yaml").write_text("kind: x/y\n")
-    with pytest.raises(UserError, match="YAML is not read"):
-        find_devices([Device(name="x/y=z")], frozenset(), where)
+
+
+def test_yaml_is_read_as_json_is(tmp_path: Path) -> None:
+    text = f"kind: x/y\nannotations:\n  {AUTO}: true\ndevices:\n- name: z\n"
+    (tmp_path / "x.yaml").write_text(text + "  containerEdits:\n    env: [Z=1]\n")
+    assert found(tmp_path, "x/y=z", frozenset()).env == ("Z=1",)
+    assert list_devices(frozenset(), [str(tmp_path)]) == [("x/y=z", True, {AUTO: "true"})]
+    (tmp_path / "x.yaml").write_text(text + "  containerEdits: &all\n")
+    with pytest.raises(EnvironmentFault, match=r"x\.yaml: line 6"):
+        found(tmp_path, "x/y=z")
+    assert list_devices(frozenset(), [str(tmp_path)]) == []
 
 
 def test_later_directories_win(specs: Path, tmp_path: Path) -> None:
