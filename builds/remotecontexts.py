@@ -21,9 +21,10 @@ from pybuild.builds.sources import BuildSources
 from pybuild.builds.standardinput import StandardInput
 from pybuild.engine.abandonable import abandonable
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, is_http
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.events import Emit
-from pybuild.model.ops import Vertex, VertexMeta
+from pybuild.model.ops import HttpSource, Vertex, VertexMeta
 from pybuild.model.snapshot import LocalTree
 from pybuild.net.http1.faults import shown_url
 
@@ -76,9 +77,9 @@ async def _standard_input(
     path = store.scratch("stdin")
     try:
         sha256, size = await abandonable(stdin.copy_to, path)
-        op = await sources.remote.http.adopt(
-            path, sha256, size, url="stdin:", filename=CONTEXT_FILE
-        )
+        checksum = Digest.from_hex(sha256)
+        op = HttpSource(url="stdin:", checksum=checksum, filename=CONTEXT_FILE)
+        await sources.remote.http.adopt(path, size, op)
     finally:
         store.discard(path)
     name = "[internal] load build context from standard input"

@@ -22,11 +22,13 @@ _MOST_CHARS = 4096  # of an identifier: patterns can double it each time
 MOST_LOOKS = 1_000_000  # of rules at sources: a few seconds, and far from what anybody means
 ATTRIBUTES = {
     "docker-image": "image.",
+    "docker-image+blob": "http.",
     "git": "git.",
     "http": "http.",
     "https": "http.",
     "local": "local.",
     "oci-layout": "oci.",
+    "oci-layout+blob": "oci.",
 }
 """The beginning of the attributes that mean something to a source, by its scheme."""
 _FULL_URL = "git.fullurl"

@@ -9,6 +9,7 @@ from __future__ import annotations
 _SOURCES = (
     "source.image",
     "source.image.checksum",
+    "source.imageblob",
     "source.image.layerlimit",
     "source.image.resolvemode",
     "source.local",

@@ -55,7 +55,39 @@ class UploadQuery:
     filename: str
 
 
-Query = ImageQuery | LayoutQuery | UploadQuery
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobQuery:
+    """A query for one blob of a repository, or of a layout in the client's hands, as a file.
+
+    Answered by an `HttpSource` of that *url*, whose content is here already.
+
+    Attributes:
+        url: with the name and the digest that *reference* has.
+        store: as of `LayoutQuery`, for a layout.
+    """
+
+    url: str
+    reference: Reference
+    is_layout: bool
+    store: str = ""
+    filename: str = ""
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+    def source(self) -> HttpSource:
+        """Return the answer."""
+        return HttpSource(
+            url=self.url,
+            checksum=self.reference.digest,
+            filename=self.filename,
+            mode=self.mode,
+            uid=self.uid,
+            gid=self.gid,
+        )
+
+
+Query = ImageQuery | LayoutQuery | UploadQuery | BlobQuery
 Answer = ImageSource | OciLayoutSource | HttpSource
 Answers = Mapping[Query, Answer]
 

@@ -14,6 +14,7 @@ from pybuild.buildkit.llb.graph import Edge, Entry, Graph
 from pybuild.buildkit.llb.mounts import SCRATCH
 from pybuild.buildkit.llb.queries import (
     Answers,
+    BlobQuery,
     ImageQuery,
     LayoutQuery,
     LocalQuery,
@@ -178,7 +179,7 @@ class _Sources:
         gathered.finish()
         for entry in entries:
             source = self.sources[entry.digest] = read_source(entry, _platform(entry.op, platform))
-            if isinstance(source, ImageQuery | LayoutQuery | UploadQuery):
+            if isinstance(source, Query):
                 self.spans_by_query.setdefault(source, []).extend(entry.spans)
 
     def name(self, query: LocalQuery) -> str:
@@ -266,7 +267,7 @@ class _Reader:
         match source:
             case LocalQuery():
                 return LocalSource(name=self._sources.name(source), exclude=source.exclude)
-            case ImageQuery() | LayoutQuery() | UploadQuery():
+            case ImageQuery() | LayoutQuery() | UploadQuery() | BlobQuery():
                 return self._answers[source]
             case _:
                 return source

@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Entry, shortened
-from pybuild.buildkit.llb.queries import ImageQuery, LayoutQuery, LocalQuery, Query, UploadQuery
+from pybuild.buildkit.llb.queries import (
+    BlobQuery,
+    ImageQuery,
+    LayoutQuery,
+    LocalQuery,
+    Query,
+    UploadQuery,
+)
 from pybuild.buildkit.pb import ops as pb
 from pybuild.frontend.giturl import file_name, is_http
 from pybuild.frontend.lowering import paths
@@ -50,6 +57,8 @@ def read_source(entry: Entry, platform: Platform) -> SourceOrQuery:
             source_or_query: SourceOrQuery = _image(rest, attrs, platform)
         case "oci-layout":
             source_or_query = _layout(rest, attrs, platform)
+        case "docker-image+blob" | "oci-layout+blob":
+            source_or_query = _blob(identifier, rest, attrs)
         case "local":
             source_or_query = _local(rest, attrs)
         case "git":
@@ -140,6 +149,39 @@ def _layout(rest: str, attrs: _Attrs, platform: Platform) -> LayoutQuery:
     return LayoutQuery(reference=reference, platform=platform, store=store, session=session)
 
 
+def _blob(url: str, rest: str, attrs: _Attrs) -> BlobQuery:
+    reference = _reference(rest)
+    if reference.digest is None or reference.digest.algorithm != "sha256":
+        raise UserError(f'source "{shortened(url)}" has no digest')
+    is_layout = url.startswith("oci-layout")
+    store, _session = attrs.take("oci.store"), attrs.take("oci.session")
+    if is_layout and not store:
+        raise UserError("oci-layout blob source requires store id")
+    filename, mode, uid, gid = _file(attrs)
+    return BlobQuery(
+        url=url,
+        reference=reference,
+        is_layout=is_layout,
+        store=store,
+        filename=filename or reference.digest.hex,
+        mode=mode,
+        uid=uid,
+        gid=gid,
+    )
+
+
+def _file(attrs: _Attrs) -> tuple[str, int, int, int]:
+    """Return the name, the mode and the owner that a fetched file is to have."""
+    numbers = {name: attrs.take(f"http.{name}") or "0" for name in ("uid", "gid")}
+    perm = attrs.take("http.perm")
+    return (
+        attrs.take("http.filename"),
+        fields.mode(fields.number(perm, "http.perm", 8), "http.perm") if perm else 0o600,
+        fields.owner_id(fields.number(numbers["uid"], "http.uid"), "http.uid"),
+        fields.owner_id(fields.number(numbers["gid"], "http.gid"), "http.gid"),
+    )
+
+
 def _local(rest: str, attrs: _Attrs) -> LocalQuery:
     if not rest:
         raise UserError("invalid definition: a local source has no name")
@@ -165,25 +207,22 @@ def _http(url: str, attrs: _Attrs) -> HttpSource | UploadQuery:
         host = parts.hostname
     except ValueError as error:
         raise UserError(f'invalid URL "{url}": {error}') from error
-    given = attrs.take("http.filename")
+    given, mode, uid, gid = _file(attrs)
     filename = given or file_name(url)
     headers = attrs.headers("http.header.")
     auth_secret = attrs.take("http.authheadersecret")
     if parts.netloc == UPLOAD_HOST:
-        for name in ("http.checksum", "http.perm", "http.uid", "http.gid"):
-            attrs.take(name)
+        attrs.take("http.checksum")
         return UploadQuery(id=parts.path.strip("/"), filename=filename)
     if not host:
         raise UserError(f'invalid URL "{url}": no host')
-    numbers = {name: attrs.take(f"http.{name}") or "0" for name in ("uid", "gid")}
-    perm = attrs.take("http.perm")
     return HttpSource(
         url=url,
         checksum=_digest(attrs.take("http.checksum"), "http.checksum"),
         filename=filename,
-        mode=fields.mode(fields.number(perm, "http.perm", 8), "http.perm") if perm else 0o600,
-        uid=fields.owner_id(fields.number(numbers["uid"], "http.uid"), "http.uid"),
-        gid=fields.owner_id(fields.number(numbers["gid"], "http.gid"), "http.gid"),
+        mode=mode,
+        uid=uid,
+        gid=gid,
         auth_secret=auth_secret,
         accept=headers.get("accept", ""),
         user_agent=headers.get("user-agent", ""),
@@ -251,11 +290,12 @@ def write_http(op: HttpSource) -> pb.SourceOp:
     scheme, _, id = url.partition(":")
     if scheme in _UPLOADS:  # what came with a request is called as its client would call it
         url = f"http://{UPLOAD_HOST}/{id or scheme}"
-    if not is_http(url):
+    is_blob = scheme.endswith("+blob")
+    if not is_blob and not is_http(url):
         raise UserError(f'"{url}" is no http(s) URL')
     source = pb.SourceOp(identifier=url)
     texts = {
-        "http.checksum": op.checksum or "",
+        "http.checksum": "" if is_blob else op.checksum or "",
         "http.filename": "" if op.server_names else op.filename,
         "http.perm": f"{op.mode:#o}".replace("0o", "0") if op.mode != 0o600 else "",
         "http.uid": str(op.uid) if op.uid else "",

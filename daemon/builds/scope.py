@@ -18,6 +18,7 @@ from pybuild.builds.lookups import note_vertices
 from pybuild.builds.lowering import Lookup
 from pybuild.builds.sources import BuildSources
 from pybuild.builds.verdicts import Decide, decided_of, nobody_decides
+from pybuild.daemon.builds.blobs import take_from_client, take_from_registry
 from pybuild.daemon.builds.caches import Imports
 from pybuild.daemon.builds.layouts import ClientLayouts
 from pybuild.daemon.builds.onethread import OneThread
@@ -48,7 +49,7 @@ from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
 
 if TYPE_CHECKING:
-    from pybuild.buildkit.llb.queries import LocalQuery
+    from pybuild.buildkit.llb.queries import BlobQuery, LocalQuery
     from pybuild.cache.records.imported import ImportedCache
     from pybuild.daemon.control.workplaces import Workplace
     from pybuild.daemon.session.sessions import Session
@@ -239,6 +240,17 @@ class Scope:
             )
             self._uploads[id, filename] = task
         return await asyncio.shield(task)
+
+    async def adopt_blob(self, query: BlobQuery) -> HttpSource:
+        """Take a blob of a registry or of the client, as a file that is here already."""
+        op = query.source()
+        # A guest fetches it again: so it shows that it may have it.
+        if self.workplace.guest or not await self.sources.http.has(op):
+            if query.is_layout:
+                await take_from_client(query, self.session, self.store, self.sources.http)
+            else:
+                await take_from_registry(query, self.engine.client(), self.store, self.sources.http)
+        return op
 
     async def snapshot(self, vertex: Vertex) -> Snapshot:
         """Return the tree of *vertex*; a client's directory is copied into the store for that."""

@@ -222,6 +222,7 @@ FRONTEND_CAPS = (
     "gateway.warnings",
     "frontend.caps",
     "source.metaresolver",
+    "source.metaresolver.image.attestations",
     "gateway.exec",
     "gateway.exec.extrahosts",
     "gateway.exec.secretenv",

@@ -8,6 +8,7 @@ from functools import partial
 from pybuild.buildkit.llb.queries import (
     Answer,
     Answers,
+    BlobQuery,
     ImageQuery,
     LayoutQuery,
     Query,
@@ -83,6 +84,8 @@ async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer
                 name = query.store or reference.path
                 digest = await scope.layouts.image(name, reference.digest, platform)
                 return OciLayoutSource(path=name, digest=digest.digest, platform=platform)
+            case BlobQuery():
+                return await scope.adopt_blob(query)
             case UploadQuery(id=id, filename=filename):
                 return await scope.adopt_upload(id, filename)
     except PybuildError as error:

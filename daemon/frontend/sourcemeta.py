@@ -14,6 +14,7 @@ from pybuild.buildkit.pb.times import timestamp
 from pybuild.buildkit.policies import read_policies, ruled_source
 from pybuild.builds.lookups import note_image
 from pybuild.daemon.builds.scope import Scope
+from pybuild.daemon.frontend.attestchain import attestation_chain
 from pybuild.daemon.session.upload import HOST
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
@@ -79,6 +80,13 @@ async def source_meta(
         name = identifier.removeprefix(_IMAGE)
         digest, config = await _image(scope, name, platform, request.ResolveMode, request.LogName)
         _show_image(response, request, digest, config)
+        wants = request.Image.ResolveAttestations
+        if request.Image.AttestationChain or wants:
+            chain = await attestation_chain(
+                scope.engine.client(), _reference(name), _platform(platform), frozenset(wants)
+            )
+            if chain is not None:
+                response.Image.AttestationChain.CopyFrom(chain)
         return response
     if identifier.startswith(_LAYOUT):
         place, _, text = identifier.removeprefix(_LAYOUT).partition("@")
@@ -150,13 +158,17 @@ def _platform(given: PlatformMessage | None) -> Platform:
     return Platform.make(given.OS, given.Architecture, given.Variant, given.OSVersion)
 
 
+def _reference(name: str) -> Reference:
+    try:
+        return Reference.parse(name)
+    except ValueError as error:
+        raise UserError(f"failed to parse reference {name}: {error}") from error
+
+
 async def _image(
     scope: Scope, name: str, platform: PlatformMessage | None, mode: str, log_name: str
 ) -> tuple[str, bytes]:
-    try:
-        reference = Reference.parse(name)
-    except ValueError as error:
-        raise UserError(f"failed to parse reference {name}: {error}") from error
+    reference = _reference(name)
     of_platform = _platform(platform)
     title = log_name or f"[internal] load metadata for {reference}"
     request = ImageRequest(reference, of_platform)

@@ -11,6 +11,7 @@ from pybuild.buildkit.session.bytesmessage import unwrap
 from pybuild.buildkit.session.failures import failed
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.workers.bounded import bounded
+from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import HttpSource
 from pybuild.net.grpc.metadata import Metadata
@@ -61,8 +62,9 @@ async def adopt(
                     digest.update(piece)
                     size += len(piece)
                     file.write(piece)
-        return await files.adopt(
-            path, digest.hexdigest(), size, url=f"upload:{id}", filename=filename
-        )
+        checksum = Digest.from_hex(digest.hexdigest())
+        op = HttpSource(url=f"upload:{id}", checksum=checksum, filename=filename)
+        await files.adopt(path, size, op)
+        return op
     finally:
         store.discard(path)

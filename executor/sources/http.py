@@ -154,31 +154,32 @@ class HttpFiles:
         path = os.path.join(self._store.deltas.path(file.delta), name_of(op, file.name))
         return await self._workers.call(job(jobs.newest, path))
 
-    async def adopt(
-        self, path: str, sha256: str, size: int, *, url: str, filename: str
-    ) -> HttpSource:
-        """Take over a file of the store's `tmp/` that came from the client; return its source.
+    async def has(self, op: HttpSource) -> bool:
+        """Whether the file of *op*, which has a checksum, is here already."""
+        return await asyncio.to_thread(self._known, _pinned(op)) is not None
 
-        Args:
-            url: what it stands for; never asked, since the source's checksum is known.
+    async def adopt(self, path: str, size: int, op: HttpSource) -> None:
+        """Take over a file of the store's `tmp/` as that of *op*, whose checksum it has.
+
+        The source's URL is never asked.
         """
-        op = HttpSource(url=url, checksum=Digest.from_hex(sha256), filename=filename)
-        pinned = Digest.of_json({"checksum": op.checksum, **_look(op)})
         store = self._store
-        if await asyncio.to_thread(self._known, pinned) is None:
+        if not await self.has(op):
             active = await asyncio.to_thread(store.deltas.begin)
             try:
                 target = os.path.join(active.fs, name_of(op))
                 await asyncio.to_thread(os.rename, path, target)
                 await asyncio.to_thread(_finish, target, op.mode, "")
+                if op.uid or op.gid:
+                    await self._workers.call(job(jobs.own, target, op.uid, op.gid, op.mode))
             except BaseException:
                 store.deltas.abort(active)
                 raise
             meta = {"size": size, "type": "source.http"}
             delta = await asyncio.to_thread(store.deltas.commit, active, None, meta, self._lease)
             known = Validators(etag="", last_modified="")
-            await self._note(pinned, HttpRecord(HttpFile(sha256, "", delta), known))
-        return op
+            assert op.checksum is not None
+            await self._note(_pinned(op), HttpRecord(HttpFile(op.checksum.hex, "", delta), known))
 
     async def close(self) -> None:
         """End what is still under way, such as downloads that nobody waits for any more."""
@@ -190,7 +191,7 @@ class HttpFiles:
         # What is kept of a URL must not tell its credentials.
         where = Digest.of_json({"url": op.url, **look})
         if op.checksum is not None and not (self._proves and _is_remote(op)):
-            pinned = Digest.of_json({"checksum": op.checksum, **look})
+            pinned = _pinned(op)
             held = await asyncio.to_thread(self._known, pinned)
             if held is not None:
                 return held.file
@@ -337,6 +338,11 @@ def _headers(op: HttpSource) -> dict[str, str]:
 def _look(op: HttpSource) -> dict[str, Any]:
     headers = {**_headers(op), "secret": op.auth_secret} if op.auth_secret else _headers(op)
     return {"name": name_of(op), "mode": op.mode, "uid": op.uid, "gid": op.gid, **headers}
+
+
+def _pinned(op: HttpSource) -> Digest:
+    """Return the name of what is kept of a file that is known by its checksum."""
+    return Digest.of_json({"checksum": op.checksum, **_look(op)})
 
 
 def _renamed(path: str, name: str) -> str:

@@ -169,6 +169,8 @@ async def sources_of(
             case HttpSource() as op:
                 if op.url.partition(":")[0].lower() in ("http", "https"):
                     sources.http[without_secrets(op.url)] = await pins.sha256(op)
+                elif op.url.partition("://")[0].endswith("+blob") and op.checksum is not None:
+                    sources.http[_blob_name(op.url)] = op.checksum.hex
                 else:
                     sources.incomplete = True  # came with the request
             case ExecOp() as op:
@@ -177,6 +179,13 @@ async def sources_of(
             case _:
                 pass
     return sources
+
+
+def _blob_name(url: str) -> str:
+    """Return the package URL of a blob that is a source."""
+    scheme, _, name = url.partition("://")
+    kind = OCI if scheme.startswith("oci") else DOCKER
+    return package_url(Reference.parse(name), None, kind, ref_type="blob")
 
 
 def _given(op: ExecOp, sources: UsedSources) -> None:

@@ -157,6 +157,12 @@ class Client:
             lambda at: download.into_memory(self._transport, at, reference, descriptor),
         )
 
+    async def blob_size(self, reference: Reference) -> int:
+        """Return the size of the blob that has the reference's digest."""
+        return await self._anywhere(
+            reference, lambda at: download.size_of(self._transport, at, reference)
+        )
+
     async def pull_blob(
         self,
         reference: Reference,

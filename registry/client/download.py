@@ -68,6 +68,28 @@ async def into_memory(
     return data
 
 
+async def size_of(transport: Transport, endpoint: Endpoint, reference: Reference) -> int:
+    """Return the size of the blob that has the digest of *reference*.
+
+    Raises:
+        HttpFault: it could not be had; ContentFault: its size is not said.
+    """
+    request = Request(
+        endpoint=endpoint,
+        method="HEAD",
+        repository=reference.path,
+        action=_action(reference),
+        scopes=pull_scope(reference.path),
+        path=f"/{reference.path}/blobs/{reference.digest}",
+    )
+    async with transport.open(request) as response:
+        if response.status != 200:
+            raise transport.refusal(request, response)
+        if response.length is None:
+            raise ContentFault(f"{request.action}: blob {reference.digest}: of no stated size")
+        return response.length
+
+
 async def stream(
     transport: Transport,
     endpoint: Endpoint,

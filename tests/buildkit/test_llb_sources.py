@@ -10,6 +10,7 @@ import pytest
 
 from pybuild.buildkit.llb.queries import (
     Answer,
+    BlobQuery,
     ImageQuery,
     LayoutQuery,
     LocalQuery,
@@ -194,6 +195,24 @@ def test_a_file_by_http() -> None:
         url=url, checksum=X, filename="f", mode=0o644, uid=1, gid=2
     )
     assert read_source(url) == HttpSource(url=url, filename="b.tgz", server_names=True)
+
+
+def test_a_blob_is_a_file_with_the_look_that_is_asked_for() -> None:
+    name = f"e.com/a/b@{X}"
+    attrs = {"http.filename": "l.tar", "http.perm": "0644", "http.uid": "1", "http.gid": "2"}
+    for url, more in (
+        (f"docker-image+blob://{name}", {}),
+        (f"oci-layout+blob://{name}", {"oci.store": "s", "oci.session": "x"}),
+    ):
+        (query,) = asked(one(source(url, **attrs, **more)))
+        assert isinstance(query, BlobQuery) and query.store == more.get("oci.store", "")
+        assert str(query.reference) == name and query.is_layout == bool(more)
+        op = HttpSource(url=url, checksum=X, filename="l.tar", mode=0o644, uid=1, gid=2)
+        assert query.source() == op
+        written = write_http(op)
+        assert (written.identifier, dict(written.attrs)) == (url, attrs)
+    (plain,) = asked(one(source(f"docker-image+blob://{name}")))
+    assert isinstance(plain, BlobQuery) and plain.filename == X.hex
 
 
 def test_what_the_client_pipes_in_is_never_fetched() -> None:
