@@ -27,6 +27,7 @@ from pybuild.daemon.control.workers import PROTOCOL_VERSION, version, worker
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
 from pybuild.daemon.session.verdicts import SourceRefused
+from pybuild.executor.devices import ListedDevice
 from pybuild.exporter.built import Exported, MadeImage
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import OCI_MANIFEST, Descriptor
@@ -133,9 +134,11 @@ def test_a_server_says_what_it_is() -> None:
         Policy(max_used_space=2, min_free_space=3),
     ]
     platforms = (LINUX_AMD64, Platform("linux", "arm", "v7"))
-    found = worker(
-        "id", "namespaces", {"mine": "x", "pybuild.isolation": "other"}, platforms, policies
-    )
+    labels = {"mine": "x", "pybuild.isolation": "other"}
+    devices = [ListedDevice("v/d=a", True, {"k": "v"})]
+    found = worker("id", "namespaces", labels, platforms, policies, devices)
+    (device,) = found.CDIDevices
+    assert (device.Name, device.AutoAllow, dict(device.Annotations)) == ("v/d=a", True, {"k": "v"})
     assert (found.ID, found.Labels["mine"]) == ("id", "x")
     assert found.Labels["pybuild.isolation"] == "other"
     assert found.Labels["org.mobyproject.buildkit.worker.hostname"] == os.uname().nodename
@@ -153,7 +156,7 @@ def test_a_server_says_what_it_is() -> None:
     assert (second.all, second.keepDuration) == (False, 0)
     assert (second.reservedSpace, second.maxUsedSpace, second.minFreeSpace) == (0, 2, 3)
     assert found.BuildkitVersion == version() and version().version == PROTOCOL_VERSION
-    assert worker("i", "none", {}, (), ()).Labels["pybuild.isolation"] == "none"
+    assert worker("i", "none", {}, (), (), ()).Labels["pybuild.isolation"] == "none"
     assert platform_message(platforms[1]).Variant == "v7"
 
 
