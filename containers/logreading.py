@@ -15,7 +15,7 @@ from pybuild.containers.log import bounds, moment, names
 from pybuild.containers.moments import read_moment
 
 _PAUSE_S = 0.05
-_MOST_HELD = 10_000
+MOST_HELD = 10_000
 """The most lines that are kept to find the last ones: of more the log is read twice."""
 _LATEST_NS = 253_402_300_799_000_000_000
 """The end of the year 9999: no date has more digits."""
@@ -87,7 +87,7 @@ class LogReader:
 
     def _last(self, count: int) -> Iterable[LogLine]:
         """Read all that is there and return the last *count* lines; many are not kept for that."""
-        if count > _MOST_HELD:
+        if count > MOST_HELD:
             there = RotatedLines(self._home, self._names)
             try:
                 surplus = sum(map(len, iter(there.read, []))) - count

@@ -45,7 +45,7 @@ def read_object(data: bytes) -> Fields:
 
 
 def _syntax(error: Exception) -> str:
-    """Return what is wrong with a text that is no JSON, in the words of Go for what is seen most."""
+    """Return the fault of a text that is no JSON, in the words of Go for what is seen most."""
     if not isinstance(error, json.JSONDecodeError):
         return str(error)
     if error.msg == "Extra data":

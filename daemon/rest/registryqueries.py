@@ -36,7 +36,7 @@ async def search(exchange: ApiExchange) -> web.StreamResponse:
         raise ApiRefusal(400, f"invalid limit {limit}: it is to be 1 to {_MOST_SEARCHED}")
     chosen = search_filters(query.filters())
     async with engine_of(exchange, host) as engine:
-        found = await engine.client().search(host, term, limit)
+        results = await engine.client().search(host, term, limit)
     prefix = "" if host == DOCKER_HUB else f"{host}/"
     return answer(
         [
@@ -47,7 +47,7 @@ async def search(exchange: ApiExchange) -> web.StreamResponse:
                 "is_official": one.is_official,
                 "is_automated": False,
             }
-            for one in found
+            for one in results
             if (one.stars or 0) >= chosen.stars and chosen.official in (None, one.is_official)
         ]
     )

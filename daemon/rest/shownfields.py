@@ -27,7 +27,7 @@ _LINK_LOCAL = "LinkLocalIPs"
 
 
 def shown_fields(host: Fields, places: Mapping[str, Fields]) -> dict[str, Any]:
-    """Return what `pybuild.containers.config.ContainerConfig.shown` is to be.
+    """Return the value of `pybuild.containers.config.ContainerConfig.shown`.
 
     Args:
         host: HostConfig.

@@ -198,12 +198,12 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
 def _with_tags(engine: Engine, text: str) -> Sequence[str]:
     """Return the names that a text stands for: of a repository without its tag all there are."""
     try:
-        wanted = Reference.parse(text)
+        named = Reference.parse(text)
     except ValueError:
         return [text]
-    if wanted.digest is not None or wanted.familiar == text:
+    if named.digest is not None or named.familiar == text:
         return [text]
-    start = f"{str(wanted).removesuffix(f':{wanted.tag}')}:"
+    start = f"{str(named).removesuffix(f':{named.tag}')}:"
     known = [name for all, _ in engine.store.images.list() for name in all]
     return sorted(name for name in known if name.startswith(start)) or [text]
 

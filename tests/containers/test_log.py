@@ -147,7 +147,7 @@ def test_the_last_lines_of_a_log_however_many_are_meant(
     home: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of more than a few the log is read twice: they are not kept in memory."""
-    monkeypatch.setattr("pybuild.containers.logreading._MOST_HELD", 3)
+    monkeypatch.setattr("pybuild.containers.logreading.MOST_HELD", 3)
     log = LogFile(home, LogConfig())
     log.write("stdout", b"".join(b"%d\n" % number for number in range(10)))
     for tail, expected in ((0, 0), (2, 2), (4, 4), (10, 10), (10**9, 10)):

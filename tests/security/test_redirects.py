@@ -31,6 +31,7 @@ from tests.registry.servers import Authority
 from tests.security.web import Answer, Web, answering, moved
 
 SECRET = "s3cr3t"
+KNOWN = (None, Validators(etag='"old"', last_modified=""))
 BASIC = base64.b64encode(f"me:{SECRET}".encode()).decode()
 
 
@@ -201,9 +202,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "known", [None, Validators(etag='"old"', last_modified="")], ids=["", "known"]
-)
+@pytest.mark.parametrize("known", KNOWN, ids=["", "known"])
 @pytest.mark.parametrize("journey", JOURNEYS, ids=lambda journey: journey.name)
 def test_a_file_is_fetched_with_credentials_for_its_host_alone(
     servers: dict[str, Web],
