@@ -39,14 +39,14 @@ async def usable_targets(
     """Return the targets of *exports*, as *find* returns them; inline ones are in the image.
 
     Raises:
-        PybuildError: a place cannot be written, and that is not to be ignored.
+        PybuildError: a place cannot be written or is none, and that is not to be ignored.
     """
     usable: list[tuple[CacheTo, CacheTarget]] = []
     for cache_to in exports:
         if cache_to.type == "inline":
             continue
-        target = find(cache_to)
         try:
+            target = find(cache_to)
             await target.check()
         except PybuildError as error:
             if not cache_to.ignore_error:

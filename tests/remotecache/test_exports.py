@@ -127,6 +127,11 @@ def test_a_place_that_cannot_be_written_is_left_out_or_fails() -> None:
     found = asyncio.run(usable_targets(exports, lambda to: places[to.dest], events.append))
     assert found == [(must, there)]
     assert warnings(events) == ["the cache will not be exported: it is away"]
+
+    def nowhere(to: CacheTo) -> MemoryPlace:
+        raise FAULT
+
+    assert asyncio.run(usable_targets([may], nowhere, events.append)) == []
     there.faults["check"] = FAULT
     with pytest.raises(EnvironmentFault, match="^it is away$"):
         asyncio.run(usable_targets([must], lambda _: there, events.append))
