@@ -154,7 +154,7 @@ def _align_base(history: Sequence[Any], layers: int) -> list[dict[str, Any]]:
 def _added(entries: Sequence[NewHistory], layers: int) -> list[dict[str, Any]]:
     added: list[dict[str, Any]] = []
     for entry in entries:
-        made: dict[str, Any] = {"comment": entry.comment}
+        made: dict[str, Any] = {"comment": entry.comment} if entry.comment else {}
         if entry.created_by:
             made["created_by"] = entry.created_by
         if entry.author:

@@ -112,6 +112,12 @@ def test_base_with_too_few_entries_is_padded_before_the_new_ones() -> None:
     assert found["history"][1]["comment"] == "buildkit.exporter.image.v0"
 
 
+def test_an_entry_without_a_comment_has_none() -> None:
+    """A frontend of the client's may write such ones; BuildKit leaves the member out."""
+    found = assembled({}, IDS[:1], [NewHistory("RUN", 1, comment="")])
+    assert found["history"] == [{"created": "1970-01-01T00:00:01Z", "created_by": "RUN"}]
+
+
 def test_base_with_too_many_entries_gets_empty_ones() -> None:
     config = {"history": [{"created_by": "one"}, {"created_by": "two"}, {"created_by": "three"}]}
     found = assembled(config, IDS[:2], [NewHistory("RUN", 1)])
