@@ -154,6 +154,7 @@ def _wishes(one: EndpointOrder, shown: Mapping[str, Any]) -> dict[str, Any]:
         "IPAMConfig": {**addresses, **as_object(shown.get("IPAMConfig"))} or None,
         "Aliases": list(one.aliases) or None,
         "MacAddress": one.mac,
+        "GwPriority": one.priority,
     }
 
 

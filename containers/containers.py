@@ -279,7 +279,8 @@ class Containers:
         mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
         step = step_of(config, container.path, self._lowers(config), mounts)
         if step.terminal is not None:  # a program looks at its size at once
-            step = step._replace(terminal=next((one.size for _, one in attached), (0, 0)))
+            shown = (one.size for _, one in attached if any(one.size))
+            step = step._replace(terminal=next(shown, step.terminal))
         order = ContainerOrder(
             config.id,
             step,
@@ -378,8 +379,8 @@ class Containers:
         """
         if policy is not None and policy.name != "no" and container.config.auto_remove:
             raise UserError(
-                f"cannot update container {container.config.name}: a restart policy cannot be given "
-                "to one that is removed when it ends"
+                f"cannot update container {container.config.name}: Restart policy cannot be updated "
+                "because AutoRemove is enabled for the container"
             )
         warnings: Sequence[str] = ()
         if container.state().lives:

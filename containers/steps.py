@@ -11,6 +11,7 @@ from pybuild.containers.order import TREE, WORK
 from pybuild.containers.privileges import device_edits, step_privileges
 from pybuild.executor import network
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepSpec
+from pybuild.model.jsontext import as_list, as_object
 from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF, standard_hosts
 from pybuild.networks.order import EndpointOrder, NetworkOrder, has_own_networks
 
@@ -50,12 +51,19 @@ def step_of(
         shm_size_bytes=config.shm_bytes,
         readonly=config.readonly,
         limits=config.limits,
-        terminal=(0, 0) if config.tty else None,
+        terminal=_console(config) if config.tty else None,
         lasting=True,
         security="insecure" if config.privileges.privileged else "sandbox",
         privileges=step_privileges(config.privileges),
         is_container=True,
     )
+
+
+def _console(config: ContainerConfig) -> tuple[int, int]:
+    """Return rows and columns of a terminal until somebody is there who has one."""
+    size = as_list(as_object(config.shown.get("HostConfig")).get("ConsoleSize"))
+    numbers = [one for one in size if isinstance(one, int) and 0 <= one < 1 << 16]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
 
 
 def environment(hostname: str, env: Sequence[str], *, tty: bool) -> tuple[str, ...]:

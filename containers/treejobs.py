@@ -121,8 +121,11 @@ def read(call: WorkerCall, tree: ContainerTree, path: str, *, follow: bool) -> N
     _see_a_directory(shown, status)
     # The first member says what was asked for; of the root, and of what is in a directory, there is no name.
     last = "." if shown.endswith("/.") else os.path.basename(os.path.normpath(shown))
-    with out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        archive.add(name or "/", arcname=last or name or ".")
+    try:
+        with out, tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(name or "/", arcname=last or name or ".")
+    except FileNotFoundError as error:  # it went meanwhile, or is a link that is each process's own
+        raise Fault(USER, f"Could not find the file {shown} in container {tree.name}") from error
 
 
 def write(call: WorkerCall, tree: ContainerTree, path: str, *, into: bool) -> None:
@@ -170,10 +173,12 @@ def look(call: WorkerCall, tree: ContainerTree, path: str) -> PathFacts:
     """
     _enter(call, tree, writes=False)
     plain = "/" + path.strip("/")
-    if path.endswith(("/", "/.")):
-        plain = os.path.realpath(plain)
     try:
+        if path.endswith(("/", "/.")):
+            plain = os.path.realpath(plain)
         status = os.lstat(plain)
+        if stat.S_ISLNK(status.st_mode):
+            os.readlink(plain)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
     _see_a_directory(path, status)

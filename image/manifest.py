@@ -188,7 +188,7 @@ def parse_manifest(data: bytes, media_type: str = "") -> Manifest | Index:
     version = body.get("schemaVersion")
     if version == 1:
         raise _schema1()
-    if version != 2:
+    if version not in (2, 0, None):  # Go's programs write none at times, and take it for 2
         raise EnvironmentFault(f"manifest has the schema version {version!r}, expected 2")
     if own is not None and not isinstance(own, str):
         raise EnvironmentFault("manifest has a media type that is no text")

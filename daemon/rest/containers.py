@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +27,9 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.waits import until_ended
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.platform import Platform
+from pybuild.model.reference import Reference
 
+_ID = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
 _LEGACY_NETWORK = (
     *("Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address"),
     *("GlobalIPv6PrefixLen", "MacAddress", "EndpointID"),
@@ -47,6 +50,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
             "Container cannot be created with multiple network endpoints: "
             + ", ".join(sorted(places)),
         )
+    _see_name(body.text("Image"))
     await host.run(_see_others, host, body.part("HostConfig"))
     engine = host.guest()
     try:
@@ -59,6 +63,15 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     finally:
         await engine.close()
     return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)
+
+
+def _see_name(image: str) -> None:
+    """Refuse what is neither an image's name nor an id."""
+    if image and not _ID.fullmatch(image):
+        try:
+            Reference.parse(image)
+        except ValueError as error:
+            raise ApiRefusal(400, "invalid reference format") from error
 
 
 def _see_others(host: RestHost, wish: Fields) -> None:

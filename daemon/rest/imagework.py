@@ -92,6 +92,10 @@ async def remove(exchange: ApiExchange) -> web.StreamResponse:
 def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
     image = find_image(host, name)
     names = names_of(host.store, image)
+    if same := _of_repository(names, name):
+        for one in same[1:]:
+            host.store.images.untag(one)
+        return _remove(host, same[0], force=force)
     own = _own_name(names, name)
     users = [one for one in host.containers.list() if str(image.digest) in one.config.image_digests]
     short = _id(host, image).removeprefix("sha256:")[:12]
@@ -111,6 +115,18 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
     id = _id(host, image)
     untagged = host.store.images.remove(str(image.digest))
     return [*({"Untagged": Reference.parse(one).familiar} for one in untagged), {"Deleted": id}]
+
+
+def _of_repository(names: Sequence[str], text: str) -> list[str]:
+    """Return the names of an image in the repository whose digest a text gives; none: it gives none."""
+    try:
+        wanted = Reference.parse(text)
+    except ValueError:
+        return []
+    if wanted.digest is None or "@" not in text:
+        return []
+    start = f"{str(wanted).partition('@')[0].removesuffix(f':{wanted.tag}')}:"
+    return [name for name in names if name.startswith(start)]
 
 
 def _own_name(names: Sequence[str], text: str) -> str:

@@ -131,6 +131,7 @@ async def prune(exchange: ApiExchange) -> web.StreamResponse:
 
 HANDLERS: Mapping[str, Handler] = {
     "GET /networks": listing,
+    "GET /networks/": listing,
     "POST /networks/create": create,
     "POST /networks/prune": prune,
     "GET /networks/{name}": inspect,

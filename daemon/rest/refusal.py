@@ -86,6 +86,8 @@ _WORDS: Sequence[tuple[str, int, str]] = (
     (r'no log driver named "(.*)": .*', 400, r"logger: no log driver named '\1' is registered"),
     (r"Could not find the file .* in container .*", 404, r"\g<0>"),
     (r"cannot update container .*", 409, r"\g<0>"),
+    (r"the files of container \S+ cannot be reached: .*", 409, r"\g<0>"),
+    (r"nobody serves the networks of container .*", 409, r"\g<0>"),
 )
 _PATTERNS = [(re.compile(pattern, re.DOTALL), status, words) for pattern, status, words in _WORDS]
 

@@ -10,6 +10,7 @@ from pybuild.daemon.rest.fields import Fields
 _Reader = Callable[[Fields, str], Any]
 _OF_HOST: Mapping[str, _Reader] = {
     "Annotations": Fields.pairs,
+    "ConsoleSize": Fields.numbers,
     "ContainerIDFile": Fields.text,
     "Isolation": Fields.text,
     "Links": Fields.texts,
@@ -20,7 +21,6 @@ _OF_HOST: Mapping[str, _Reader] = {
 }
 _OF_PLACES: Mapping[str, _Reader] = {
     "DriverOpts": Fields.pairs,
-    "GwPriority": Fields.number,
     "Links": Fields.texts,
 }
 _LINK_LOCAL = "LinkLocalIPs"

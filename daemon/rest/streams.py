@@ -265,8 +265,8 @@ def size_of(exchange: ApiExchange) -> tuple[int, int]:
 
 def _length(exchange: ApiExchange, name: str, words: str) -> int:
     text = exchange.query.text(name)
-    problem = "" if re.fullmatch(r"[0-9]+", text) else "invalid syntax"
-    if not problem and (len(text) > 5 or int(text) >= 1 << 16):
+    problem = "" if re.fullmatch(r"-?[0-9]+", text) else "invalid syntax"
+    if not problem and (len(text) > 5 or not 0 <= int(text) < 1 << 16):
         problem = "value out of range"
     if problem:
         raise ApiRefusal(400, f'invalid resize {words} "{text[:100]}": {problem}')

@@ -11,6 +11,7 @@ import pytest
 
 from pybuild.containers.privileges import ContainerPrivileges
 from pybuild.containers.starting import NotExecuted
+from pybuild.containers.steps import step_of
 from pybuild.daemon.rest.creating import request_of
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.hijack import frame
@@ -412,3 +413,22 @@ def test_a_working_directory_without_its_last_slash() -> None:
 
 def test_no_tag_that_looks_like_an_id() -> None:
     assert refused(lambda: tag_of("sha256", "a"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "the files of container web cannot be reached: it has just ended",
+        "nobody serves the networks of container web: its helper was killed, or it has just ended",
+    ],
+)
+def test_a_container_that_has_just_ended_is_no_fault_of_the_server(message: str) -> None:
+    assert refusal_of(EnvironmentFault(message)).status == 409
+
+
+@pytest.mark.parametrize(("given", "size"), [("[123,57]", (123, 57)), ("[-1,57]", (0, 0))])
+def test_a_terminal_has_its_size_from_the_start(given: str, size: tuple[int, int]) -> None:
+    """Before anybody is attached who has one: a program looks at once."""
+    data = f'{{"Image":"i","Cmd":["c"],"Tty":true,"HostConfig":{{"ConsoleSize":{given}}}}}'
+    wish = request_of(read_object(data.encode()), "", {}, {True: "", False: ""})
+    assert step_of(wish.config, "/c", (), ()).terminal == size

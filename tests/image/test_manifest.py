@@ -82,6 +82,12 @@ def test_round_trip_with_subject() -> None:
     assert (found.subject, found.artifact_type) == (LAYER, "a/b")
 
 
+@pytest.mark.parametrize("version", [None, 0])
+def test_no_version_is_the_second(version: int | None) -> None:
+    """As Go's programs read it, which write it so at times."""
+    assert isinstance(parse_manifest(body(schemaVersion=version)), Manifest)
+
+
 def body(**changes: Any) -> bytes:
     made = json.loads(build_manifest(CONFIG, [LAYER]))
     made.update(changes)

@@ -145,8 +145,9 @@ def _is_clean(pybuild: Pybuild, ids: Sequence[str]) -> bool:
 def cgroups(ids: Iterable[str]) -> list[str]:
     """Return the cgroups that containers have, or have left."""
     starts = tuple(f"container-{id[:12]}-" for id in ids)
-    paths = Path("/sys/fs/cgroup").rglob("container-*")
-    return [str(path) for path in paths if path.name.startswith(starts)]
+    # Others' come and go meanwhile: what walk cannot read any more it leaves out.
+    places = ((root, name) for root, names, _ in os.walk("/sys/fs/cgroup") for name in names)
+    return [os.path.join(root, name) for root, name in places if name.startswith(starts)]
 
 
 def own_kib(pid: int) -> int:
