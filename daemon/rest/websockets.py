@@ -1,4 +1,4 @@
-"""A client that is attached by a websocket: bytes in messages, never in frames of ours [ENG-40]."""
+"""A client that is attached by a websocket: bytes in messages, never in frames of ours [ENG-32]."""
 
 from __future__ import annotations
 

@@ -359,7 +359,7 @@ def test_options_of_which_all_values_count() -> None:
         "create": created,
         "events": {"filter"},
         "exec": {"env", "env-file"},
-        "daemon": {"addr", "allow-insecure-entitlement", "ca"},
+        "daemon": {"addr", "allow-insecure-entitlement", "ca", "docker-address"},
         "du": {"filter"},
         "history ls": {"filter"},
         "image prune": {"filter"},

@@ -50,7 +50,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     calls: Served = []
 
     async def serve(
-        settings: Settings, addresses: Sequence[str], *, insecure: bool, docker_socket: object
+        settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: object
     ) -> None:
         calls.append((settings, list(addresses), insecure))
 
