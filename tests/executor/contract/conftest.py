@@ -42,8 +42,8 @@ def agents() -> Iterator[Agents]:
 
 
 def case(rung: Rung) -> ParameterSet:
-    """A rung as a parameter: starting a runtime's program for each step takes long."""
-    marks = [pytest.mark.slow] if rung.runtime else []
+    """A rung as a parameter: a step takes long where a program starts it, or where its tree is copied."""
+    marks = [pytest.mark.slow] if rung.runtime or rung.is_jailed else []
     return pytest.param(rung, id=rung.name, marks=marks)
 
 
