@@ -8,12 +8,12 @@ blobs and its names in the local store. Lean, because the fully cached path is l
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
 
 from pybuild.cache.disk.plainfile import plain
+from pybuild.model import lightjson
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
@@ -101,14 +101,14 @@ def key_of(parsed: CommandLine) -> str | None:
     epoch = [os.environ.get(name) for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM")]
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
-    return _digest_of(json.dumps(what).encode())
+    return _digest_of(lightjson.dumps(what).encode())
 
 
 def load(root: str, key: str) -> dict[str, Any] | None:
     """Read a memo; None when there is none or it is damaged."""
     try:
         with open(os.path.join(root, "memo", key), "rb", opener=plain) as file:
-            document: Any = json.load(file)
+            document: Any = lightjson.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
@@ -124,7 +124,7 @@ def save(root: str, key: str, content: dict[str, Any]) -> None:
     with open(temporary, "w", encoding="utf-8") as file:
         # A newer pybuild may have made the store another one since, which is not for us to read.
         version = _file_digest(os.path.join(root, "store.json"))
-        json.dump({"format": FORMAT, "store": version, **content}, file)
+        file.write(lightjson.dumps({"format": FORMAT, "store": version, **content}))
     os.replace(temporary, os.path.join(directory, key))
 
 
@@ -145,7 +145,7 @@ def keep_build(root: str, at: float, facts: dict[str, Any]) -> None:
         fd = os.open(path, flags, 0o600)
     try:
         value = {"build": {**facts, "id": id, "at": at, "status": "completed"}}
-        os.write(fd, json.dumps(value, separators=(",", ":")).encode())
+        os.write(fd, lightjson.dumps(value, separators=(",", ":")).encode())
     finally:
         os.close(fd)
     if id.startswith("0"):
@@ -220,7 +220,7 @@ def _file_digest(path: str) -> str:
 
 def _resolution(path: str) -> str:
     with open(path, "rb", opener=plain) as file:
-        return str(json.load(file)["manifest"]["digest"])
+        return str(lightjson.loads(file.read())["manifest"]["digest"])
 
 
 def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> bool:
@@ -229,7 +229,7 @@ def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> 
     One without a name must be the last of its *origin*, or nothing would keep it from now on.
     """
     with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
-        manifests: list[dict[str, Any]] = json.load(file)["manifests"]
+        manifests: list[dict[str, Any]] = lightjson.loads(file.read())["manifests"]
     entries = [entry for entry in manifests if entry["digest"] == digest]
     if names:
         notes: list[dict[str, str]] = [entry.get("annotations") or {} for entry in entries]

@@ -22,9 +22,9 @@ from pybuild.image.compare import ImageDifference, compare_layouts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.errors import BlobMissing
 from pybuild.model.events import Emit
 from pybuild.model.jsontext import parse
-from pybuild.model.missing import BlobMissing
 
 EPOCH = "SOURCE_DATE_EPOCH"
 # Not uncompressed: layers of base images stay as they are, and which are is for a store to know.

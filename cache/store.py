@@ -13,34 +13,56 @@ said in its module: `blobs`, `deltas`, `records`, `images`, `leases`, `scratch`.
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import contextmanager, suppress
-from copy import copy
-from functools import cached_property
+from _thread import RLock  # the C part; threading.py takes longer than opening a store
 
-from pybuild.cache.content.blobs import Blobs
-from pybuild.cache.content.deltas import Deltas
-from pybuild.cache.content.images import Images
-from pybuild.cache.content.leases import Leases
-from pybuild.cache.disk.atomic import Disk, Warn, discard, fault, make_parents, write_file
+from pybuild.cache.disk.atomic import Disk, discard, fault, make_parents, write_file
 from pybuild.cache.disk.custody import DIRECTORIES, KNOWN, take
 from pybuild.cache.disk.plainfile import plain
-from pybuild.cache.disk.scratch import Remover, Scratch
-from pybuild.cache.records.database import Records
-from pybuild.cache.records.listings import Listings
+from pybuild.model import lightjson
+from pybuild.model.lightlib import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from functools import cached_property as part
     from typing import NoReturn, Self
 
+    from pybuild.cache.content.blobs import Blobs
+    from pybuild.cache.content.deltas import Deltas
+    from pybuild.cache.content.images import Images
+    from pybuild.cache.content.leases import Lease, Leases
+    from pybuild.cache.disk.atomic import Warn
     from pybuild.cache.disk.extent import Extent
+    from pybuild.cache.disk.scratch import Remover, Scratch
+    from pybuild.cache.records.database import Records
+    from pybuild.cache.records.listings import Listings
     from pybuild.cache.repositories.repositories import Repositories
     from pybuild.cache.space.budget import Budget
     from pybuild.model.clock import Clock
 
     Measurer = Callable[[str], Extent]
+else:
+
+    class part:
+        """A part of a store, made once, by whichever thread first uses it: most commands need few of them."""
+
+        def __init__(self, make):
+            self._make = make
+            self.__doc__ = make.__doc__
+
+        def __set_name__(self, owner, name):
+            self._name = name
+
+        def __get__(self, store, owner=None):
+            if store is None:
+                return self
+            with store.making:
+                parts = store.__dict__
+                if self._name not in parts:
+                    parts[self._name] = self._make(store)
+                return parts[self._name]
+
 
 VERSION = 1
 BALLAST = "ballast"
@@ -79,15 +101,71 @@ class Store:
         self.contexts_dir = os.path.join(root, "contexts")
         self.memo_dir = os.path.join(root, "memo")
         self.disk = disk
+        self.making = RLock()
+        self._remover = remover
         self._measurer = measurer
-        self.tmp = Scratch(root, disk, remover)
-        self.leases = Leases(root, disk)
-        self.lease = self.leases.create()
-        self.blobs = Blobs(root, disk, self.tmp, self.leases, self.lease)
-        self.deltas = Deltas(root, disk, self.tmp, self.lease, clock, warn)
-        self.records = Records(root, disk, warn)
-        self.listings = Listings(root, disk, self.tmp, warn)
-        self.images = Images(root, disk, self.tmp, self.blobs, self.leases)
+        self._reads = self._promises_nothing = False
+
+    @part
+    def tmp(self) -> Scratch:
+        """``tmp/``, open: what is being written, and what waits for deletion."""
+        from pybuild.cache.disk.scratch import Scratch
+
+        tmp = Scratch(self.root, self.disk, self._remover)
+        if not self._promises_nothing:
+            tmp.hold()
+        return tmp
+
+    @part
+    def leases(self) -> Leases:
+        """The promises of all processes."""
+        from pybuild.cache.content.leases import Leases
+
+        leases = Leases(self.root, self.disk)
+        leases.read_only = self._promises_nothing
+        return leases
+
+    @part
+    def lease(self) -> Lease:
+        """Ours."""
+        return self.leases.create()
+
+    @part
+    def blobs(self) -> Blobs:
+        """The blobs, by digest."""
+        from pybuild.cache.content.blobs import Blobs
+
+        return Blobs(self.root, self.disk, self.tmp, self.leases, self.lease)
+
+    @part
+    def deltas(self) -> Deltas:
+        """The file trees of layers and steps."""
+        from pybuild.cache.content.deltas import Deltas
+
+        return Deltas(self.root, self.disk, self.tmp, self.lease, self.clock, self.warn)
+
+    @part
+    def records(self) -> Records:
+        """The records of what is known of steps and images."""
+        from pybuild.cache.records.database import Records
+
+        records = Records(self.root, self.disk, self.warn)
+        records.read_only = self._reads
+        return records
+
+    @part
+    def listings(self) -> Listings:
+        """The lists of files of contents."""
+        from pybuild.cache.records.listings import Listings
+
+        return Listings(self.root, self.disk, self.tmp, self.warn)
+
+    @part
+    def images(self) -> Images:
+        """The names of images."""
+        from pybuild.cache.content.images import Images
+
+        return Images(self.root, self.disk, self.tmp, self.blobs, self.leases)
 
     @classmethod
     def open(
@@ -127,7 +205,7 @@ class Store:
             raise
         return store
 
-    @cached_property
+    @part
     def repositories(self) -> Repositories:
         """The repositories that the registry serves; most stores have none."""
         from pybuild.cache.repositories.repositories import Repositories
@@ -135,8 +213,7 @@ class Store:
         return Repositories(self.root, self.disk, self.tmp, self.blobs, self.leases, self.clock)
 
     def _prepare(self, to_read: bool) -> None:
-        if to_read:
-            self.records.read_only = True
+        self._reads = to_read
         refusal = take(self.root, self.warn, to_read=to_read)
         if refusal is not None:
             self._refuse(refusal[0], *refusal[1])
@@ -150,7 +227,7 @@ class Store:
             )
         if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
             if to_read and version is not None and os.access(self.root, os.R_OK | os.X_OK):
-                self.leases.read_only = True
+                self._promises_nothing = True
                 return
             if os.statvfs(self.root).f_flag & os.ST_RDONLY:
                 self._refuse(
@@ -168,7 +245,7 @@ class Store:
         """Return the version of the store that is there; None if there is none yet."""
         try:
             with open(os.path.join(self.root, "store.json"), "rb", opener=plain) as file:
-                value = json.load(file)
+                value = lightjson.loads(file.read())
             version = value["version"]
             if not isinstance(version, int) or isinstance(version, bool) or version < 1:
                 raise ValueError
@@ -202,7 +279,7 @@ class Store:
         self.hold_ballast()
         self._file("oci-layout", _LAYOUT)
         self.images.create()
-        self._file("store.json", json.dumps({"version": VERSION}).encode() + b"\n")
+        self._file("store.json", lightjson.dumps({"version": VERSION}).encode() + b"\n")
 
     def _make_directories(self) -> None:
         for name in (*DIRECTORIES, "blobs/sha256"):
@@ -210,7 +287,6 @@ class Store:
             if not os.path.isdir(path):
                 with suppress(FileExistsError):
                     self.disk.mkdir(path)
-        self.tmp.hold()
 
     def _file(self, name: str, data: bytes) -> None:
         path = os.path.join(self.root, name)
@@ -273,6 +349,12 @@ class Store:
         Args:
             place: of the owner, below the root, whose names are seen; empty: those of the store.
         """
+        from copy import copy
+
+        from pybuild.cache.content.images import Images
+
+        for name in ("records", "listings", "deltas", "blobs"):
+            getattr(self, name)  # made: the twin has the same
         twin = copy(self)
         twin.names_dir = os.path.join(self.root, place)
         twin.lease = self.leases.create()
@@ -294,11 +376,13 @@ class Store:
         """Flush, stop the background threads and end the store's own lease."""
         if self.budget is not None:
             self.budget.close()
-        self.deltas.close(others=self.blobs.has_unflushed)
-        self.records.close()
-        self.listings.close()
-        self.lease.close()
-        self.tmp.close()
+        parts = self.__dict__
+        is_unflushed = "blobs" in parts and self.blobs.has_unflushed
+        if is_unflushed or "deltas" in parts:
+            self.deltas.close(others=is_unflushed)
+        for name in ("records", "listings", "lease", "tmp"):
+            if name in parts:
+                parts[name].close()
 
     def __enter__(self) -> Self:
         return self

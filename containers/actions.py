@@ -6,11 +6,11 @@ there, as it is now, since a container that runs can be renamed.
 
 from __future__ import annotations
 
-import json
 import os
 
 from pybuild.cache.disk import journal
 from pybuild.containers.order import CONFIG
+from pybuild.model import lightjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Actions:
         try:
             fd = os.open(CONFIG, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._home)
             with open(fd, "rb") as file:
-                known: dict[str, Any] = json.loads(file.read())
+                known: dict[str, Any] = lightjson.loads(file.read())
         except (OSError, ValueError):
             return {}  # it was removed under us: there is nothing to say of it
         return known

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
 from pybuild.containers.config import ContainerConfig
 from pybuild.model.border import NamedTuple
 from pybuild.model.jsontext import as_object
-from pybuild.networks.networks import endpoint_id
 from pybuild.networks.order import EndpointOrder, has_own_networks
-from pybuild.networks.records import Network, NetworkEndpoint
+from pybuild.networks.records import endpoint_id
 
-Places = Sequence[tuple[Network, NetworkEndpoint]]
-"""The networks that a running container is on, with its endpoints there."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from pybuild.networks.records import Network, NetworkEndpoint
+
+    Places = Sequence[tuple[Network, NetworkEndpoint]]
+    """The networks that a running container is on, with its endpoints there."""
 
 _NOWHERE: Mapping[str, Any] = {
     "IPAMConfig": None,

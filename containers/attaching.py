@@ -5,21 +5,21 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import signal
-import socket
 import termios
 import time
-import tty
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any
 
-from pybuild.containers.detaching import DetachKeys
-from pybuild.containers.order import MESSAGE_BYTES
-from pybuild.containers.starting import NotExecuted
-from pybuild.executor.workers.launch import error_of
+from pybuild.containers.order import MESSAGE_BYTES, LocalLine
 from pybuild.model.errors import EnvironmentFault
+from pybuild.model.lightlib import contextmanager, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Generator
+    from types import FrameType
+    from typing import Any
+else:
+    import _signal as signal  # the C part; signal.py imports enum
 
 _PIECE_BYTES = 1 << 15
 """The most that is read at once of our input, and that goes ahead of what the process takes."""
@@ -45,7 +45,7 @@ class Attached:
 
     def __init__(
         self,
-        line: socket.socket,
+        line: LocalLine,
         *,
         stdin: bool,
         terminal: bool,
@@ -56,7 +56,11 @@ class Attached:
         self._line = line
         self._stdin = stdin
         self._terminal = terminal and os.isatty(0)
-        self._keys = DetachKeys(keys) if keys is not None and self._terminal else None
+        self._keys = None
+        if keys is not None and self._terminal:
+            from pybuild.containers.detaching import DetachKeys
+
+            self._keys = DetachKeys(keys)
         self._proxies = proxies and not self._terminal
         self._patience_s = patience_s
         self._signals: list[int] = []
@@ -168,8 +172,12 @@ class Attached:
             case ("done", _):
                 return 0
             case ("unexecuted", int() as status, str() as text):
+                from pybuild.containers.starting import NotExecuted
+
                 raise NotExecuted(text, status)
             case ("fault", *_):
+                from pybuild.executor.workers.launch import error_of
+
                 raise error_of(message)
             case _:
                 pass
@@ -189,6 +197,8 @@ class Attached:
         if not (self._terminal and self._stdin):
             yield
             return
+        import tty
+
         before = termios.tcgetattr(0)
         tty.setraw(0, termios.TCSANOW)  # what was typed ahead is not lost
         try:
@@ -208,15 +218,15 @@ class Attached:
         def note(number: int, _frame: FrameType | None) -> None:
             self._signals.append(number)
 
-        before: dict[signal.Signals, Any] = {}
+        before: dict[int, Any] = {}
         wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         try:
             for number in numbers:
                 before[number] = signal.signal(number, note)
             yield read_end
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for heard, handler in before.items():
+                signal.signal(heard, handler)
             signal.set_wakeup_fd(wakeup)
             os.close(read_end)
             os.close(write_end)
@@ -234,11 +244,6 @@ class Attached:
         self.say("end" if self._patience_s >= 0 else "signal", number)
         if number in _ENDING and self._patience_s >= 0:
             self._kill_at = time.monotonic() + self._patience_s
-
-
-def line() -> tuple[socket.socket, socket.socket]:
-    """Return our end and the monitor's of a line for whoever is there from the first byte on."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def terminal_size() -> tuple[int, int]:

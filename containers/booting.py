@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk.locks import boot_id
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.state import ContainerState

@@ -149,7 +149,7 @@ def _name(value: str) -> Test:
 
 def _volume(value: str) -> Test:
     return lambda config, _: any(
-        value in (mount.target, mount.source if mount.kind is not MountKind.TMPFS else "")
+        value in (mount.target, mount.source if mount.kind != MountKind.TMPFS else "")
         for mount in config.mounts
     )
 

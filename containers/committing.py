@@ -11,7 +11,7 @@ from typing import Any
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
-from pybuild.containers.defaults import environment_with
+from pybuild.containers.environment import environment_with
 from pybuild.containers.inspecting import config_facts
 from pybuild.containers.order import TREE
 from pybuild.engine.engine import Engine
@@ -22,9 +22,8 @@ from pybuild.image.config import NewHistory, assemble_config
 from pybuild.image.manifest import build_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError
+from pybuild.model.errors import BlobMissing, PybuildError
 from pybuild.model.jsontext import as_object
-from pybuild.model.missing import BlobMissing
 
 _OF_ONE_CONTAINER = (
     *("AttachStdin", "AttachStdout", "AttachStderr", "Domainname", "Hostname", "Image"),

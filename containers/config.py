@@ -6,18 +6,17 @@ It is written to the container's directory once, and never guessed again from it
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, field, fields, is_dataclass
-from typing import Any
-
-from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
-from pybuild.containers.privileges import ContainerPrivileges
+from pybuild.containers.order import ContainerPrivileges, HealthCheck, LogConfig, RestartPolicy
 from pybuild.executor.steps.spec import StepLimits
-from pybuild.model.dataclass import dataclass
-from pybuild.model.jsontext import as_object
+from pybuild.model import lightjson
+from pybuild.model.border import NamedTuple
 from pybuild.networks.order import EndpointOrder, PortOrder
 from pybuild.volumes.mountpoint import MountPoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _PARTS: Mapping[str, Any] = {
     "health": HealthCheck,
@@ -27,10 +26,10 @@ _PARTS: Mapping[str, Any] = {
     "restart": RestartPolicy,
 }
 _LISTS: Mapping[str, Any] = {"networks": EndpointOrder, "ports": PortOrder}
+_PLAIN = frozenset((str, int, bool, float, type(None)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerConfig:
+class ContainerConfig(NamedTuple):
     """A container as it was created, with what its image says taken over [CTR-1, CTR-2, CTR-4].
 
     Attributes:
@@ -67,9 +66,9 @@ class ContainerConfig:
     name: str
     image: str
     manifest: str
+    deltas: tuple[str, ...]
     image_root: str = ""
     image_id: str = ""
-    deltas: tuple[str, ...]
     created: int = 0
 
     entrypoint: tuple[str, ...] | None = None
@@ -78,7 +77,7 @@ class ContainerConfig:
     cwd: str = "/"
     user: str = ""
     hostname: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = {}
     exposed: tuple[str, ...] = ()
     tty: bool = False
     stdin: bool = False
@@ -109,7 +108,7 @@ class ContainerConfig:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0
     privileges: ContainerPrivileges = ContainerPrivileges()
-    shown: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    shown: Mapping[str, Any] = {}
 
     @property
     def short_id(self) -> str:
@@ -132,44 +131,43 @@ class ContainerConfig:
 
     def to_json(self) -> str:
         """Return the text of its file."""
-        document: dict[str, Any] = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            document[one.name] = value._asdict() if hasattr(value, "_asdict") else value
-        return json.dumps(document, sort_keys=True, default=_plain)
+        document = self._asdict()
+        for name in _PARTS:
+            part = document[name]
+            document[name] = None if part is None else part._asdict()
+        document["mounts"] = [mount._asdict() for mount in self.mounts]
+        return lightjson.dumps(document, sort_keys=True)
 
     @staticmethod
     def of_json(data: bytes) -> ContainerConfig:
         """Return the container that `to_json` wrote; fields that another version had are left out.
 
         Raises:
-            ValueError, TypeError: the text is damaged.
+            AttributeError, ValueError, TypeError: the text is damaged.
         """
-        known: dict[str, Any] = {}
-        document = as_object(json.loads(data))
-        for one in fields(ContainerConfig):
-            if one.name in document:
-                known[one.name] = _read(one.name, document[one.name])
+        document: dict[str, Any] = lightjson.loads(data)
+        known = {
+            name: _read(name, document[name])
+            for name in ContainerConfig._fields
+            if name in document
+        }
         return ContainerConfig(**known)
 
 
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) else dict(value)  # type: ignore[arg-type]
-
-
 def _read(name: str, value: Any) -> Any:
+    if value.__class__ in _PLAIN:
+        return value
     if name == "mounts":
         return tuple(map(MountPoint.of_json, value))
     if name in _LISTS:
         return tuple(_LISTS[name](*_frozen(one)) for one in value)
     part = _PARTS.get(name)
-    if part is None or value is None:
+    if part is None:
         return _frozen(value)
-    members = as_object(value)
-    return part(**{key: _frozen(members[key]) for key in part._fields if key in members})
+    return part(**{key: _frozen(value[key]) for key in part._fields if key in value})
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(_frozen(one) for one in value)  # pyright: ignore[reportUnknownVariableType]
+        return tuple(map(_frozen, value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
@@ -53,7 +52,7 @@ def connect(containers: Containers, container: Container, place: EndpointOrder) 
         warnings: Sequence[str] = ()
         if runs:
             warnings = _call(networks, config, "connect", packed(place))
-        _keep(containers, now, replace(config, networks=(*others, place)), runs=runs)
+        _keep(containers, now, config._replace(networks=(*others, place)), runs=runs)
     return warnings
 
 
@@ -94,7 +93,7 @@ def disconnect(
                 hints=[f"pybuild inspect {config.name} shows the networks that it is on"],
             )
         if is_known:
-            _keep(containers, now, replace(config, networks=others), runs=runs)
+            _keep(containers, now, config._replace(networks=others), runs=runs)
 
 
 def _check_mode(config: ContainerConfig, network: Network) -> None:

@@ -5,42 +5,33 @@ from __future__ import annotations
 import fcntl
 import marshal
 import os
-import signal
-import socket
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
 
-from pybuild.cache.content.syncer import boot_id
-from pybuild.cache.disk.locks import is_alive
-from pybuild.containers.actions import note
+from pybuild.cache.disk.locks import boot_id, born, is_alive
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.health import read_health
-from pybuild.containers.order import (
-    LOCK,
-    MESSAGE_BYTES,
-    SOCKET,
-    read_order,
-)
-from pybuild.containers.starting import adopt, is_spawning
+from pybuild.containers.order import LOCK, MESSAGE_BYTES, SOCKET, LocalLine, read_order
 from pybuild.containers.state import (
     EXITED,
     STATUS_UNKNOWN,
     ContainerState,
-    born,
     read_state,
     write_state,
 )
-from pybuild.executor.workers.launch import error_of
-from pybuild.model.dataclass import dataclass
+from pybuild.model.border import NamedTuple
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.lightlib import contextmanager, suppress
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from typing import Any
+
+_SIGKILL = 9
+_NOTHING: dict[str, str] = {}
 _REVIVAL_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """A container that exists: its directory, and what is written there."""
 
     path: str
@@ -89,6 +80,8 @@ class Container:
 
     def _revive(self, home: int, state: ContainerState) -> ContainerState:
         """Return the state of a container without a monitor: another is made for it, or it has ended."""
+        from pybuild.containers.starting import adopt, is_spawning
+
         folder = os.path.dirname(self.path)
         is_there = state.pid and state.boot == (boot_id() or "") and born(state.pid) == state.born
         if state.boot == (boot_id() or "") and (is_there or is_spawning(folder)):
@@ -105,8 +98,10 @@ class Container:
         write_state(home, state)
         return state
 
-    def note(self, action: str, more: Mapping[str, str] = {}) -> None:
+    def note(self, action: str, more: Mapping[str, str] = _NOTHING) -> None:
         """Write into the journal that *action* was done to it."""
+        from pybuild.containers.actions import note
+
         config = self.config
         about = {name: getattr(config, name) for name in ("id", "name", "image", "labels")}
         note(os.path.dirname(os.path.dirname(self.path)), about, action, more)
@@ -115,6 +110,8 @@ class Container:
         """Return its health as docker shows it; None: nobody looks, it cannot be read, or it was removed."""
         if self.config.probe is None:
             return None
+        from pybuild.containers.health import read_health
+
         with suppress(UserError), self.home() as home, suppress(OSError, ValueError):
             return read_health(home)
         return None
@@ -123,16 +120,11 @@ class Container:
         """Return how healthy it is: a word of `health`; "" where nobody looks."""
         return str((self.health() or {}).get("Status", ""))
 
-    def connect(self) -> socket.socket | None:
+    def connect(self) -> LocalLine | None:
         """Return a line to its monitor; None: it has none."""
-        with self.home() as home:
-            monitor = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            try:
-                monitor.connect(f"/proc/self/fd/{home}/{SOCKET}")
-            except (FileNotFoundError, ConnectionError):
-                monitor.close()
-                return None
-        return monitor
+        with self.home() as home, suppress(FileNotFoundError, ConnectionError):
+            return LocalLine.to(f"/proc/self/fd/{home}/{SOCKET}")
+        return None
 
     def send(self, *message: str | float) -> bool:
         """Tell its monitor something; False: it has none."""
@@ -163,6 +155,8 @@ class Container:
         if answer is None:
             raise UserError(f"container {self.config.name} is not running")
         if answer[0] == "fault":
+            from pybuild.executor.workers.launch import error_of
+
             raise error_of(answer)
         return answer[1]
 
@@ -207,7 +201,7 @@ class Container:
         with self.home() as home, suppress(OSError, ValueError):
             read_state(home)
             self.state()  # which finds a monitor for one that lost its own
-        self.send("stop", int(signal.SIGKILL), 0.0)
+        self.send("stop", _SIGKILL, 0.0)
         self.wait_gone()
 
 

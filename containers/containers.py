@@ -10,32 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import secrets
-import shutil
-import socket
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import cached_property
 
-from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk.atomic import faults
-from pybuild.cache.disk.locks import same_file
-from pybuild.cache.store import Store
+from pybuild.cache.disk.locks import boot_id, same_file
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
-from pybuild.containers.order import (
-    CONFIG,
-    NAMES,
-    TREE,
-    ContainerOrder,
-    RestartPolicy,
-    StreamAttachment,
-    write_order,
-)
-from pybuild.containers.signals import signal_number
-from pybuild.containers.starting import NotExecuted, start
+from pybuild.containers.order import CONFIG, NAMES, TREE, ContainerOrder, write_order
 from pybuild.containers.state import (
     NOT_STARTED,
     PAUSED,
@@ -44,15 +24,24 @@ from pybuild.containers.state import (
     read_state,
     write_state,
 )
-from pybuild.containers.steps import networks_of, step_of
-from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.lightlib import cached_property, contextmanager, suppress
 from pybuild.volumes.mountpoint import MountKind
-from pybuild.volumes.volumes import Volumes
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}\Z")
-_ID = re.compile(r"[0-9a-f]{64}\Z")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Generator, Sequence
+
+    from pybuild.cache.store import Store
+    from pybuild.containers.order import RestartPolicy, StreamAttachment
+    from pybuild.executor.steps.spec import StepLimits
+
+_DIGITS = frozenset("0123456789abcdef")
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_LATER = _FIRST | frozenset("_.-")
+_ID_DIGITS = 64
 STOP_SECONDS = 10.0
 
 
@@ -94,7 +83,9 @@ class Containers:
                     file.write(config.to_json())
                 os.rename(partial, path)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
+            from shutil import rmtree
+
+            rmtree(partial, ignore_errors=True)
             self._forget(config)
             raise
         made = Container(path, config)
@@ -108,7 +99,7 @@ class Containers:
         Raises:
             UserError: it is none, or is taken.
         """
-        if not _NAME.match(config.name):
+        if not _is_name(config.name):
             raise UserError(
                 f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
                 hints=["a name has 2 to 255 characters, the first a letter or a digit"],
@@ -166,7 +157,7 @@ class Containers:
     def list(self) -> list[Container]:
         """Return all of them, the newest first."""
         try:
-            ids = [name for name in os.listdir(self._folder) if _ID.match(name)]
+            ids = [name for name in os.listdir(self._folder) if _is_id(name)]
         except FileNotFoundError:
             return []
         matches = [one for one in map(self._read, ids) if one is not None]
@@ -188,7 +179,7 @@ class Containers:
                 return Container(path, ContainerConfig.of_json(file.read()))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (AttributeError, OSError, ValueError, TypeError) as error:
             self._store.warn(f"container {id[:12]} cannot be read: {error}")
             return None
 
@@ -201,13 +192,13 @@ class Containers:
         id, name = text, text.removeprefix("/")  # docker's inspect shows names so
         try:
             # Looked for, not made: who asks for a container need not be the first to have one.
-            if _NAME.match(name):
+            if _is_name(name):
                 with open(os.path.join(self._folder, NAMES, name), encoding="ascii") as file:
                     id = file.read()
         except (OSError, ValueError):
             pass
-        matches = [self._read(id)] if _ID.match(id) else []
-        if not matches and re.fullmatch(r"[0-9a-f]{1,63}", text):
+        matches = [self._read(id)] if _is_id(id) else []
+        if not matches and 0 < len(text) < _ID_DIGITS and _DIGITS.issuperset(text):
             matches = [one for one in self.list() if one.config.id.startswith(text)]
         if len(matches) > 1:
             raise UserError(f"several containers have ids that begin with {text}")
@@ -235,7 +226,7 @@ class Containers:
         self,
         container: Container,
         rootless: bool | None = None,
-        attached: Sequence[tuple[socket.socket, StreamAttachment]] = (),
+        attached: Sequence[tuple[_socket.socket, StreamAttachment]] = (),
     ) -> Sequence[str]:
         """Start it and return the warnings; one that runs goes on.
 
@@ -264,8 +255,13 @@ class Containers:
         container: Container,
         home: int,
         rootless: bool | None,
-        attached: Sequence[tuple[socket.socket, StreamAttachment]],
+        attached: Sequence[tuple[_socket.socket, StreamAttachment]],
     ) -> Sequence[str]:
+        from pybuild.containers.signals import signal_number
+        from pybuild.containers.starting import NotExecuted, start
+        from pybuild.containers.steps import networks_of, step_of
+        from pybuild.volumes.volumes import Volumes
+
         state = container.state()
         if state.status == PAUSED:
             raise UserError(
@@ -346,13 +342,13 @@ class Containers:
             UserError: the name is none, is its own, or is taken.
         """
         with self.turn(container) as now:
-            config = replace(now.config, name=name.removeprefix("/"))
+            config = now.config._replace(name=name.removeprefix("/"))
             if config.name == now.config.name:
                 raise UserError("Renaming a container with the same name as its current name")
             with self._reserved(config):
                 self.write(now, config)
             self._give_back(now.config)
-        replace(now, config=config).note("rename", {"oldName": f"/{now.config.name}"})
+        now._replace(config=config).note("rename", {"oldName": f"/{now.config.name}"})
 
     def write(self, container: Container, config: ContainerConfig) -> None:
         """Replace its config, whole or not at all.
@@ -361,7 +357,7 @@ class Containers:
             EnvironmentFault: it cannot be written.
         """
         path = os.path.join(container.path, CONFIG)
-        made = f"{path}.{secrets.token_hex(4)}"
+        made = f"{path}.{os.urandom(4).hex()}"
         with faults(f"cannot change container {config.name}", self._store.root):
             with open(made, "x", encoding="utf-8") as file:
                 file.write(config.to_json())
@@ -388,8 +384,7 @@ class Containers:
             warnings = container.ask("update", packed(limits), packed(policy))
         known = {name: value for name, value in limits._asdict().items() if value}
         with self.turn(container) as now:
-            config = replace(
-                now.config,
+            config = now.config._replace(
                 limits=now.config.limits._replace(**known),
                 restart=now.config.restart if policy is None else policy,
             )
@@ -435,8 +430,13 @@ class Containers:
 
     def _remove_volumes(self, container: Container) -> None:
         """Remove the anonymous volumes that a container had alone."""
+        names = _volumes(container)
+        if not names:
+            return
+        from pybuild.volumes.volumes import Volumes
+
         known = Volumes(self._store)
-        for name in _volumes(container):
+        for name in names:
             with suppress(UserError):  # somebody else has it, or removed it
                 if known.find(name).is_anonymous:
                     known.remove(name, self.volume_users)
@@ -464,7 +464,16 @@ def _check_ended(container: Container) -> None:
 def _volumes(container: Container) -> list[str]:
     """Return the names of its volumes."""
     mounts = container.config.mounts
-    return [mount.source for mount in mounts if mount.kind is MountKind.VOLUME]
+    return [mount.source for mount in mounts if mount.kind == MountKind.VOLUME]
+
+
+def _is_name(text: str) -> bool:
+    """Whether a container can be called so."""
+    return 1 < len(text) < 256 and text[0] in _FIRST and _LATER.issuperset(text)
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == _ID_DIGITS and _DIGITS.issuperset(text)
 
 
 def _lease(id: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pybuild.containers.environment import texts_of
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.amounts import parse_binary_size
@@ -27,12 +28,6 @@ _MOST_FILES = 1000
 """Of a log: each is looked for at every turn of them."""
 _DURATIONS = ("Interval", "Timeout", "StartPeriod", "StartInterval")
 _FIELDS = ("interval", "timeout", "start_period", "start_interval")
-
-
-def texts_of(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Return a list of an image's config; empty where it has none."""
-    texts: list[object] = config.get(key) or []
-    return tuple(str(item) for item in texts)
 
 
 def command_of(
@@ -56,24 +51,6 @@ def command_of(
     if not (first or rest):
         raise UsageError("no command specified: the image has neither ENTRYPOINT nor CMD")
     return first or None, rest or None
-
-
-def environment_with(
-    given: Mapping[str, str], named: Collection[str], image: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Return an environment: what was *given*, then what is left of the image's [CTR-1].
-
-    Args:
-        named: the variables that were named, also those that are to be none.
-    """
-    env = [item for item in texts_of(image, "Env") if item.partition("=")[0] not in named]
-    return (*(f"{key}={value}" for key, value in given.items()), *env)
-
-
-def labels_with(given: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
-    """Return labels: the image's, and those that were given."""
-    known = {str(key): str(value) for key, value in as_object(image.get("Labels")).items()}
-    return {**known, **given}
 
 
 def restart_policy(name: str, most: int | None) -> RestartPolicy:

@@ -9,11 +9,12 @@ import struct
 import time
 from functools import partial
 
+from pybuild.cache.disk.locks import born
 from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES, reconnected
 from pybuild.containers.restarting import delay
-from pybuild.containers.state import STATUS_UNKNOWN, born, read_state
+from pybuild.containers.state import STATUS_UNKNOWN, read_state
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, procstatus, syscalls, wire, worker

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.containers.log import moment
 from pybuild.containers.order import HEALTH, HealthCheck
+from pybuild.model import lightjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Health:
     def _write(self) -> None:
         document = {"Status": self._status, "FailingStreak": self._streak, "Log": self._log}
         try:
-            replace_file(HEALTH, json.dumps(document).encode(), at=self._home)
+            replace_file(HEALTH, lightjson.dumps(document).encode(), at=self._home)
         except OSError:
             pass  # on a full disk; the next probe tries it again
 
@@ -143,5 +143,5 @@ def read_health(home: int) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     with open(fd, "rb") as file:
-        known: dict[str, Any] = json.loads(file.read())
+        known: dict[str, Any] = lightjson.loads(file.read())
     return known

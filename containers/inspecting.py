@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.store import Store
-from pybuild.containers.addresses import Places, network_settings, port_bindings
+from pybuild.containers.addresses import network_settings, port_bindings
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
@@ -21,6 +21,9 @@ from pybuild.model.jsontext import as_object
 from pybuild.networks.networks import Networks
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
 from pybuild.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from pybuild.containers.addresses import Places
 
 _NEVER = "0001-01-01T00:00:00Z"
 _SHM_BYTES = 64 << 20
@@ -87,9 +90,9 @@ def document(
     if where.sizes is not None:
         facts |= {"SizeRw": where.sizes[0], "SizeRootFs": where.sizes[1]}
     facts["Mounts"] = [
-        mount.shown(where.mountpoint(mount.source) if mount.kind is MountKind.VOLUME else "")
+        mount.shown(where.mountpoint(mount.source) if mount.kind == MountKind.VOLUME else "")
         for mount in config.mounts
-        if mount.origin is not MountOrigin.TMPFS
+        if mount.origin != MountOrigin.TMPFS
     ]
     facts["Config"] = config_facts(config)
     facts["NetworkSettings"] = network_settings(config, where.places)
@@ -140,8 +143,8 @@ def config_facts(config: ContainerConfig) -> dict[str, Any]:
     volumes: dict[str, dict[str, Any]] = {
         mount.target: {}
         for mount in config.mounts
-        if mount.origin is MountOrigin.IMAGE
-        or (mount.origin is MountOrigin.BIND and mount.text == mount.target)
+        if mount.origin == MountOrigin.IMAGE
+        or (mount.origin == MountOrigin.BIND and mount.text == mount.target)
     }
     facts |= {
         "Image": config.image,
@@ -261,21 +264,21 @@ def _nano_cpus(limits: StepLimits) -> int:
 
 def _given(
     mounts: tuple[MountPoint, ...],
-    origin: MountOrigin,
+    origin: str,
     test: Callable[[MountPoint], bool] = lambda one: True,
 ) -> list[str]:
     return [one.text for one in mounts if one.origin is origin and test(one)]
 
 
 def _tmpfs(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
-    tmpfs = {one.target: one.text for one in mounts if one.origin is MountOrigin.TMPFS}
+    tmpfs = {one.target: one.text for one in mounts if one.origin == MountOrigin.TMPFS}
     return {"Tmpfs": tmpfs} if tmpfs else {}
 
 
 def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
     given: list[dict[str, Any]] = []
     for one in mounts:
-        if one.origin is MountOrigin.MOUNT:
+        if one.origin == MountOrigin.MOUNT:
             facts: dict[str, Any] = {"Type": str(one.kind)}
             facts |= {"Source": one.source} if one.source else {}
             facts |= {"Target": one.target}
@@ -293,7 +296,7 @@ def container_document(store: Store, one: Container, *, sized: bool = False) -> 
     where = ContainerDetails(
         path=one.path,
         health=one.health(),
-        places=Networks(store.root).places(one.config.id) if one.config.networks else (),
+        places=Networks(store.root).records.places(one.config.id) if one.config.networks else (),
         lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
         mountpoint=known.mountpoint,
         sizes=Containers(store).sizes(one) if sized else None,

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
-from typing import Any
+import os
+import time
 
-from pybuild.cache.content.imagelist import age
-from pybuild.cache.store import Store
-from pybuild.containers.addresses import (
-    Places,
-    ShownPort,
-    network_settings,
-    ports_of,
-    ports_text,
-)
-from pybuild.containers.choosing import Choice
-from pybuild.containers.container import Container
+from pybuild.containers.addresses import network_settings, ports_of, ports_text
 from pybuild.containers.containers import Containers
-from pybuild.containers.state import ContainerState
-from pybuild.model.amounts import short_bytes
-from pybuild.model.gotemplate import LabelsText
+from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.jsontext import as_object
-from pybuild.model.reference import Reference
-from pybuild.networks.networks import Networks
-from pybuild.networks.records import Network, NetworkEndpoint
+from pybuild.model.listing import LabelsText
+from pybuild.networks.records import NetworkFiles
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
-from pybuild.volumes.volumes import Volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from typing import Any
+
+    from pybuild.cache.store import Store
+    from pybuild.containers.addresses import Places, ShownPort
+    from pybuild.containers.container import Container
+    from pybuild.containers.state import ContainerState
 
 _MOST_COMMAND = 20
 _MOST_MOUNT = 15
@@ -40,6 +35,8 @@ def shown_ports(one: Container, places: Places) -> Sequence[ShownPort]:
 
 def names_of_image(store: Store, text: str) -> Collection[str]:
     """Return the names and the digest of an image, as containers may have them."""
+    from pybuild.model.reference import Reference
+
     names = {text}
     try:
         names.add(Reference.parse(text).familiar.removesuffix(":latest"))
@@ -62,12 +59,13 @@ def row_of(
 ) -> dict[str, Any]:
     config = one.config
     command = _command(config.args)
-    created = _datetime(config.created)
-    volumes = [mount for mount in config.mounts if mount.kind is MountKind.VOLUME]
+    volumes = [mount for mount in config.mounts if mount.kind == MountKind.VOLUME]
     mounts = [mount.source for mount in config.mounts if mount.source]
     return {
         "Command": f'"{command if whole else _cut(command, _MOST_COMMAND)}"',
-        "CreatedAt": f"{created:%Y-%m-%d %H:%M:%S} +0000 UTC",
+        "CreatedAt": time.strftime(
+            "%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(config.created // _SECOND_NS)
+        ),
         "ID": config.id if whole else config.short_id,
         "Image": config.image,
         "Labels": LabelsText.of(config.labels),
@@ -76,7 +74,7 @@ def row_of(
         "Names": config.name,
         "Networks": ",".join(net.network for net in config.networks) or config.network,
         "Ports": ports_text(ports),
-        "RunningFor": age(created),
+        "RunningFor": _age(config.created),
         "Size": _size(sizes),
         "State": state.status,
         "Status": status_text(state, one.health_status()),
@@ -91,6 +89,8 @@ def container_entry(
     sizes: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """Return a container's entry in docker's list."""
+    from pybuild.volumes.volumes import Volumes
+
     config, known = one.config, Volumes(store)
     of_host = as_object(config.shown.get("HostConfig"))
     annotations = {key: value for key, value in of_host.items() if key == "Annotations"}
@@ -108,9 +108,9 @@ def container_entry(
         "HostConfig": {"NetworkMode": config.network, **annotations},
         "NetworkSettings": {"Networks": network_settings(config, places)["Networks"]},
         "Mounts": [
-            mount.shown(known.mountpoint(mount.source) if mount.kind is MountKind.VOLUME else "")
+            mount.shown(known.mountpoint(mount.source) if mount.kind == MountKind.VOLUME else "")
             for mount in config.mounts
-            if mount.origin is not MountOrigin.TMPFS
+            if mount.origin != MountOrigin.TMPFS
         ],
     }
     if sizes is not None:
@@ -142,23 +142,24 @@ def _size(sizes: tuple[int, int] | None) -> str:
     return f"{short_bytes(sizes[0])} (virtual {short_bytes(sizes[1])})"
 
 
-def _datetime(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+def _age(ns: int) -> str:
+    """Return how long ago a moment is, in docker's words."""
+    return human_age(time.time() - ns // _SECOND_NS)
 
 
 def status_text(state: ContainerState, health: str = "") -> str:
     """Return the state in docker's words [CTR-30, CTR-37]."""
-    ended = age(_datetime(state.finished))
+    ended = _age(state.finished)
     match state.status:
         case "created":
             return "Created"
         case "running":
-            up = f"Up {age(_datetime(state.started)).removesuffix(' ago')}"
+            up = f"Up {_age(state.started).removesuffix(' ago')}"
             if not health:
                 return up
             return f"{up} (health: {health})" if health == "starting" else f"{up} ({health})"
         case "paused":
-            return f"Up {age(_datetime(state.started)).removesuffix(' ago')} (Paused)"
+            return f"Up {_age(state.started).removesuffix(' ago')} (Paused)"
         case "restarting":
             return f"Restarting ({state.exit_code}) {ended}"
         case _:
@@ -192,20 +193,27 @@ def rows_of(
 
 def chosen(
     containers: Containers, store: Store, filters: Sequence[str], *, all: bool, last: int
-) -> list[tuple[Container, ContainerState, Sequence[tuple[Network, NetworkEndpoint]]]]:
+) -> list[tuple[Container, ContainerState, Places]]:
     """Return the containers of a list, each with its state and its places on networks; as `container_rows`."""
-    choice = Choice(
-        filters,
-        lambda text: names_of_image(store, text),
-        lambda text: containers.find(text).config.created,
-    )
-    shows_all = all or choice.shows_ended or last > 0
+    choice = None
+    if filters:
+        from pybuild.containers.choosing import Choice
+
+        choice = Choice(
+            filters,
+            lambda text: names_of_image(store, text),
+            lambda text: containers.find(text).config.created,
+        )
+    shows_all = all or last > 0 or (choice is not None and choice.shows_ended)
     known: list[tuple[Container, ContainerState]] = []
     for one, state in containers.states():
-        if (shows_all or state.lives) and choice.fits(one.config, state, one.health_status()):
+        if (shows_all or state.lives) and (
+            choice is None or choice.fits(one.config, state, one.health_status())
+        ):
             known.append((one, state))
         if 0 < last <= len(known):
             break
     has_networks = any(one.config.networks for one, _ in known)
-    places = Networks(store.root).all_places() if has_networks else {}
+    networks = NetworkFiles(os.path.join(store.root, "networks"))
+    places = networks.all_places() if has_networks else {}
     return [(one, state, places.get(one.config.id, ())) for one, state in known]

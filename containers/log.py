@@ -6,11 +6,11 @@ calls a format of its own is the same here, in files that go round.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from pybuild.containers.order import LOG, LogConfig
+from pybuild.model import lightjson
 
 _MOST_LINE_BYTES = 16 << 10  # docker cuts longer ones there, and whoever reads joins them again
 _AT_ONCE, _AT_ONCE_ROUND = 256, 16
@@ -90,7 +90,7 @@ class LogFile:
             if self._most and self._size >= self._most:
                 self._rotate()
             text = b"".join(
-                json.dumps(
+                lightjson.dumps(
                     {"log": piece.decode("utf-8", "replace"), "stream": stream, "time": now},
                     separators=(",", ":"),
                     ensure_ascii=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pybuild.containers.config import ContainerConfig
@@ -36,8 +35,7 @@ async def make_container(
     Raises:
         UserError, EnvironmentFault: there can be none.
     """
-    described = replace(
-        described,
+    described = described._replace(
         image_root=str(image.root.digest),
         manifest=str(image.manifest.digest),
         image_id=_image_id(engine, image.manifest),
@@ -57,12 +55,12 @@ async def make_of_tree(
     if described.networks:
         await asyncio.to_thread(_check_networks, engine, described)
     lowers = await engine.layers().ensure(tree.deltas, lambda event: None)
-    described = replace(
-        described, deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers)
+    described = described._replace(
+        deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers)
     )
     places = list(as_object(image.get("Volumes")))
     async with provision(engine, given, places, lowers) as provided:
-        described = replace(described, mounts=provided.mounts)
+        described = described._replace(mounts=provided.mounts)
         container = await asyncio.to_thread(_create, engine, described)
         provided.keep()
     return container
@@ -84,5 +82,5 @@ def _image_id(engine: Engine, manifest: Descriptor) -> str:
 def _create(engine: Engine, config: ContainerConfig) -> Container:
     containers = Containers(engine.store)
     if not config.name:
-        config = replace(config, name=new_name(config.id, containers.names()))
+        config = config._replace(name=new_name(config.id, containers.names()))
     return containers.create(config)

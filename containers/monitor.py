@@ -11,6 +11,7 @@ import _socket
 import os
 import time
 
+from pybuild.cache.disk.locks import born
 from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers import insides, locking
 from pybuild.containers.actions import Actions
@@ -41,7 +42,6 @@ from pybuild.containers.state import (
     RUNNING,
     STATUS_UNKNOWN,
     ContainerState,
-    born,
     read_state,
     save_state,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.model.dataclass import dataclass
@@ -82,7 +81,7 @@ def _of_others(engine: Engine, texts: Iterable[str]) -> Iterable[MountPoint]:
 
         name, readonly = read_volumes_from(text)
         for mount in Containers(engine.store).find(name).config.mounts:
-            if mount.kind is not MountKind.TMPFS:
-                ours = replace(mount, origin=MountOrigin.VOLUMES_FROM, text=text)
-                mounts.append(ours if readonly is None else replace(ours, readonly=readonly))
+            if mount.kind != MountKind.TMPFS:
+                ours = mount._replace(origin=MountOrigin.VOLUMES_FROM, text=text)
+                mounts.append(ours if readonly is None else ours._replace(readonly=readonly))
     return mounts

@@ -24,12 +24,18 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
+import sys
 
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.steps.spec import StepSpec
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import Misfit, NamedTuple, packed, unpacked
 from pybuild.networks.order import NetworkOrder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
 
 MESSAGE_BYTES = 1 << 18
 
@@ -49,6 +55,47 @@ SPAWNER = "spawner"
 SPAWNER_LOCK = "spawner.lock"
 SPAWNER_LOG = "spawner.log"
 """Where it and monitors complain; begun anew by each spawner."""
+
+
+class LocalLine(_socket.socket):
+    """A line between a command and a monitor, or the spawner: open for a block, or until it is closed."""
+
+    @staticmethod
+    def to(address: str) -> LocalLine:
+        """Return a line to who listens at *address*.
+
+        Raises:
+            OSError: there is nobody.
+        """
+        line = LocalLine(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            line.connect(address)
+        except BaseException:
+            line.close()
+            raise
+        return line
+
+    @staticmethod
+    def pair() -> tuple[LocalLine, LocalLine]:
+        """Return both ends of a line."""
+        ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        ours, theirs = (LocalLine(fileno=end.detach()) for end in ends)
+        return ours, theirs
+
+    def say(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a message, with descriptors.
+
+        Raises:
+            OSError: nobody hears it.
+        """
+        rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+        self.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class RestartPolicy(NamedTuple):
@@ -109,6 +156,28 @@ class HealthCheck(NamedTuple):
             self.start_interval or _START_INTERVAL_NS,
             self.retries or _RETRIES,
         )
+
+
+class ContainerPrivileges(NamedTuple):
+    """The rights of a container beside the default, and below it, as they were given.
+
+    Attributes:
+        cap_add, cap_drop: ``CAP_…``, or ``ALL``.
+        security_opts: as docker shows them.
+        devices: ``(path here, path there, rights)``. *cdi*: names of devices in CDI's files.
+        groups: of its user, beside those of the image.
+        sysctls: ``(name, value)``.
+    """
+
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    security_opts: tuple[str, ...] = ()
+    devices: tuple[tuple[str, str, str], ...] = ()
+    cdi: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    oom_score_adj: int = 0
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 class ContainerOrder(NamedTuple):

@@ -10,9 +10,9 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
+from pybuild.containers.order import ContainerPrivileges
 from pybuild.executor.steps.ocibundle import ALL_CAPABILITIES
 from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType, StepPrivileges
-from pybuild.model.border import NamedTuple
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import Device
 
@@ -23,28 +23,6 @@ _SYSCTLS = ("net.", "fs.mqueue.")
 _KERNEL = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 _KERNEL_SYSCTLS = frozenset(f"kernel.{name}" for name in _KERNEL)
 _NO_NEW = "no-new-privileges"
-
-
-class ContainerPrivileges(NamedTuple):
-    """As it was given.
-
-    Attributes:
-        cap_add, cap_drop: ``CAP_…``, or ``ALL``.
-        security_opts: as docker shows them.
-        devices: ``(path here, path there, rights)``. *cdi*: names of devices in CDI's files.
-        groups: of its user, beside those of the image.
-        sysctls: ``(name, value)``.
-    """
-
-    privileged: bool = False
-    cap_add: tuple[str, ...] = ()
-    cap_drop: tuple[str, ...] = ()
-    security_opts: tuple[str, ...] = ()
-    devices: tuple[tuple[str, str, str], ...] = ()
-    cdi: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    oom_score_adj: int = 0
-    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 def capabilities(names: Iterable[str], option: str) -> tuple[str, ...]:

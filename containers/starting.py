@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import marshal
 import os
-import socket
-from collections.abc import Sequence
-from typing import Any
 
 from pybuild.containers.order import (
     MESSAGE_BYTES,
@@ -15,12 +13,17 @@ from pybuild.containers.order import (
     SPAWNER_LOCK,
     SPAWNER_LOG,
     ContainerOrder,
+    LocalLine,
     StreamAttachment,
 )
-from pybuild.executor.workers.launch import default_pythonpath, error_of, start_lean
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, InternalError, UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 _BOOT = (
     "import sys; "
@@ -46,7 +49,7 @@ def start(
     home: int,
     order: ContainerOrder,
     rootless: bool | None,
-    attached: Sequence[tuple[socket.socket, StreamAttachment]] = (),
+    attached: Sequence[tuple[_socket.socket, StreamAttachment]] = (),
 ) -> Sequence[str]:
     """Have a container started; return the warnings about what it has to go on without.
 
@@ -80,8 +83,7 @@ def is_spawning(folder: str) -> bool:
     """Whether a spawner of the store lives, which may know how a container has ended."""
     at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-            probe.connect(f"/proc/self/fd/{at}/{SPAWNER}")
+        with LocalLine.to(f"/proc/self/fd/{at}/{SPAWNER}"):
             return True
     except OSError:
         return False
@@ -93,7 +95,7 @@ def _ask(folder: str, message: bytes, fds: list[int], rootless: bool | None) -> 
     try:
         with _connected(folder, rootless) as spawner:
             spawner.settimeout(_SECONDS)
-            socket.send_fds(spawner, [message], fds)
+            spawner.say(message, fds)
             data = spawner.recv(MESSAGE_BYTES)
     except OSError as error:
         raise EnvironmentFault(describe_os_error(error, "cannot start the container")) from error
@@ -109,12 +111,14 @@ def _ask(folder: str, message: bytes, fds: list[int], rootless: bool | None) -> 
         case ("unexecuted", int() as status, str() as text):
             raise NotExecuted(text, status)
         case ("fault", *_):
+            from pybuild.executor.workers.launch import error_of
+
             raise error_of(answer)
         case _:
             raise InternalError(f"unknown answer of a monitor: {answer!r}")
 
 
-def _connected(folder: str, rootless: bool | None) -> socket.socket:
+def _connected(folder: str, rootless: bool | None) -> LocalLine:
     """Return a connection to the spawner, which cannot leave before it has taken it."""
     lock = os.open(os.path.join(folder, SPAWNER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -122,13 +126,11 @@ def _connected(folder: str, rootless: bool | None) -> socket.socket:
         at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             address = f"/proc/self/fd/{at}/{SPAWNER}"
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
-                connection.connect(address)
+                return LocalLine.to(address)
             except (FileNotFoundError, ConnectionRefusedError):
                 _launch(folder, address, rootless)
-                connection.connect(address)
-            return connection
+                return LocalLine.to(address)
         finally:
             os.close(at)
     finally:
@@ -137,9 +139,11 @@ def _connected(folder: str, rootless: bool | None) -> socket.socket:
 
 def _launch(folder: str, address: str, rootless: bool | None) -> None:
     """Start a spawner that listens already: who connects need not wait until it is ready."""
+    from pybuild.executor.workers.launch import default_pythonpath, start_lean
+
     if os.path.lexists(address):
         os.unlink(address)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = LocalLine(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     # Its own open file of the lock: ours is held, and is let go of when we are done.
     lock = os.open(os.path.join(folder, SPAWNER_LOCK), os.O_RDWR | os.O_CLOEXEC)
     log = -1

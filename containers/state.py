@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.containers.order import STATE
+from pybuild.model import lightjson
 from pybuild.model.border import NamedTuple
 
 CREATED, RUNNING, EXITED = "created", "running", "exited"
@@ -53,22 +53,13 @@ class ContainerState(NamedTuple):
         return self.status in LIVING
 
 
-def born(pid: int) -> int:
-    """Return when a process began, in ticks of the kernel since its boot; 0: there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def write_state(home: int, state: ContainerState) -> None:
     """Replace the state in the directory *home*: whole, or as it was.
 
     Raises:
         OSError: it cannot be written.
     """
-    data = json.dumps(state._asdict(), sort_keys=True).encode()
+    data = lightjson.dumps(state._asdict(), sort_keys=True).encode()
     replace_file(STATE, data, at=home, flush=True)
 
 
@@ -83,7 +74,7 @@ def save_state(home: int, state: ContainerState) -> bool:
         fd = os.open(STATE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
         try:
             # It takes no more room than it has, and is read as if it were shorter.
-            data = json.dumps(state._asdict(), sort_keys=True).encode()
+            data = lightjson.dumps(state._asdict(), sort_keys=True).encode()
             data = data.ljust(os.fstat(fd).st_size)
             return os.pwrite(fd, data, 0) == len(data)
         finally:
@@ -103,7 +94,7 @@ def read_state(home: int) -> ContainerState:
     except FileNotFoundError:
         return ContainerState()
     with open(fd, "rb") as file:
-        known = json.loads(file.read())
+        known = lightjson.loads(file.read())
     if not isinstance(known, dict):
         raise ValueError("not an object")
     return ContainerState(**{name: known[name] for name in ContainerState._fields if name in known})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.environment import environment
 from pybuild.containers.order import TREE, WORK
 from pybuild.containers.privileges import device_edits, step_privileges
 from pybuild.executor import network
@@ -64,21 +65,6 @@ def _console(config: ContainerConfig) -> tuple[int, int]:
     size = as_list(as_object(config.shown.get("HostConfig")).get("ConsoleSize"))
     numbers = [one for one in size if isinstance(one, int) and 0 <= one < 1 << 16]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
-
-
-def environment(hostname: str, env: Sequence[str], *, tty: bool) -> tuple[str, ...]:
-    """Return the environment of a process: what every one of a container has, and *env* over it [CTR-10].
-
-    A name without a value stands for a variable that there is not [CTR-1].
-    """
-    given = {name: value if equals else None for name, equals, value in _parted(env)}
-    usual = {"PATH": given.get("PATH"), "HOSTNAME": hostname, "TERM": "xterm" if tty else None}
-    values = {name: value for name, value in (usual | given).items() if value is not None}
-    return tuple(f"{name}={value}" for name, value in values.items())
-
-
-def _parted(env: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    return (item.partition("=") for item in env)
 
 
 def hosts_of(mode: str, hostname: str, given: Sequence[tuple[str, str]] = ()) -> str:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
+from pybuild.cache.disk.locks import born
 from pybuild.cache.store import Store
 from pybuild.containers.container import Container
 from pybuild.containers.order import TREE
-from pybuild.containers.state import ContainerState, born
+from pybuild.containers.state import ContainerState
 from pybuild.containers.treejobs import ContainerTree
 from pybuild.model.errors import EnvironmentFault
 from pybuild.volumes.mountpoint import MountKind
@@ -81,6 +82,6 @@ def _volumes(store: Store, container: Container) -> Iterable[tuple[str, str, str
     """Return the directories that are mounted, the path of each that is, its place, and whether it can only be read; outer ones first."""
     known = Volumes(store)
     for mount in sorted(container.config.mounts, key=lambda one: one.target.split("/")):
-        if mount.kind is not MountKind.TMPFS:
+        if mount.kind != MountKind.TMPFS:
             step = known.step_mount(mount)
             yield step.source, step.selector, mount.target, step.readonly

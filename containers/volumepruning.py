@@ -9,7 +9,8 @@ from pybuild.containers.choosing import has_label
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.text import boolean
-from pybuild.volumes.volume import LOCAL, LocalVolume
+from pybuild.volumes.mountpoint import LOCAL
+from pybuild.volumes.volume import LocalVolume
 from pybuild.volumes.volumes import Volumes
 
 Chosen = Callable[[LocalVolume], bool]

@@ -28,10 +28,9 @@ from pybuild.image.manifest import (
 )
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
+from pybuild.model.errors import BlobMissing, EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.layerfacts import LayerFacts
-from pybuild.model.missing import BlobMissing
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 

@@ -6,7 +6,10 @@ import os
 import time
 
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.model.platform import Platform
 
 
 class SystemClock:
@@ -18,6 +21,8 @@ class SystemClock:
 
 def native_platform() -> Platform:
     """The platform of this machine."""
+    from pybuild.model.platform import Platform
+
     try:
         return Platform.make("linux", os.uname().machine)
     except ValueError as error:
@@ -30,6 +35,8 @@ def platforms_from(text: str) -> tuple[Platform, ...]:
     Raises:
         UsageError: one of them is none.
     """
+    from pybuild.model.platform import Platform
+
     here = native_platform()
     platforms: list[Platform] = []
     for item in filter(None, (part.strip() for part in text.split(","))):

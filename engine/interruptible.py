@@ -1,21 +1,26 @@
 """The signals that end a command: what is half made by then is taken away, and the status tells which it was.
 
-Lean: commands without an event loop come here, too.
+Lean: every command comes here.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import signal
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
 
 from pybuild.model.errors import Cancelled, EnvironmentFault, ExitCode
+from pybuild.model.lightlib import contextmanager
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Coroutine, Generator
+    from types import FrameType
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T")
+else:
+    import _signal as signal  # the C part; signal.py imports enum
 
 _LEAST_FILES, _USUAL_FILES = 64, 1024
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -113,7 +118,7 @@ async def _interrupted(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     except asyncio.CancelledError:
-        status = ExitCode(128 + received[0]) if received else ExitCode.CANCELLED
+        status = 128 + received[0] if received else ExitCode.CANCELLED
         raise Cancelled("context canceled").copy_with(exit_code=status) from None
 
 

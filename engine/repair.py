@@ -11,9 +11,8 @@ from typing import TypeVar
 
 from pybuild.cache.content.blobs import Blobs
 from pybuild.model.digest import Digest
-from pybuild.model.errors import DamagedBlob, unwrap
+from pybuild.model.errors import BlobMissing, DamagedBlob, unwrap
 from pybuild.model.events import BuildWarning, Emit
-from pybuild.model.missing import BlobMissing
 
 _Made = TypeVar("_Made")
 _MOST = 100

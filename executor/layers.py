@@ -31,10 +31,9 @@ from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError
+from pybuild.model.errors import BlobMissing, EnvironmentFault, InternalError, PybuildError
 from pybuild.model.events import Emit
 from pybuild.model.layerfacts import LayerFacts
-from pybuild.model.missing import BlobMissing
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.model.errors import UsageError
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS[_letter] = _UNITS[_letter + "b"] = 1000**_power
     _UNITS[_letter + "ib"] = 1024**_power
-_SIZE = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([a-z]*)\Z")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|d|w))+\Z")
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|d|w)")
+# Compiled where they are used: who only writes amounts does not load re.
+_SIZE = r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([a-z]*)\Z"
+_DURATION = r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|m|s|d|w))+\Z"
+_PART = r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|d|w)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -82,12 +81,14 @@ def parse_size(text: str, disk_bytes: int) -> int:
     Raises:
         UsageError: not a size.
     """
+    import re
+
     lower = text.strip().lower()
     if lower.endswith("%"):
-        match = _SIZE.match(lower[:-1])
+        match = re.match(_SIZE, lower[:-1])
         if match and not match[2] and float(match[1]) <= 100:
             return int(disk_bytes * float(match[1]) / 100)
-    match = _SIZE.match(lower)
+    match = re.match(_SIZE, lower)
     if not match or match[2] not in _UNITS:
         raise UsageError(f'invalid size "{text}"', hints=("write 10GB, 512MiB or 20%",))
     return int(float(match[1]) * _UNITS[match[2]])
@@ -99,12 +100,14 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: not a duration.
     """
+    import re
+
     lower = text.strip().lower()
     if lower.isdecimal():
         return float(lower)
-    if not _DURATION.match(lower):
+    if not re.match(_DURATION, lower):
         raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(lower))
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, lower))
 
 
 def parse_binary_size(text: str, what: str) -> int:

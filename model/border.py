@@ -22,7 +22,7 @@ else:
         """Makes a tuple with names of the annotations of a class."""
 
         def __new__(cls, name, bases, members):
-            if bases:
+            if bases and not bases[0]._fields:  # whoever derives from one has its fields
                 fields = tuple(members.get("__annotations__", ()))
                 members["_defaults"] = {f: members.pop(f) for f in fields if f in members}
                 members["_fields"] = members["__match_args__"] = fields

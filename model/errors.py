@@ -16,17 +16,18 @@ of it, which say more. Only ``progress/render.py`` makes text of it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
-from enum import IntEnum
-from typing import Self
 
-from pybuild.model.digest import Digest
-from pybuild.model.missing import BlobMissing
-from pybuild.model.span import Span
+TYPE_CHECKING = False  # a command that is over in milliseconds loads this
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from pybuild.model.digest import Digest
+    from pybuild.model.span import Span
 
 
-class ExitCode(IntEnum):
-    """The exit status of the process."""
+class ExitCode:
+    """The exit statuses of the process."""
 
     OK = 0
     BUILD_FAILURE = 1
@@ -180,6 +181,17 @@ class Cancelled(PybuildError):
     """The work was to stop; by another signal than Ctrl-C's it has a copy's `exit_code`."""
 
     exit_code = ExitCode.CANCELLED
+
+
+class BlobMissing(KeyError):
+    """The store does not hold the blob, or no longer: its bytes were damaged."""
+
+    def __init__(self, digest: str, reason: str = "not in the store") -> None:
+        self.digest = digest
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"blob {self.digest}: {self.reason}"
 
 
 def unwrap(error: BaseException) -> BaseException:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pybuild.model.errors import UsageError
+from pybuild.model.listing import LabelsText
 
 _ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
 _WORD = re.compile(
@@ -30,19 +31,6 @@ Functions = Mapping[str, Callable[..., object]]
 _Token = tuple[str, str]
 _Node = str | tuple[str, str, list["_Node"], list["_Node"]]
 """A text, or a block: its word, its condition, its body and its ``else``; ``put`` has no body."""
-
-
-class LabelsText(str):
-    """Labels as ``a=1,b=2``, which a template can also ask for one by one."""
-
-    labels: Mapping[str, str]
-
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> LabelsText:
-        """Return the text of labels, in the order of their names."""
-        text = cls(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
-        text.labels = labels
-        return text
 
 
 def rendered(

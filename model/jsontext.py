@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pybuild.model import lightjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +18,16 @@ def loads(data: bytes) -> object:
     Raises:
         ValueError: not JSON, or half of a pair in it. RecursionError: nested too deeply.
     """
-    value: object = json.loads(data)
+    value: object = lightjson.loads(data)
     if b"\\ud" in data or b"\\uD" in data:
-        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+        lightjson.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
 
 
 def parse(text: str | bytes) -> Any:
     """Return the value; None if *text* is not JSON."""
     try:
-        return json.loads(text)
+        return lightjson.loads(text)
     except (ValueError, RecursionError):
         return None
 

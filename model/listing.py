@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from pybuild.model.gotemplate import go_json, rendered
-from pybuild.model.printable import printable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 _LEAST_WIDTH = 7
 """Of the columns of docker's lists."""
 
 
+class LabelsText(str):
+    """Labels as ``a=1,b=2``, which a template can also ask for one by one."""
+
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> LabelsText:
+        """Return the text of labels, in the order of their names."""
+        text = cls(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
+        text.labels = labels
+        return text
+
+
 def table(rows: Sequence[Sequence[str]], least: int = 0) -> str:
     """Columns of at least so many letters, three spaces apart, one line a row."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    if not all(cell.isprintable() for row in rows for cell in row):
+        from pybuild.model.printable import printable
+
+        rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     widths = [max(width, least) for width in widths]
     lines = ["   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
@@ -42,8 +57,11 @@ def list_text(
     if form in ("", "table"):
         cells = [[str(row[name]) for name in shown] for row in (titles, *rows)]
         return table(cells, _LEAST_WIDTH)
+    from pybuild.model.gotemplate import go_json, rendered
+
     if form == "json":
-        beside = [dict[str, Any]()] * len(rows) if more is None else more
+        nothing: Mapping[str, Any] = {}
+        beside = [nothing] * len(rows) if more is None else more
         lines = [go_json({**row, **ours}) for row, ours in zip(rows, beside, strict=True)]
     elif form == "{{json .}}":
         lines = list(map(go_json, rows))

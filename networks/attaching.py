@@ -10,9 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
-from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk import journal
-from pybuild.cache.disk.locks import locked
+from pybuild.cache.disk.locks import boot_id, locked
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.networks import kernelstate, pod, pools, ports, records
 from pybuild.networks.rtnetlink import Inside, Rtnetlink, index_of, namespace_of

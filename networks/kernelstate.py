@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.networks import pools, records, rules
 from pybuild.networks.firewall import firewall

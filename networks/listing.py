@@ -53,7 +53,7 @@ def matcher(networks: Networks, text: str) -> Matcher:
         case "dangling" if (dangles := boolean(value.lower())) is not None:
             return (
                 name,
-                lambda one: dangles == (one.is_user_defined and not networks.endpoints(one)),
+                lambda one: dangles == (one.is_user_defined and not networks.records.living(one)),
             )
         case "label":
             return text, _label(value)

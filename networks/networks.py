@@ -12,7 +12,6 @@ from dataclasses import field
 from itertools import zip_longest
 from typing import Any
 
-from pybuild.cache.content.syncer import boot_id
 from pybuild.cache.disk import journal
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import locked
@@ -32,7 +31,7 @@ from pybuild.networks.records import (
     NetworkEndpoint,
     NetworkFiles,
     Subnet,
-    is_living,
+    endpoint_id,
 )
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
 
@@ -270,28 +269,6 @@ class Networks:
                     self._note("destroy", network)
         return removed
 
-    def endpoints(self, network: Network) -> list[NetworkEndpoint]:
-        """Return the places of the containers that live on a network."""
-        boot = boot_id() or ""
-        return [one for one in self.records.endpoints(network) if is_living(one, boot)]
-
-    def places(self, container: str) -> list[tuple[Network, NetworkEndpoint]]:
-        """Return where a container is that runs, by the names of the networks."""
-        boot, held = boot_id() or "", list[tuple[Network, NetworkEndpoint]]()
-        for network in self.records.networks():
-            endpoint = self.records.endpoint(network, container)
-            if endpoint is not None and is_living(endpoint, boot):
-                held.append((network, endpoint))
-        return held
-
-    def all_places(self) -> dict[str, list[tuple[Network, NetworkEndpoint]]]:
-        """Return where all containers are that run, by their ids: each record is read once."""
-        held: dict[str, list[tuple[Network, NetworkEndpoint]]] = {}
-        for network in self.records.networks():
-            for endpoint in self.endpoints(network):
-                held.setdefault(endpoint.container, []).append((network, endpoint))
-        return held
-
 
 def inspection(network: Network, endpoints: Sequence[NetworkEndpoint]) -> dict[str, Any]:
     """Return a network's document as docker's inspect has it."""
@@ -328,13 +305,6 @@ def _member(endpoint: NetworkEndpoint) -> dict[str, str]:
         "IPv4Address": with_prefix.get(False, ""),
         "IPv6Address": with_prefix.get(True, ""),
     }
-
-
-def endpoint_id(endpoint: NetworkEndpoint) -> str:
-    """Return the 64 digits that stand for a container's place on a network."""
-    from hashlib import sha256
-
-    return sha256(f"{endpoint.container}/{endpoint.peer}".encode()).hexdigest()
 
 
 def _pool(subnet: Subnet) -> dict[str, Any]:

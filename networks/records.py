@@ -13,12 +13,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from pybuild.cache.disk.locks import tried
+from pybuild.cache.disk.locks import boot_id, tried
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.model import lightjson
 from pybuild.model.border import NamedTuple
 
 TYPE_CHECKING = False
@@ -205,6 +205,28 @@ class NetworkFiles:
         matches = [self.endpoint(network, name) for name in sorted(names)]
         return [one for one in matches if one is not None]
 
+    def living(self, network: Network) -> list[NetworkEndpoint]:
+        """Return the places of the containers that live on a network."""
+        boot = boot_id() or ""
+        return [one for one in self.endpoints(network) if is_living(one, boot)]
+
+    def places(self, container: str) -> list[tuple[Network, NetworkEndpoint]]:
+        """Return where a container is that runs, by the names of the networks."""
+        boot, held = boot_id() or "", list[tuple[Network, NetworkEndpoint]]()
+        for network in self.networks():
+            endpoint = self.endpoint(network, container)
+            if endpoint is not None and is_living(endpoint, boot):
+                held.append((network, endpoint))
+        return held
+
+    def all_places(self) -> dict[str, list[tuple[Network, NetworkEndpoint]]]:
+        """Return where all containers are that run, by their ids: each record is read once."""
+        held: dict[str, list[tuple[Network, NetworkEndpoint]]] = {}
+        for network in self.networks():
+            for endpoint in self.living(network):
+                held.setdefault(endpoint.container, []).append((network, endpoint))
+        return held
+
     def endpoint(self, network: Network, container: str) -> NetworkEndpoint | None:
         """Return the place of a container on a network."""
         try:
@@ -310,6 +332,13 @@ class NetworkFiles:
             return file.read()
 
 
+def endpoint_id(endpoint: NetworkEndpoint) -> str:
+    """Return the 64 digits that stand for a container's place on a network."""
+    from hashlib import sha256
+
+    return sha256(f"{endpoint.container}/{endpoint.peer}".encode()).hexdigest()
+
+
 def is_living(endpoint: NetworkEndpoint, boot: str) -> bool:
     """Whether the process of an endpoint is there, in this boot of the machine."""
     return endpoint.boot == boot and start_time(endpoint.pid) == endpoint.started != 0
@@ -333,9 +362,9 @@ def _subnet(document: dict[str, Any]) -> Subnet:
 
 def _read(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
-        known: dict[str, Any] = json.loads(file.read())
+        known: dict[str, Any] = lightjson.loads(file.read())
     return known
 
 
 def _write(path: str, document: dict[str, Any]) -> None:
-    replace_file(path, json.dumps(document, sort_keys=True).encode())
+    replace_file(path, lightjson.dumps(document, sort_keys=True).encode())

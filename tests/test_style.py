@@ -69,7 +69,6 @@ SHORT = {
     "cache/disk/plainfile.py": "the fully cached path imports it, and nothing heavier",
     "daemon/control/health.py": "one gRPC service",
     "model/clock.py": "one protocol, for types alone",
-    "model/missing.py": "opening a store must not import the other errors",
     "model/package.py": "a bare process imports it before all else",
     "model/span.py": "a noun of the model, imported alone",
     "registry/client/samestore.py": "header names that client and server share",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from pybuild.volumes.volume import LOCAL, LocalVolume
+from pybuild.volumes.mountpoint import LOCAL
+from pybuild.volumes.volume import LocalVolume
 
 
 def row_of(volume: LocalVolume) -> dict[str, Any]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, fields
-from enum import StrEnum
-from typing import Any
 
 from pybuild.executor.steps.spec import StepMount, StepMountType
-from pybuild.model.dataclass import dataclass
+from pybuild.model.border import NamedTuple
 from pybuild.model.errors import UserError
-from pybuild.model.jsontext import as_object
-from pybuild.volumes.volume import LOCAL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+LOCAL = "local"
+"""The only driver of volumes."""
 
 
-class MountKind(StrEnum):
+class MountKind:
+    """The kinds of mounts, as docker's Type has them."""
+
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
 
 
-class MountOrigin(StrEnum):
+class MountOrigin:
     """The origin of a mount; later ones win where two have one target [CTR-100]."""
 
     IMAGE = "image"
@@ -33,8 +37,7 @@ class MountOrigin(StrEnum):
     TMPFS = "tmpfs"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountPoint:
+class MountPoint(NamedTuple):
     """A mount of a container.
 
     Attributes:
@@ -49,54 +52,55 @@ class MountPoint:
         executable: programs in a tmpfs can be executed, which docker has to be said.
     """
 
-    kind: MountKind
+    kind: str
     target: str
     source: str = ""
     readonly: bool = False
-    origin: MountOrigin = MountOrigin.BIND
+    origin: str = MountOrigin.BIND
     text: str = ""
     mode: str = ""
     nocopy: bool = False
     subpath: str = ""
     propagation: str = ""
     driver: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}
     size_bytes: int = 0
     permissions: int | None = None
     executable: bool = False
 
     @staticmethod
     def of_json(document: Mapping[str, Any]) -> MountPoint:
-        """Return the mount that `asdict` gave *document* of; fields of other versions are left out.
+        """Return the mount that `_asdict` gave *document* of; fields of other versions are left out.
 
         Raises:
-            TypeError, KeyError, ValueError: it is damaged.
+            AttributeError, TypeError, ValueError: it is damaged.
         """
-        known = {key: value for key, value in as_object(document).items() if key in _FIELDS}
-        known["kind"] = MountKind(known["kind"])
-        known["origin"] = MountOrigin(known["origin"])
-        return MountPoint(**known)
+        known = {key: value for key, value in document.items() if key in MountPoint._fields}
+        mount = MountPoint(**known)
+        if mount.kind not in _KINDS or mount.origin not in _ORIGINS:
+            raise ValueError(f"no mount: {mount.kind}, {mount.origin}")
+        return mount
 
     def shown(self, mountpoint: str) -> dict[str, object]:
         """Return it as docker's inspect has it; *mountpoint* is the volume's [CTR-72]."""
-        facts: dict[str, object] = {"Type": str(self.kind)}
-        if self.kind is MountKind.VOLUME:
+        facts: dict[str, object] = {"Type": self.kind}
+        if self.kind == MountKind.VOLUME:
             facts |= {"Name": self.source, "Source": mountpoint}
         else:
             facts |= {"Source": self.source}
         facts |= {"Destination": self.target}
-        if self.kind is MountKind.VOLUME:
+        if self.kind == MountKind.VOLUME:
             facts |= {"Driver": LOCAL}
         facts |= {"Mode": self.mode, "RW": not self.readonly}
         facts |= {
-            "Propagation": (self.propagation or "rprivate") if self.kind is MountKind.BIND else ""
+            "Propagation": (self.propagation or "rprivate") if self.kind == MountKind.BIND else ""
         }
         return facts
 
     def step_mount(self) -> StepMount:
         """Return it for the sandbox; a volume says that itself."""
-        if self.kind is MountKind.TMPFS:
+        if self.kind == MountKind.TMPFS:
             return StepMount(
                 StepMountType.TMPFS,
                 self.target,
@@ -107,7 +111,11 @@ class MountPoint:
         return StepMount(StepMountType.BIND_PATH, self.target, self.source, readonly=self.readonly)
 
 
-_FIELDS = frozenset(one.name for one in fields(MountPoint))
+_KINDS = (MountKind.BIND, MountKind.VOLUME, MountKind.TMPFS)
+_ORIGINS = (
+    *(MountOrigin.IMAGE, MountOrigin.VOLUMES_FROM, MountOrigin.BIND),
+    *(MountOrigin.MOUNT, MountOrigin.TMPFS),
+)
 
 
 def settled(

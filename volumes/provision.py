@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.disk.locks import locked
@@ -44,15 +43,15 @@ async def provide(
     """
     provided: list[MountPoint] = []
     for mount in mounts:
-        if mount.kind is MountKind.BIND:
+        if mount.kind == MountKind.BIND:
             _make_source(mount)
-        elif mount.kind is MountKind.VOLUME:
+        elif mount.kind == MountKind.VOLUME:
             volume = held.enter_context(_volume(volumes, mount))
             if not mount.source:
                 made.append(volume.name)
-            mount = replace(mount, source=volume.name)
+            mount = mount._replace(source=volume.name)
             fills = not (mount.nocopy or mount.subpath or volume.options)
-            fills = fills and mount.origin is not MountOrigin.VOLUMES_FROM
+            fills = fills and mount.origin != MountOrigin.VOLUMES_FROM
             work = job(
                 firstuse.fill,
                 mount_dir(),
@@ -76,7 +75,7 @@ def _make_source(mount: MountPoint) -> None:
     Raises:
         EnvironmentFault: it cannot be made.
     """
-    if mount.origin is not MountOrigin.BIND or os.path.lexists(mount.source):
+    if mount.origin != MountOrigin.BIND or os.path.lexists(mount.source):
         return
     try:
         os.makedirs(mount.source)
@@ -88,7 +87,7 @@ def _make_source(mount: MountPoint) -> None:
 
 def _volume(volumes: Volumes, mount: MountPoint) -> AbstractContextManager[LocalVolume]:
     """Return the holding of the mount's volume, which is made where there is none."""
-    if mount.origin is MountOrigin.VOLUMES_FROM:
+    if mount.origin == MountOrigin.VOLUMES_FROM:
         return volumes.held(mount.source)
     volume = volumes.create(
         mount.source, driver=mount.driver, options=mount.options, labels=mount.labels

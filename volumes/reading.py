@@ -202,7 +202,7 @@ def mount_from(
     if "target" not in given:
         raise UsageError(f'invalid mount "{text}": target is required')
     mount = MountPoint(
-        kind=MountKind(type),
+        kind=type,
         target=_target(text, given["target"]),
         source=given.get("source", ""),
         readonly=_switch(given, "readonly"),
@@ -266,7 +266,7 @@ def _check_tmpfs(mount: MountPoint, _given: Mapping[str, str]) -> None:
         )
 
 
-_CHECKS: dict[MountKind, Callable[[MountPoint, Mapping[str, str]], None]] = {
+_CHECKS: dict[str, Callable[[MountPoint, Mapping[str, str]], None]] = {
     MountKind.BIND: _check_bind,
     MountKind.VOLUME: _check_volume,
     MountKind.TMPFS: _check_tmpfs,

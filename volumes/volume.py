@@ -15,7 +15,6 @@ from pybuild.model.jsontext import as_object
 
 ANONYMOUS = "com.docker.volume.anonymous"
 """The label of a volume that was given no name."""
-LOCAL = "local"
 _MOST_CHARACTERS = 255
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,254}\Z")
 _OPTIONS = ("device", "o", "size", "type")

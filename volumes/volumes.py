@@ -26,8 +26,8 @@ from pybuild.cache.store import Store
 from pybuild.executor.steps.spec import StepMount
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.jsontext import as_object
-from pybuild.volumes.mountpoint import MountKind, MountPoint
-from pybuild.volumes.volume import ANONYMOUS, LOCAL, LocalVolume, check_name, check_options, is_name
+from pybuild.volumes.mountpoint import LOCAL, MountKind, MountPoint
+from pybuild.volumes.volume import ANONYMOUS, LocalVolume, check_name, check_options, is_name
 
 DATA = "_data"
 _RECORD = "volume.json"
@@ -164,7 +164,7 @@ class Volumes:
         Raises:
             UserError: its volume is not there any more.
         """
-        if mount.kind is not MountKind.VOLUME:
+        if mount.kind != MountKind.VOLUME:
             return mount.step_mount()
         volume = self.find(mount.source)
         return volume.mount(mount.target, readonly=mount.readonly, subpath=mount.subpath)

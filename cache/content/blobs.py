@@ -17,7 +17,7 @@ from pybuild.cache.disk.atomic import Disk, discard, fault, faults, write_file
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.digest import Digest
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from copy import copy
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.content.patches import whole_of, with_wholes
-from pybuild.cache.content.syncer import DURABLE, Syncer, boot_id
-from pybuild.cache.disk.atomic import Disk, Warn, faults
+from pybuild.cache.content.syncer import DURABLE, Syncer
+from pybuild.cache.disk.atomic import Disk, faults
 from pybuild.cache.disk.custody import file_system
+from pybuild.cache.disk.locks import boot_id
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.jsontext import as_object, parse
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
+    from pybuild.cache.disk.atomic import Warn
     from pybuild.cache.space.budget import Budget
     from pybuild.model.clock import Clock
 

@@ -80,8 +80,9 @@ def _opened(folder: str) -> int:
 
 def main(folder: int = _FOLDER) -> None:
     """Flush the file system of *folder*, then mark what was committed in this boot before that."""
-    from pybuild.cache.content.syncer import DURABLE, boot_id
+    from pybuild.cache.content.syncer import DURABLE
     from pybuild.cache.disk.atomic import Disk
+    from pybuild.cache.disk.locks import boot_id
 
     os.nice(19)
     os.chdir("/")  # whoever wants to unmount something is not kept from it by us

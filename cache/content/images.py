@@ -19,8 +19,8 @@ from pybuild.cache.disk.locks import locked
 from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.digest import Digest
+from pybuild.model.errors import BlobMissing
 from pybuild.model.jsontext import as_list, as_object, parse
-from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,11 @@ import os
 import threading
 from collections.abc import Callable
 
-from pybuild.cache.disk.atomic import Disk, Warn
+from pybuild.cache.disk.atomic import Disk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.cache.disk.atomic import Warn
 
 # Commits that come within this time share one flush. While a flush is going its process cannot end,
 # so one that leaves flushing to another begins with it only when it goes on for long.
@@ -15,15 +19,6 @@ DURABLE = "durable"
 
 _GATHER_S = 0.5
 _GATHER_FOR_LONG_S = 30.0
-
-
-def boot_id() -> str | None:
-    """Return the id of this boot of the machine; None if the system has none."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip() or None
-    except OSError:
-        return None
 
 
 class Syncer:

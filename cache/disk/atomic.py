@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+
+from pybuild.model.lightlib import contextmanager
 
 TYPE_CHECKING = False  # not typing's: its import costs more than this whole room
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
     from typing import Literal
 
     from pybuild.model.errors import EnvironmentFault
 
     Durability = Literal["each", "named"]
-
-Warn = Callable[[str], None]
+    Warn = Callable[[str], None]
 
 
 class Disk:

@@ -11,9 +11,10 @@ done counts more than its line: one that cannot be written is lost.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
+
+from pybuild.model import lightjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _line(kind: str, action: str, id: str, attributes: Mapping[str, str], now: i
             "time": now // 1_000_000_000,
             "timeNano": now,
         }
-        line = json.dumps(event, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+        line = lightjson.dumps(event, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
         if len(line) <= _MOST_LINE_BYTES:
             break
     return line

@@ -1,14 +1,16 @@
-"""Locks between processes and threads, by flock: the kernel lets go when a process dies."""
+"""Locks between processes and threads, by flock: the kernel lets go when a process dies; and facts that tell its number from another's."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+
+from pybuild.model.lightlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pybuild.cache.disk.atomic import Disk
 
 
@@ -124,3 +126,21 @@ def same_file(fd: int, path: str, folder: int | None = None) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(status, os.fstat(fd))
+
+
+def boot_id() -> str | None:
+    """Return the id of this boot of the machine; None if the system has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip() or None
+    except OSError:
+        return None
+
+
+def born(pid: int) -> int:
+    """Return when a process began, in ticks of the kernel since its boot; 0: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

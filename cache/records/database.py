@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 
-from pybuild.cache.disk.atomic import Disk, Warn, discard, fault, faults
+from pybuild.cache.disk.atomic import Disk, discard, fault, faults
 from pybuild.cache.disk.locks import locked
 from pybuild.model.jsontext import as_object, is_object, parse
 
@@ -23,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from typing import Any, TypeVar
+
+    from pybuild.cache.disk.atomic import Warn
 
     T = TypeVar("T")
 

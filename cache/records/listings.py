@@ -11,13 +11,14 @@ import threading
 import zlib
 from contextlib import suppress
 
-from pybuild.cache.disk.atomic import Disk, Warn
+from pybuild.cache.disk.atomic import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pybuild.cache.disk.atomic import Warn
     from pybuild.cache.disk.scratch import Scratch
     from pybuild.model.named import Listing
 

@@ -16,8 +16,8 @@ from pybuild.cache.space.mark import Mark, mark, state_of
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
+from pybuild.model.errors import BlobMissing
 from pybuild.model.jsontext import parse
-from pybuild.model.missing import BlobMissing
 
 _MANIFEST_BYTES = 8 << 20
 # Removals under one hold of the lock, and looks at a store that changes meanwhile.

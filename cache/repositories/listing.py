@@ -6,8 +6,7 @@ from pybuild.cache.repositories.repositories import Repository, is_name
 from pybuild.cache.store import Store
 from pybuild.image.manifest import Index, parse_manifest
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError, UsageError, UserError
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing, PybuildError, UsageError, UserError
 
 
 def manifest_rows(store: Store, repository: Repository) -> list[dict[str, str | int]]:

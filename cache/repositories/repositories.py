@@ -32,8 +32,8 @@ from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.errors import BlobMissing
 from pybuild.model.jsontext import as_number, as_object, parse
-from pybuild.model.missing import BlobMissing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

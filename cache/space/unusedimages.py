@@ -17,9 +17,8 @@ from pybuild.cache.space.usage import UsageRecord
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UsageError
+from pybuild.model.errors import BlobMissing, UsageError
 from pybuild.model.jsontext import parse
-from pybuild.model.missing import BlobMissing
 from pybuild.model.text import boolean
 
 

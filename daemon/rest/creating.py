@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pybuild.containers import defaults
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.environment import environment_with, labels_with, texts_of
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.names import new_id
 from pybuild.containers.signals import signal_number
@@ -112,7 +113,7 @@ def request_of(
         cwd=defaults.workdir_with(body.text("WorkingDir"), image),
         user=body.text("User") or str(image.get("User") or ""),
         hostname=body.text("Hostname") or id[:12],
-        labels=defaults.labels_with(body.pairs("Labels"), image),
+        labels=labels_with(body.pairs("Labels"), image),
         exposed=tuple(exposed),
         tty=body.flag("Tty"),
         stdin=body.flag("OpenStdin"),
@@ -120,7 +121,7 @@ def request_of(
         stop_signal=signal or str(image.get("StopSignal") or ""),
         stop_seconds=float(body.number("StopTimeout")) if body.has("StopTimeout") else None,
         health=defaults.health_check(health_of(body.part("Healthcheck")), image),
-        shell=defaults.texts_of(image, "Shell"),
+        shell=texts_of(image, "Shell"),
         attached=body.flag("AttachStdout"),
         resolv_conf=resolv_conf[mode != "none"],
         readonly=host.flag("ReadonlyRootfs"),
@@ -185,7 +186,7 @@ def _environment(body: Fields, image: Mapping[str, Any]) -> tuple[str, ...]:
     items = {one.partition("=")[0]: one for one in body.texts("Env") or ()}
     if "" in items:
         raise ApiRefusal(400, f"invalid environment variable: {items[''][:100]}")
-    return (*items.values(), *defaults.environment_with({}, items.keys(), image))
+    return (*items.values(), *environment_with({}, items.keys(), image))
 
 
 def _exposed(body: Fields) -> Iterable[str]:

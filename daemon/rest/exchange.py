@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,10 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import HttpVersion11, web
 
-from pybuild.containers.attaching import line
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.order import StreamAttachment
+from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
@@ -90,12 +88,12 @@ class RestHost:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def removing(self, container: Container) -> tuple[socket.socket, StreamAttachment]:
+    def removing(self, container: Container) -> tuple[LocalLine, StreamAttachment]:
         """Return the monitor's end of a line on which we hear the end of a container that goes then.
 
         We have at hand what removing takes; a monitor, which does it where we are gone, has not.
         """
-        ours, theirs = line()
+        ours, theirs = LocalLine.pair()
         self.background(self._remove_ended(container, MonitorLine(ours)))
         return theirs, StreamAttachment(stdout=False, stderr=False, removes=True)
 

@@ -13,8 +13,7 @@ from pybuild.engine.host import native_platform
 from pybuild.image.attestation import MANIFEST_KIND, REFERENCE_DIGEST, REFERENCE_TYPE
 from pybuild.image.manifest import Manifest, parse_config, parse_index, parse_manifest, resolve
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
-from pybuild.model.errors import EnvironmentFault
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing, EnvironmentFault
 from pybuild.model.platform import Platform
 
 

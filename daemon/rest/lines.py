@@ -9,8 +9,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from pybuild.containers.attaching import line
-from pybuild.containers.order import MESSAGE_BYTES, StreamAttachment
+from pybuild.containers.order import MESSAGE_BYTES, LocalLine, StreamAttachment
 
 AHEAD_BYTES = 1 << 15
 """The most input that goes ahead of what a process takes."""
@@ -24,9 +23,9 @@ class MonitorLine:
         ended: the message that said how the process has ended, None until then.
     """
 
-    def __init__(self, own: socket.socket) -> None:
-        own.setblocking(False)
-        self._own = own
+    def __init__(self, line: LocalLine) -> None:
+        self._own = socket.socket(fileno=line.detach())  # loops take no others
+        self._own.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._room.set()
@@ -71,15 +70,15 @@ class Waiting:
     """The lines of those who wait for a container to start, by its id."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[tuple[socket.socket, StreamAttachment]]] = {}
+        self._lines: dict[str, list[tuple[LocalLine, StreamAttachment]]] = {}
 
     def wait(self, id: str, attachment: StreamAttachment) -> MonitorLine:
         """Return the end of a line whose other end the monitor gets, with the container's first byte."""
-        ours, theirs = line()
+        ours, theirs = LocalLine.pair()
         self._lines.setdefault(id, []).append((theirs, attachment))
         return MonitorLine(ours)
 
-    def take(self, id: str) -> list[tuple[socket.socket, StreamAttachment]]:
+    def take(self, id: str) -> list[tuple[LocalLine, StreamAttachment]]:
         """Return the monitor's ends, for a container that is started now; whoever takes them closes them."""
         return [one for one in self._lines.pop(id, []) if _has_peer(one[0])]
 
@@ -98,13 +97,13 @@ class Waiting:
         close_all(self._lines.pop(id, []))
 
 
-def close_all(lines: list[tuple[socket.socket, StreamAttachment]]) -> None:
+def close_all(lines: list[tuple[LocalLine, StreamAttachment]]) -> None:
     """Close the monitor's ends of lines at our side."""
     for theirs, _ in lines:
         theirs.close()
 
 
-def _has_peer(theirs: socket.socket) -> bool:
+def _has_peer(theirs: LocalLine) -> bool:
     """Whether somebody still waits at the other end, whatever was typed; the line of one who does not is closed."""
     poller = select.poll()
     poller.register(theirs, 0)

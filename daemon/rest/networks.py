@@ -45,7 +45,7 @@ async def inspect(exchange: ApiExchange) -> web.StreamResponse:
     def look() -> dict[str, Any]:
         networks = _networks(exchange.host)
         one = networks.find(exchange.call.name)
-        return _shown(inspection(one, networks.endpoints(one)))
+        return _shown(inspection(one, networks.records.living(one)))
 
     return answer(await exchange.host.run(look))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.privileges import (
-    ContainerPrivileges,
     capabilities,
     device,
     gpus,

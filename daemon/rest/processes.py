@@ -9,10 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from pybuild.containers.container import Container
-from pybuild.containers.defaults import environment_with
+from pybuild.containers.environment import environment, environment_with
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
-from pybuild.containers.steps import environment
 from pybuild.containers.trees import tree_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.execs import ExecProcess

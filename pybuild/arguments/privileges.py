@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import Parsed
+from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.privileges import (
-    ContainerPrivileges,
     capabilities,
     device,
     gpus,

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pybuild.arguments.containers import (
-    environment_of,
     health_check,
-    labels_of,
     log_config,
     mounts_of,
     restart_policy,
@@ -23,11 +21,13 @@ from pybuild.arguments.containers import (
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
 from pybuild.arguments.privileges import privileges_of
+from pybuild.arguments.variables import environment_of, labels_of
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.defaults import command_of, exposed_ports, texts_of
+from pybuild.containers.defaults import command_of, exposed_ports
+from pybuild.containers.environment import texts_of
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id

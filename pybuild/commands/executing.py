@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 
-from pybuild.arguments.containers import environment_of
-from pybuild.commandline.parser import Parsed
+from pybuild.arguments.variables import environment_of
 from pybuild.commands.localstore import open_store
 from pybuild.containers.attaching import Attached, terminal_size
 from pybuild.containers.containers import Containers
-from pybuild.containers.detaching import DEFAULT, parse_keys
+from pybuild.containers.environment import environment
 from pybuild.containers.order import ExecOrder
 from pybuild.containers.starting import NotExecuted
 from pybuild.containers.state import PAUSED
-from pybuild.containers.steps import environment
 from pybuild.model.border import packed
 from pybuild.model.errors import UsageError, UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.commandline.parser import Parsed
 
 _NOT_EXECUTED = 126
 
@@ -74,6 +76,8 @@ def detach_keys(parsed: Parsed) -> bytes:
     Raises:
         UsageError: there are no such keys.
     """
+    from pybuild.containers.detaching import DEFAULT, parse_keys
+
     return parse_keys(parsed.one("detach-keys") or DEFAULT)
 
 

@@ -5,23 +5,41 @@ The engine and its event loop are imported by those who use them: what looks at 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+import os
 
 from pybuild.cache.store import Store
-from pybuild.commandline.parser import Parsed
 from pybuild.engine.host import SystemClock
-from pybuild.engine.settings import Settings, load_settings
+from pybuild.engine.paths import config_file, default_root
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.engine.engine import Engine
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
 
-T = TypeVar("T")
+    from pybuild.commandline.parser import Parsed
+    from pybuild.engine.engine import Engine
+    from pybuild.engine.settings import Settings
+
+    T = TypeVar("T")
 
 
 def settings_of(parsed: Parsed) -> Settings:
     """Return the settings of the store that the options, the environment or the file name."""
+    from pybuild.engine.settings import load_settings
+
     return load_settings(parsed.one("config"), parsed.one("root"))
+
+
+def root_of(parsed: Parsed) -> str:
+    """Return the directory of the store that they name; most machines have no such file to read.
+
+    Raises:
+        UsageError: the file is wrong.
+    """
+    if config_file(parsed.one("config")) is not None:
+        return settings_of(parsed).root
+    given = parsed.one("root")
+    return os.path.abspath(given) if given else default_root()
 
 
 def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
@@ -30,7 +48,7 @@ def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
     Args:
         to_read: nothing in it is to change; see `Store.open`.
     """
-    return Store.open(settings_of(parsed).root, SystemClock(), to_read=to_read)
+    return Store.open(root_of(parsed), SystemClock(), to_read=to_read)
 
 
 def with_engine(

@@ -102,7 +102,7 @@ def inspect(parsed: Parsed) -> int:
 
     def look(name: str) -> dict[str, Any]:
         one = networks.find(name)
-        return inspection(one, networks.endpoints(one))
+        return inspection(one, networks.records.living(one))
 
     return show_documents(parsed.one("format"), parsed.positionals, look)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from functools import partial
 
-from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store, with_store
 from pybuild.containers.containers import Containers
 from pybuild.containers.listing import rows_of, shown_ports
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.listing import list_text
-from pybuild.networks.networks import Networks
+from pybuild.networks.records import NetworkFiles
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.cache.store import Store
+    from pybuild.commandline.parser import Parsed
 
 _TITLES = {
     "ID": "CONTAINER ID",
@@ -36,14 +42,18 @@ def ps(parsed: Parsed) -> int:
     """List containers, the newest first: those that run, or all."""
     form = parsed.one("format")
     sized = parsed.flag("size") or (".Size" in form and not parsed.flag("quiet"))
-    rows = partial(
-        rows_of,
-        filters=parsed.many("filter"),
-        all=parsed.flag("all"),
-        last=_last(parsed),
-        sized=sized,
-        whole=parsed.flag("no-trunc"),
-    )
+    last = _last(parsed)
+
+    def rows(store: Store) -> list[dict[str, Any]]:
+        return rows_of(
+            store,
+            parsed.many("filter"),
+            all=parsed.flag("all"),
+            last=last,
+            sized=sized,
+            whole=parsed.flag("no-trunc"),
+        )
+
     if sized:  # what a container wrote may be of all ids, and needs a worker to look at
         shown_rows = with_store(parsed, rows, to_read=True)
     else:
@@ -62,7 +72,7 @@ def port(parsed: Parsed) -> int:
     name, *given = parsed.positionals
     with open_store(parsed, to_read=True) as store:
         container = Containers(store).find(name)
-        places = Networks(store.root).places(container.config.id)
+        places = NetworkFiles(os.path.join(store.root, "networks")).places(container.config.id)
     published = [one for one in shown_ports(container, places) if one.address]
     if not given:
         sys.stdout.write("".join(f"{one.key} -> {one.place}\n" for one in published))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from contextlib import suppress
 
@@ -11,10 +10,10 @@ from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
 from pybuild.commands.executing import check_terminal, detach_keys
 from pybuild.commands.localstore import open_store
-from pybuild.containers.attaching import Attached, line, terminal_size
+from pybuild.containers.attaching import Attached, terminal_size
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
-from pybuild.containers.order import StreamAttachment
+from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
@@ -47,7 +46,7 @@ def _run(parsed: Parsed) -> int:
     keys = detach_keys(parsed)
     if parsed.flag("interactive") and parsed.flag("tty") and not detached:
         check_terminal()
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     with ours, theirs:
         begun: list[Container] = []
         cancelled: Cancelled | None = None
@@ -80,7 +79,7 @@ def _run(parsed: Parsed) -> int:
     return status or 0
 
 
-async def _start(parsed: Parsed, line: socket.socket | None, begun: list[Container]) -> None:
+async def _start(parsed: Parsed, line: LocalLine | None, begun: list[Container]) -> None:
     """Have a container made and started; *begun* has it as soon as it runs."""
     async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
         container = await create_container(parsed, engine, attached=line is not None)
@@ -135,7 +134,7 @@ def attach(parsed: Parsed) -> int:
 
 
 def attached_to(
-    connection: socket.socket,
+    connection: LocalLine,
     container: Container,
     attachment: StreamAttachment,
     keys: bytes,
@@ -178,7 +177,7 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
         with connection:
             status = attached_to(connection, container, attachment, keys, proxies=True)
         return 0 if status is None else status
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     with ours, theirs:
         for warning in containers.start(container, attached=[(theirs, attachment)]):
             sys.stderr.write(f"warning: {warning}\n")

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from pybuild.cache.repositories.repositories import ManifestEntry, Repository, is_tag
 from pybuild.model.digest import Digest
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing
 from pybuild.registry.server import pushedmanifest
 from pybuild.registry.server.body import whole
 from pybuild.registry.server.exchange import Exchange

@@ -10,7 +10,7 @@ from aiohttp import web
 from pybuild.cache.content.storekey import proof
 from pybuild.cache.repositories.repositories import is_name
 from pybuild.model.digest import Digest
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing
 from pybuild.registry.client.samestore import PROOF
 from pybuild.registry.server import ranges
 from pybuild.registry.server.blobs import location

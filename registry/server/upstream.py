@@ -16,9 +16,8 @@ from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, PybuildError
+from pybuild.model.errors import BlobMissing, EnvironmentFault, PybuildError
 from pybuild.model.jsontext import as_list, as_object, parse
-from pybuild.model.missing import BlobMissing
 from pybuild.model.reference import Reference
 from pybuild.net.http1.faults import HttpFault
 from pybuild.registry.client.client import Client

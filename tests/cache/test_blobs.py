@@ -11,8 +11,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing, EnvironmentFault
 
 HELLO = Digest.of(b"hello")
 OTHER = Digest.of(b"other")

@@ -14,8 +14,7 @@ from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest, canonical_json
-from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing, EnvironmentFault, UserError
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
 from tests.cache import children

@@ -18,7 +18,7 @@ from pybuild.cache.space.prune import Policy, prune
 from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing
 from tests.clocks import FakeClock
 
 HOUR = 3600.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pybuild.containers.addresses import (
     ShownPort,
     network_settings,
@@ -92,5 +90,5 @@ def test_settings_of_one_that_does_not_run() -> None:
     place = settings["Networks"]["web"]
     assert (place["IPAddress"], place["Aliases"]) == ("", ["db"])
     assert place["IPAMConfig"] == {"IPv4Address": "172.20.0.9"}
-    assert network_settings(replace(CONFIG, networks=()), [])["Networks"] == {}
-    assert list(network_settings(replace(CONFIG, network="none"), [])["Networks"]) == ["none"]
+    assert network_settings(CONFIG._replace(networks=()), [])["Networks"] == {}
+    assert list(network_settings(CONFIG._replace(network="none"), [])["Networks"]) == ["none"]

@@ -10,8 +10,8 @@ from pybuild.arguments.privileges import privileges_of
 from pybuild.commandline import find
 from pybuild.commandline.parser import parse
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.privileges import (
-    ContainerPrivileges,
     capabilities,
     device,
     device_edits,

@@ -12,9 +12,9 @@ from collections.abc import Generator
 
 import pytest
 
-from pybuild.containers.attaching import Attached, line
+from pybuild.containers.attaching import Attached
 from pybuild.containers.loop import Loop
-from pybuild.containers.order import StreamAttachment
+from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.containers.streams import STDOUT, AttachedClient, Streams
 from pybuild.model.errors import EnvironmentFault
 from tests import watchdog
@@ -61,7 +61,7 @@ def test_what_is_typed_before_there_is_a_terminal_waits_for_it() -> None:
     """``exec -it``: keys may come while the process is still being set up."""
     loop = Loop()
     streams = Streams(loop, lambda number, data: None, once=True)
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     theirs.setblocking(False)
     client = AttachedClient(loop, theirs)
     client.watch(lambda events: None)
@@ -85,7 +85,7 @@ def test_whoever_types_hears_when_it_is_taken(pipe: tuple[int, int]) -> None:
     os.set_blocking(write_end, False)
     os.set_blocking(read_end, True)
     streams.add_input(os.dup(write_end))
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     theirs.setblocking(False)
     client = AttachedClient(loop, theirs)
     client.watch(lambda events: None)
@@ -106,7 +106,7 @@ def test_whoever_types_hears_when_it_is_taken(pipe: tuple[int, int]) -> None:
 
 
 def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     with ours:
         theirs.send(marshal.dumps(("ended", 3)))
         ours.send(marshal.dumps(("input", b"never read")))
@@ -117,7 +117,7 @@ def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
 
 def test_a_monitor_that_is_gone_is_named() -> None:
     """It may leave between the connection and the first word, which would end us by SIGPIPE's status."""
-    ours, theirs = line()
+    ours, theirs = LocalLine.pair()
     with ours:
         theirs.close()
         attached = Attached(ours, stdin=False, terminal=False, keys=None, proxies=False)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pybuild.cache.disk.locks import born
 from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
-from pybuild.containers.state import RUNNING, ContainerState, born
+from pybuild.containers.state import RUNNING, ContainerState
 from pybuild.containers.trees import tree_of
 from pybuild.engine.host import SystemClock
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -50,7 +50,7 @@ def test_the_root_of_another_process_of_its_number_is_not_taken_for_its_own(stor
 
 
 def test_nothing_is_left_where_a_volume_is_gone(store: Store) -> None:
-    config = replace(CONFIG, mounts=settled([read_bind("gone:/v")], (), []))
+    config = CONFIG._replace(mounts=settled([read_bind("gone:/v")], (), []))
     Running.seen = ContainerState()
 
     def left() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,4 +210,4 @@ def test_names_longer_than_files_have(tmp_path: Path) -> None:
             volumes.find(name)
         with pytest.raises(UserError, match="Invalid container name"):
             containers.create(config)
-        assert containers.create(replace(config, name=name[1:])).config.name == name[1:]
+        assert containers.create(config._replace(name=name[1:])).config.name == name[1:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.containers.privileges import ContainerPrivileges
+from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.starting import NotExecuted
 from pybuild.containers.steps import step_of
 from pybuild.daemon.rest.creating import request_of

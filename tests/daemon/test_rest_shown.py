@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.environment import environment
 from pybuild.containers.inspecting import ContainerDetails, document
 from pybuild.containers.state import ContainerState
-from pybuild.containers.steps import environment
 from pybuild.daemon.rest.building import BuildLines
 from pybuild.daemon.rest.creating import request_of
 from pybuild.daemon.rest.fields import read_object

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.cache.content.syncer import boot_id
+from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import UserError
 from pybuild.networks import pools
@@ -137,8 +137,8 @@ def test_a_network_somebody_is_on_stays(networks: Networks) -> None:
     with pytest.raises(UserError, match="network front has active endpoints: web"):
         networks.remove("front")
     assert networks.prune(lambda one: False) == []
-    assert networks.all_places() == {"web" * 8: networks.places("web" * 8)} != {}
-    (shown,) = inspection(made, networks.endpoints(made))["Containers"].values()
+    assert networks.records.all_places() == {"web" * 8: networks.records.places("web" * 8)} != {}
+    (shown,) = inspection(made, networks.records.living(made))["Containers"].values()
     assert (shown["Name"], shown["IPv4Address"]) == ("web", "172.30.0.2/16")
 
 
@@ -151,7 +151,7 @@ def test_who_ended_without_a_word_is_forgotten_at_the_next_look(networks: Networ
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     put(networks, made, "web", "172.30.0.2/16", child)
     os.waitpid(child, 0)
-    assert networks.endpoints(made) == []
+    assert networks.records.living(made) == []
     networks.remove("front")
 
 
@@ -161,7 +161,7 @@ def test_an_address_is_leased_once(networks: Networks) -> None:
     with pytest.raises(FileExistsError):
         put(networks, made, "two", "172.30.0.2/16", os.getpid())
     assert networks.records.leases(made) == {"172.30.0.2": "one" * 8}
-    assert [one.name for one in networks.endpoints(made)] == ["one"]
+    assert [one.name for one in networks.records.living(made)] == ["one"]
 
 
 def test_version_6_is_there_when_it_is_wanted(networks: Networks) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pybuild.arguments import containers as arguments
+from pybuild.arguments import variables
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.containers.defaults import command_of
@@ -63,14 +64,14 @@ def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = tmp_path / "env"
     path.write_text("# no\n\nX=file\n  HERE\nY=a b\n")
     parsed = given("--env-file", str(path), "-e", "X=option", "-e", "B", "-e", "A=3")
-    assert arguments.environment_of(parsed, IMAGE) == ("X=option", "HERE=yes", "Y=a b", "A=3")
+    assert variables.environment_of(parsed, IMAGE) == ("X=option", "HERE=yes", "Y=a b", "A=3")
     missing = given("--env-file", str(tmp_path / "none"))
-    assert "no such file" in refusal(lambda: arguments.environment_of(missing, IMAGE))
+    assert "no such file" in refusal(lambda: variables.environment_of(missing, IMAGE))
 
 
 def test_labels_of_the_image_and_ours() -> None:
     image = {"Labels": {"a": "1", "b": "2"}}
-    assert arguments.labels_of(given("-l", "b=3", "--label", "c"), image) == {
+    assert variables.labels_of(given("-l", "b=3", "--label", "c"), image) == {
         "a": "1",
         "b": "3",
         "c": "",

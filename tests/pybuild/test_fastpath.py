@@ -32,7 +32,7 @@ ALLOWED_OURS = {
     # what is needed of them
     "pybuild.__main__", "pybuild.cache.disk.ownership", "pybuild.cache.disk.plainfile", "pybuild.cli",
     "pybuild.client.builders", "pybuild.commandline.building", "pybuild.model.options",
-    "pybuild.commandline.parser", "pybuild.engine.paths", "pybuild.executor.trees.contextscan",
+    "pybuild.commandline.parser", "pybuild.engine.paths", "pybuild.model.lightjson", "pybuild.executor.trees.contextscan",
     "pybuild.fastpath", "pybuild.builds.memo", "pybuild.model.package", "pybuild.model.patterns",
     "pybuild.progress.screen",
 }  # fmt: skip

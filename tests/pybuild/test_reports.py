@@ -7,8 +7,7 @@ from io import StringIO
 import pytest
 
 from pybuild.model.digest import Digest
-from pybuild.model.errors import InternalError, StepError, UserError
-from pybuild.model.missing import BlobMissing
+from pybuild.model.errors import BlobMissing, InternalError, StepError, UserError
 from pybuild.model.span import Span
 from pybuild.progress.render import report, text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 
 import pytest
 
@@ -89,14 +88,14 @@ def test_what_was_said_wins_over_others_and_the_image() -> None:
     assert [(mount.target, mount.source) for mount in mounts] == [
         ("/a/b", "mine"), ("/a", "/host"), ("/c", "theirs"), ("/d", ""),
     ]  # fmt: skip
-    assert mounts[-1].origin is MountOrigin.IMAGE
+    assert mounts[-1].origin == MountOrigin.IMAGE
     with pytest.raises(UserError, match="Duplicate mount point: /a"):
         settled([*given, read_tmpfs("/a/")], (), ())
 
 
 def test_a_mount_is_as_before_in_json() -> None:
     for mount in (read_bind("vol:/a:ro"), read_tmpfs("/t:mode=1777"), read_mount("dst=/x")):
-        assert MountPoint.of_json(json.loads(json.dumps(asdict(mount)))) == mount
+        assert MountPoint.of_json(json.loads(json.dumps(mount._asdict()))) == mount
 
 
 def test_mounts_are_shown_as_docker_shows_them() -> None:
@@ -109,7 +108,7 @@ def test_mounts_are_shown_as_docker_shows_them() -> None:
         ("Type", "volume"), ("Name", "vol"), ("Source", "/x/_data"), ("Destination", "/b"),
         ("Driver", "local"), ("Mode", "z"), ("RW", True), ("Propagation", ""),
     ]  # fmt: skip
-    assert read_bind("/v").kind is MountKind.VOLUME
+    assert read_bind("/v").kind == MountKind.VOLUME
 
 
 def test_containers_to_take_mounts_of() -> None:
