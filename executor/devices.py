@@ -1,7 +1,7 @@
 """Devices for steps, described by files of the Container Device Interface [RUN-7, SEC-5].
 
-A file names devices and what a step gets for each: variables, device nodes, mounts. JSON and plain
-YAML are read; what cannot be done for a step, such as hooks, is refused.
+A file names devices and what a step gets for each: variables, device nodes, mounts. JSON and YAML
+are read; what cannot be done for a step, such as hooks, is refused.
 
 Source: the interface's own specification, version 0.8, and what the reference makes of names.
 """
@@ -18,7 +18,6 @@ from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.ops import Device
-from pybuild.model.plainyaml import read_yaml
 from pybuild.model.text import boolean
 
 DIRECTORIES = ("/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi")
@@ -171,7 +170,7 @@ def _read(path: str) -> Iterator[_Known]:
         if len(data) > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES} bytes")
         text = data.decode()
-        spec = _object(read_yaml(text) if path.endswith(_YAML) else json.loads(text))
+        spec = _object(_yaml(text) if path.endswith(_YAML) else json.loads(text))
         kind = spec.get("kind")
         if not isinstance(kind, str) or "/" not in kind:
             raise ValueError("no kind")
@@ -189,6 +188,27 @@ def _read(path: str) -> Iterator[_Known]:
             )
     except (OSError, ValueError, RecursionError) as error:
         raise EnvironmentFault(f"cannot read the devices of {path}: {error}") from error
+
+
+def _yaml(text: str) -> object:
+    """Return the value of a document of YAML: maps, lists, null, and all else as text, which every field takes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    import yaml  # few machines have such a file
+
+    class Texts(yaml.SafeLoader):
+        pass
+
+    Texts.yaml_implicit_resolvers = {
+        first: [(tag, regexp) for tag, regexp in resolvers if tag.endswith(("null", "merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        return cast(object, yaml.load(text, Texts))
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _object(value: object) -> Json:

@@ -132,8 +132,13 @@ def test_yaml_is_read_as_json_is(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text + "  containerEdits:\n    env: [Z=1]\n")
     assert found(tmp_path, "x/y=z", frozenset()).env == ("Z=1",)
     assert list_devices(frozenset(), [str(tmp_path)]) == [("x/y=z", True, {AUTO: "true"})]
-    (tmp_path / "x.yaml").write_text(text + "  containerEdits: &all\n")
-    with pytest.raises(EnvironmentFault, match=r"x\.yaml: line 6"):
+    (tmp_path / "x.yaml").write_text(
+        text + "  containerEdits: {env: &all [A=on, B=0644]}\n- {name: 0, containerEdits: ~}\n"
+    )
+    assert found(tmp_path, "x/y=z", frozenset()).env == ("A=on", "B=0644")
+    assert found(tmp_path, "x/y=0", frozenset()) == DeviceEdits()
+    (tmp_path / "x.yaml").write_text(text + "  containerEdits: [\n")
+    with pytest.raises(EnvironmentFault, match=r"x\.yaml: .*line 7"):
         found(tmp_path, "x/y=z")
     assert list_devices(frozenset(), [str(tmp_path)]) == []
 
