@@ -323,6 +323,7 @@ async def _attestations(
             one.lowered.platform,
             names,
             one.attestations,
+            deltas=one.snapshot.deltas,
             as_artifact=output.flag("oci-artifact", not output.is_older),
         )
         if attached is not None:

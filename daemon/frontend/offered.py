@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
@@ -103,7 +104,10 @@ async def load_offered(scope: Scope, offered: Offered) -> list[Attestation]:
         data = await scope.read(tree, offered.path, MAX_BYTES + 1)
         if data is None:
             raise UserError(f"cannot read in-toto attestation: {offered.path}: no such file")
-        attestations = [from_client(offered.path, offered.predicate_type, data, offered.about)]
+        made = from_client(offered.path, offered.predicate_type, data, offered.about)
+        name = posixpath.basename(offered.path).partition(".")[0]
+        is_core = _CORE in offered.metadata and offered.metadata[_CORE] == name.encode()
+        attestations = [replace(made, is_core=is_core)]
     return [replace(one, inline_only=inline_only) for one in attestations]
 
 

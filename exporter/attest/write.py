@@ -15,7 +15,8 @@ from pybuild.exporter.attest.attestation import MAX_BYTES, Attestation, core_fir
 from pybuild.exporter.attest.layers import Known, by_step, stacks
 from pybuild.exporter.attest.options import Provenance
 from pybuild.exporter.attest.predicate import Facts, predicate, predicate_type
-from pybuild.image.attestation import Statement, Subject, put_attestations
+from pybuild.exporter.attest.supplement import supplemented
+from pybuild.image.attestation import SPDX, Statement, Subject, put_attestations
 from pybuild.image.manifest import Manifest, parse_config, parse_manifest
 from pybuild.image.purl import package_url
 from pybuild.model.descriptor import Descriptor
@@ -151,20 +152,44 @@ async def attach(
     names: Iterable[Reference],
     attestations: Iterable[Attestation],
     *,
+    deltas: Sequence[str],
     as_artifact: bool,
 ) -> Descriptor | None:
-    """Store the attestations of *image*, and return their entry in its index; None for none."""
+    """Store the attestations of *image*, and return their entry in its index; None for none.
+
+    Args:
+        deltas: of its layers.
+    """
     subjects = [Subject.of(package_url(name, platform), image.digest) for name in names]
     if not subjects:
         # A statement that is about nothing is about everything: name the digest at least.
         subjects = [Subject.of("_", image.digest)]
-    statements = [await one.statement(subjects) for one in core_first(attestations)]
+    statements: list[Statement] = []
+    for one in core_first(attestations):
+        made = await one.statement(subjects)
+        if one.is_core and one.predicate_type == SPDX:
+            made = await asyncio.to_thread(_with_layers, engine.store, made, image, deltas)
+        statements.append(made)
     if not statements:
         return None
     put = engine.store.blobs.put
     return await asyncio.to_thread(
         lambda: put_attestations(image, statements, put, as_artifact=as_artifact)
     )
+
+
+def _with_layers(
+    store: Store, statement: Statement, image: Descriptor, deltas: Sequence[str]
+) -> Statement:
+    """Return a list of the contents of *image* that names the layers of its files."""
+    manifest = parse_manifest(store.blobs.read(image.digest), image.media_type)
+    assert isinstance(manifest, Manifest)
+    layers = [
+        (store.deltas.path(delta), layer.digest)
+        for delta, layer in zip(deltas, manifest.layers, strict=True)
+    ]
+    listed = supplemented(statement.predicate, layers)
+    return Statement(statement.predicate_type, listed, statement.subjects)
 
 
 # --- directories and archives ---------------------------------------------------------------------
