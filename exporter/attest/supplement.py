@@ -66,8 +66,8 @@ def _name(file: Mapping[str, Any]) -> str:
     return os.path.normpath("/" + str(file.get("fileName") or "").lstrip("/"))
 
 
-def _list(value: object) -> list[Any]:
-    return cast(list[Any], value) if isinstance(value, list) else []
+def _list(value: object) -> list[object]:
+    return cast(list[object], value) if isinstance(value, list) else []
 
 
 def _object(value: object) -> dict[str, Any]:
