@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import signal
-
 from pybuild.model.errors import UsageError
 
-_REAL_TIME = re.compile(r"RTM(IN|AX)(?:([+-])(\d{1,2}))?\Z")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the C part; signal.py imports enum
 
 
 def signal_number(text: str) -> int:
@@ -19,13 +20,13 @@ def signal_number(text: str) -> int:
     if text.isdecimal() and len(text) < 4 and 0 < int(text) < signal.NSIG:
         return int(text)
     name = text.upper().removeprefix("SIG")
-    try:
-        return int(signal.Signals["SIG" + name])
-    except KeyError:
-        pass
-    if known := _REAL_TIME.match(name):
-        first = signal.SIGRTMIN if known[1] == "IN" else signal.SIGRTMAX
-        number = int(first) + int(f"{known[2] or ''}{known[3] or 0}")
-        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-            return number
+    known = getattr(signal, "SIG" + name, None) if name.isalnum() else None
+    if isinstance(known, int):
+        return int(known)
+    for base, first in (("RTMIN", signal.SIGRTMIN), ("RTMAX", signal.SIGRTMAX)):
+        sign, digits = name[len(base) : len(base) + 1], name[len(base) + 1 :]
+        if name.startswith(base) and sign in ("+", "-") and digits.isdecimal() and len(digits) < 3:
+            number = int(first) + int(sign + digits)
+            if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+                return number
     raise UsageError(f"invalid signal: {text}")

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from pybuild.arguments.containers import restart_policy, surroundings
-from pybuild.commandline.parser import GLOBAL, Parsed
+from pybuild.commandline.parser import GLOBAL
 from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import confirmed, for_each, raise_first, show_removed
-from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
-from pybuild.containers.logreading import details_of, log_time, read_log
-from pybuild.containers.processes import process_table
-from pybuild.containers.pruning import prune_containers
-from pybuild.containers.signals import signal_number
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.lightlib import contextmanager
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
+    from pybuild.commandline.parser import Parsed
+    from pybuild.containers.container import Container
+
+_SIGKILL = 9
 _MANY_DIGITS = 18
 """So many lines are all that there are."""
 
@@ -37,6 +33,8 @@ def _containers(parsed: Parsed) -> Generator[Containers]:
 
 def logs(parsed: Parsed) -> int:
     """Show what a container has written [CTR-76]."""
+    from pybuild.containers.logreading import details_of, log_time, read_log
+
     with _containers(parsed) as containers:
         container = containers.find(parsed.positionals[0])
     config = container.config
@@ -115,6 +113,8 @@ def restart(parsed: Parsed) -> int:
 
 def _ending(parsed: Parsed) -> Callable[[Container], tuple[int, float]]:
     """Return the signal and the seconds of an end, by the options or a container's config [CTR-31]."""
+    from pybuild.containers.signals import signal_number
+
     text = parsed.one("time")
     try:
         given = float(text) if text else None
@@ -137,11 +137,13 @@ def _ending(parsed: Parsed) -> Callable[[Container], tuple[int, float]]:
 
 def kill(parsed: Parsed) -> int:
     """Send a signal to containers."""
+    from pybuild.containers.signals import signal_number
+
     number = signal_number(parsed.one("signal", "SIGKILL"))
 
     def send(containers: Containers, one: Container) -> None:
         one.ask("kill", number)
-        if number == signal.SIGKILL:
+        if number == _SIGKILL:
             one.wait_gone()
 
     return _each(parsed, send)
@@ -169,6 +171,8 @@ def update(parsed: Parsed) -> int:
     """Give containers other limits, or another restart policy."""
     if not parsed.values.keys() - {one.name for one in GLOBAL}:
         raise UsageError("you must provide one or more flags when using this command")
+    from pybuild.arguments.containers import restart_policy, surroundings
+
     limits = surroundings(parsed)["limits"]
     policy = restart_policy(parsed.one("restart")) if parsed.one("restart") else None
 
@@ -181,6 +185,8 @@ def update(parsed: Parsed) -> int:
 
 def top(parsed: Parsed) -> int:
     """Show the processes of a container, by this machine's ps [CTR-82]."""
+    from pybuild.containers.processes import process_table
+
     name, *options = parsed.positionals
     with _containers(parsed) as containers:
         container = containers.find(name)
@@ -231,6 +237,8 @@ def prune(parsed: Parsed) -> int:
     """Remove containers that do not run; asks first without ``--force``."""
     if not confirmed(parsed, "all stopped containers"):
         return 0
+    from pybuild.containers.pruning import prune_containers
+
     filters = parsed.many("filter")
     removed, freed = with_store(parsed, lambda store: prune_containers(store, filters))
     return show_removed("Deleted Containers:", removed, freed)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-from pybuild.commandline.parser import Parsed
 from pybuild.model.amounts import short_bytes
 from pybuild.model.errors import PybuildError, UsageError, UserError
-from pybuild.model.gotemplate import go_json, rendered
 
-Verb = tuple[Callable[[Parsed, list[str]], int], str, int, int]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from pybuild.commandline.parser import Parsed
+
+Verb = tuple["Callable[[Parsed, list[str]], int]", str, int, int]
 """A subcommand: its function, its arguments as people write them, and how many of them at least and at most."""
 
 
@@ -55,9 +57,13 @@ def show_documents(
             documents.append(look(name))
         except UserError as error:
             missing = missing or error
+    from pybuild.model.gotemplate import go_json, rendered
+
     if form and form != "json":
         lines = [rendered(form, one) for one in documents]
     else:
+        import json
+
         whole = json.dumps(documents, indent=4, ensure_ascii=False)
         lines = [go_json(documents) if form else whole]
     sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -85,3 +85,35 @@ def test_commands_about_containers_load_no_engine(words: str, tmp_path: Path) ->
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == ""
+
+
+# What a command about containers does without: each takes as long to load as the command may take.
+SLOW = (
+    "collections",
+    "contextlib",
+    "dataclasses",
+    "enum",
+    "json",
+    "re",
+    "signal",
+    "socket",
+    "typing",
+)
+
+
+def test_ps_exec_and_what_ends_containers_load_no_slow_module_of_the_standard_library() -> None:
+    program = (
+        f"import sys; sys.path += [{str(ROOT)!r}]\n"
+        "import pybuild.cli, pybuild.engine.interruptible, pybuild.commandline.containers\n"
+        "import pybuild.commands.ps, pybuild.commands.executing, pybuild.commands.containers\n"
+        "import pybuild.containers.signals\n"
+        f"print(*sorted(set({SLOW!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == []
