@@ -120,12 +120,12 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
 def _of_repository(names: Sequence[str], text: str) -> list[str]:
     """Return the names of an image in the repository whose digest a text gives; none: it gives none."""
     try:
-        wanted = Reference.parse(text)
+        reference = Reference.parse(text)
     except ValueError:
         return []
-    if wanted.digest is None or "@" not in text:
+    if reference.digest is None or "@" not in text:
         return []
-    start = f"{str(wanted).partition('@')[0].removesuffix(f':{wanted.tag}')}:"
+    start = f"{str(reference).partition('@')[0].removesuffix(f':{reference.tag}')}:"
     return [name for name in names if name.startswith(start)]
 
 
