@@ -41,11 +41,13 @@ else:
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
 _IMAGES = ("image", "oci", "docker")
+_SAME = {"moby": "image"}
+"""Docker's daemon has this one for its own store, as which clients take us."""
 _BY_RESULT, _IMAGE_NAME = "*", "image.name"
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
     ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "attestation-prefix")
-    + ("danglingname", "unpack-sync", "index-disallowed")
+    + ("danglingname", "unpack-sync", "index-disallowed", "load")
 )
 
 
@@ -83,6 +85,7 @@ def _read_outputs(
     is_number = epoch is not None and (not epoch or parse_epoch(epoch) is not None)
     outputs: list[Output] = []
     for kind, attrs in exporters:
+        kind = _SAME.get(kind, kind)
         if kind not in _TYPES:
             raise UserError(f'exporter "{kind}" could not be found')
         if epoch is not None and is_number:

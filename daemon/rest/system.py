@@ -60,7 +60,10 @@ async def version(exchange: ApiExchange) -> web.StreamResponse:
 
 async def info(exchange: ApiExchange) -> web.StreamResponse:
     """Show what the server has and can do."""
-    return answer(await exchange.host.run(_info, exchange.host))
+    shown = await exchange.host.run(_info, exchange.host)
+    if exchange.call.version < (1, 50):
+        shown |= {"BridgeNfIptables": False, "BridgeNfIp6tables": False}
+    return answer(shown)
 
 
 def _info(host: RestHost) -> dict[str, Any]:

@@ -50,6 +50,10 @@ The reference was run without extended attributes on its disk, so these are cove
 
 {client_suite}
 
+## moby's own tests of a running engine
+
+{moby_suites}
+
 ## Containers, networks and volumes beside dockerd
 
 {sessions}
@@ -151,6 +155,23 @@ def client_suite() -> str:
     return "\n".join(lines)
 
 
+def moby_suites() -> str:
+    """The results of the reference's tests of a running engine; measured, too."""
+    data: dict[str, Any] = tomllib.loads((HERE / "mobysuite.toml").read_text(encoding="utf-8"))
+    lines = [
+        f"Unmodified, against Docker's API: {data['version']}. {data['note']}",
+        "",
+        "| package | pybuild passes | the reference | missed | skipped |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in data["packages"].items():
+        numbers = f"{one['passed']} | {one['reference']} | {one['missed']} | {one['skipped']}"
+        lines.append(f"| `integration/{name}` | {numbers} |")
+    lines += ["", "| missed | why |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(why)} |" for name, why in sorted(data["misses"].items())]
+    return "\n".join(lines)
+
+
 def engine_sessions() -> str:
     """Return the page's part on sessions with an engine: its requests, and each difference with its reason."""
     known = sessions()
@@ -206,6 +227,7 @@ def page() -> str:
         differences=differences,
         suite=suite(),
         client_suite=client_suite(),
+        moby_suites=moby_suites(),
         sessions=engine_sessions(),
         tables="\n\n".join(tables),
     )

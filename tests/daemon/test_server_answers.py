@@ -54,6 +54,7 @@ def test_outputs_are_those_of_the_exporters_or_of_the_one_that_old_clients_name(
     old = pb.SolveRequest(ExporterDeprecated="oci", ExporterAttrsDeprecated={"name": "b"})
     assert outputs_of(old) == [Output(type="oci", attrs={"name": "b"})]
     assert outputs_of(pb.SolveRequest()) == []
+    assert exporter("moby", name="c", load="true") == [Output(type="image", attrs={"name": "c"})]
 
 
 def test_archives_for_docker_have_the_types_that_buildkit_gives_them() -> None:

@@ -153,6 +153,11 @@ def stress(what: str, pybuild: NetworkedPybuild, folder: Path, count: int, build
     else:
         kills(pybuild, folder, count, summary)
     ids = pybuild("ps", "-aq", "--no-trunc").out.split()
+    names = pybuild("ps", "-a", "--format", "{{.Names}}").out.split()
+    for path in (pybuild.store / "containers/names").iterdir():
+        if path.name not in names:  # whose maker was killed: it is free for the next
+            pybuild("create", "--name", path.name, "base:1")
+            pybuild("rm", path.name)
     if what == "load" and ids:
         summary.wrong.append(f"containers are left: {ids}")
     if ids:
