@@ -146,17 +146,23 @@ class ContainerConfig(NamedTuple):
             AttributeError, ValueError, TypeError: the text is damaged.
         """
         document: dict[str, Any] = lightjson.loads(data)
-        known = {
-            name: _read(name, document[name])
-            for name in ContainerConfig._fields
-            if name in document
-        }
-        return ContainerConfig(**known)
+        if not document.keys() >= _REQUIRED:
+            raise ValueError(f"no {', '.join(sorted(_REQUIRED - document.keys()))}")
+        values: list[Any] = []
+        for name, default in zip(ContainerConfig._fields, _PLAINEST, strict=True):
+            value = document.get(name, default)
+            if value is not default and value.__class__ not in _PLAIN:
+                value = _read(name, value)
+            values.append(value)
+        return ContainerConfig(*values)
+
+
+_REQUIRED = frozenset(("id", "name", "image", "manifest", "deltas"))
+_PLAINEST = ContainerConfig(id="", name="", image="", manifest="", deltas=())
+"""A container of which nothing is said: the fields that a file lacks are as there."""
 
 
 def _read(name: str, value: Any) -> Any:
-    if value.__class__ in _PLAIN:
-        return value
     if name == "mounts":
         return tuple(map(MountPoint.of_json, value))
     if name in _LISTS:
