@@ -22,7 +22,7 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.networks.calling import call
 from pybuild.networks.listing import is_chosen, prune_matcher
 from pybuild.networks.networks import Networks
-from pybuild.networks.order import CONTAINER, HOST, NONE, EndpointOrder
+from pybuild.networks.order import CONTAINER, HOST, NONE, EndpointOrder, has_own_networks
 from pybuild.networks.records import Network
 
 _SHARED = (
@@ -96,6 +96,21 @@ def disconnect(
             _keep(containers, now, config._replace(networks=others), runs=runs)
 
 
+def rename(containers: Containers, container: Container, name: str) -> None:
+    """Give a container another name, by which others find it at once.
+
+    Raises:
+        UserError: the name is none, is its own, or is taken.
+    """
+    containers.rename(container, name)
+    with containers.turn(container) as now:
+        config = now.config
+        if now.state().pid and has_own_networks(config.network):
+            with suppress(EnvironmentFault):  # the helper that follows has it from the order
+                _call(Networks(containers.root), config, "rename", config.name)
+            _keep_order(containers, now, config)
+
+
 def _check_mode(config: ContainerConfig, network: Network) -> None:
     """Refuse what a container of this kind cannot be connected to."""
     if config.network == HOST or config.network.startswith(CONTAINER):
@@ -145,9 +160,13 @@ def _keep(containers: Containers, now: Container, config: ContainerConfig, *, ru
     """Have the next run on these networks, too."""
     containers.write(now, config)
     if runs:
-        with now.home() as home, suppress(ValueError):
-            folder = os.path.join(containers.root, "networks")
-            write_order(home, read_order(home)._replace(networks=networks_of(config, folder)))
+        _keep_order(containers, now, config)
+
+
+def _keep_order(containers: Containers, now: Container, config: ContainerConfig) -> None:
+    with now.home() as home, suppress(ValueError):
+        folder = os.path.join(containers.root, "networks")
+        write_order(home, read_order(home)._replace(networks=networks_of(config, folder)))
 
 
 def prune_networks(store: Store, filters: Sequence[str]) -> Sequence[Network]:

@@ -196,6 +196,16 @@ def disconnect(made: Attachment, network: Network) -> None:
             _choose_gateway(made, inside)
 
 
+def rename(made: Attachment, name: str) -> None:
+    """Have others find a running container by another name."""
+    old, made.order = made.order.name, made.order._replace(name=name)
+    with locked(made.store.lock):
+        for network, endpoint in made.places:
+            kept = [one for one in endpoint.names if one != old or one in endpoint.aliases]
+            names = tuple(dict.fromkeys((name, *kept)))
+            made.replace(network, endpoint._replace(name=name, names=names))
+
+
 def not_connected(container: str, network: str) -> Fault:
     return Fault(USER, f"container {container} is not connected to network {network}")
 

@@ -2,7 +2,7 @@
 
 The helper is called itself, not by the container's monitor: it outlives one that is killed.
 
-    to the helper   ("connect", EndpointOrder)   ("disconnect", the network's id)
+    to the helper   ("connect", EndpointOrder)   ("disconnect", the network's id)   ("rename", name)
     from it         ("done", warnings)   ("fault", kind, message, hints)
 """
 

@@ -196,6 +196,8 @@ class _Serving:
                     attaching.connect(made, unpacked(one))
                 case ("disconnect", str() as id):
                     attaching.disconnect(made, made.store.find(id))
+                case ("rename", str() as name):
+                    attaching.rename(made, name)
                 case _:
                     raise Misfit
             answered = self.answers

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pybuild.containers import connecting
 from pybuild.containers.container import Container, stop_word
 from pybuild.containers.containers import STOP_SECONDS
 from pybuild.containers.defaults import restart_policy
@@ -271,7 +272,7 @@ async def rename(exchange: ApiExchange) -> web.StreamResponse:
     name = exchange.query.text("name")
     if not name.removeprefix("/"):
         raise ApiRefusal(400, "Neither old nor new names may be empty")
-    await exchange.host.run(exchange.host.containers.rename, container, name)
+    await exchange.host.run(connecting.rename, exchange.host.containers, container, name)
     return nothing()
 
 

@@ -161,9 +161,11 @@ def unpause(parsed: Parsed) -> int:
 
 def rename(parsed: Parsed) -> int:
     """Give a container another name."""
+    from pybuild.containers import connecting  # with all that speaks of networks
+
     old, new = parsed.positionals
     with _containers(parsed) as containers:
-        containers.rename(containers.find(old), new)
+        connecting.rename(containers, containers.find(old), new)
     return 0
 
 

@@ -117,6 +117,10 @@ def test_one_that_does_not_run_is_on_them_when_it_starts(networked: NetworkedPyb
     machine("start", "web")
     run(machine, "client", "exec sleep 1000", "--network", "back")
     assert said(machine, look("db")) == ["10.78.0.9"]
+    machine("rename", "web", "site")
+    assert said(machine, look("site")) == ["10.78.0.9"]
+    assert said(machine, look("web")) == []
+    machine("rename", "site", "web")
     machine("kill", "web")
     machine("wait", "web")
     machine("network", "disconnect", "front", "web")
