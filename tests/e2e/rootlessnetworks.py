@@ -38,7 +38,7 @@ class RootlessPybuild(NetworkedPybuild):
     @property
     def environment(self) -> dict[str, str]:
         return {
-            **self.user.command(_MAIN)[1],
+            **self.user.command(_MAIN, sub_ids=self.sub_ids)[1],
             "HOME": str(self.store.parent),
             "PYBUILD_ROOT": str(self.store),
             "PYBUILD_HOST": "local",
@@ -51,6 +51,12 @@ class RootlessPybuild(NetworkedPybuild):
             _MAIN, *map(str, words), sub_ids=self.sub_ids, setup=self.setup
         )
         return [*self.inside(), *command]
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command, and do not wait for it."""
+        pipe = subprocess.PIPE
+        command = self.command(*words)
+        return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe)
 
 
 @contextmanager
