@@ -112,6 +112,10 @@ class FirstProcess:
         namespace = _joined_namespace(self._order)
         _make_empty(step.work)
         copied = not (overlay_works_in(step.upper) or isolation.records())
+        # It is the supervisor of a copy that is brought to networks: what the container has is made later.
+        apart = copied and self._order.networks is not None
+        if apart:
+            step = step._replace(network="host")
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._channel = ours
         self._loop.watch(ours.fileno(), self._hear)
@@ -129,7 +133,7 @@ class FirstProcess:
                 fds.append(self._open_input())
         try:
             with Inside(namespace):
-                self._children.start_step(job, step.start(), fds, copied=copied)
+                self._children.start_step(job, step.start(), fds, copied=copied, apart=apart)
         except (OSError, Fault):
             syscalls.close_quietly(*fds)
             self._end_channel()

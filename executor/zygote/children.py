@@ -123,11 +123,14 @@ class Children:
         self.add(Child(job, pid, None, Usernet(False), ""), os.pidfd_open(pid))
         syscalls.close_quietly(*fds)
 
-    def start_step(self, job: str, step: StepStart, fds: list[int], *, copied: bool) -> None:
+    def start_step(
+        self, job: str, step: StepStart, fds: list[int], *, copied: bool, apart: bool = False
+    ) -> None:
         """Have a step done; as `start_call`.
 
         Args:
             copied: on a copy of its snapshot, under a supervisor.
+            apart: that one has a network namespace of its own, which it shares with the step.
         """
         from pybuild.executor.zygote import setup
 
@@ -139,7 +142,9 @@ class Children:
             net = Usernet(step.kind.network == "isolated" and isolation.mounts())
             connected = self.networks.take(step.kind.connecting)
             leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}", freezes=step.lasting)
-            if copied:
+            if copied and apart:
+                pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWNET)
+            elif copied:
                 pid = os.fork()
                 pidfd = os.pidfd_open(pid) if pid else -1
             else:
