@@ -148,7 +148,12 @@ class Copier:
                     self._contents(place, target)
                 elif target.is_dir:
                     with target.child(source.name) as inner:
-                        self._one(place, inner)
+                        if place.is_dir and inner.is_dir:  # which keeps its owner and mode
+                            top = self.top
+                            self._contents(place, inner)
+                            self.top = top
+                        else:
+                            self._one(place, inner)
                 else:
                     self._one(place, target)
         self._maker.finish()

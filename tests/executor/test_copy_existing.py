@@ -56,6 +56,18 @@ def test_whatever_differs_is_copied(bench: Bench, other: Entry) -> None:
     assert "/d/f" in bench.changed()
 
 
+def test_a_directory_of_the_same_name_keeps_its_mode_and_owner(bench: Bench) -> None:
+    """One below it does not, as with BuildKit; a Dockerfile copies contents, and never gets here."""
+    other = Entry(mode=0o700, uid=3, gid=3, mtime=TIME)
+    bench.delta({**BASE, "to/d/": Entry(mode=0o744, uid=7, gid=8), "to/d/e/": Entry(mode=0o744)})
+    bench.snapshot({"d/": other, "d/e/": other, "d/f": "new"})
+    tree = bench.run(copy("/d", "/to", contents_only=False))
+    held, below = tree["/to/d"], tree["/to/d/e"]
+    assert (held.mode, held.uid, held.gid, held.mtime_ns) == (0o744, 7, 8, TIME * 10**9)
+    assert (below.mode, below.uid, below.gid) == (0o700, 3, 3)
+    assert tree["/to/d/f"].content == b"new"
+
+
 def test_attributes_make_a_difference(bench: Bench) -> None:
     bench.delta({**BASE, "d/f": Entry("S", mtime=TIME)}).snapshot({"d/f": Entry("S", mtime=TIME)})
     os.setxattr(bench.root / "snap1/d/f", "user.kind", b"x")
