@@ -19,7 +19,6 @@ from pybuild.model.span import Span
 
 _SHELL = re.compile(r"(?:\|\|?|&&|;|\d?>.*)\Z")
 _COMMAND = re.compile(r"\$\(|`")
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z_0-9]*)")
 _UNDEFINED = re.compile(r"Usage of undefined variable '\$(\w+)'(?: \(did you mean (\$\w+)\?\))?")
 _DASHES = re.compile("[\u2010-\u2015\u2212]+")
 

@@ -121,10 +121,6 @@ def code_of(message: bytes) -> int:
     return message[3] & 15 if len(message) >= _HEADER_BYTES else SERVFAIL
 
 
-def is_truncated(message: bytes) -> bool:
-    return len(message) > 2 and bool(message[2] & _TRUNCATED >> 8)
-
-
 def packed_name(name: str) -> bytes:
     """Return a name as a record has it."""
     labels = [label.encode("latin-1", "replace")[:63] for label in name.split(".") if label]

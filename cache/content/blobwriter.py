@@ -32,9 +32,6 @@ if TYPE_CHECKING:
             ...
 
 
-_CHUNK = 1 << 20
-
-
 class BlobWriter:
     """Writes one blob: ``with blobs.writer(digest, size) as w: w.write(…); w.commit()``.
 

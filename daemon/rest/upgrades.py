@@ -16,8 +16,6 @@ from pybuild.net.grpc.metadata import Metadata
 from pybuild.net.grpc.peer import Peer, user
 from pybuild.net.grpc.status import RpcError
 
-_SESSION = "x-docker-expose-session-"
-
 
 class RawBytes:
     """`net.grpc.tunnel.ByteStream` of a connection that was taken over."""
