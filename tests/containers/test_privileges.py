@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from pybuild.arguments.privileges import privileges_of
 from pybuild.commandline import find
 from pybuild.commandline.parser import parse
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.defaults import check_limits, exposed_ports, with_cpus
 from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.privileges import (
     capabilities,
@@ -22,7 +26,7 @@ from pybuild.containers.privileges import (
     sysctls,
 )
 from pybuild.executor.steps.ocibundle import ALL_CAPABILITIES
-from pybuild.executor.steps.spec import StepMount, StepMountType
+from pybuild.executor.steps.spec import StepLimits, StepMount, StepMountType
 from pybuild.model.errors import UsageError, UserError
 
 EVERY = (1 << len(ALL_CAPABILITIES)) - 1
@@ -117,6 +121,7 @@ def test_devices(text: str, result: tuple[str, str, str]) -> None:
 def test_gpus() -> None:
     assert gpus("all") == ("nvidia.com/gpu=all",)
     assert gpus("2") == ("nvidia.com/gpu=0", "nvidia.com/gpu=1")
+    assert gpus("999")[-1] == "nvidia.com/gpu=998"
     assert gpus('"device=0,GPU-1"') == ("nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1")
 
 
@@ -129,8 +134,14 @@ def test_gpus() -> None:
         (lambda: given("--security-opt", "nothing"), 'invalid --security-opt 1: "nothing"'),
         (lambda: given("--security-opt", "no-new-privileges=maybe"), "true or false"),
         (lambda: given("--device", "dev/a"), "bad format for --device: dev/a"),
+        (
+            lambda: given("--device", "/dev/a:/dev/b:rwx"),
+            "bad format for --device: /dev/a:/dev/b:rwx",
+        ),
+        (lambda: given("--device", "/dev/a:/dev/b:rw:m"), "bad format for --device"),
         (lambda: given("--device", "/dev/a:r"), "for reading and writing alone"),
         (lambda: given("--gpus", "some"), "invalid --gpus some"),
+        (lambda: given("--gpus", "1000"), "invalid --gpus 1000"),
         (lambda: given("--oom-score-adj", "2000"), "invalid --oom-score-adj 2000"),
         (lambda: given("--sysctl", "vm.swappiness=1"), "sysctl 'vm.swappiness=1' is not allowed"),
         (lambda: given("--sysctl", "net/../vm=1"), "is not allowed"),
@@ -151,6 +162,48 @@ def test_a_device_is_looked_for_when_it_is_needed() -> None:
         device_edits(ContainerPrivileges(devices=(("/dev/no-such", "/dev/x", "rwm"),)))
     with pytest.raises(UserError, match='required device "example.org/x=1" is not registered'):
         device_edits(ContainerPrivileges(cdi=("example.org/x=1",)))
+
+
+@pytest.mark.root
+def test_of_a_directory_there_are_the_devices_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "below").mkdir()
+    os.mknod(tmp_path / "below/null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    known = ContainerPrivileges(devices=((str(tmp_path), "/dev/mine", "rwm"),))
+    assert device_edits(known).mounts == (
+        StepMount(StepMountType.DEVICE, "/dev/mine/below/null", f"{tmp_path}/below/null"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "ports"),
+    [
+        (["80"], ("443/tcp", "80/tcp")),
+        (["8000-8002/udp"], ("443/tcp", "8000/udp", "8001/udp", "8002/udp")),
+        (["1", "65535/sctp"], ("1/tcp", "443/tcp", "65535/sctp")),
+    ],
+)
+def test_exposed_ports(texts: list[str], ports: tuple[str, ...]) -> None:
+    assert exposed_ports(texts, {"ExposedPorts": {"443/tcp": {}}}) == ports
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "9-8", "80/icmp", "a", "-", "80-"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"invalid range format for --expose: {text}"):
+        exposed_ports([text], {})
+
+
+def test_limits_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    check_limits(StepLimits(cpuset_cpus="0-3", cpu_quota_us=1000))
+    with pytest.raises(UsageError, match=r"requested 4, available: 0-3$"):
+        check_limits(StepLimits(cpuset_cpus="4"))
+    with pytest.raises(UsageError, match="quota can not be less than 1ms"):
+        check_limits(StepLimits(cpu_quota_us=999))
+    assert with_cpus(StepLimits(), 4).cpu_quota_us == 400_000
+    with pytest.raises(UsageError, match=r"from 0\.01 to 4\.00"):
+        with_cpus(StepLimits(), 4.1)
 
 
 def test_whose_network_it_is() -> None:
