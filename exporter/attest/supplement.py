@@ -25,11 +25,11 @@ def supplemented(document: Any, layers: Layers) -> Any:
         return document  # pyright: ignore[reportUnknownVariableType]
     known = cast(dict[str, Any], document)
     files = [_object(file) for file in _list(known.get("files"))]
-    wanted = {_name(file) for file in files if not file.get("comment")}
-    found = _layers_of(wanted, layers)
+    names = {_name(file) for file in files if not file.get("comment")}
+    digests = _layers_of(names, layers)
     commented = [
-        {**file, "comment": f"layerID: {found[_name(file)]}"}
-        if not file.get("comment") and _name(file) in found
+        {**file, "comment": f"layerID: {digests[_name(file)]}"}
+        if not file.get("comment") and _name(file) in digests
         else file
         for file in files
     ]
@@ -43,9 +43,9 @@ def supplemented(document: Any, layers: Layers) -> Any:
 
 def _layers_of(names: set[str], layers: Layers) -> dict[str, Digest]:
     """Return the uppermost layer that has each file; one that took it away does not count."""
-    found: dict[str, Digest] = {}
+    digests: dict[str, Digest] = {}
     for top, digest in reversed(layers):
-        missing = names - found.keys()
+        missing = names - digests.keys()
         if not missing:
             break
         for folder, directories, files in os.walk(top):
@@ -53,8 +53,8 @@ def _layers_of(names: set[str], layers: Layers) -> dict[str, Digest]:
             for name in (*directories, *files):
                 path = f"{inside}/{name}"
                 if path in missing and not _is_whiteout(f"{folder}/{name}"):
-                    found[path] = digest
-    return found
+                    digests[path] = digest
+    return digests
 
 
 def _is_whiteout(path: str) -> bool:
