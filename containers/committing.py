@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.environment import environment_with
@@ -19,10 +20,10 @@ from pybuild.engine.host import native_platform
 from pybuild.exporter.imagemaker import FinishedImage
 from pybuild.exporter.layermaker import LayerMaker
 from pybuild.image.config import NewHistory, assemble_config
-from pybuild.image.manifest import build_manifest
+from pybuild.image.manifest import Manifest, build_manifest, parse_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import BlobMissing, PybuildError
+from pybuild.model.errors import BlobMissing, InternalError, PybuildError
 from pybuild.model.jsontext import as_object
 
 _OF_ONE_CONTAINER = (
@@ -85,6 +86,27 @@ def _base(engine: Engine, config: ContainerConfig) -> Mapping[str, Any]:
     platform = native_platform()
     facts: dict[str, Any] = {"architecture": platform.arch, "os": platform.os, **known}
     return {key: value for key, value in facts.items() if key != "created"}
+
+
+def reconfigured(store: Store, image: FinishedImage, other: str) -> FinishedImage:
+    """Return an image as it is, but with that part of a config that containers take over from another, by its id.
+
+    The other image is the same with lines of a Dockerfile on top, and both are removed.
+    """
+    blobs = store.blobs
+    manifest = parse_manifest(blobs.read(image.manifest.digest), image.manifest.media_type)
+    if not isinstance(manifest, Manifest):
+        raise InternalError(f"{image.manifest.digest} is no manifest")
+    document = json.loads(blobs.read(image.config.digest))
+    document["config"] = json.loads(blobs.read(Digest.parse(other)))["config"]
+    data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    config = Descriptor(image.config.media_type, blobs.put(data), len(data))
+    data = build_manifest(config, manifest.layers, image.manifest.media_type)
+    written = Descriptor(image.manifest.media_type, blobs.put(data), len(data))
+    for one in (store.images.resolve(other), image.manifest):
+        if one is not None:
+            store.images.remove(str(one.digest))
+    return FinishedImage(written, config)
 
 
 def with_config(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,8 +124,7 @@ class Containers:
                     continue
                 if id and os.path.lexists(os.path.join(self._folder, id)):
                     raise UserError(
-                        f'the container name "{config.name}" is already in use by container '
-                        f'"{id[:12]}"',
+                        f'the container name "{config.name}" is already in use by container "{id}"',
                         hints=[f"remove that one (pybuild rm {config.name}), or take another name"],
                     )
                 if id:  # who made or removed it was killed in the middle

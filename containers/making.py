@@ -25,10 +25,13 @@ async def make_container(
     described: ContainerConfig,
     image: FoundImage,
     given: GivenMounts,
+    *,
+    checks_networks: bool = True,
 ) -> Container:
     """Make a container and return it.
 
     Args:
+        checks_networks: refuse networks that there are not; else its start does.
         described: it, but for its layers, its mounts and, where it was given none, its name.
         image: which the engine's store keeps for now.
 
@@ -41,7 +44,9 @@ async def make_container(
         image_id=_image_id(engine, image.manifest),
     )
     layers = engine.layers().of_image(image.manifest.digest)
-    return await make_of_tree(engine, described, layers, image.config, given)
+    return await make_of_tree(
+        engine, described, layers, image.config, given, checks_networks=checks_networks
+    )
 
 
 async def make_of_tree(
@@ -50,9 +55,11 @@ async def make_of_tree(
     tree: Snapshot,
     image: Mapping[str, Any],
     given: GivenMounts,
+    *,
+    checks_networks: bool = True,
 ) -> Container:
     """As `make_container`, of a tree that the engine's store keeps for now, and that need be no image's."""
-    if described.networks:
+    if described.networks and checks_networks:
         await asyncio.to_thread(_check_networks, engine, described)
     lowers = await engine.layers().ensure(tree.deltas, lambda event: None)
     described = described._replace(

@@ -469,14 +469,14 @@ class _Monitor:
             self._note(RUNNING)
 
     def _pause(self, paused: bool) -> None:
-        short = self._order.id[:12]
+        id = self._order.id
         if not paused and self._state.status != PAUSED:
-            raise Fault(USER, f"container {short} is not paused")
+            raise Fault(USER, f"container {id} is not paused")
         if paused and self._state.status == PAUSED:
-            raise Fault(USER, f"container {short} is already paused")
+            raise Fault(USER, f"container {id} is already paused")
         if paused:
             self._see_it_runs()
-        insides.pause(self._leaf(), paused, short)
+        insides.pause(self._leaf(), paused, id[:12])
         self._note(PAUSED if paused else RUNNING)
         self._actions.note("pause" if paused else "unpause")
         if self._health is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -36,7 +37,19 @@ from pybuild.model.resources import Resources
 from pybuild.registry.client.credentials import StaticCredentials
 
 _PIECE = 1 << 20
+_STEP = re.compile(r"\[(?:\S+ )?(?:\S+ )?(\d+)/(\d+)\] (.+)", re.DOTALL)
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
+
+
+def step_line(name: str) -> str:
+    """Return the old builder's line for the step of that name; "" for what it had no line for."""
+    match = _STEP.fullmatch(name)
+    if match is None:
+        return ""
+    word, _, rest = match[3].partition(" ")
+    if word == "FROM":  # as it was written, with neither what was added nor what was looked up
+        rest = rest.partition("@sha256:")[0].removeprefix("docker.io/").removeprefix("library/")
+    return f"Step {match[1]}/{match[2]} : {word} {rest}\n"
 
 
 class BuildLines:
@@ -51,7 +64,6 @@ class BuildLines:
         self._quiet = quiet
         self._names: dict[str, str] = {}
         self.is_uncached = False
-        self._count = 0
 
     def show(self, event: Event) -> None:
         if self._quiet:
@@ -60,11 +72,10 @@ class BuildLines:
             case VertexAdded():
                 self._names[str(event.vertex)] = event.name
             case VertexStarted() | VertexCached():
-                name = self._names.pop(str(event.vertex), "")
-                if name:
-                    self._count += 1
-                    self._lines.say(stream=f"Step {self._count} : {name}\n")
-                if isinstance(event, VertexCached) and not self.is_uncached:
+                step = step_line(self._names.pop(str(event.vertex), ""))
+                if step:
+                    self._lines.say(stream=step)
+                if step and isinstance(event, VertexCached) and not self.is_uncached:
                     self._lines.say(stream=" ---> Using cache\n")
             case VertexLog():
                 text = event.data.decode("utf-8", "replace")
@@ -123,7 +134,7 @@ def _in_old_words(error: StepError) -> ApiRefusal:
     """Return the failure of a step as the old builder worded it: clients look for that."""
     command = error.message.partition(": ")[2].partition(": ")[2]
     words = f"The command '/bin/sh -c {command}' returned a non-zero code: {error.status}"
-    return ApiRefusal(400, words)
+    return ApiRefusal(400, words, error.status)
 
 
 async def _context(exchange: ApiExchange, scratch: str) -> str:

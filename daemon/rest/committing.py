@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from pybuild.builds.imageimport import checked_change
-from pybuild.containers.committing import commit_container
+from pybuild.containers.committing import commit_container, reconfigured
 from pybuild.daemon.rest.creating import health_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer
 from pybuild.daemon.rest.fields import Fields
@@ -54,13 +54,15 @@ async def commit(exchange: ApiExchange) -> web.StreamResponse:
             author=query.text("author"),
             given=given,
         )
-        image_id = str(image.config.digest)
-        if changes or reference is None:
+        if changes:
+            await host.run(engine.store.images.add_dangling, image.manifest)
+            other = await changed(engine, str(image.config.digest), changes, None)
+            image = await host.run(reconfigured, engine.store, image, other)
+        if reference is None:
             await host.run(engine.store.images.add_dangling, image.manifest)
         else:
             await host.run(engine.store.images.tag, str(reference), image.manifest)
-        if changes:
-            image_id = await changed(engine, image_id, changes, reference)
+        image_id = str(image.config.digest)
     finally:
         await engine.close()
     about = {"comment": query.text("comment"), "imageID": image_id}

@@ -60,7 +60,9 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
         )
         wish = await host.run(request_of, body, name, image.config, texts)
-        container = await make_container(engine, wish.config, image, wish.mounts)
+        container = await make_container(
+            engine, wish.config, image, wish.mounts, checks_networks=False
+        )
     finally:
         await engine.close()
     return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)
@@ -241,7 +243,7 @@ async def kill(exchange: ApiExchange) -> web.StreamResponse:
     container, host = await exchange.container(), exchange.host
     waiting = asyncio.ensure_future(until_ended(host, container))
     try:
-        await host.run(container.ask, "kill", number)
+        await _asked(host, container, "kill", number)
         if number == signal.SIGKILL:
             await waiting
             await host.run(container.wait_gone)
@@ -261,9 +263,22 @@ async def unpause(exchange: ApiExchange) -> web.StreamResponse:
 
 
 async def _ask(exchange: ApiExchange, word: str) -> web.StreamResponse:
-    container = await exchange.container()
-    await exchange.host.run(container.ask, word)
+    await _asked(exchange.host, await exchange.container(), word)
     return nothing()
+
+
+async def _asked(host: RestHost, container: Container, *words: Any) -> None:
+    """Ask the monitor of a container for something.
+
+    Raises:
+        ApiRefusal: it does not run, in docker's words, which have its id.
+    """
+    try:
+        await host.run(container.ask, *words)
+    except UserError as error:
+        if error.message == f"container {container.config.name} is not running":
+            raise ApiRefusal(409, f"Container {container.config.id} is not running") from error
+        raise
 
 
 async def rename(exchange: ApiExchange) -> web.StreamResponse:

@@ -100,9 +100,11 @@ async def stream_work(
         try:
             await task
         except Exception as error:  # noqa: BLE001 - the head is out: it can only be told in the stream
-            message = refusal_of_any(error).message
-            detail = {"errorDetail": {"message": message}, "error": message}
-            await response.write(json_line(detail))
+            refusal = refusal_of_any(error)
+            detail: dict[str, Any] = {"message": refusal.message}
+            if refusal.code:
+                detail = {"code": refusal.code, **detail}
+            await response.write(json_line({"errorDetail": detail, "error": refusal.message}))
         await response.write_eof()
         return response
     finally:

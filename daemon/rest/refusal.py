@@ -17,10 +17,12 @@ class ApiRefusal(Exception):
 
     Attributes:
         message: one line.
+        code: of a stream's last line, where that is the status of a program; 0: there is none.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: int = 0) -> None:
         super().__init__(message)
+        self.code = code
         self.status = status
         self.message = " ".join(message.split())
 
@@ -88,6 +90,7 @@ _WORDS: Sequence[tuple[str, int, str]] = (
     (r"cannot update container .*", 409, r"\g<0>"),
     (r"the files of container \S+ cannot be reached: .*", 409, r"\g<0>"),
     (r"nobody serves the networks of container .*", 409, r"\g<0>"),
+    (r'invalid filter "([^"=]*)=.*"', 400, r"invalid filter '\1'"),
 )
 _PATTERNS = [(re.compile(pattern, re.DOTALL), status, words) for pattern, status, words in _WORDS]
 

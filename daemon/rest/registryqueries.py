@@ -33,7 +33,7 @@ async def search(exchange: ApiExchange) -> web.StreamResponse:
         raise ApiRefusal(400, "a term to search for must be given")
     limit = query.number("limit") or _SEARCHED
     if not 1 <= limit <= _MOST_SEARCHED:
-        raise ApiRefusal(400, f"invalid limit {limit}: it is to be 1 to {_MOST_SEARCHED}")
+        raise ApiRefusal(400, f"limit {limit} is outside the range of [1, {_MOST_SEARCHED}]")
     chosen = search_filters(query.filters())
     async with engine_of(exchange, host) as engine:
         results = await engine.client().search(host, term, limit)

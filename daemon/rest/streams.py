@@ -220,13 +220,20 @@ async def _output(
                 if tty or number in numbers:
                     await stream.send(data if tty else frame(number, data))
             case ("unexecuted", int(), str() as text) if said:
-                text = f"{text}\r\n"
-                await stream.send(text.encode() if tty else frame(1, text.encode()))
+                await _tell(stream, text, tty=tty)
+                return
+            case ("fault", _, str() as text, *_) if said:
+                await _tell(stream, text, tty=tty)
                 return
             case ("ended" | "unexecuted" | "fault" | "done", *_):
                 return
             case _:
                 continue
+
+
+async def _tell(stream: ClientStream, text: str, *, tty: bool) -> None:
+    data = f"{text}\r\n".encode()
+    await stream.send(data if tty else frame(1, data))
 
 
 async def _input(line: MonitorLine, stream: ClientStream, *, reads: bool, keys: bytes) -> bool:

@@ -174,8 +174,9 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
     names = [name for text in names for name in text.split(",")]
     if not names:
         raise ApiRefusal(400, "no images were named")
-    platform = _platform("")
+    platform = _platform(exchange.query.text("platform"))
     async with engine_of(exchange) as engine:
+        names = await exchange.host.run(_with_all_tags, engine, names)
         images = await exchange.host.run(_named_images, engine, names, platform)
         read_end, write_end = os.pipe()
 
@@ -206,6 +207,18 @@ def _with_tags(engine: Engine, text: str) -> Sequence[str]:
     start = f"{str(named).removesuffix(f':{named.tag}')}:"
     known = [name for all, _ in engine.store.images.list() for name in all]
     return sorted(name for name in known if name.startswith(start)) or [text]
+
+
+def _with_all_tags(engine: Engine, names: Sequence[str]) -> list[str]:
+    """Return names of images; a repository without a tag stands for all that it has."""
+    known: list[str] = []
+    for name in names:
+        tags: list[Reference] = []
+        if ":" not in name.rpartition("/")[2] and "@" not in name:
+            with suppress(ValueError):
+                tags = tags_in(engine, Reference.parse(name))
+        known += [one.familiar for one in tags] or [name]
+    return known
 
 
 def _named_images(engine: Engine, names: Sequence[str], platform: Platform) -> list[NamedImage]:

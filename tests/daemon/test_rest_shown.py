@@ -14,7 +14,7 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.environment import environment
 from pybuild.containers.inspecting import ContainerDetails, document
 from pybuild.containers.state import ContainerState
-from pybuild.daemon.rest.building import BuildLines
+from pybuild.daemon.rest.building import BuildLines, step_line
 from pybuild.daemon.rest.creating import request_of
 from pybuild.daemon.rest.fields import read_object
 from pybuild.daemon.rest.networks import network_of
@@ -130,3 +130,22 @@ def test_words_about_a_log_driver_that_there_is_not() -> None:
         400,
         "logger: no log driver named 'asdf' is registered",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (f"[1/2] FROM docker.io/library/alpine:3@sha256:{'a' * 64}", "Step 1/2 : FROM alpine:3\n"),
+        ("[linux/amd64 base 2/3] RUN a @b", "Step 2/3 : RUN a @b\n"),
+        ("[internal] load build definition", ""),
+        ("exporting to image", ""),
+        ("", ""),
+    ],
+)
+def test_steps_in_the_old_builders_words(name: str, line: str) -> None:
+    """Clients look for the lines of the Dockerfile: of what else a build does there was no line."""
+    assert step_line(name) == line
+
+
+def test_an_unknown_filter_in_dockers_words() -> None:
+    assert refusal_of(UserError('invalid filter "foo=bar"')).message == "invalid filter 'foo'"

@@ -100,7 +100,7 @@ def test_a_signal_reaches_it(machine: Pybuild) -> None:
 def test_names_are_unique_and_what_runs_is_not_removed_by_mistake(machine: Pybuild) -> None:
     id = run(machine, "sleep 100", "--name", "one")
     error = machine("run", "-d", "--name", "one", "base", "true", code=125).err
-    assert f'the container name "one" is already in use by container "{id[:12]}"' in error
+    assert f'the container name "one" is already in use by container "{id}"' in error
     assert (
         "Invalid container name (a b)"
         in machine("run", "-d", "--name", "a b", "base", "true", code=125).err
