@@ -52,6 +52,15 @@ _CONFINING = (
     *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
     *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
 )
+_MASKED = frozenset(
+    (
+        *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys"),
+        *("/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list"),
+        *("/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
+    )
+)
+_READONLY = frozenset(("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"))
+"""Docker's own lists, which clients copy from other containers."""
 _RUNTIMES = ("", "pybuild", "runc", "io.containerd.runc.v2")
 
 
@@ -169,9 +178,17 @@ def _refuse_unknown(host: Fields) -> tuple[str, ...]:
             400,
             "invalid Annotations: the empty string is not permitted as an annotation key",
         )
+    _refuse_more_hidden(host)
     if not host.is_given("Links"):
         return ()
     return ("Links is not done by pybuild yet: the container goes without",)
+
+
+def _refuse_more_hidden(host: Fields) -> None:
+    """Refuse to hide, or keep from writing, other paths than those that every container has so."""
+    for name, usual in (("MaskedPaths", _MASKED), ("ReadonlyPaths", _READONLY)):
+        if more := sorted(set(host.texts(name) or ()) - usual):
+            raise ApiRefusal(400, f"{name} {more[0][:100]} is not done by pybuild yet")
 
 
 def mode_of(text: str) -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pybuild.cache.content.imagelist import familiar_repository
 from pybuild.daemon.rest.exchange import ApiExchange, Handler
+from pybuild.daemon.rest.imageplatforms import platform_of_json
 from pybuild.daemon.rest.importing import import_tree
 from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
 from pybuild.daemon.rest.refusal import ApiRefusal
@@ -174,7 +175,7 @@ async def save(exchange: ApiExchange) -> web.StreamResponse:
     names = [name for text in names for name in text.split(",")]
     if not names:
         raise ApiRefusal(400, "no images were named")
-    platform = _platform(exchange.query.text("platform"))
+    platform = platform_of_json(exchange.query.text("platform")) or native_platform()
     async with engine_of(exchange) as engine:
         names = await exchange.host.run(_with_all_tags, engine, names)
         images = await exchange.host.run(_named_images, engine, names, platform)

@@ -54,6 +54,13 @@ The reference was run without extended attributes on its disk, so these are cove
 
 {moby_suites}
 
+## Suites of Docker's clients
+
+Unmodified, against Docker's API on `pybuild daemon`: on 2 cores, root, in a network namespace of its own, with no way to the internet. A registry on loopback is Docker Hub's mirror, with twins of public images that are made of Debian's
+packages. Run by hand; kept here are counts and the names of what is missed.
+
+{docker_suites}
+
 ## Containers, networks and volumes beside dockerd
 
 {sessions}
@@ -172,6 +179,20 @@ def moby_suites() -> str:
     return "\n".join(lines)
 
 
+def docker_suites() -> str:
+    """The results of the suites of Docker's clients against Docker's API on the daemon; measured, too."""
+    data: dict[str, Any] = tomllib.loads((HERE / "dockersuites.toml").read_text(encoding="utf-8"))
+    runs: list[dict[str, Any]] = list(data.values())
+    lines = ["| suite | cases | skipped | pybuild passes |", "|---|---|---|---|"]
+    lines += [
+        f"| {run['title']} | {run['cases']} | {run['skipped']} | {run['passed']} |" for run in runs
+    ]
+    for run in runs:
+        lines += ["", f"{run['note']} Missed:", "", "| case | why |", "|---|---|"]
+        lines += [f"| `{name}` | {_cell(why)} |" for name, why in sorted(run["misses"].items())]
+    return "\n".join(lines)
+
+
 def engine_sessions() -> str:
     """Return the page's part on sessions with an engine: its requests, and each difference with its reason."""
     known = sessions()
@@ -228,6 +249,7 @@ def page() -> str:
         suite=suite(),
         client_suite=client_suite(),
         moby_suites=moby_suites(),
+        docker_suites=docker_suites(),
         sessions=engine_sessions(),
         tables="\n\n".join(tables),
     )

@@ -149,3 +149,12 @@ def test_steps_in_the_old_builders_words(name: str, line: str) -> None:
 
 def test_an_unknown_filter_in_dockers_words() -> None:
     assert refusal_of(UserError('invalid filter "foo=bar"')).message == "invalid filter 'foo'"
+
+
+def test_paths_that_are_hidden_are_dockers_own() -> None:
+    """A client that wants more of them is to know that it does not get that."""
+    made(HostConfig={"MaskedPaths": ["/proc/kcore"], "ReadonlyPaths": []})
+    with pytest.raises(ApiRefusal, match="MaskedPaths /proc/cpuinfo is not done"):
+        made(HostConfig={"MaskedPaths": ["/proc/kcore", "/proc/cpuinfo"]})
+    with pytest.raises(ApiRefusal, match="ReadonlyPaths /srv is not done"):
+        made(HostConfig={"ReadonlyPaths": ["/srv"]})
