@@ -55,13 +55,9 @@ def unix_socket(path: str) -> socket.socket:
         )
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(path)
-                except OSError:
-                    os.unlink(path)
-                else:
-                    raise EnvironmentFault(f"cannot listen on unix://{path}: a server is there")
+            if _has_server(path):
+                raise EnvironmentFault(f"cannot listen on unix://{path}: a server is there")
+            os.unlink(path)
     except FileNotFoundError:
         pass
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,9 +70,19 @@ def unix_socket(path: str) -> socket.socket:
     return bound
 
 
+def _has_server(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
 def remove_socket(address: str) -> None:
+    """Remove the socket of an address that we do not listen on any more; one of a server that has followed stays."""
     parts = urlsplit(address)
-    if parts.scheme == "unix":
+    if parts.scheme == "unix" and not _has_server(parts.path):
         try:
             os.unlink(parts.path)
         except FileNotFoundError:

@@ -15,7 +15,7 @@ import pytest
 from pybuild.daemon.activation import handed_names, notify
 from pybuild.daemon.rest.origins import refusal_of_browser
 from pybuild.daemon.rest.places import PlaceMaker
-from pybuild.daemon.sockets import is_loopback, read_address
+from pybuild.daemon.sockets import is_loopback, read_address, remove_socket, unix_socket
 from pybuild.engine.settings import Daemon
 from pybuild.model.errors import UsageError
 from tests.daemon.identities import Authority, subject
@@ -161,3 +161,16 @@ def test_the_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
         notify("READY=1")
         assert own.recv(100) == b"READY=1"
+
+
+def test_the_socket_of_a_server_that_has_followed_stays(tmp_path: Path) -> None:
+    """One that ends slowly would take the next one's away."""
+    path = tmp_path / "s.sock"
+    first = unix_socket(str(path))
+    first.close()
+    remove_socket(f"unix://{path}")
+    assert not path.exists()
+    with unix_socket(str(path)) as following:
+        following.listen()
+        remove_socket(f"unix://{path}")
+        assert path.exists()
