@@ -32,7 +32,6 @@ from pybuild.model.events import (
 )
 from pybuild.model.jsontext import as_list, as_object, is_object
 from pybuild.model.ops import NetworkMode, StepSettings
-from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.registry.client.credentials import StaticCredentials
 
@@ -158,11 +157,7 @@ def request_of(query: Query, context: str) -> BuildRequest:
     if os.path.isabs(context):
         inside = os.path.normpath(f"/{dockerfile}")
         dockerfile = os.path.join(context, inside.lstrip("/"))
-    platform = query.text("platform")
-    try:
-        platforms = (Platform.parse(platform),) if platform else ()
-    except ValueError as error:
-        raise ApiRefusal(400, str(error)) from error
+    platform = query.platform()
     return BuildRequest(
         context=context,
         dockerfile=dockerfile,
@@ -170,7 +165,7 @@ def request_of(query: Query, context: str) -> BuildRequest:
         target=query.text("target"),
         build_args=_map(query, "buildargs"),
         labels=_map(query, "labels"),
-        platforms=platforms,
+        platforms=() if platform is None else (platform,),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
         steps=_steps(query),

@@ -24,6 +24,7 @@ from pybuild.daemon.rest.creating import limits_of, request_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.lines import close_all
+from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.waits import until_ended
 from pybuild.model.errors import PybuildError, UserError
@@ -43,7 +44,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     if not body:
         raise ApiRefusal(400, "config cannot be empty in order to create a container")
     name = exchange.query.text("name")
-    platform = _platform_of_image(body.text("Image"), exchange.query.text("platform"))
+    platform = _platform_of_image(body.text("Image"), exchange.query)
     places = body.part("NetworkingConfig").members("EndpointsConfig")
     if len(places) > 1 and exchange.call.version < (1, 44):
         raise ApiRefusal(
@@ -89,24 +90,12 @@ def _see_others(host: RestHost, wish: Fields) -> None:
                 raise ApiRefusal(400, message) from None
 
 
-def _platform_of_image(image: str, text: str) -> Platform | None:
+def _platform_of_image(image: str, query: Query) -> Platform | None:
     """Return the platform whose variant of an image is wanted; of one that is unknown there is none."""
     try:
-        return platform_of(text)
+        return query.platform()
     except ApiRefusal as refusal:
         raise ApiRefusal(404, f"image {image[:300]} has no such platform: {refusal}") from refusal
-
-
-def platform_of(text: str) -> Platform | None:
-    """Return a platform; None for no text.
-
-    Raises:
-        ApiRefusal: it is none.
-    """
-    try:
-        return Platform.parse(text) if text else None
-    except ValueError as error:
-        raise ApiRefusal(400, str(error)) from error
 
 
 async def listing(exchange: ApiExchange) -> web.StreamResponse:
@@ -243,7 +232,7 @@ async def kill(exchange: ApiExchange) -> web.StreamResponse:
     container, host = await exchange.container(), exchange.host
     waiting = asyncio.ensure_future(until_ended(host, container))
     try:
-        await _asked(host, container, "kill", number)
+        await _demand(host, container, "kill", number)
         if number == signal.SIGKILL:
             await waiting
             await host.run(container.wait_gone)
@@ -263,11 +252,11 @@ async def unpause(exchange: ApiExchange) -> web.StreamResponse:
 
 
 async def _ask(exchange: ApiExchange, word: str) -> web.StreamResponse:
-    await _asked(exchange.host, await exchange.container(), word)
+    await _demand(exchange.host, await exchange.container(), word)
     return nothing()
 
 
-async def _asked(host: RestHost, container: Container, *words: Any) -> None:
+async def _demand(host: RestHost, container: Container, *words: Any) -> None:
     """Ask the monitor of a container for something.
 
     Raises:

@@ -11,11 +11,9 @@ from pybuild.builds.imageimport import import_image
 from pybuild.builds.request import BuildRequest
 from pybuild.daemon.rest.exchange import ApiExchange
 from pybuild.daemon.rest.progresslines import ProgressLines
-from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.engine.engine import Engine
 from pybuild.exporter.heldimages import from_source
 from pybuild.model.events import Event
-from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
 _PIECE = 1 << 20
@@ -60,10 +58,7 @@ async def import_tree(
     source = query.text("fromSrc")
     if source != "-" and "://" not in source:
         source = f"http://{source}"
-    try:
-        platform = Platform.parse(text) if (text := query.text("platform")) else None
-    except ValueError as error:
-        raise ApiRefusal(400, str(error)) from error
+    platform = query.platform()
     scratch = engine.store.scratch("import")
     await exchange.host.run(os.mkdir, scratch)
 

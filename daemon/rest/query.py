@@ -8,7 +8,9 @@ from typing import Any
 
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.model.jsontext import is_object, loads
+from pybuild.model.platform import Platform
 
+_UNKNOWN = "unknown operating system or architecture"
 _NO = frozenset(("", "0", "no", "false", "none"))
 
 
@@ -54,6 +56,21 @@ class Query:
         if not re.fullmatch(r"[+-]?\d{1,18}", text):
             raise ApiRefusal(400, f'invalid value for {name}: "{text[:100]}" is no number')
         return int(text)
+
+    def platform(self) -> Platform | None:
+        """Return the platform that is named; None: there is none.
+
+        Raises:
+            ApiRefusal: there is no such platform, in docker's words.
+        """
+        text = self.text("platform")
+        try:
+            return Platform.parse(text) if text else None
+        except ValueError as error:
+            why = str(error)
+            if _UNKNOWN in why:
+                why = f'"{text[:100]}": {_UNKNOWN}: invalid argument'
+            raise ApiRefusal(400, why) from error
 
     def filters(self) -> list[str]:
         """Return the filters as ``key=value`` texts.

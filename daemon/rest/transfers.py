@@ -80,7 +80,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     if query.text("fromSrc"):
         return await _import(exchange)
     reference = reference_of(query.text("fromImage"), query.text("tag"))
-    platform = _platform(query.text("platform"))
+    platform = query.platform() or native_platform()
     begun = asyncio.Event()
 
     async def work(lines: ProgressLines) -> None:
@@ -123,13 +123,6 @@ def _unknown(error: UserError, reference: Reference) -> UserError | ApiRefusal:
     if "not found" in error.message or "neither the store nor" in error.message:
         return ApiRefusal(404, f"manifest for {reference.familiar} not found: manifest unknown")
     return error
-
-
-def _platform(text: str) -> Platform:
-    try:
-        return Platform.parse(text) if text else native_platform()
-    except ValueError as error:
-        raise ApiRefusal(400, str(error)) from error
 
 
 async def push(exchange: ApiExchange) -> web.StreamResponse:

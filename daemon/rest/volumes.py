@@ -66,7 +66,7 @@ async def prune(exchange: ApiExchange) -> web.StreamResponse:
     all = includes_all(filters) or exchange.call.version < (1, 42)
     labels = [text for text in filters if not text.startswith("all=")]
     removed, freed = await host.run(prune_volumes, host.store, all=all, filters=labels)
-    return answer({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+    return answer({"VolumesDeleted": removed, "SpaceReclaimed": freed})
 
 
 async def update(exchange: ApiExchange) -> web.StreamResponse:

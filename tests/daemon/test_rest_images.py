@@ -16,6 +16,7 @@ from pybuild.daemon.rest.committing import committed_config
 from pybuild.daemon.rest.fields import read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices, until_set
 from pybuild.daemon.rest.imageplatforms import image_for, manifest_entries, platform_of_json
+from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registryqueries import search_filters
 from pybuild.engine.host import SystemClock
@@ -142,3 +143,13 @@ def test_notices_of_a_folder(tmp_path: Path) -> None:
 
     with watchdog.ends():
         asyncio.run(work())
+
+
+def test_a_platform_that_there_is_not() -> None:
+    """Clients look for docker's words."""
+    assert Query({}).platform() is None
+    assert Query({"platform": ["linux/arm64"]}).platform() == ARM
+    words = '"foo": unknown operating system or architecture: invalid argument'
+    with pytest.raises(ApiRefusal) as caught:
+        Query({"platform": ["foo"]}).platform()
+    assert (caught.value.status, caught.value.message) == (400, words)
