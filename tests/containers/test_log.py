@@ -14,7 +14,7 @@ import pytest
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.log import LogFile, bounds, names
-from pybuild.containers.logreading import LogReader, read_log
+from pybuild.containers.logreading import LogReader, details_of, read_log
 from pybuild.containers.order import LOCK, LogConfig
 
 
@@ -174,3 +174,22 @@ def test_a_reader_of_a_log_does_not_wait(home: int, tmp_path: Path) -> None:
     assert over.read() is None
     over.close()
     os.close(log.fd)
+
+
+def test_lines_of_both_bounds_are_among_those_between_them(home: int, tmp_path: Path) -> None:
+    log = LogFile(home, LogConfig())
+    for number in range(4):
+        log.write("stdout", b"%d\n" % number)
+    times = [line.time for line in read_log(reader(tmp_path), follow=False, tail=None)]
+    between = read_log(reader(tmp_path), follow=False, tail=None, since=times[1], until=times[2])
+    assert {"1\n", "2\n"} <= {line.text for line in between}
+    os.close(log.fd)
+
+
+def test_details_are_labels_and_variables_that_the_options_name() -> None:
+    log = LogConfig(options={"labels": "a,none", "env": "V,NONE"})
+    labels, env = {"a": "1", "b": "2"}, ("V=x", "W=y")
+    config = ContainerConfig(
+        id="ab" * 32, name="n", image="i", manifest="", deltas=(), log=log, labels=labels, env=env
+    )
+    assert details_of(config) == "V=x,a=1"

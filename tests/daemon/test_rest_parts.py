@@ -99,6 +99,7 @@ def test_switches_of_a_query() -> None:
         assert not Query({"x": [text]}).flag("x")
     assert all(Query({"x": [text]}).flag("x") for text in ("1", "true", "T", "whatever"))
     assert not Query({}).flag("x")
+    assert [Query({"x": [""]}).has(name) for name in ("x", "y")] == [True, False]
 
 
 @pytest.mark.parametrize(
