@@ -6,7 +6,13 @@ It is written to the container's directory once, and never guessed again from it
 
 from __future__ import annotations
 
-from pybuild.containers.order import ContainerPrivileges, HealthCheck, LogConfig, RestartPolicy
+from pybuild.containers.order import (
+    ContainerNamespaces,
+    ContainerPrivileges,
+    HealthCheck,
+    LogConfig,
+    RestartPolicy,
+)
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.model import lightjson
 from pybuild.model.border import NamedTuple
@@ -22,6 +28,7 @@ _PARTS: Mapping[str, Any] = {
     "health": HealthCheck,
     "limits": StepLimits,
     "log": LogConfig,
+    "namespaces": ContainerNamespaces,
     "privileges": ContainerPrivileges,
     "restart": RestartPolicy,
 }
@@ -60,6 +67,8 @@ class ContainerConfig(NamedTuple):
         privileges: what it may beside docker's default, or may not.
         shown: fields of docker's that mean nothing here and are shown as they were given: ``HostConfig``
             has the container's, ``Endpoints`` those of its networks by their names.
+        namespaces: those that it has together with others.
+        domainname: of its host.
     """
 
     id: str
@@ -109,6 +118,8 @@ class ContainerConfig(NamedTuple):
     shm_bytes: int = 0
     privileges: ContainerPrivileges = ContainerPrivileges()
     shown: Mapping[str, Any] = {}
+    namespaces: ContainerNamespaces = ContainerNamespaces()
+    domainname: str = ""
 
     @property
     def short_id(self) -> str:
@@ -118,6 +129,11 @@ class ContainerConfig(NamedTuple):
     def image_digests(self) -> frozenset[str]:
         """The digests by which the store knows its image: of a tree that is no image's there are none."""
         return frozenset(one for one in (self.image_root, self.manifest) if one)
+
+    @property
+    def full_hostname(self) -> str:
+        """The name of its host, with the domain."""
+        return ".".join(one for one in (self.hostname, self.domainname) if one)
 
     @property
     def args(self) -> tuple[str, ...]:

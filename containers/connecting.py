@@ -1,4 +1,4 @@
-"""Containers brought to networks, and taken off them, whether they run or not [NET-30].
+"""Containers brought to networks, taken off them, and renamed there, whether they run or not [NET-30].
 
 A container that runs is connected by the process beside it, which serves its networks; its config then
 says so for the next run, and so does the order of this one, by which its policy may start it again.

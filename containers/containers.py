@@ -12,10 +12,18 @@ import fcntl
 import os
 
 from pybuild.cache.disk.atomic import faults
-from pybuild.cache.disk.locks import boot_id, same_file
+from pybuild.cache.disk.locks import boot_id
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
-from pybuild.containers.order import CONFIG, NAMES, TREE, ContainerOrder, write_order
+from pybuild.containers.order import (
+    CONFIG,
+    NAMES,
+    TREE,
+    ContainerOrder,
+    joined_name,
+    write_order,
+)
+from pybuild.containers.reservations import Reservations, is_name, lease_of, read_config
 from pybuild.containers.state import (
     NOT_STARTED,
     PAUSED,
@@ -26,7 +34,7 @@ from pybuild.containers.state import (
 )
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.model.lightlib import cached_property, contextmanager, suppress
+from pybuild.model.lightlib import contextmanager, suppress
 from pybuild.volumes.mountpoint import MountKind
 
 TYPE_CHECKING = False
@@ -39,8 +47,6 @@ if TYPE_CHECKING:
     from pybuild.executor.steps.spec import StepLimits
 
 _DIGITS = frozenset("0123456789abcdef")
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_LATER = _FIRST | frozenset("_.-")
 _ID_DIGITS = 64
 STOP_SECONDS = 10.0
 
@@ -52,16 +58,11 @@ class Containers:
         self.root = store.root
         self._store = store
         self._folder = os.path.join(store.root, "containers")
+        self.reservations = Reservations(store, self._folder)
 
-    @cached_property
-    def _names(self) -> str:
-        """The directory of names; made with the first container."""
-        folder = os.path.join(self._folder, NAMES)
-        with faults("cannot keep containers", self._store.root):
-            for path in (self._folder, folder):
-                with suppress(FileExistsError):
-                    os.mkdir(path, 0o700)
-        return folder
+    def names(self) -> frozenset[str]:
+        """Return the names that are taken."""
+        return self.reservations.names()
 
     def create(self, config: ContainerConfig) -> Container:
         """Make a container of *config*; its layers, which are leased already, are kept while it is.
@@ -72,11 +73,14 @@ class Containers:
         path = os.path.join(self._folder, config.id)
         partial = self._store.tmp.name("container")
         try:
-            with self._reserved(config), faults("cannot make a container", self._store.root):
+            with (
+                self.reservations.reserved(config),
+                faults("cannot make a container", self._store.root),
+            ):
                 # Its image, too, unless somebody removes that by name: it can be made anew of it.
                 image = [("blob", one) for one in config.image_digests]
                 layers = [("delta", one) for one in config.deltas]
-                self._store.leases.keep(_lease(config.id), [*layers, *image])
+                self._store.leases.keep(lease_of(config.id), [*layers, *image])
                 os.mkdir(partial, 0o700)
                 os.mkdir(os.path.join(partial, TREE), 0o755)
                 with open(os.path.join(partial, CONFIG), "x", encoding="utf-8") as file:
@@ -86,72 +90,11 @@ class Containers:
             from shutil import rmtree
 
             rmtree(partial, ignore_errors=True)
-            self._forget(config)
+            self.reservations.forget(config)
             raise
         made = Container(path, config)
         made.note("create")
         return made
-
-    @contextmanager
-    def _reserved(self, config: ContainerConfig) -> Generator[None]:
-        """Have the name for the block, in which the container is to come to be.
-
-        Raises:
-            UserError: it is none, or is taken.
-        """
-        if not _is_name(config.name):
-            raise UserError(
-                f"Invalid container name ({config.name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-                hints=["a name has 2 to 255 characters, the first a letter or a digit"],
-            )
-        path = os.path.join(self._names, config.name)
-        with faults("cannot keep containers", self._store.root):
-            fd = self._take_name(path, config)
-        try:
-            yield
-        finally:
-            os.close(fd)
-
-    def _take_name(self, path: str, config: ContainerConfig) -> int:
-        """Return the locked file of the name, with the id in it."""
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                id = os.pread(fd, 100, 0).decode("ascii", "replace")
-                if not same_file(fd, path):
-                    os.close(fd)
-                    continue
-                if id and os.path.lexists(os.path.join(self._folder, id)):
-                    raise UserError(
-                        f'the container name "{config.name}" is already in use by container "{id}"',
-                        hints=[f"remove that one (pybuild rm {config.name}), or take another name"],
-                    )
-                if id:  # who made or removed it was killed in the middle
-                    self._store.leases.drop(_lease(id))
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, config.id.encode(), 0)
-            except BaseException:
-                os.close(fd)
-                raise
-            return fd
-
-    def _forget(self, config: ContainerConfig) -> None:
-        """Give back the name and the layers of a container that is not there any more."""
-        self._give_back(config)
-        self._store.leases.drop(_lease(config.id))
-
-    def _give_back(self, config: ContainerConfig) -> None:
-        """Let others have the name."""
-        path = os.path.join(self._names, config.name)
-        with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)  # not from under who takes it over
-            if file.read() == config.id:
-                os.unlink(path)
-
-    def names(self) -> frozenset[str]:
-        """Return the names that are taken."""
-        return frozenset(os.listdir(self._names))
 
     def list(self) -> list[Container]:
         """Return all of them, the newest first."""
@@ -174,8 +117,7 @@ class Containers:
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)
         try:
-            with open(os.path.join(path, CONFIG), "rb") as file:
-                return Container(path, ContainerConfig.of_json(file.read()))
+            return Container(path, read_config(path))
         except FileNotFoundError:
             return None
         except (AttributeError, OSError, ValueError, TypeError) as error:
@@ -191,7 +133,7 @@ class Containers:
         id, name = text, text.removeprefix("/")  # docker's inspect shows names so
         try:
             # Looked for, not made: who asks for a container need not be the first to have one.
-            if _is_name(name):
+            if is_name(name):
                 with open(os.path.join(self._folder, NAMES, name), encoding="ascii") as file:
                     id = file.read()
         except (OSError, ValueError):
@@ -276,12 +218,15 @@ class Containers:
         if step.terminal is not None:  # a program looks at its size at once
             shown = (one.size for _, one in attached if any(one.size))
             step = step._replace(terminal=next(shown, step.terminal))
+        joined_network, joined_ipc, joined_pids = self._joined(config)
         order = ContainerOrder(
             config.id,
             step,
             boot_id() or "",
             networks_of(config, os.path.join(self.root, "networks")),
-            self._joined(config),
+            joined_network,
+            joined_ipc,
+            joined_pids,
             stdin=config.stdin,
             stdin_once=config.stdin_once,
             stop_signal=signal_number(config.stop_signal or "SIGTERM"),
@@ -302,21 +247,32 @@ class Containers:
             write_state(home, state._replace(error=error.message, exit_code=status))
             raise
 
-    def _joined(self, config: ContainerConfig) -> str:
-        """Return the id of the container whose network this one shares, "": it shares none.
+    def _joined(self, config: ContainerConfig) -> tuple[str, str, str]:
+        """Return the ids of the containers whose network, IPC and PID namespaces this one shares, "": none's.
 
         Raises:
-            UserError: that container does not run.
+            UserError: one of them does not run, or lets nobody in.
         """
-        kind, _, name = config.network.partition(":")
-        if kind != "container" or not name:
+        spaces = config.namespaces
+        return (
+            self._joined_id("network", joined_name(config.network)),
+            self._joined_id("IPC", joined_name(spaces.ipc)),
+            self._joined_id("PID", joined_name(spaces.pid)),
+        )
+
+    def _joined_id(self, kind: str, name: str) -> str:
+        if not name:
             return ""
         other = self.find(name)
-        state = other.state()
-        if state.status != RUNNING:
+        if other.state().status != RUNNING:
             raise UserError(
-                f"cannot join network of a non running container: {other.config.name}",
+                f"cannot join {kind} of a non running container: {other.config.name}",
                 hints=[f"start it first: pybuild start {other.config.name}"],
+            )
+        if kind == "IPC" and other.config.namespaces.ipc != "shareable":
+            raise UserError(
+                f"can't join IPC of container {other.config.id}: non-shareable IPC",
+                hints=["create that one with --ipc shareable"],
             )
         return other.config.id
 
@@ -344,9 +300,9 @@ class Containers:
             config = now.config._replace(name=name.removeprefix("/"))
             if config.name == now.config.name:
                 raise UserError("Renaming a container with the same name as its current name")
-            with self._reserved(config):
+            with self.reservations.reserved(config):
                 self.write(now, config)
-            self._give_back(now.config)
+            self.reservations.give_back(now.config)
         now._replace(config=config).note("rename", {"oldName": f"/{now.config.name}"})
 
     def write(self, container: Container, config: ContainerConfig) -> None:
@@ -422,7 +378,7 @@ class Containers:
                 _check_ended(now)
             with faults(f"cannot remove container {now.config.name}", self._store.root):
                 self._store.tmp.trash(now.path)
-            self._forget(now.config)
+            self.reservations.forget(now.config)
         now.note("destroy")
         if volumes:
             self._remove_volumes(now)
@@ -466,14 +422,5 @@ def _volumes(container: Container) -> list[str]:
     return [mount.source for mount in mounts if mount.kind == MountKind.VOLUME]
 
 
-def _is_name(text: str) -> bool:
-    """Whether a container can be called so."""
-    return 1 < len(text) < 256 and text[0] in _FIRST and _LATER.issuperset(text)
-
-
 def _is_id(text: str) -> bool:
     return len(text) == _ID_DIGITS and _DIGITS.issuperset(text)
-
-
-def _lease(id: str) -> str:
-    return f"container-{id}"

@@ -140,6 +140,22 @@ def workdir_with(given: str, image: Mapping[str, Any]) -> str:
     return posixpath.normpath(cwd)
 
 
+def swappiness(text: str) -> str:
+    """Check how readily memory is swapped out; "" and -1 leave it to the machine [CTR-4].
+
+    Raises:
+        UsageError: there is no such amount.
+    """
+    if text in ("", "-1"):
+        return ""
+    if not text.isdecimal() or len(text) > 3 or int(text) > 100:
+        raise UsageError(
+            f"invalid value: {text[:20]}. Valid memory swappiness range is 0-100",
+            hints=["-1, or nothing, is the machine's own"],
+        )
+    return str(int(text))
+
+
 def check_limits(limits: StepLimits) -> None:
     """Refuse limits that no process can live with, or that this machine cannot have.
 
@@ -148,6 +164,12 @@ def check_limits(limits: StepLimits) -> None:
     """
     if 0 < limits.memory_bytes < _LEAST_MEMORY:
         raise UsageError("Minimum memory limit allowed is 6MB")
+    if 0 < limits.reserved_bytes < _LEAST_MEMORY:
+        raise UsageError("Minimum memory reservation allowed is 6MB")
+    if 0 < limits.memory_bytes < limits.reserved_bytes:
+        raise UsageError(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
     if limits.cpu_period_us and not 1000 <= limits.cpu_period_us <= 1_000_000:
         raise UsageError(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"

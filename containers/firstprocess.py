@@ -9,23 +9,24 @@ import struct
 import time
 from functools import partial
 
-from pybuild.cache.disk.locks import born
 from pybuild.cache.disk.replacing import unlink_if_there
+from pybuild.containers import insides
+from pybuild.containers.joined import JoinedProcesses
 from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES, reconnected
 from pybuild.containers.restarting import delay
-from pybuild.containers.state import STATUS_UNKNOWN, read_state
+from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, procstatus, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
-from pybuild.executor.zygote.faults import USER, Fault
+from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import packed
 from pybuild.networks import pod
 from pybuild.networks.helper import Helper
-from pybuild.networks.rtnetlink import Inside, namespace_of
+from pybuild.networks.rtnetlink import Inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ class FirstProcess:
         return (*self._handed, *([self._pidfd] if self._pidfd >= 0 else []))
 
     @property
+    def _shares_pids(self) -> bool:
+        return bool(self._order.step.sharing.flags & syscalls.CLONE_NEWPID)
+
+    @property
     def has_ended(self) -> bool:
         """Whether it has ended; what it wrote is there by then, and whoever is slow to take it is not waited for."""
         return self.ended is not None and self._channel is None
@@ -108,8 +113,11 @@ class FirstProcess:
         Raises:
             OSError, Fault: there is none.
         """
+        with JoinedProcesses(self._order) as joined:
+            self._start(job, joined)
+
+    def _start(self, job: str, joined: JoinedProcesses) -> None:
         step = self._order.step
-        namespace = _joined_namespace(self._order)
         _make_empty(step.work)
         copied = not (overlay_works_in(step.upper) or isolation.records())
         # It is the supervisor of a copy that is brought to networks: what the container has is made later.
@@ -131,18 +139,24 @@ class FirstProcess:
             fds += self._open_outputs()
             if self._order.stdin:
                 fds.append(self._open_input())
+        sharing = step.sharing._replace(ipc_of=joined.ipc, pids_of=joined.pids)
+        step = step._replace(sharing=sharing)
         try:
-            with Inside(namespace):
+            with Inside(joined.network):
                 self._children.start_step(job, step.start(), fds, copied=copied, apart=apart)
         except (OSError, Fault):
             syscalls.close_quietly(*fds)
             self._end_channel()
             raise
-        finally:
-            syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
         self._pid = self._children.pid(job)  # it may have ended when it is first heard of
         self.leaf = self._children.leaf(job)
         try:
+            if self._shares_pids and not (self.leaf and self.leaf.places):
+                raise Fault(
+                    ENVIRONMENT,
+                    "without a cgroup nobody knows the processes of a container that has no PID namespace",
+                    ("leave --pid away; pybuild doctor shows which cgroups this machine gives",),
+                )
             if self._order.networks is not None:
                 helper = self._new_helper(self._order.networks, follows=False)
                 self._warnings += helper.warnings
@@ -360,6 +374,8 @@ class FirstProcess:
     def note_end(self, ended: StepExit) -> None:
         """Note how it ended; its networks are let go of before anybody hears of it."""
         self.ended = ended
+        if self._shares_pids and self.leaf is not None:
+            insides.end_all(self.leaf)  # else the kernel does it
         if self._helper_timer is not None:
             self._helper_timer.cancel()
         self._leave_pod()
@@ -389,38 +405,3 @@ def _make_empty(work: str) -> None:
         os.mkdir(work, 0o700)
     except FileExistsError:
         pass
-
-
-def _joined_namespace(order: ContainerOrder) -> int:
-    """Open the network namespace that a container shares with another; -1, which is ours, for none.
-
-    Looked up for each run: that other one may have been started again since, and its number be a stranger's.
-
-    Raises:
-        OSError, Fault: there is none.
-    """
-    if not order.joined:
-        return -1
-    state = None
-    path = f"{order.root}/containers/{order.joined}"
-    try:
-        home = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            state = read_state(home)
-        finally:
-            os.close(home)
-    except FileNotFoundError:
-        pass
-    if state is not None and state.pid and state.boot == order.boot:
-        try:
-            namespace = namespace_of(state.pid)
-        except FileNotFoundError:
-            namespace = -1
-        if namespace >= 0 and born(state.pid) == state.born:
-            return namespace
-        syscalls.close_quietly(*[fd for fd in (namespace,) if fd >= 0])
-    raise Fault(
-        USER,
-        f"cannot join network of a non running container: {order.joined[:12]}",
-        (f"start it first: pybuild start {order.joined[:12]}",),
-    )

@@ -6,6 +6,7 @@ import os
 import time
 
 from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
+from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 
 TYPE_CHECKING = False
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pybuild.executor.zygote.cgroups import Leaf
 
 _FREEZE_S = 10.0
+_ROUNDS = 5000
+"""Looks at those that are killed, a millisecond apart; one in the kernel can take its time."""
+_SIGKILL = 9
 
 
 def freeze(leaf: Leaf | None, frozen: bool) -> bool:
@@ -71,6 +75,30 @@ def pids_of(cgroups: Sequence[str], first: int) -> list[int]:
         except OSError:
             continue  # it is gone, or another user's
     return sorted(there)
+
+
+def end_all(leaf: Leaf) -> None:
+    """Kill all that are in these cgroups: they are in no process namespace that would end with its first."""
+    leaf.freeze(False)
+    for _ in range(_ROUNDS):
+        held: dict[int, int] = {}
+        try:
+            for pid in processes(leaf, 0):
+                try:
+                    held[pid] = os.pidfd_open(pid)
+                except OSError:
+                    continue  # it has ended
+            if not held:
+                return
+            # One that is still there is the one that was opened: none is killed that took its number.
+            for pid in held.keys() & set(processes(leaf, 0)):
+                try:
+                    syscalls.pidfd_send_signal(held[pid], _SIGKILL)
+                except ProcessLookupError:
+                    pass
+        finally:
+            syscalls.close_quietly(*held.values())
+        time.sleep(0.001)
 
 
 def limited(step: StepSpec, leaf: Leaf | None, limits: StepLimits) -> tuple[StepSpec, list[str]]:

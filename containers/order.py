@@ -180,6 +180,37 @@ class ContainerPrivileges(NamedTuple):
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
+HOST = "host"
+_CONTAINER = "container:"
+OWN_IPC = ("", "private", "shareable", "none")
+
+
+class ContainerNamespaces(NamedTuple):
+    """As it was given.
+
+    Attributes:
+        ipc: ``private``, ``shareable``, ``none``, ``host`` or ``container:NAME``; "" is the first.
+        pid: ``host`` or ``container:NAME``; "" is its own.
+        cgroup: ``host`` or ``private``; "" is the second.
+        uts, user: ``host``, or "".
+    """
+
+    ipc: str = ""
+    pid: str = ""
+    uts: str = ""
+    cgroup: str = ""
+    user: str = ""
+
+    @property
+    def has_own_ipc(self) -> bool:
+        return self.ipc in OWN_IPC
+
+
+def joined_name(mode: str) -> str:
+    """Return the name of the container whose namespace a mode is, "": it is no such mode."""
+    return mode.removeprefix(_CONTAINER) if mode.startswith(_CONTAINER) else ""
+
+
 class ContainerOrder(NamedTuple):
     """One run of a container.
 
@@ -188,7 +219,8 @@ class ContainerOrder(NamedTuple):
         step: the process and its file tree, which is kept.
         boot: the id of this boot of the machine.
         networks: None where it has none of its own.
-        joined: the id of the container whose network it shares, "": nobody's but ours.
+        joined: the id of the container whose network it shares, "": nobody's but ours; *joined_ipc* and
+            *joined_pids* are those whose namespaces of these kinds it shares.
         stdin, stdin_once, restart, log, health, auto_remove: as in `ContainerConfig`.
         stop_signal: which ends it for good, whatever its restart policy.
         root: the store's directory.
@@ -199,6 +231,8 @@ class ContainerOrder(NamedTuple):
     boot: str = ""
     networks: NetworkOrder | None = None
     joined: str = ""
+    joined_ipc: str = ""
+    joined_pids: str = ""
     stdin: bool = False
     stdin_once: bool = False
     stop_signal: int = 15

@@ -115,8 +115,13 @@ def gpus(text: str) -> tuple[str, ...]:
     raise UsageError(f"invalid --gpus {text}", hints=["all, a number, or device=0,1"])
 
 
-def sysctls(texts: Iterable[str], *, own_network: bool) -> tuple[tuple[str, str], ...]:
+def sysctls(
+    texts: Iterable[str], *, own_network: bool, own_ipc: bool = True
+) -> tuple[tuple[str, str], ...]:
     """Read ``name=value`` of what the kernel has for each container.
+
+    Args:
+        own_network, own_ipc: it has such a namespace of its own.
 
     Raises:
         UsageError: it has not, or it is that of the machine.
@@ -135,6 +140,11 @@ def sysctls(texts: Iterable[str], *, own_network: bool) -> tuple[tuple[str, str]
             raise UsageError(
                 f"sysctl '{name}' not allowed as the container has the host's network",
                 hints=["give it a network of its own: --network"],
+            )
+        if not (name.startswith("net.") or own_ipc):
+            raise UsageError(
+                f"sysctl '{name}' not allowed as the container has an IPC namespace of others",
+                hints=["leave --ipc away, or set it there"],
             )
         known[name] = value
     return tuple(sorted(known.items()))

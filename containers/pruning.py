@@ -15,6 +15,11 @@ from pybuild.model.errors import UserError
 _SECOND_NS = 1_000_000_000
 
 
+def give_up_unfinished(store: Store) -> None:
+    """Give back what commands that were killed held for containers which are not there."""
+    Containers(store).reservations.give_up_unfinished()
+
+
 def prune_containers(store: Store, filters: Sequence[str]) -> tuple[list[str], int]:
     """Remove those that were created or have ended; return their ids and the bytes that they wrote.
 
@@ -22,6 +27,7 @@ def prune_containers(store: Store, filters: Sequence[str]) -> tuple[list[str], i
         UsageError: a filter is none.
     """
     containers, now = Containers(store), SystemClock().now()
+    containers.reservations.give_up_unfinished()
     moments = [parse_moment(text[6:], now) for text in filters if text.startswith("until=")]
     choice = Choice(filters, lambda _: (), lambda _: 0, known=("label", "label!", "until"))
     removed: list[str] = []

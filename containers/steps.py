@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.environment import environment
+from pybuild.containers.namespaces import step_sharing
 from pybuild.containers.order import TREE, WORK
 from pybuild.containers.privileges import device_edits, step_privileges
 from pybuild.executor import network
@@ -47,7 +48,7 @@ def step_of(
         network=mode_of(config),
         mounts=(*mounts, *edits.mounts),
         resolv_conf=config.resolv_conf.encode(),
-        hosts=hosts_of(config.network, config.hostname, config.add_hosts).encode(),
+        hosts=hosts_of(config.network, config.full_hostname, config.add_hosts).encode(),
         ulimits=config.ulimits,
         shm_size_bytes=config.shm_bytes,
         readonly=config.readonly,
@@ -57,6 +58,8 @@ def step_of(
         security="insecure" if config.privileges.privileged else "sandbox",
         privileges=step_privileges(config.privileges),
         is_container=True,
+        sharing=step_sharing(config.namespaces),
+        domainname=config.domainname,
     )
 
 
@@ -97,7 +100,7 @@ def networks_of(config: ContainerConfig, folder: str) -> NetworkOrder | None:
         folder=folder,
         container=config.id,
         name=config.name,
-        hostname=config.hostname,
+        hostname=config.full_hostname,
         # One that was taken off its last network is back where it was made for, as in docker.
         endpoints=config.networks or (EndpointOrder(config.network),),
         ports=config.ports,

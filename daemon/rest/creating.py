@@ -13,6 +13,8 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.environment import environment_with, labels_with, texts_of
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.names import new_id
+from pybuild.containers.namespaces import check_namespaces, hostname_for
+from pybuild.containers.order import ContainerNamespaces
 from pybuild.containers.signals import signal_number
 from pybuild.containers.steps import find_init
 from pybuild.daemon.rest.fields import Fields
@@ -24,6 +26,7 @@ from pybuild.executor import network
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.executor.zygote import ulimits
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.model.ops import HOST_GATEWAY
 from pybuild.networks.order import EndpointOrder, PortOrder
@@ -35,19 +38,7 @@ from pybuild.volumes.reading import read_bind, read_tmpfs
 T = TypeVar("T")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?\Z", re.IGNORECASE)
 _MOST_PORTS = 3 << 16
-_PRIVATE = ("", "private")
-_SHARED = ("", "host", "container")
-_NAMESPACES = {
-    "PidMode": ("PID mode", (*_SHARED, "private"), _PRIVATE),
-    "UTSMode": ("UTS mode", ("", "host", "private"), _PRIVATE),
-    "UsernsMode": ("user namespace mode", ("", "host", "private"), _PRIVATE),
-    "Cgroup": ("cgroup namespace", (*_SHARED, "private"), _PRIVATE),
-    "IpcMode": (
-        *("IPC mode", (*_SHARED, "private", "shareable", "none")),
-        (*_PRIVATE, "shareable", "none"),
-    ),
-}
-"""Of each: its name in messages, the modes that there are, and those that are done."""
+_NAMESPACES = ("IpcMode", "PidMode", "UTSMode", "CgroupnsMode", "UsernsMode")
 _CONFINING = (
     *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
     *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
@@ -93,6 +84,7 @@ def request_of(
     host = body.part("HostConfig")
     warnings = _refuse_unknown(host)
     id = new_id()
+    namespaces = _namespaces(host)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode = "none" if body.flag("NetworkDisabled") else mode_of(host.text("NetworkMode"))
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
@@ -121,7 +113,7 @@ def request_of(
         env=_environment(body, image),
         cwd=defaults.workdir_with(body.text("WorkingDir"), image),
         user=body.text("User") or str(image.get("User") or ""),
-        hostname=body.text("Hostname") or id[:12],
+        hostname=hostname_for(namespaces, body.text("Hostname"), id[:12]),
         labels=labels_with(body.pairs("Labels"), image),
         exposed=tuple(exposed),
         tty=body.flag("Tty"),
@@ -139,7 +131,9 @@ def request_of(
         log=defaults.log_config(log.text("Type"), log.pairs("Config")),
         init=host.flag("Init"),
         limits=limits_of(host),
-        privileges=privileges_of(host, mode),
+        privileges=privileges_of(host, mode, own_ipc=namespaces.has_own_ipc),
+        namespaces=namespaces,
+        domainname=body.text("Domainname"),
         has_cpus=bool(host.number("NanoCpus")),
         ulimits=tuple(_ulimits(host)),
         shm_bytes=_shm(host),
@@ -160,6 +154,13 @@ def request_of(
     )
 
 
+def _namespaces(host: Fields) -> ContainerNamespaces:
+    try:
+        return check_namespaces(ContainerNamespaces(*map(host.text, _NAMESPACES)))
+    except UsageError as error:
+        raise ApiRefusal(400, error.message) from error
+
+
 def _refuse_unknown(host: Fields) -> tuple[str, ...]:
     """Refuse what would be believed to hold and does not; return warnings about the rest."""
     for name in _CONFINING:
@@ -167,12 +168,8 @@ def _refuse_unknown(host: Fields) -> tuple[str, ...]:
             raise ApiRefusal(400, f"{name} is not done by pybuild yet")
     if host.text("Runtime") not in _RUNTIMES:
         raise ApiRefusal(400, f"unknown or invalid runtime name: {host.text('Runtime')[:100]}")
-    for name, (words, known, done) in _NAMESPACES.items():
-        mode = host.text(name)
-        if mode.partition(":")[0] not in known or mode == "container":
-            raise ApiRefusal(400, f"invalid {words}: {mode[:100]}")
-        if mode not in done:
-            raise ApiRefusal(400, f"{name} {mode} is not done by pybuild yet")
+    if host.text("Cgroup"):
+        raise ApiRefusal(400, f"Cgroup {host.text('Cgroup')} is not done by pybuild yet")
     if "" in host.pairs("Annotations"):
         raise ApiRefusal(
             400,
@@ -254,6 +251,10 @@ def limits_of(host: Fields) -> StepLimits:
         cpuset_mems=host.text("CpusetMems"),
         pids=max(0, host.number("PidsLimit")),
         parent=host.text("CgroupParent"),
+        reserved_bytes=host.number("MemoryReservation"),
+        swappiness=defaults.swappiness(
+            str(host.number("MemorySwappiness")) if host.has("MemorySwappiness") else ""
+        ),
     )
     defaults.check_limits(limits)
     if 0 < limits.memory_swap_bytes < limits.memory_bytes:

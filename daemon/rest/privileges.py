@@ -22,7 +22,7 @@ _GPU_DRIVERS = ("", "nvidia")
 _GPU = "gpu"
 
 
-def privileges_of(host: Fields, network: str) -> ContainerPrivileges:
+def privileges_of(host: Fields, network: str, *, own_ipc: bool) -> ContainerPrivileges:
     """Read them.
 
     Args:
@@ -41,7 +41,7 @@ def privileges_of(host: Fields, network: str) -> ContainerPrivileges:
         cdi=tuple(_requested(host.parts("DeviceRequests"))),
         groups=host.texts("GroupAdd") or (),
         oom_score_adj=oom_score_adj(host.number("OomScoreAdj")),
-        sysctls=sysctls(pairs, own_network=has_own_namespace(network)),
+        sysctls=sysctls(pairs, own_network=has_own_namespace(network), own_ipc=own_ipc),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -248,7 +249,7 @@ def check_allowed(allow: frozenset[str], network: NetworkMode, security: Securit
 @cache
 def _limits(resources: Resources) -> StepLimits:
     """Return the limits of steps, as a rule the same for all."""
-    return StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
+    return StepLimits(*(getattr(resources, one.name) for one in fields(resources)))
 
 
 def rung_line(

@@ -80,7 +80,12 @@ class DeviceEdits(NamedTuple):
 
 
 class StepLimits(NamedTuple):
-    """The limits of a step's cgroup: those of `Resources`, which a zygote does not import."""
+    """The limits of a step's cgroup: those of `Resources`, which a zygote does not import, and a container's.
+
+    Attributes:
+        reserved_bytes: memory that is left to it where others want it, too.
+        swappiness: how readily its memory is swapped out, ``0`` to ``100``; "": as the machine's.
+    """
 
     memory_bytes: int = 0
     memory_swap_bytes: int = 0
@@ -91,6 +96,8 @@ class StepLimits(NamedTuple):
     cpuset_mems: str = ""
     pids: int = 0
     parent: str = ""
+    reserved_bytes: int = 0
+    swappiness: str = ""
 
 
 class StepPrivileges(NamedTuple):
@@ -112,6 +119,21 @@ class StepPrivileges(NamedTuple):
     groups: tuple[str, ...] = ()
     oom_score_adj: int = 0
     sysctls: tuple[tuple[str, str], ...] = ()
+
+
+class StepSharing(NamedTuple):
+    """The namespaces that a process does not have for itself, beside that of the network.
+
+    Attributes:
+        flags: those of clone(2) that are not made for it.
+        ipc: whose /dev/shm it has: ``""`` its own, ``none`` nobody's, ``host``, or ``joined``.
+        ipc_of, pids_of: descriptors of the processes whose namespaces it joins, open in it already; -1.
+    """
+
+    flags: int = 0
+    ipc: str = ""
+    ipc_of: int = -1
+    pids_of: int = -1
 
 
 class OciOrder(NamedTuple):
@@ -172,6 +194,7 @@ class StepStart(NamedTuple):
     upper: str
     work: str
     lasting: bool = False
+    sharing: StepSharing = StepSharing()
 
 
 class StepJoin(NamedTuple):
@@ -242,6 +265,8 @@ class StepSpec(NamedTuple):
     connecting: Connecting | None = None
     privileges: StepPrivileges = StepPrivileges()
     is_container: bool = False
+    sharing: StepSharing = StepSharing()
+    domainname: str = ""
 
     @property
     def insecure(self) -> bool:
@@ -277,7 +302,7 @@ class StepSpec(NamedTuple):
             and is_short,
             connecting=self.connecting,
         )
-        return StepStart(kind, self.upper, self.work, self.lasting)
+        return StepStart(kind, self.upper, self.work, self.lasting, self.sharing)
 
 
 class StepExit(NamedTuple):

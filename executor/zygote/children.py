@@ -148,8 +148,8 @@ class Children:
                 pid = os.fork()
                 pidfd = os.pidfd_open(pid) if pid else -1
             else:
-                flags = setup.namespaces(step.kind.network)
-                pid, pidfd = syscalls.clone3(flags, cgroup_fd=leaf.into_fd)
+                flags = setup.namespaces(step.kind.network, step.sharing.flags)
+                pid, pidfd = self._clone(flags, step.sharing.pids_of, leaf.into_fd)
         except (OSError, Fault):
             if leaf is not None:
                 self.retire(leaf)
@@ -182,6 +182,14 @@ class Children:
         self.add(child, pidfd)
         if link.ends:
             self._start_recorder(job, link)
+
+    def _clone(self, flags: int, beside: int, cgroup_fd: int) -> tuple[int, int]:
+        """Return as `syscalls.clone3` does; the child is in the process namespace of *beside*, if that is one."""
+        if beside < 0:
+            return syscalls.clone3(flags, cgroup_fd=cgroup_fd)
+        from pybuild.executor.zygote import joining
+
+        return joining.clone_beside(beside, flags, cgroup_fd)
 
     def start_joined(self, job: str, of: str, fds: list[int]) -> None:
         """Have a further process started in the step that is the job *of*; as `start_call`.

@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from pybuild.executor.zygote.cgroups import Leaf
 
 _NUMBER_BYTES = 32
+_NAMESPACES = (
+    ("cgroup", syscalls.CLONE_NEWCGROUP),
+    ("ipc", syscalls.CLONE_NEWIPC),
+    ("mnt", syscalls.CLONE_NEWNS),
+    ("net", syscalls.CLONE_NEWNET),
+    ("pid", syscalls.CLONE_NEWPID),
+    ("uts", syscalls.CLONE_NEWUTS),
+)
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -55,8 +63,8 @@ class Place:
         try:
             # Not the namespace's: a step made ahead is in its root by chroot(2).
             self.root = os.open(f"/proc/{pid}/root", _ROOT)
-            ours, theirs = (os.stat(f"/proc/{one}/ns/net").st_ino for one in ("self", pid))
-            self._has_network = ours != theirs
+            # One that is ours already may belong to somebody who lets us in no second time.
+            self._others = sum(flag for name, flag in _NAMESPACES if _differ(pid, name))
         except OSError as error:
             raise has_ended() from error
         self.pidfd = os.dup(pidfd)
@@ -64,47 +72,17 @@ class Place:
     def clone(self) -> tuple[int, int]:
         """Fork into the step's process namespace; return as `syscalls.clone3` does.
 
-        Who goes into a namespace to have children there may not come back out of it, unless it is root
-        outside as well. So a process goes in whose only child is ours from the beginning.
-
         Raises:
             OSError, Fault: there is no process.
         """
-        read_end, write_end = os.pipe()
-        try:
-            helper = os.fork()
-            if helper == 0 and not self._clone_for_parent(write_end):
-                os.close(read_end)
-                os.close(write_end)
-                return 0, -1
-            os.close(write_end)
-            write_end = -1
-            number = os.read(read_end, _NUMBER_BYTES)
-            os.waitpid(helper, 0)
-        finally:
-            syscalls.close_quietly(*(fd for fd in (read_end, write_end) if fd >= 0))
-        if not number:
-            raise has_ended()
-        return int(number), os.pidfd_open(int(number))
-
-    def _clone_for_parent(self, write_end: int) -> int:
-        """Return 0 in a new child of our parent; we ourselves end, and tell its number before."""
-        try:
-            syscalls.setns(self.pidfd, syscalls.CLONE_NEWPID)
-            pid, _ = syscalls.clone3(syscalls.CLONE_PARENT, 0, cgroup_fd=self.leaf.into_fd)
-            if pid == 0:
-                return 0
-            os.write(write_end, str(pid).encode())
-        except OSError:
-            pass  # who reads no number knows enough
-        os._exit(0)
+        if not self._others & syscalls.CLONE_NEWPID:
+            return syscalls.clone3(0, cgroup_fd=self.leaf.into_fd)
+        return clone_beside(self.pidfd, 0, self.leaf.into_fd)
 
     def enter(self, *, own_network: bool) -> None:
         """Change to the step's other namespaces and its root. For the new process."""
-        flags = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
-        flags |= syscalls.CLONE_NEWCGROUP
-        # One that is ours already may belong to somebody who lets us in no second time.
-        flags |= syscalls.CLONE_NEWNET if own_network or self._has_network else 0
+        flags = self._others & ~syscalls.CLONE_NEWPID
+        flags |= syscalls.CLONE_NEWNET if own_network else 0
         syscalls.setns(self.pidfd, flags)
         os.fchdir(self.root)
         os.chroot(".")
@@ -112,6 +90,52 @@ class Place:
     def close(self) -> None:
         os.close(self.root)
         os.close(self.pidfd)
+
+
+def clone_beside(beside: int, flags: int, cgroup_fd: int) -> tuple[int, int]:
+    """Fork into the process namespace of *beside*, a pidfd; return as `syscalls.clone3` does.
+
+    Who goes into a namespace to have children there may not come back out of it, unless it is root
+    outside as well. So a process goes in whose only child is ours from the beginning.
+
+    Raises:
+        OSError, Fault: there is no process.
+    """
+    read_end, write_end = os.pipe()
+    try:
+        helper = os.fork()
+        if helper == 0 and not _clone_for_parent(beside, flags, cgroup_fd, write_end):
+            os.close(read_end)
+            os.close(write_end)
+            return 0, -1
+        os.close(write_end)
+        write_end = -1
+        number = os.read(read_end, _NUMBER_BYTES)
+        os.waitpid(helper, 0)
+    finally:
+        syscalls.close_quietly(*(fd for fd in (read_end, write_end) if fd >= 0))
+    if not number:
+        raise has_ended()
+    return int(number), os.pidfd_open(int(number))
+
+
+def _clone_for_parent(beside: int, flags: int, cgroup_fd: int, write_end: int) -> int:
+    """Return 0 in a new child of our parent; we ourselves end, and tell its number before."""
+    try:
+        syscalls.setns(beside, syscalls.CLONE_NEWPID)
+        pid, _ = syscalls.clone3(syscalls.CLONE_PARENT | flags, 0, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            return 0
+        os.write(write_end, str(pid).encode())
+    except OSError:
+        pass  # who reads no number knows enough
+    os._exit(0)
+
+
+def _differ(pid: int, name: str) -> bool:
+    """Return whether a process has another namespace than we of the kind that /proc calls *name*."""
+    ours, theirs = (os.stat(f"/proc/{one}/ns/{name}").st_ino for one in ("self", pid))
+    return ours != theirs
 
 
 def has_ended() -> Fault:

@@ -6,9 +6,13 @@ import errno
 import os
 import stat
 
-from pybuild.executor.zygote import confined, isolation, nodes, overlay, syscalls
+from pybuild.executor.zygote import confined, isolation, nodes, overlay, sharing, syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.executor.zygote.overlay import filesystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pybuild.executor.steps.spec import StepSharing
 
 _RO = syscalls.MOUNT_ATTR_RDONLY
 _NOSUID = syscalls.MOUNT_ATTR_NOSUID
@@ -47,15 +51,28 @@ def attach(mount_fd: int, root_fd: int, path: str, *, links: bool = True) -> Non
         os.close(mount_fd)
 
 
-def mount_all(root_fd: int, *, own_network: bool, insecure: bool, shm_bytes: int) -> None:
+def mount_all(
+    root_fd: int,
+    *,
+    own_network: bool,
+    insecure: bool,
+    shm_bytes: int,
+    shared: StepSharing | None = None,
+    shm: int = -1,
+) -> None:
     """Mount /proc, /dev and /sys; their mount points exist. Caller is PID 1 of its namespace.
+
+    Args:
+        shared: the namespaces that are not its own.
+        shm: the tree that is to be /dev/shm, which is closed; -1: a new one of *shm_bytes*.
 
     Raises:
         Fault: user, one of them is a link in the image; environment, the kernel refuses.
     """
     refuse_links(root_fd)
     try:
-        attach(filesystem("proc", PLAIN), root_fd, "/proc")
+        proc = filesystem("proc", PLAIN) if shared is None else sharing.proc(shared, PLAIN)
+        attach(proc, root_fd, "/proc")
     except OSError as error:
         raise Fault(
             ENVIRONMENT,
@@ -64,7 +81,16 @@ def mount_all(root_fd: int, *, own_network: bool, insecure: bool, shm_bytes: int
             if isolation.uses_userxattr()
             else (),
         ) from error
-    _mount_dev(root_fd, insecure=insecure, shm_bytes=shm_bytes or _SHM_BYTES)
+    dev = _mount_dev(root_fd, insecure=insecure)
+    try:
+        if shm < 0 and (shared is None or shared.ipc != "none"):
+            shm = overlay.tmpfs(size_bytes=shm_bytes or _SHM_BYTES, mode=0o1777, attributes=PLAIN)
+        if shm >= 0:
+            attach(shm, dev, "shm")
+        else:
+            os.rmdir("shm", dir_fd=dev)
+    finally:
+        os.close(dev)
     _mount_sys(root_fd, own_network=own_network, insecure=insecure)
 
 
@@ -90,8 +116,8 @@ def place(root_fd: int, path: str) -> int:
         raise Fault(USER, f"{path} in the image is not a directory") from error
 
 
-def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
-    """Mount a /dev with the step's own nodes (`nodes`), all of the host's where *insecure* [SBX-3]."""
+def _mount_dev(root_fd: int, *, insecure: bool) -> int:
+    """Mount a /dev with the step's own nodes (`nodes`), all of the host's where *insecure* [SBX-3]; return it."""
     dev = overlay.tmpfs(
         size_bytes=_DEV_BYTES,
         mode=0o755,
@@ -108,15 +134,16 @@ def _mount_dev(root_fd: int, *, insecure: bool, shm_bytes: int) -> None:
         else:
             nodes.fill(dev)
         attach(_devpts(), dev, "pts")
-        shm = overlay.tmpfs(size_bytes=shm_bytes, mode=0o1777, attributes=PLAIN)
-        attach(shm, dev, "shm")
         try:
             attach(filesystem("mqueue", PLAIN), dev, "mqueue")
         except OSError as error:
-            if error.errno != errno.ENODEV:  # a kernel without POSIX message queues
+            # A kernel without POSIX message queues, or those of a machine that are not ours.
+            if error.errno not in (errno.ENODEV, errno.EPERM):
                 raise
-    finally:
+    except BaseException:
         os.close(dev)
+        raise
+    return dev
 
 
 def _put_all_nodes(dev: int, host: str, prefix: str) -> None:

@@ -13,7 +13,7 @@ ALWAYS = (MEMORY, PIDS)
 """The controllers that count every step, limits or not."""
 
 _BY_CONTROLLER = {
-    MEMORY: ("memory_bytes", "memory_swap_bytes"),
+    MEMORY: ("memory_bytes", "memory_swap_bytes", "reserved_bytes", "swappiness"),
     CPU: ("cpu_shares", "cpu_period_us", "cpu_quota_us"),
     CPUSET: ("cpuset_cpus", "cpuset_mems"),
     PIDS: ("pids",),
@@ -28,6 +28,9 @@ _FLAGS = {
     "cpuset_cpus": "cpuset-cpus",
     "cpuset_mems": "cpuset-mems",
     "pids": "pids",
+    # Of containers alone.
+    "reserved_bytes": "memory-reservation",
+    "swappiness": "memory-swappiness",
 }
 DEFAULT_PERIOD_US = 100_000
 
@@ -51,6 +54,11 @@ def files(controller: str, version: int, limits: StepLimits) -> list[tuple[str, 
         texts = [("pids.max", str(limits.pids), "pids")] if limits.pids else []
     elif controller == MEMORY:
         texts = _memory(version, limits.memory_bytes, limits.memory_swap_bytes)
+        if limits.reserved_bytes:
+            file = "memory.soft_limit_in_bytes" if version == 1 else "memory.low"
+            texts.append((file, str(limits.reserved_bytes), "reserved_bytes"))
+        if limits.swappiness:  # which version 2 does not have, and then that is said
+            texts.append(("memory.swappiness", limits.swappiness, "swappiness"))
     elif controller == CPU:
         texts = _cpu(version, limits)
     else:

@@ -19,6 +19,7 @@ from pybuild.executor.zygote import (
     rootfs,
     sealing,
     setup,
+    sharing,
     spare,
     stage,
     surroundings,
@@ -59,8 +60,10 @@ def become_step(
     """
     try:
         if staged is None:
-            enter_cgroups(leaf)
+            leaf.join()
         spec: StepSpec = unpacked(wire.receive_one(channel))
+        if staged is None and not spec.sharing.flags & syscalls.CLONE_NEWCGROUP:
+            syscalls.unshare(syscalls.CLONE_NEWCGROUP)
         # Asked here because these paths lead nowhere once the root is another.
         lists = (lower + ownership.LIST_SUFFIX for lower in spec.lowers)
         has_lists = recorder is not None and any(map(os.path.exists, lists))
@@ -167,9 +170,11 @@ def _have_recorded(
 
 
 def begin_session(hostname: str) -> None:
+    """Begin anew; *hostname*: "" where the machine's namespace of names is not ours to change."""
     os.setsid()
     begin_keyring()
-    syscalls.sethostname(hostname)
+    if hostname:
+        syscalls.sethostname(hostname)
 
 
 def begin_keyring() -> None:
@@ -185,7 +190,10 @@ def _build_root(
 ) -> tuple[users.StepUser, list[int]]:
     """Make the root ours; return the user, and the trees that are to be sealed."""
     if staged is None:
-        begin_session(spec.hostname)
+        has_own_names = not spec.sharing.flags & syscalls.CLONE_NEWUTS
+        begin_session(spec.hostname if has_own_names else "")
+        if spec.domainname and has_own_names:
+            syscalls.setdomainname(spec.domainname)
         if spec.own_network:
             setup.loopback_up()
             if spec.is_container:
@@ -231,6 +239,8 @@ def _mount_root(spec: StepSpec, staged: stage.StagedRoot | None) -> tuple[int, l
             own_network=spec.own_network,
             insecure=spec.insecure,
             shm_bytes=spec.shm_size_bytes,
+            shared=spec.sharing,
+            shm=sharing.enter(spec.sharing),
         )
     trees = sealing.trees_of(spec, root_fd, prepared)
     for mount in prepared:

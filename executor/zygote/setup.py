@@ -41,12 +41,12 @@ _MACHINES = {  # as ELF numbers them
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # what a shell says, and container engines after it
 
 
-def namespaces(network: str) -> int:
-    """Return the clone flags for a step with this network mode."""
+def namespaces(network: str, shared: int = 0) -> int:
+    """Return the clone flags for a step with this network mode; *shared* are those of it that it goes without."""
     flags = (
         syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     )
-    return flags | (syscalls.CLONE_NEWNET if network in NEW_NETWORK else 0)
+    return (flags | (syscalls.CLONE_NEWNET if network in NEW_NETWORK else 0)) & ~shared
 
 
 def take_streams(fds: list[int], dev: str = "/dev") -> None:

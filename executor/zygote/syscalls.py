@@ -288,6 +288,12 @@ def sethostname(name: str) -> None:
         _raise()
 
 
+def setdomainname(name: str) -> None:
+    data = name.encode()
+    if _libc.setdomainname(data, ctypes.c_size_t(len(data))) < 0:
+        _raise()
+
+
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     result: int = _prctl(option, arg2, arg3, arg4, arg5)
     if result < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pybuild.arguments.values import parse_pairs
@@ -13,11 +14,13 @@ from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.frontend.syntax.healthchecks import interval_ns
+from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.resources import Resources
 from pybuild.model.stepoptions import settings_of_flags
 from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
 
+_STREAMS = ("stdin", "stdout", "stderr")
 _DURATIONS = ("interval", "timeout", "start-period", "start-interval")
 
 
@@ -99,7 +102,10 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
     Raises:
         UsageError: they contradict each other, or are too small.
     """
-    limits = StepLimits(*(getattr(resources, name) for name in StepLimits._fields))
+    limits = StepLimits(*(getattr(resources, one.name) for one in fields(resources)))._replace(
+        reserved_bytes=_reservation(parsed.one("memory-reservation")),
+        swappiness=defaults.swappiness(parsed.one("memory-swappiness")),
+    )
     defaults.check_limits(limits)
     if cpus := parsed.one("cpus"):
         limits = defaults.with_cpus(limits, _count(cpus))
@@ -109,6 +115,47 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
             raise UsageError(f'invalid --pids-limit "{text}": expected a number')
         limits = limits._replace(pids=max(0, int(text)))
     return limits
+
+
+def only_shown(parsed: Parsed) -> dict[str, Any]:
+    """Return the fields of a config that are shown as they were given, see `ContainerConfig.shown`.
+
+    Raises:
+        UsageError: one says what cannot be had.
+    """
+    if not parsed.flag("disable-content-trust", True):
+        raise UsageError(
+            "--disable-content-trust=false: nothing here checks signatures of that kind",
+            hints=["name the image by its digest"],
+        )
+    driver = parsed.one("volume-driver")
+    if driver not in ("", "local"):
+        raise UsageError(f'plugin "{driver}" not found', hints=["leave --volume-driver away"])
+    notes = parse_pairs(parsed.many("annotation"), "annotation", from_environment=False)
+    shown = {"Annotations": dict(notes), "VolumeDriver": driver}
+    return {"HostConfig": {name: value for name, value in shown.items() if value}}
+
+
+def followed_streams(parsed: Parsed) -> frozenset[str]:
+    """Return the streams that whoever runs a container in front is attached to.
+
+    Raises:
+        UsageError: there is no such stream, or it is in the background.
+    """
+    given = [text.lower() for text in parsed.many("attach")]
+    if given and parsed.flag("detach"):
+        raise UsageError("conflicting options: cannot specify both --attach and --detach")
+    for text in given:
+        if text not in _STREAMS:
+            raise UsageError(
+                f'invalid argument "{text}" for "-a, --attach" flag: valid streams are STDIN, '
+                "STDOUT and STDERR"
+            )
+    return frozenset(given or _STREAMS)
+
+
+def _reservation(text: str) -> int:
+    return parse_binary_size(text, "memory-reservation") if text else 0
 
 
 def workdir_of(parsed: Parsed, image: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import Parsed
-from pybuild.containers.order import ContainerPrivileges
+from pybuild.containers.namespaces import check_namespaces
+from pybuild.containers.order import ContainerNamespaces, ContainerPrivileges
 from pybuild.containers.privileges import (
     capabilities,
     device,
@@ -15,7 +16,7 @@ from pybuild.containers.privileges import (
 from pybuild.model.errors import UsageError
 
 
-def privileges_of(parsed: Parsed, *, own_network: bool) -> ContainerPrivileges:
+def privileges_of(parsed: Parsed, *, own_network: bool, own_ipc: bool) -> ContainerPrivileges:
     """Read them [CTR-11, CTR-12].
 
     Raises:
@@ -35,8 +36,18 @@ def privileges_of(parsed: Parsed, *, own_network: bool) -> ContainerPrivileges:
         cdi=(*named, *(name for text in parsed.many("gpus") for name in gpus(text))),
         groups=tuple(parsed.many("group-add")),
         oom_score_adj=_score(parsed.one("oom-score-adj")),
-        sysctls=sysctls(parsed.many("sysctl"), own_network=own_network),
+        sysctls=sysctls(parsed.many("sysctl"), own_network=own_network, own_ipc=own_ipc),
     )
+
+
+def namespaces_of(parsed: Parsed) -> ContainerNamespaces:
+    """Read the namespaces that it has together with others [CTR-15].
+
+    Raises:
+        UsageError: there is no such mode.
+    """
+    names = ("ipc", "pid", "uts", "cgroupns", "userns")
+    return check_namespaces(ContainerNamespaces(*map(parsed.one, names)))
 
 
 def _score(text: str) -> int:

@@ -12,12 +12,17 @@ _LIMITS = tuple(
 )
 _CREATION = (
     *_LIMITS,
+    Option("annotation", "a note about it, which inspect shows", "K=V", repeat=True),
+    Option("attach", "follow this stream alone: stdin, stdout, stderr", "STREAM", "a", True),
     Option("build-arg", "with --stage: a value for an ARG", "K[=V]", repeat=True),
     Option("cap-add", "a capability more (NET_ADMIN, ALL)", "CAP", repeat=True),
     Option("cap-drop", "a capability less", "CAP", repeat=True),
+    Option("cgroupns", "the namespace of its cgroups: private or host", "MODE"),
     Option("cidfile", "write the container's id to a new file", "FILE"),
     Option("cpus", "processors that it may keep busy (1.5)", "N"),
     Option("device", "a device (/dev/a[:/dev/b[:rwm]]), or one of a CDI file", "DEVICE", "", True),
+    Option("disable-content-trust", "accepted: nothing checks signatures of that kind"),
+    Option("domainname", "domain of its host name", "NAME"),
     Option("entrypoint", "replace the image's entrypoint", "CMD"),
     Option("env", "set an environment variable", "K[=V]", "e", True),
     Option("env-file", "set those of a file", "FILE", repeat=True),
@@ -35,6 +40,7 @@ _CREATION = (
     Option("hostname", "host name of the container", "NAME", "h"),
     Option("init", "its first process is an init, which reaps what others leave"),
     Option("interactive", "keep standard input open", short="i"),
+    Option("ipc", "private, shareable, none, host or container:NAME: shared memory", "MODE"),
     Option("label", "set a label", "K=V", "l", True),
     Option("label-file", "set those of a file", "FILE", repeat=True),
     Option(
@@ -44,6 +50,8 @@ _CREATION = (
         values=("json-file", "local", "none"),
     ),
     Option("log-opt", "option of it: max-size=10m, max-file=3", "K=V", repeat=True),
+    Option("memory-reservation", "memory that is left to it where others want it, too", "BYTES"),
+    Option("memory-swappiness", "how readily its memory is swapped out: 0 to 100", "N"),
     Option("name", "name of the container", "NAME"),
     Option("ip", "its address on the first network", "IP"),
     Option("ip6", "its address of IP version 6 there", "IP"),
@@ -52,6 +60,7 @@ _CREATION = (
     Option("network-alias", "one more name on the first network", "NAME", "", True),
     Option("no-healthcheck", "nobody looks after its health, as the image would have it"),
     Option("oom-score-adj", "how soon it is killed for memory: -1000 to 1000", "N"),
+    Option("pid", "processes that it sees: host or container:NAME", "MODE"),
     Option("pids-limit", "processes of it at once, at most; -1: no limit", "N"),
     PLATFORM,
     Option("privileged", "it may all that we may, and has all devices"),
@@ -104,7 +113,10 @@ _CREATION = (
         "v",
         True,
     ),
+    Option("volume-driver", "local: accepted, there is no other", "NAME"),
     Option("volumes-from", "mount what another container has", "NAME[:ro]", "", True),
+    Option("userns", "host: accepted, it has no other", "MODE"),
+    Option("uts", "host: it has the machine's host name", "MODE"),
     Option("workdir", "working directory", "DIR", "w"),
 )
 # -h is docker's for --hostname here, so that --help is written out.

@@ -13,6 +13,7 @@ from pybuild.arguments.containers import (
     health_check,
     log_config,
     mounts_of,
+    only_shown,
     restart_policy,
     stopping,
     surroundings,
@@ -20,7 +21,7 @@ from pybuild.arguments.containers import (
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
-from pybuild.arguments.privileges import privileges_of
+from pybuild.arguments.privileges import namespaces_of, privileges_of
 from pybuild.arguments.variables import environment_of, labels_of
 from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
@@ -31,6 +32,7 @@ from pybuild.containers.environment import texts_of
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
 from pybuild.containers.names import new_id
+from pybuild.containers.namespaces import hostname_for
 from pybuild.containers.privileges import has_own_namespace
 from pybuild.containers.steps import find_init
 from pybuild.engine.engine import Engine
@@ -129,6 +131,7 @@ def _describe(
     entrypoint, cmd = command_of(given[-1:] if given else None, command, image)
     if parsed.flag("init") and find_init() is None:
         raise UsageError("--init needs an init program", hints=["install the package tini"])
+    namespaces = namespaces_of(parsed)
     restart = restart_policy(parsed.one("restart"))
     if parsed.flag("rm") and restart.name != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
@@ -144,7 +147,7 @@ def _describe(
         env=environment_of(parsed, image),
         cwd=workdir_of(parsed, image),
         user=parsed.one("user") or image.get("User") or "",
-        hostname=parsed.one("hostname") or id[:12],
+        hostname=hostname_for(namespaces, parsed.one("hostname"), id[:12]),
         labels=labels_of(parsed, image),
         exposed=exposed_ports(parsed.many("expose"), image),
         tty=parsed.flag("tty"),
@@ -159,7 +162,12 @@ def _describe(
         auto_remove=parsed.flag("rm"),
         log=log_config(parsed),
         init=parsed.flag("init"),
-        privileges=privileges_of(parsed, own_network=has_own_namespace(mode)),
+        privileges=privileges_of(
+            parsed, own_network=has_own_namespace(mode), own_ipc=namespaces.has_own_ipc
+        ),
+        namespaces=namespaces,
+        domainname=parsed.one("domainname"),
+        shown=only_shown(parsed),
         **stopping(parsed, image),
         **surroundings(parsed),
         **networking(parsed, image),

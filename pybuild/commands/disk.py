@@ -62,6 +62,11 @@ def prune(parsed: Parsed, builder: Builder) -> int:
     what = "all build cache" if parsed.flag("all") else "all build cache that no image needs"
     if not confirmed(parsed, f"{what}, and all images without a name but the last of each build"):
         return 0
+    from pybuild.builds.localbuilder import LocalBuilder
+    from pybuild.containers.pruning import give_up_unfinished
+
+    if isinstance(builder, LocalBuilder):
+        with_store(parsed, give_up_unfinished)
     freed = builder.prune(_policy(parsed, builder), _show_freed)
     sys.stdout.write(f"Total:\t{human_bytes(freed)}\n")
     return 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 
+from pybuild.arguments.containers import followed_streams
 from pybuild.arguments.networks import mode_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
@@ -42,7 +44,7 @@ def run_container(parsed: Parsed) -> int:
 def _run(parsed: Parsed) -> int:
     if mode_of(parsed) == "host":
         check_published(parsed.many("publish"))
-    detached = parsed.flag("detach")
+    detached, streams = parsed.flag("detach"), followed_streams(parsed)
     keys = detach_keys(parsed)
     if parsed.flag("interactive") and parsed.flag("tty") and not detached:
         check_terminal()
@@ -51,19 +53,21 @@ def _run(parsed: Parsed) -> int:
         begun: list[Container] = []
         cancelled: Cancelled | None = None
         try:
-            run_interruptible(_start(parsed, None if detached else theirs, begun))
+            run_interruptible(_start(parsed, None if detached else theirs, begun, streams))
         except Cancelled as error:  # which came too late, where it runs
             if detached or not begun:
                 raise
             cancelled = error
         (container,) = begun
         theirs.close()
-        if detached:
+        if detached or streams == frozenset(("stdin",)):
             sys.stdout.write(container.config.id + "\n")
+            sys.stdout.flush()
+        if detached:
             return 0
         attached = Attached(
             ours,
-            stdin=container.config.stdin,
+            stdin=container.config.stdin and "stdin" in streams,
             terminal=container.config.tty,
             keys=keys,
             proxies=parsed.flag("sig-proxy", True),
@@ -79,13 +83,17 @@ def _run(parsed: Parsed) -> int:
     return status or 0
 
 
-async def _start(parsed: Parsed, line: LocalLine | None, begun: list[Container]) -> None:
+async def _start(
+    parsed: Parsed, line: LocalLine | None, begun: list[Container], streams: Collection[str]
+) -> None:
     """Have a container made and started; *begun* has it as soon as it runs."""
     async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
         container = await create_container(parsed, engine, attached=line is not None)
         containers = Containers(engine.store)
         attachment = StreamAttachment(
-            stdin=container.config.stdin,
+            stdin=container.config.stdin and "stdin" in streams,
+            stdout="stdout" in streams,
+            stderr="stderr" in streams,
             waits=True,
             removes=container.config.auto_remove,
             size=terminal_size(),

@@ -80,3 +80,47 @@ def test_whoever_comes_second_changes_what_the_first_has_left(containers: Contai
     containers.remove(now)
     with pytest.raises(UserError, match="no such container"):
         containers.remove(container, force=True)
+
+
+@pytest.mark.parametrize("call", ["os.mkdir", "os.rename"])
+def test_a_create_that_was_killed_keeps_neither_name_nor_layers(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    leases = Path(containers.root, "leases")
+    make(containers, "other")
+    before = sorted(leases.iterdir())
+
+    def be_killed(*_: object, **__: object) -> None:
+        os._exit(9)
+
+    pid = os.fork()
+    if not pid:
+        try:
+            monkeypatch.setattr(call, be_killed)
+            make(containers, "one")
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert containers.names() == {"one", "other"} and sorted(leases.iterdir()) != before
+    containers.reservations.give_up_unfinished()
+    assert containers.names() == {"other"} and sorted(leases.iterdir()) == before
+
+
+def test_a_name_that_a_killed_rename_left_is_free(containers: Containers) -> None:
+    container = make(containers, "one")
+    containers.rename(container, "two")
+    Path(containers.root, "containers/names/one").write_text(container.config.id)
+    assert make(containers, "one").config.id == containers.find("one").config.id
+    Path(containers.root, "containers/names/three").write_text(container.config.id)
+    containers.reservations.give_up_unfinished()
+    assert containers.names() == {"one", "two"}
+
+
+def test_a_create_that_goes_on_keeps_its_name(containers: Containers) -> None:
+    make(containers, "one")
+    path = Path(containers.root, "containers/names/two")
+    path.write_text("0" * 64)
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        containers.reservations.give_up_unfinished()
+    assert containers.names() == {"one", "two"}

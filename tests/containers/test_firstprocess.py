@@ -25,7 +25,7 @@ class Killed:
         self.channel = -1
         self._at_once = at_once
 
-    def start_step(self, job: str, step: Any, fds: list[int], *, copied: bool) -> None:
+    def start_step(self, job: str, step: Any, fds: list[int], *, copied: bool, apart: bool) -> None:
         self.channel, *others = fds
         for fd in others:
             os.close(fd)

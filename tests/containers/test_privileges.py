@@ -33,10 +33,11 @@ EVERY = (1 << len(ALL_CAPABILITIES)) - 1
 NET_ADMIN, CHOWN = 1 << 12, 1
 
 
-def given(*words: str, own_network: bool = True) -> ContainerPrivileges:
+def given(*words: str, own_network: bool = True, own_ipc: bool = True) -> ContainerPrivileges:
     run = find("run")
     assert run is not None
-    return privileges_of(parse([*words, "image"], run.options), own_network=own_network)
+    parsed = parse([*words, "image"], run.options)
+    return privileges_of(parsed, own_network=own_network, own_ipc=own_ipc)
 
 
 def test_all_of_them_are_read_and_kept() -> None:

@@ -253,7 +253,7 @@ def test_networks_and_ports_of_a_request() -> None:
             {"DeviceRequests": [{"Driver": "fpga", "Capabilities": [["fpga"]]}]},
             'could not select device driver "fpga": there are cdi and nvidia',
         ),
-        ({"PidMode": "host"}, "PidMode host is not done by pybuild yet"),
+        ({"Cgroup": "mine"}, "Cgroup mine is not done by pybuild yet"),
         ({"ShmSize": -1}, "SHM size can not be less than 0"),
         (
             {"AutoRemove": True, "RestartPolicy": {"Name": "always"}},

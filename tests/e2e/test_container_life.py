@@ -131,6 +131,8 @@ def test_run_in_front_ends_as_its_program_does(machine: Pybuild) -> None:
         "run", "--rm", "--name", "a1", "-i", "base", "sh", "-c", script, stdin=big, code=9
     )
     assert (done.out, done.err) == (big.decode(), "err\n")
+    done = machine("run", "--rm", "-a", "stderr", "base", "sh", "-c", script, code=9)
+    assert (done.out, done.err) == ("", "err\n")
     error = machine("run", "--rm", "--name", "a1", "base", "nothing", code=127).err
     assert "executable file not found in $PATH" in error
     machine("run", "--rm", "--name", "a1", "base", "/etc/passwd", code=126)

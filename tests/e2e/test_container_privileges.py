@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from pybuild.executor.zygote import procstatus
+from tests.e2e.test_containers import wait_until
 from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -60,3 +62,34 @@ def test_images_are_pulled_when_that_is_meant(pybuild: Pybuild, base: str) -> No
     for more in ((), ("--name", "one")):
         error = pybuild("run", "--pull", "never", *more, "nothing-here", code=None).err
         assert "No such image: nothing-here" in error
+
+
+@pytest.mark.root
+def test_namespaces_are_shared_with_the_machine_and_among_containers(
+    pybuild: Pybuild, base: str
+) -> None:
+    """[CTR-15]"""
+    assert base
+    begun = "echo here > /dev/shm/mark; exec sleep 600"
+    run = ("run", "-d", "--name")
+    pybuild(*run, "donor", "--ipc", "shareable", base, "sh", "-c", begun)
+    joined = said(
+        pybuild,
+        "while ! test -s /dev/shm/mark; do sleep 0.05; done; cat /dev/shm/mark /proc/1/comm",
+        *("--ipc", "container:donor", "--pid", "container:donor"),
+    )
+    assert joined.split() == ["here", "sleep"]
+    hosts = ("--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host")
+    script = f"cat /proc/{os.getpid()}/comm; cat /proc/sys/kernel/hostname; sleep 600 & echo $!"
+    comm, hostname, stray = said(pybuild, script, *hosts, "--userns", "host").split()
+    assert (comm, hostname) == (Path("/proc/self/comm").read_text().strip(), os.uname().nodename)
+    # No kernel ends what it left with its first process: we do.
+    wait_until(lambda: not Path(f"/proc/{stray}").exists())
+    more = ("--pid", "host", "--domainname", "lan", "--annotation", "a=b")
+    pybuild(*run, "seer", *more, base, "sleep", "600")
+    assert pybuild("exec", "seer", "cat", f"/proc/{os.getpid()}/comm").out.strip() == comm
+    form = "{{.HostConfig.PidMode}} {{.Config.Domainname}} {{.HostConfig.Annotations.a}}"
+    assert pybuild("inspect", "-f", form, "seer").out == "host lan b\n"
+    error = pybuild("run", "--rm", "--ipc", "container:seer", base, "true", code=125).err
+    assert "non-shareable IPC" in error
+    pybuild("rm", "-f", "donor", "seer")

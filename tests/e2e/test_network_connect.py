@@ -78,6 +78,10 @@ def test_names_come_with_the_first_network_that_has_some(networked: NetworkedPyb
     machine("network", "connect", "front", "web")
     assert machine("exec", "web", "cat", "/etc/resolv.conf").out.startswith("nameserver 127.0.0.11")
     assert "Name:" in machine(*question).out
+    machine("rename", "db", "store")
+    assert "Name:" in machine("exec", "web", "busybox", "nslookup", "store").out
+    assert "Name:" not in machine(*question, code=None).out
+    machine("rename", "store", "db")
     # Whoever kills the monitor, or has the container start again by itself, loses nothing.
     status = Path(f"/proc/{pid_of(machine, 'web')}/status").read_text()
     os.kill(int(status.partition("PPid:")[2].split()[0]), signal.SIGKILL)

@@ -93,6 +93,8 @@ ALL = StepLimits(
     cpuset_cpus="0-1",
     cpuset_mems="0",
     pids=100,
+    reserved_bytes=32 << 20,
+    swappiness="0",
 )
 
 
@@ -104,6 +106,8 @@ ALL = StepLimits(
             {
                 "memory.limit_in_bytes": "67108864",
                 "memory.memsw.limit_in_bytes": "100663296",
+                "memory.soft_limit_in_bytes": "33554432",
+                "memory.swappiness": "0",
                 "pids.max": "100",
                 "cpu.shares": "512",
                 "cpu.cfs_period_us": "50000",
@@ -117,6 +121,8 @@ ALL = StepLimits(
             {
                 "memory.max": "67108864",
                 "memory.swap.max": "33554432",
+                "memory.low": "33554432",
+                "memory.swappiness": "0",
                 "pids.max": "100",
                 "cpu.weight": "20",
                 "cpu.max": "25000 50000",
@@ -151,7 +157,8 @@ def test_limits_have_the_names_of_their_options() -> None:
     given = StepLimits(**values)
     names = [name for kind in limits.controllers(given) for name in limits.flags(kind, given)]
     assert sorted(names) == sorted(LIMITS)
-    assert StepLimits._fields == tuple(field.name for field in fields(Resources))
+    of_all = tuple(field.name for field in fields(Resources))
+    assert StepLimits._fields == (*of_all, "reserved_bytes", "swappiness")
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, 1), (1024, 39), (262144, 10000), (1, 1)])

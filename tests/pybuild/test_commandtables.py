@@ -338,6 +338,8 @@ def test_options_of_which_all_values_count() -> None:
     created |= {"expose", "mount", "tmpfs", "ulimit", "volume", "volumes-from"}
     created |= {"dns", "dns-option", "dns-search", "network", "network-alias"}
     created |= {
+        "annotation",
+        "attach",
         "build-arg",
         "cap-add",
         "cap-drop",

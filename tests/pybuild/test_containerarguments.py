@@ -204,3 +204,35 @@ def test_signals(text: str, number: int) -> None:
 def test_no_signals(text: str) -> None:
     with pytest.raises(UsageError, match="invalid signal"):
         signal_number(text)
+
+
+def test_the_streams_that_are_followed() -> None:
+    assert arguments.followed_streams(given()) == {"stdin", "stdout", "stderr"}
+    assert arguments.followed_streams(given("-a", "STDERR", "-a", "stdin")) == {"stdin", "stderr"}
+    wrong = partial(arguments.followed_streams, given("-a", "stdwhat"))
+    assert "valid streams are STDIN, STDOUT and STDERR" in refusal(wrong)
+
+
+def test_what_is_shown_alone_and_what_cannot_be_had() -> None:
+    parsed = given("--annotation", "a=b", "--volume-driver", "local", "--disable-content-trust")
+    shown = {"HostConfig": {"Annotations": {"a": "b"}, "VolumeDriver": "local"}}
+    assert arguments.only_shown(parsed) == shown
+    assert 'plugin "nfs" not found' in refusal(
+        partial(arguments.only_shown, given("--volume-driver", "nfs"))
+    )
+    assert "checks signatures" in refusal(
+        partial(arguments.only_shown, given("--disable-content-trust=false"))
+    )
+
+
+def test_memory_that_is_reserved_and_swapped() -> None:
+    limits = arguments.surroundings(given("-m", "64m", "--memory-reservation", "32m"))["limits"]
+    assert (limits.reserved_bytes, limits.swappiness) == (32 << 20, "")
+    limits = arguments.surroundings(given("--memory-swappiness", "0"))["limits"]
+    assert limits.swappiness == "0"
+    for words, message in (
+        (("-m", "8m", "--memory-reservation", "9m"), "can not be less than memory reservation"),
+        (("--memory-reservation", "1m"), "Minimum memory reservation allowed is 6MB"),
+        (("--memory-swappiness", "101"), "Valid memory swappiness range is 0-100"),
+    ):
+        assert message in refusal(partial(arguments.surroundings, given(*words)))

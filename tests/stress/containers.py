@@ -1,13 +1,14 @@
 """Containers in numbers, and killed; prints what went wrong.
 
     python -m tests.stress.containers runs --count 500
-    python -m tests.stress.containers many --count 200 --rounds 5 [--networks]
-    python -m tests.stress.containers kills --count 1000 --seed 1
+    python -m tests.stress.containers many --count 200 --rounds 5 [--network none|bridge|own]
+    python -m tests.stress.containers kills --count 1000 --seed 1 [--network …]
 
 *runs* counts lost bytes and statuses, in front and in the background. *many* starts containers at once
-and removes them, and counts what is left; with --networks on a machine of its own, each on a bridge. *kills* ends commands, monitors, the spawner and helpers of
-networks by SIGKILL, in an order that the seed gives, and counts containers, lines of logs and states
-that are not as they were. The exit code is 1 if anything was wrong.
+and removes them, and counts what is left; with a bridge on a machine of its own: the default one, or
+one of a network that was made. *kills* ends commands, monitors, the spawner and helpers of networks by
+SIGKILL, in an order that the seed gives, and counts containers, lines of logs and states that are not
+as they were. The exit code is 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -214,7 +215,15 @@ class Kept:
 class Kills:
     """A store whose containers live while commands, monitors and the spawner are killed."""
 
-    def __init__(self, pybuild: Pybuild, seed: int, summary: Summary, containers: int = 4) -> None:
+    def __init__(
+        self,
+        pybuild: Pybuild,
+        seed: int,
+        summary: Summary,
+        containers: int = 4,
+        options: Sequence[str] = (),
+    ) -> None:
+        self._options = options
         self._pybuild = pybuild
         self._random = random.Random(seed)
         self._summary = summary
@@ -222,12 +231,13 @@ class Kills:
         self._kept = [self._begin(f"kept{number}") for number in range(containers)]
 
     def _begin(self, name: str) -> Kept:
-        words = ("run", "-d", "--name", name, "base", "sh", "-c", _COUNTS)
+        words = ("run", "-d", *self._options, "--name", name, "base", "sh", "-c", _COUNTS)
         return Kept(name, self._pybuild(*words).out.strip())
 
     def run(self, count: int) -> None:
         """Kill *count* times, and look whether all is as it was now and then."""
-        kinds = (self._command, self._command, self._monitor, self._spawner, self._both)
+        kinds = [self._command, self._command, self._monitor, self._spawner, self._both]
+        kinds += [self._helper] if self._options else []
         for number in range(count):
             kind = self._random.choice(kinds)
             kind(number)
@@ -247,10 +257,10 @@ class Kills:
         kept, name = self._random.choice(self._kept), f"brief{number}"
         words = self._random.choice(
             (
-                ("run", "-d", "--name", name, "base", "sh", "-c", "exit 0"),
-                ("run", "-d", "--rm", "--name", name, "base", "sleep", "1000"),
-                ("run", "--rm", "--name", name, "base", "sh", "-c", "exit 0"),
-                ("create", "--name", name, "base", "true"),
+                ("run", "-d", *self._options, "--name", name, "base", "sh", "-c", "exit 0"),
+                ("run", "-d", *self._options, "--rm", "--name", name, "base", "sleep", "1000"),
+                ("run", *self._options, "--rm", "--name", name, "base", "sh", "-c", "exit 0"),
+                ("create", *self._options, "--name", name, "base", "true"),
                 ("exec", kept.name, "echo", "x"),
                 ("restart", "-t", "0", kept.name),
                 ("logs", "-f", kept.name),
@@ -292,6 +302,12 @@ class Kills:
     def _both(self, number: int) -> None:
         self._spawner(number)
         self._monitor(number)
+
+    def _helper(self, number: int) -> None:
+        del number
+        pids = helpers(self._pybuild.store)
+        if pids:
+            self._kill(self._random.choice(pids))
 
     def _kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
@@ -341,25 +357,26 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--networks", action="store_true")
+    parser.add_argument("--network", choices=["host", "none", "bridge", "own"], default="host")
     parsed = parser.parse_args(words)
     summary = Summary()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         pybuild = Pybuild(Path(directory) / "store")
-        options: tuple[str, ...] = ()
-        if parsed.networks:
+        options = () if parsed.network == "host" else ("--network", parsed.network)
+        if parsed.network in ("bridge", "own"):
             pid = stack.enter_context(network_namespace())
             pybuild = NetworkedPybuild(pybuild.store, None, pid)
-            options = ("--network", "bridge")
         make_base(pybuild, Path(directory) / "base", "base")
+        if parsed.network == "own":
+            pybuild("network", "create", "own")
         try:
             if parsed.what == "runs":
                 short_runs(pybuild, parsed.count, summary)
             elif parsed.what == "many":
                 many_at_once(pybuild, parsed.count, parsed.rounds, summary, options)
             else:
-                Kills(pybuild, parsed.seed, summary).run(parsed.count)
+                Kills(pybuild, parsed.seed, summary, options=options).run(parsed.count)
         finally:
             ids = pybuild("ps", "-aq", code=None).out.split()
             if ids:
