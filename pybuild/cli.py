@@ -9,7 +9,7 @@ import os
 import sys
 
 from pybuild.commandline import NAMES, every, find, find_words
-from pybuild.commandline.parser import HOST, BadOption, Command, Parsed, parse
+from pybuild.commandline.parser import FAR, HOST, TLS, BadOption, Command, Parsed, parse
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
@@ -172,9 +172,10 @@ def _dispatch(words: list[str]) -> int:
     else:
         command = find("build")
         assert command is not None
+    options = (*command.options, *_of_servers(command))
     if command.name in ("run", "create", "exec", "top"):
-        words = _shield_run_command(words, command.options)
-    parsed = parse(words, command.options if _asks_builder(command) else (*command.options, HOST))
+        words = _shield_run_command(words, options)
+    parsed = parse(words, options)
     if parsed.flag("help") or not command.target:
         return _help(command)
     shape, least, most = command.arguments
@@ -224,9 +225,8 @@ def _help(command: Command | None) -> int:
 
 def _run(command: Command, parsed: Parsed) -> int:
     if not _asks_builder(command):
-        if "host" in parsed.values:
-            _refuse_server(command)
-        return _call(command.target, parsed)
+        is_far = "host" in parsed.values or command.target == FAR
+        return _far(command, parsed) if is_far else _here(command, parsed)
     from pybuild.client.builders import chosen
 
     record, target = chosen(parsed), command.target
@@ -260,6 +260,31 @@ def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None =
     from pybuild.client.remotebuilder import RemoteBuilder
 
     return RemoteBuilder(record, parsed)
+
+
+def _of_servers(command: Command) -> list[Option]:
+    """Return the options that every command has besides its own."""
+    own = {option.name for option in command.options}
+    return [option for option in (HOST, *TLS) if option.name not in own]
+
+
+def _here(command: Command, parsed: Parsed) -> int:
+    if any(option.name in parsed.values for option in _of_servers(command)):
+        from pybuild.model.errors import UsageError
+
+        raise UsageError("TLS options need a server", hints=["name it with -H"])
+    return _call(command.target, parsed)
+
+
+def _far(command: Command, parsed: Parsed) -> int:
+    """Have an engine do it by Docker's API: on systems, too, that have no containers of their own."""
+    from pybuild.client.docker.commands import NAMES as DONE
+
+    if command.name not in DONE:
+        _refuse_server(command)
+    from pybuild.commands import far
+
+    return far.main(parsed, command.name)
 
 
 def _refuse_server(command: Command) -> None:

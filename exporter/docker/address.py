@@ -14,6 +14,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 
 _SOCKET = "/var/run/docker.sock"
+_SCHEMES = ("unix:///", "tcp://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,14 @@ class Address:
         return path != self.url and not os.path.exists(path)
 
 
-def address_of(environ: Mapping[str, str], context: str = "") -> Address:
+def address_of(
+    environ: Mapping[str, str], context: str = "", *, schemes: tuple[str, ...] = _SCHEMES
+) -> Address:
     """Return the engine's address; whether anybody listens there is another question.
 
     Args:
         context: by name, in place of the one in use; ``default`` is the socket.
+        schemes: the beginnings of the addresses that the caller can speak to.
 
     Raises:
         UsageError: there is no such context, or its address cannot be understood.
@@ -45,21 +49,25 @@ def address_of(environ: Mapping[str, str], context: str = "") -> Address:
     if host and not requested:
         verifies = environ.get("DOCKER_TLS_VERIFY", "") not in ("", "0", "false")
         certificates = environ.get("DOCKER_CERT_PATH", "") or folder
-        return _checked(host, certificates if verifies else "")
+        return _checked(host, certificates if verifies else "", schemes)
     name = requested or _context_in_use(folder)
     if name and name != "default":
-        return _context(folder, name)
+        return _context(folder, name, schemes)
     rootless = os.path.join(environ.get("XDG_RUNTIME_DIR", ""), "docker.sock")
     if not os.path.exists(_SOCKET) and os.path.isabs(rootless) and os.path.exists(rootless):
         return Address(f"unix://{rootless}")
     return Address(f"unix://{_SOCKET}")
 
 
-def _checked(url: str, certificates: str) -> Address:
-    if not url.startswith(("unix:///", "tcp://")):
+def _checked(url: str, certificates: str, schemes: tuple[str, ...]) -> Address:
+    if not url.startswith(schemes):
         raise UsageError(
             f'Docker engine "{url}": expected unix:///PATH or tcp://HOST:PORT',
-            hints=["write an archive instead: -o type=docker,dest=FILE"],
+            hints=(
+                ["write an archive instead: -o type=docker,dest=FILE"]
+                if schemes == _SCHEMES
+                else ["or ssh://HOST"]
+            ),
         )
     return Address(url, certificates)
 
@@ -76,7 +84,7 @@ def _context_in_use(folder: str) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _context(folder: str, name: str) -> Address:
+def _context(folder: str, name: str, schemes: tuple[str, ...]) -> Address:
     hashed = hashlib.sha256(name.encode()).hexdigest()
     try:
         path = os.path.join(folder, "contexts", "meta", hashed, "meta.json")
@@ -88,4 +96,4 @@ def _context(folder: str, name: str) -> Address:
     if why:
         raise UsageError(f'docker context "{name}" is not used: {why}')
     tls = os.path.join(folder, "contexts", "tls", hashed, "docker")
-    return _checked(str(host), tls if os.path.isdir(tls) else "")
+    return _checked(str(host), tls if os.path.isdir(tls) else "", schemes)

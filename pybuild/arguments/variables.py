@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pybuild.arguments.values import parse_pairs
 from pybuild.containers.environment import environment_with, labels_with
-from pybuild.model.errors import UsageError
+from pybuild.containers.namedlines import lines_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the environment: what ``-e`` and ``--env-file`` set, then what they leave of the image's [CTR-1]."""
-    lines = [line for path in parsed.many("env-file") for line in _lines_of(path)]
+    lines = [line for path in parsed.many("env-file") for line in lines_of(path)]
     items = [*lines, *parsed.many("env")]
     given = parse_pairs(items, "env", from_environment=True)
     named = {item.partition("=")[0] for item in items}
@@ -25,21 +25,6 @@ def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
 
 def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:
     """Return the labels: the image's, and those that were given."""
-    lines = [line for path in parsed.many("label-file") for line in _lines_of(path)]
+    lines = [line for path in parsed.many("label-file") for line in lines_of(path)]
     given = parse_pairs([*lines, *parsed.many("label")], "label", from_environment=False)
     return labels_with(given, image)
-
-
-def _lines_of(path: str) -> list[str]:
-    """Return the lines of a file of ``NAME=value``, without the comments.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: {str(reason).lower()}") from error
-    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

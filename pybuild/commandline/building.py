@@ -269,6 +269,19 @@ COMMANDS: tuple[Command, ...] = (
             *GLOBAL,
         ),
         ("", 0, 0),
+        {"units": "daemon units"},
+    ),
+    Command(
+        "daemon units",
+        "Write the units of systemd for it: two sockets, and the service behind them.",
+        "pybuild.commands.daemon:units",
+        (
+            Option("docker-socket", "where Docker's API is served", "PATH"),
+            Option("output", "into a directory, not to standard output", "DIR", "o"),
+            Option("user", "for the manager of a user, not the machine's"),
+            *GLOBAL,
+        ),
+        ("", 0, 0),
     ),
     Command(
         "doctor",

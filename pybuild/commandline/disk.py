@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.commandline.parser import FILTER, FORCE, FORMAT, GLOBAL, REMOTE, TEMPLATE, Command
+from pybuild.commandline.parser import FAR, FILTER, FORCE, FORMAT, GLOBAL, REMOTE, TEMPLATE, Command
 from pybuild.model.options import Option
 
 COMMANDS: tuple[Command, ...] = (
@@ -63,7 +63,27 @@ COMMANDS: tuple[Command, ...] = (
         "",
         GLOBAL,
         ("VERB", 0, -1),
-        {"df": "system df", "events": "events", "info": "info", "prune": "prune"},
+        {
+            "df": "system df",
+            "dial-stdio": "system dial-stdio",
+            "events": "events",
+            "info": "info",
+            "prune": "prune",
+        },
+    ),
+    Command(
+        "context",
+        "Print how docker's client is pointed at this machine's server, or at that of -H.",
+        FAR,
+        GLOBAL,
+        ("", 0, 0),
+    ),
+    Command(
+        "system dial-stdio",
+        "Join standard input and output to the engine that docker's client would use, or that of -H.",
+        FAR,
+        GLOBAL,
+        ("", 0, 0),
     ),
     Command(
         "system df",

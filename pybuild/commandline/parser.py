@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 NO_VERBS: Mapping[str, str] = {}
+FAR = "pybuild.commands.far:main"
 
 
 class Command:

@@ -13,6 +13,7 @@ from pybuild.commands.localstore import open_store, with_engine
 from pybuild.containers.committing import commit_container
 from pybuild.containers.containers import Containers
 from pybuild.containers.copying import copy_in, copy_out
+from pybuild.containers.namedlines import container_place
 from pybuild.containers.trees import tree_of
 from pybuild.engine.engine import Engine
 from pybuild.executor.files.values import ExportTree
@@ -101,7 +102,7 @@ def commit(parsed: Parsed) -> int:
 
 def cp(parsed: Parsed) -> int:
     """Copy between a container and this machine; ``-`` is a tar on standard input or output."""
-    source, dest = map(_place, parsed.positionals)
+    source, dest = map(container_place, parsed.positionals)
     if bool(source[0]) == bool(dest[0]):
         text = "copying between containers is not supported" if source[0] else ""
         raise UsageError(
@@ -119,11 +120,3 @@ def cp(parsed: Parsed) -> int:
 
     with_engine(parsed, work)
     return 0
-
-
-def _place(text: str) -> tuple[str, str]:
-    """Return the container, or "" for this machine, and the path."""
-    name, colon, path = text.partition(":")
-    if not colon or text.startswith(("/", "./", "../", ".")) or not name:
-        return "", text
-    return name, path

@@ -41,6 +41,15 @@ def main(parsed: Parsed) -> int:
     )
 
 
+def units(parsed: Parsed) -> int:
+    """Write the units of systemd, or show them."""
+    from pybuild.daemon.units import write_units
+
+    folder, place = parsed.one("output"), parsed.one("docker-socket")
+    sys.stdout.write(write_units(folder, is_user=parsed.flag("user"), docker_socket=place))
+    return 0
+
+
 def buildkitd(words: Sequence[str]) -> int:
     """Serve with the options of ``buildkitd``.
 

@@ -22,6 +22,7 @@ from pybuild.engine.host import SystemClock, native_platform
 from pybuild.exporter.docker.document import document
 from pybuild.exporter.docker.rows import history_rows, image_facts, image_parts, image_row
 from pybuild.model.amounts import human_bytes
+from pybuild.model.columns import IMAGES
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -57,21 +58,8 @@ def images(parsed: Parsed) -> int:
     shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "CompressedSize"]
     if parsed.flag("digests"):
         shown.insert(2, "Digest")
-    sys.stdout.write(list_text(form, rows, _TITLES, shown, map(image_facts, listed)))
+    sys.stdout.write(list_text(form, rows, IMAGES, shown, map(image_facts, listed)))
     return 0
-
-
-_TITLES = {
-    "Repository": "REPOSITORY",
-    "Tag": "TAG",
-    "ID": "IMAGE ID",
-    "Digest": "DIGEST",
-    "CreatedSince": "CREATED",
-    "CreatedAt": "CREATED AT",
-    "Size": "SIZE",
-    "CompressedSize": "COMPRESSED",
-    "Labels": "LABELS",
-}
 
 
 def inspect(parsed: Parsed) -> int:
@@ -124,7 +112,7 @@ def history(parsed: Parsed) -> int:
             store, image, platform, whole=whole, has_whole_ids=whole or quiet
         )
     form = "{{.ID}}" if quiet else parsed.one("format")
-    titles = {**_TITLES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
+    titles = {**IMAGES, "ID": "IMAGE", "CreatedBy": "CREATED BY", "Comment": "COMMENT"}
     sys.stdout.write(
         list_text(form, rows, titles, ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"], exact)
     )

@@ -12,22 +12,11 @@ from pybuild.commands.localstore import open_store
 from pybuild.commands.several import confirmed, for_each, show_documents
 from pybuild.containers import connecting
 from pybuild.containers.containers import Containers
+from pybuild.model.columns import NETWORKS, NETWORKS_SHOWN
 from pybuild.model.errors import UserError
 from pybuild.model.listing import list_text
 from pybuild.networks.listing import ID_DIGITS, is_chosen, matcher, prune_matcher, row_of
 from pybuild.networks.networks import Networks, NewNetwork, inspection
-
-_TITLES = {
-    "ID": "NETWORK ID",
-    "Name": "NAME",
-    "Driver": "DRIVER",
-    "Scope": "SCOPE",
-    "IPv6": "IPV6",
-    "Internal": "INTERNAL",
-    "Labels": "LABELS",
-    "CreatedAt": "CREATED AT",
-}
-_SHOWN = ["ID", "Name", "Driver", "Scope"]
 
 
 def _networks(parsed: Parsed) -> Networks:
@@ -92,7 +81,7 @@ def ls(parsed: Parsed) -> int:
         sys.stdout.write("".join(f"{one.id if whole else one.id[:ID_DIGITS]}\n" for one in shown))
         return 0
     rows = [row_of(one, whole=whole) for one in shown]
-    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, _SHOWN))
+    sys.stdout.write(list_text(parsed.one("format"), rows, NETWORKS, NETWORKS_SHOWN))
     return 0
 
 

@@ -8,6 +8,7 @@ import sys
 from pybuild.commands.localstore import open_store, with_store
 from pybuild.containers.containers import Containers
 from pybuild.containers.listing import rows_of, shown_ports
+from pybuild.model.columns import CONTAINERS, CONTAINERS_SHOWN
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.listing import list_text
 from pybuild.networks.records import NetworkFiles
@@ -18,24 +19,6 @@ if TYPE_CHECKING:
 
     from pybuild.cache.store import Store
     from pybuild.commandline.parser import Parsed
-
-_TITLES = {
-    "ID": "CONTAINER ID",
-    "Image": "IMAGE",
-    "Command": "COMMAND",
-    "CreatedAt": "CREATED AT",
-    "RunningFor": "CREATED",
-    "Ports": "PORTS",
-    "State": "STATE",
-    "Status": "STATUS",
-    "Names": "NAMES",
-    "Labels": "LABELS",
-    "LocalVolumes": "LOCAL VOLUMES",
-    "Mounts": "MOUNTS",
-    "Networks": "NETWORKS",
-    "Size": "SIZE",
-}
-_SHOWN = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"]
 
 
 def ps(parsed: Parsed) -> int:
@@ -62,8 +45,8 @@ def ps(parsed: Parsed) -> int:
     if parsed.flag("quiet") and not form:
         sys.stdout.write("".join(f"{row['ID']}\n" for row in shown_rows))
         return 0
-    shown = [*_SHOWN, "Size"] if parsed.flag("size") else _SHOWN
-    sys.stdout.write(list_text(form, shown_rows, _TITLES, shown))
+    shown = [*CONTAINERS_SHOWN, *(["Size"] if parsed.flag("size") else [])]
+    sys.stdout.write(list_text(form, shown_rows, CONTAINERS, shown))
     return 0
 
 

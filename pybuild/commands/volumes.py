@@ -10,19 +10,10 @@ from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import confirmed, for_each, show_documents, show_removed
 from pybuild.containers.containers import Containers
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
+from pybuild.model.columns import VOLUMES, VOLUMES_SHOWN
 from pybuild.model.listing import list_text
 from pybuild.volumes.listing import document, row_of
 from pybuild.volumes.volumes import Volumes
-
-_TITLES = {
-    "Driver": "DRIVER",
-    "Name": "VOLUME NAME",
-    "Labels": "LABELS",
-    "Mountpoint": "MOUNTPOINT",
-    "Scope": "SCOPE",
-    "Links": "LINKS",
-    "Size": "SIZE",
-}
 
 
 def create(parsed: Parsed) -> int:
@@ -48,7 +39,7 @@ def ls(parsed: Parsed) -> int:
         sys.stdout.write("".join(f"{volume.name}\n" for volume in volumes))
         return 0
     rows = [row_of(volume) for volume in volumes]
-    sys.stdout.write(list_text(parsed.one("format"), rows, _TITLES, ["Driver", "Name"]))
+    sys.stdout.write(list_text(parsed.one("format"), rows, VOLUMES, VOLUMES_SHOWN))
     return 0
 
 

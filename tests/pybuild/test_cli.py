@@ -47,14 +47,14 @@ def test_version_and_help_succeed() -> None:
         (["build", "--taget=x", "."], "error: unknown flag: --taget (did you mean --target?)"),
         (["tag", "a"], 'error: "pybuild tag" expects SOURCE NAME, got 1 arguments'),
         (
-            ["-H", "x", "images"],
+            ["-H", "x", "doctor"],
             (
-                'error: "pybuild images" is not done by build servers\n'
+                'error: "pybuild doctor" is not done by build servers\n'
                 "hint: leave out -H; servers do build, du, explain, history and prune\n"
             ),
         ),
         (["verify", "--host=x", "."], 'error: "pybuild verify" is not done by build servers\n'),
-        (["run", "-H", "x", "a"], 'error: "pybuild run" is not done by build servers\n'),
+        (["run", "-H", "x", "a"], 'error: docker context "x" not found\n'),
     ],
 )
 def test_usage_errors_exit_with_2(words: list[str], message: str) -> None:

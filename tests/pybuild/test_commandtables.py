@@ -142,8 +142,8 @@ def test_a_verb_that_there_is_not() -> None:
     with pytest.raises(BadOption) as caught:
         find_words(["image", "lss"])
     assert str(caught.value) == 'unknown command "image lss" (did you mean ls?)'
-    with pytest.raises(BadOption, match="there is df, events, info, prune"):
-        find_words(["system", "dial-stdio"])
+    with pytest.raises(BadOption, match="there is df, dial-stdio, events, info, prune"):
+        find_words(["system", "service"])
     assert find_words([]) == (None, [])
 
 
