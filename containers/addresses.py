@@ -6,7 +6,6 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.model.border import NamedTuple
 from pybuild.model.jsontext import as_object
 from pybuild.networks.order import EndpointOrder, has_own_networks
-from pybuild.networks.records import endpoint_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +161,8 @@ def _wishes(one: EndpointOrder, shown: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _endpoint(network: Network, endpoint: NetworkEndpoint) -> dict[str, Any]:
+    from pybuild.networks.records import endpoint_id  # its locks are of one system alone
+
     gateways = {":" in subnet.gateway: subnet.gateway for subnet in network.subnets}
     lengths = {":" in text: int(text.partition("/")[2]) for text in endpoint.addresses}
     return {
