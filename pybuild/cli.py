@@ -225,8 +225,9 @@ def _help(command: Command | None) -> int:
 
 def _run(command: Command, parsed: Parsed) -> int:
     if not _asks_builder(command):
-        is_far = "host" in parsed.values or command.target == FAR
-        return _far(command, parsed) if is_far else _here(command, parsed)
+        names = {option.name for option in _of_servers(command)}
+        is_far = command.target == FAR or not names.isdisjoint(parsed.values)
+        return _far(command, parsed) if is_far else _call(command.target, parsed)
     from pybuild.client.builders import chosen
 
     record, target = chosen(parsed), command.target
@@ -266,14 +267,6 @@ def _of_servers(command: Command) -> list[Option]:
     """Return the options that every command has besides its own."""
     own = {option.name for option in command.options}
     return [option for option in (HOST, *TLS) if option.name not in own]
-
-
-def _here(command: Command, parsed: Parsed) -> int:
-    if any(option.name in parsed.values for option in _of_servers(command)):
-        from pybuild.model.errors import UsageError
-
-        raise UsageError("TLS options need a server", hints=["name it with -H"])
-    return _call(command.target, parsed)
 
 
 def _far(command: Command, parsed: Parsed) -> int:

@@ -49,6 +49,8 @@ def engine_place(options: Options) -> EnginePlace:
     host = options.one("host", DOCKER)
     files = tls_files(options)
     name = options.one("tlsservername")
+    if not options.one("host") and (name or any(files.values())):
+        raise UsageError("TLS options need a server", hints=["name it with -H"])
     if "://" not in host and host != DOCKER:
         record = Builders.load().known.get(host)
         if record is not None:

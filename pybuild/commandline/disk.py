@@ -72,18 +72,10 @@ COMMANDS: tuple[Command, ...] = (
         },
     ),
     Command(
-        "context",
-        "Print how docker's client is pointed at this machine's server, or at that of -H.",
-        FAR,
-        GLOBAL,
-        ("", 0, 0),
+        "context", "Print how docker's client is pointed at an engine.", FAR, GLOBAL, ("", 0, 0)
     ),
     Command(
-        "system dial-stdio",
-        "Join standard input and output to the engine that docker's client would use, or that of -H.",
-        FAR,
-        GLOBAL,
-        ("", 0, 0),
+        "system dial-stdio", "Join our streams to an engine, as for ssh.", FAR, GLOBAL, ("", 0, 0)
     ),
     Command(
         "system df",
