@@ -9,6 +9,7 @@ from typing import Any
 from pybuild.client.docker.creation import CreationOptions, endpoint, limits_of
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.model.errors import UsageError
+from pybuild.model.jsontext import as_list
 
 Act = Callable[[Requests, CreationOptions, str], str | bool | None]
 """Done to the thing of that name: returns a text to show in place of the name, False to show none."""
@@ -184,7 +185,7 @@ def prune(
     # An engine that is asked in an older version removes volumes that have names, too.
     since = (1, 42) if noun == "volumes" else (1, 41)
     answer = engine.ask("POST", f"/{noun}/prune", query, since=since)
-    listed = answer.get(f"{noun.capitalize()}Deleted") or []
+    listed = as_list(answer.get(f"{noun.capitalize()}Deleted"))
     names = [one if isinstance(one, str) else ": ".join(next(iter(one.items()))) for one in listed]
     return names, int(answer.get("SpaceReclaimed", 0))
 

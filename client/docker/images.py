@@ -12,6 +12,7 @@ from typing import Any
 from pybuild.client.docker.creation import CreationOptions
 from pybuild.client.docker.requests import Requests, named
 from pybuild.model.errors import UserError
+from pybuild.model.jsontext import as_object
 from pybuild.model.printable import in_log
 from pybuild.model.reference import Reference, is_pinned, parse_reference
 from pybuild.registry.client.credentials import Credential, DockerCredentials
@@ -47,7 +48,7 @@ def push(engine: Requests, options: CreationOptions, name: str, say: Say) -> lis
         headers=_login(options, reference),
     )
     for line in _kept(lines, say):
-        known = line.get("aux") or {}
+        known = as_object(line.get("aux"))
         if "Digest" in known:
             pushed.append(f"{reference.repository}:{known['Tag']}@{known['Digest']}")
     return pushed

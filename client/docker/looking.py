@@ -13,6 +13,7 @@ from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.containers.addresses import ShownPort, ports_text
 from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.errors import UserError
+from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.listing import LabelsText
 
 Row = dict[str, Any]
@@ -54,15 +55,15 @@ def containers(engine: Requests, options: CreationOptions) -> list[Row]:
 def _container(one: Mapping[str, Any], whole: bool) -> Row:
     mounts = [str(mount.get("Name") or mount.get("Source") or "") for mount in one["Mounts"]]
     volumes = [mount for mount in one["Mounts"] if mount.get("Type") == "volume"]
-    command, ports = str(one["Command"]), one.get("Ports") or ()
-    networks = (one.get("NetworkSettings") or {}).get("Networks") or {}
+    command, ports = str(one["Command"]), as_list(one.get("Ports"))
+    networks = as_object(as_object(one.get("NetworkSettings")).get("Networks"))
     sizes = f"{short_bytes(one.get('SizeRw', 0))} (virtual {short_bytes(one.get('SizeRootFs', 0))})"
     return {
         "Command": f'"{command if whole else _cut(command, 20)}"',
         "CreatedAt": _when(one["Created"]),
         "ID": one["Id"] if whole else one["Id"][:_SHORT],
         "Image": one["Image"],
-        "Labels": LabelsText.of(one.get("Labels") or {}),
+        "Labels": LabelsText.of(as_object(one.get("Labels"))),
         "LocalVolumes": str(len(volumes)),
         "Mounts": ",".join(name if whole else _cut(name, 15) for name in mounts if name),
         "Names": ",".join(name.lstrip("/") for name in one["Names"]),
@@ -91,7 +92,7 @@ def images(engine: Requests, options: CreationOptions, reference: str) -> list[R
     for one in engine.ask("GET", "/images/json", query):
         digests = {
             name: digest
-            for name, _, digest in (text.partition("@") for text in one.get("RepoDigests") or ())
+            for name, _, digest in (text.partition("@") for text in as_list(one.get("RepoDigests")))
         }
         for name in one.get("RepoTags") or ["<none>:<none>"]:
             repository, _, tag = name.rpartition(":")
@@ -107,7 +108,7 @@ def _image(one: Mapping[str, Any], repository: str, tag: str, digest: str, whole
         "CreatedSince": _age(one["Created"]),
         "Digest": digest,
         "ID": one["Id"] if whole else one["Id"].partition(":")[2][:_SHORT],
-        "Labels": LabelsText.of(one.get("Labels") or {}),
+        "Labels": LabelsText.of(as_object(one.get("Labels"))),
         "Repository": repository,
         "SharedSize": "N/A",
         "Size": short_bytes(one["Size"]),
@@ -127,7 +128,7 @@ def networks(engine: Requests, options: CreationOptions) -> list[Row]:
             "Scope": one["Scope"],
             "IPv6": str(one.get("EnableIPv6", False)).lower(),
             "Internal": str(one.get("Internal", False)).lower(),
-            "Labels": LabelsText.of(one.get("Labels") or {}),
+            "Labels": LabelsText.of(as_object(one.get("Labels"))),
             "CreatedAt": one.get("Created", ""),
         }
         for one in engine.ask("GET", "/networks", _filters(options))
@@ -136,13 +137,13 @@ def networks(engine: Requests, options: CreationOptions) -> list[Row]:
 
 def volumes(engine: Requests, options: CreationOptions) -> list[Row]:
     """Return the rows of ``volume ls``, by name."""
-    listed = engine.ask("GET", "/volumes", _filters(options)).get("Volumes") or []
+    listed = as_list(engine.ask("GET", "/volumes", _filters(options)).get("Volumes"))
     beside = ("Availability", "Group", "Links", "Size", "Status")
     return [
         {
             **dict.fromkeys(beside, "N/A"),
             "Driver": one["Driver"],
-            "Labels": LabelsText.of(one.get("Labels") or {}),
+            "Labels": LabelsText.of(as_object(one.get("Labels"))),
             "Mountpoint": one["Mountpoint"],
             "Name": one["Name"],
             "Scope": one["Scope"],
@@ -193,16 +194,16 @@ def published(engine: Requests, name: str) -> list[ShownPort]:
     """Return the ports of a container that are published."""
     settings = engine.ask("GET", named("containers", name, "json"))["NetworkSettings"]
     known: list[ShownPort] = []
-    for key, places in sorted((settings.get("Ports") or {}).items()):
+    for key, places in sorted(as_object(settings.get("Ports")).items()):
         number, _, protocol = key.partition("/")
         known += [
             ShownPort(int(number), protocol, place["HostIp"], int(place["HostPort"]))
-            for place in places or ()
+            for place in as_list(places)
         ]
     return known
 
 
 def changes(engine: Requests, name: str) -> list[tuple[str, str]]:
     """Return the changes of a container's files: A, C or D, and a path."""
-    listed = engine.ask("GET", named("containers", name, "changes")) or []
+    listed = as_list(engine.ask("GET", named("containers", name, "changes")))
     return [("CAD"[one["Kind"]], one["Path"]) for one in listed]

@@ -17,6 +17,7 @@ from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.containers.detaching import DEFAULT, parse_keys
 from pybuild.containers.moments import read_moment
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
+from pybuild.model.jsontext import as_list, as_object
 
 NOT_RUN = 125
 _NOT_EXECUTABLE = 126
@@ -43,7 +44,9 @@ def create(
     if when == "always":
         pull(image)
     query = {key: options.one(key) for key in ("name", "platform") if options.one(key)}
-    newer = len(options.many("network")) > 1 or "StartInterval" in (body.get("Healthcheck") or {})
+    newer = len(options.many("network")) > 1 or "StartInterval" in as_object(
+        body.get("Healthcheck")
+    )
     since = (1, 44) if newer else (1, 41)
     try:
         made = engine.ask("POST", "/containers/create", query, body, since=since)
@@ -53,7 +56,7 @@ def create(
             raise
         pull(image)
         made = engine.ask("POST", "/containers/create", query, body, since=since)
-    for warning in made.get("Warnings") or ():
+    for warning in as_list(made.get("Warnings")):
         sys.stderr.write(f"warning: {warning}\n")
     container = str(made["Id"])
     if cidfile:
@@ -189,7 +192,7 @@ class _Ending:
 
     def code(self) -> int:
         answer = json.loads(self._response.read() or b"{}")
-        if problem := (answer.get("Error") or {}).get("Message"):
+        if problem := as_object(answer.get("Error")).get("Message"):
             raise EnvironmentFault(str(problem))
         return int(answer["StatusCode"])
 
