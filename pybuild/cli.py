@@ -264,13 +264,11 @@ def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None =
 
 
 def _of_servers(command: Command) -> list[Option]:
-    """Return the options that every command has besides its own."""
     own = {option.name for option in command.options}
     return [option for option in (HOST, *TLS) if option.name not in own]
 
 
 def _far(command: Command, parsed: Parsed) -> int:
-    """Have an engine do it by Docker's API: on systems, too, that have no containers of their own."""
     from pybuild.client.docker.commands import NAMES as DONE
 
     if command.name not in DONE:
