@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,12 +79,15 @@ def wired(machine: NetworkedPybuild) -> Generator[NetworkedPybuild]:
             f"ip route add default via {THERE}"
         )
         other = NetworkedPybuild(machine.store, machine.config, pid)
-        other.sh(
+        served = other.sh(
             f"ip addr add {THERE}/24 dev eth0 && ip link set eth0 up && "
             f"ip route add 10.0.0.0/8 via {HERE}; "
-            "busybox nc -ll -p 80 -e echo outside >/dev/null 2>&1 &"
+            "busybox nc -ll -p 80 -e echo outside >/dev/null 2>&1 & echo $!"
         )
-        yield other
+        try:
+            yield other
+        finally:
+            os.kill(int(served.out), signal.SIGKILL)
 
 
 @pytest.fixture
