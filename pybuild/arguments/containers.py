@@ -9,6 +9,7 @@ from typing import Any
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.containers import defaults
+from pybuild.containers.givenwords import shown_alone
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
@@ -20,7 +21,6 @@ from pybuild.model.resources import Resources
 from pybuild.model.stepoptions import settings_of_flags
 from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
 
-_STREAMS = ("stdin", "stdout", "stderr")
 _DURATIONS = ("interval", "timeout", "start-period", "start-interval")
 
 
@@ -118,40 +118,10 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
 
 
 def only_shown(parsed: Parsed) -> dict[str, Any]:
-    """Return the fields of a config that are shown as they were given, see `ContainerConfig.shown`.
-
-    Raises:
-        UsageError: one says what cannot be had.
-    """
-    if not parsed.flag("disable-content-trust", True):
-        raise UsageError(
-            "--disable-content-trust=false: nothing here checks signatures of that kind",
-            hints=["name the image by its digest"],
-        )
-    driver = parsed.one("volume-driver")
-    if driver not in ("", "local"):
-        raise UsageError(f'plugin "{driver}" not found', hints=["leave --volume-driver away"])
+    """Return the fields of a config that are shown as they were given; see `shown_alone`."""
     notes = parse_pairs(parsed.many("annotation"), "annotation", from_environment=False)
-    shown = {"Annotations": dict(notes), "VolumeDriver": driver}
-    return {"HostConfig": {name: value for name, value in shown.items() if value}}
-
-
-def followed_streams(parsed: Parsed) -> frozenset[str]:
-    """Return the streams that whoever runs a container in front is attached to.
-
-    Raises:
-        UsageError: there is no such stream, or it is in the background.
-    """
-    given = [text.lower() for text in parsed.many("attach")]
-    if given and parsed.flag("detach"):
-        raise UsageError("conflicting options: cannot specify both --attach and --detach")
-    for text in given:
-        if text not in _STREAMS:
-            raise UsageError(
-                f'invalid argument "{text}" for "-a, --attach" flag: valid streams are STDIN, '
-                "STDOUT and STDERR"
-            )
-    return frozenset(given or _STREAMS)
+    trusts = parsed.flag("disable-content-trust", True)
+    return shown_alone(notes, parsed.one("volume-driver"), trusts=trusts)
 
 
 def _reservation(text: str) -> int:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Collection
 from contextlib import suppress
 
-from pybuild.arguments.containers import followed_streams
 from pybuild.arguments.networks import mode_of
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
@@ -15,6 +14,7 @@ from pybuild.commands.localstore import open_store
 from pybuild.containers.attaching import Attached, terminal_size
 from pybuild.containers.container import Container
 from pybuild.containers.containers import STOP_SECONDS, Containers
+from pybuild.containers.givenwords import followed_streams
 from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.engine.engine import Engine
@@ -44,7 +44,8 @@ def run_container(parsed: Parsed) -> int:
 def _run(parsed: Parsed) -> int:
     if mode_of(parsed) == "host":
         check_published(parsed.many("publish"))
-    detached, streams = parsed.flag("detach"), followed_streams(parsed)
+    detached = parsed.flag("detach")
+    streams = followed_streams(parsed.many("attach"), detached=detached)
     keys = detach_keys(parsed)
     if parsed.flag("interactive") and parsed.flag("tty") and not detached:
         check_terminal()

@@ -15,6 +15,7 @@ from pybuild.arguments import variables
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.containers.defaults import command_of
+from pybuild.containers.givenwords import followed_streams
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.model.errors import UsageError
@@ -207,9 +208,9 @@ def test_no_signals(text: str) -> None:
 
 
 def test_the_streams_that_are_followed() -> None:
-    assert arguments.followed_streams(given()) == {"stdin", "stdout", "stderr"}
-    assert arguments.followed_streams(given("-a", "STDERR", "-a", "stdin")) == {"stdin", "stderr"}
-    wrong = partial(arguments.followed_streams, given("-a", "stdwhat"))
+    assert followed_streams((), detached=False) == {"stdin", "stdout", "stderr"}
+    assert followed_streams(("STDERR", "stdin"), detached=False) == {"stdin", "stderr"}
+    wrong = partial(followed_streams, ("stdwhat",), detached=False)
     assert "valid streams are STDIN, STDOUT and STDERR" in refusal(wrong)
 
 

@@ -1,0 +1,48 @@
+"""Words of ``run`` and ``create`` that are checked and kept as they are: streams, notes, and what is accepted alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pybuild.model.errors import UsageError
+
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+def shown_alone(notes: Mapping[str, str], driver: str, *, trusts: bool) -> dict[str, Any]:
+    """Return the fields of `ContainerConfig.shown`.
+
+    Args:
+        driver: of volumes; *trusts*: no signature is to be checked.
+
+    Raises:
+        UsageError: one says what cannot be had.
+    """
+    if not trusts:
+        raise UsageError(
+            "--disable-content-trust=false: nothing here checks signatures of that kind",
+            hints=["name the image by its digest"],
+        )
+    if driver not in ("", "local"):
+        raise UsageError(f'plugin "{driver}" not found', hints=["leave --volume-driver away"])
+    shown = {"Annotations": dict(notes), "VolumeDriver": driver}
+    return {"HostConfig": {name: value for name, value in shown.items() if value}}
+
+
+def followed_streams(words: Sequence[str], *, detached: bool) -> frozenset[str]:
+    """Return the streams that whoever runs a container in front is attached to.
+
+    Raises:
+        UsageError: there is no such stream, or it is in the background.
+    """
+    given = [text.lower() for text in words]
+    if given and detached:
+        raise UsageError("conflicting options: cannot specify both --attach and --detach")
+    for text in given:
+        if text not in _STREAMS:
+            raise UsageError(
+                f'invalid argument "{text}" for "-a, --attach" flag: valid streams are STDIN, '
+                "STDOUT and STDERR"
+            )
+    return frozenset(given or _STREAMS)
