@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from aiohttp import web
@@ -94,7 +95,6 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     logins = logins_of(exchange)
     engine = own.for_client(StaticCredentials(logins) if logins else own.credentials())
     scratch = engine.store.scratch("context")
-    await exchange.host.run(os.mkdir, scratch)
 
     async def work(lines: ProgressLines) -> None:
         shown = BuildLines(lines, quiet=query.flag("q"))
@@ -115,11 +115,11 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         for tag in request.tags:
             lines.say(stream=f"Successfully tagged {tag.familiar}\n")
 
-    try:
+    async with AsyncExitStack() as stack:  # a client that has read all goes, which cancels us here
+        stack.push_async_callback(engine.close)
+        stack.push_async_callback(asyncio.to_thread, engine.store.discard, scratch)
+        await exchange.host.run(os.mkdir, scratch)
         return await stream_work(exchange, work)
-    finally:
-        await asyncio.to_thread(engine.store.discard, scratch)
-        await engine.close()
 
 
 def _has_no_cache(engine: Engine, query: Query) -> bool:
