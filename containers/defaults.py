@@ -76,6 +76,33 @@ def restart_policy(name: str, most: int | None) -> RestartPolicy:
     return RestartPolicy(name, most)
 
 
+def read_restart(text: str) -> RestartPolicy:
+    """Read ``no``, ``always``, ``unless-stopped`` or ``on-failure[:n]``.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    name, colon, count = text.partition(":")
+    if colon and name == "on-failure" and not count.isdecimal():
+        raise UsageError(f'invalid restart policy "{text}": "{count}" is no number')
+    return restart_policy(name, int(count) if colon and count.isdecimal() else None)
+
+
+def read_cpus(text: str) -> float:
+    """Read ``--cpus``, a number of processors."""
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f'invalid --cpus "{text}": expected a number such as 1.5') from None
+
+
+def read_pids(text: str) -> int:
+    """Read ``--pids-limit``; 0: as many as there may be."""
+    if not text.removeprefix("-").isdecimal():
+        raise UsageError(f'invalid --pids-limit "{text}": expected a number')
+    return max(0, int(text))
+
+
 def log_config(driver: str, options: Mapping[str, str]) -> LogConfig:
     """Return where the output goes [CTR-7, CTR-75].
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pybuild.frontend.lowering.ports import PortSpec, parse_port
 from pybuild.model.errors import UsageError, UserError
 from pybuild.networks.order import (
     BRIDGE,
+    CONTAINER,
+    HOST,
+    NONE,
     EndpointOrder,
     PortOrder,
 )
@@ -29,6 +32,47 @@ def name_of(text: str) -> str:
     if not known.get("name"):
         raise UsageError(f"--network {text}: no name", hints=["write --network name=NAME,…"])
     return known["name"]
+
+
+def first_network(texts: Sequence[str]) -> str:
+    """Return the network that stands first: ``host``, ``none``, ``container:NAME`` or a network's name.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    names = [name_of(text) for text in texts]
+    names = [BRIDGE if name == "default" else name for name in names]
+    for name in names:
+        if len(names) > 1 and (name in (HOST, NONE) or name.startswith(CONTAINER)):
+            raise UsageError(
+                f"conflicting options: --network {name} goes with no other network",
+                hints=["leave out one of them"],
+            )
+        if names.count(name) > 1:
+            raise UsageError(
+                f'network "{name}" is specified multiple times', hints=["leave out one of them"]
+            )
+    return names[0]
+
+
+def refuse_own(options: Collection[str], mode: str) -> None:
+    """Refuse the options that need a network of the container's own.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    for option in ("ip", "ip6", "mac-address", "network-alias"):
+        if option in options:
+            raise UsageError(
+                f"conflicting options: --{option} needs a network of the container's own, and "
+                f"{mode} is none",
+                hints=["make one: pybuild network create NAME; then --network NAME"],
+            )
+    if mode != HOST and ("publish" in options or "publish-all" in options):
+        raise UsageError(
+            f"conflicting options: nothing can be published with --network {mode}",
+            hints=["leave out one of the two"],
+        )
 
 
 def read_endpoint(text: str) -> EndpointOrder:

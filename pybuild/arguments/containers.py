@@ -11,7 +11,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.containers import defaults
 from pybuild.containers.givenwords import shown_alone
 from pybuild.containers.mounts import GivenMounts
-from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
+from pybuild.containers.order import HealthCheck, LogConfig
 from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
 from pybuild.frontend.syntax.healthchecks import interval_ns
@@ -22,18 +22,6 @@ from pybuild.model.stepoptions import settings_of_flags
 from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
 
 _DURATIONS = ("interval", "timeout", "start-period", "start-interval")
-
-
-def restart_policy(text: str) -> RestartPolicy:
-    """Read ``no``, ``always``, ``unless-stopped`` or ``on-failure[:n]`` [CTR-7, CTR-33].
-
-    Raises:
-        UsageError: it is none of them.
-    """
-    name, colon, count = text.partition(":")
-    if colon and name == "on-failure" and not count.isdecimal():
-        raise UsageError(f'invalid restart policy "{text}": "{count}" is no number')
-    return defaults.restart_policy(name, int(count) if colon and count.isdecimal() else None)
 
 
 def log_config(parsed: Parsed) -> LogConfig:
@@ -103,17 +91,16 @@ def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
         UsageError: they contradict each other, or are too small.
     """
     limits = StepLimits(*(getattr(resources, one.name) for one in fields(resources)))._replace(
-        reserved_bytes=_reservation(parsed.one("memory-reservation")),
+        reserved_bytes=parse_binary_size(
+            parsed.one("memory-reservation") or "0", "memory-reservation"
+        ),
         swappiness=defaults.swappiness(parsed.one("memory-swappiness")),
     )
     defaults.check_limits(limits)
     if cpus := parsed.one("cpus"):
-        limits = defaults.with_cpus(limits, _count(cpus))
-    text = parsed.one("pids-limit")
-    if text:
-        if not text.removeprefix("-").isdecimal():
-            raise UsageError(f'invalid --pids-limit "{text}": expected a number')
-        limits = limits._replace(pids=max(0, int(text)))
+        limits = defaults.with_cpus(limits, defaults.read_cpus(cpus))
+    if pids := parsed.one("pids-limit"):
+        limits = limits._replace(pids=defaults.read_pids(pids))
     return limits
 
 
@@ -122,26 +109,6 @@ def only_shown(parsed: Parsed) -> dict[str, Any]:
     notes = parse_pairs(parsed.many("annotation"), "annotation", from_environment=False)
     trusts = parsed.flag("disable-content-trust", True)
     return shown_alone(notes, parsed.one("volume-driver"), trusts=trusts)
-
-
-def _reservation(text: str) -> int:
-    return parse_binary_size(text, "memory-reservation") if text else 0
-
-
-def workdir_of(parsed: Parsed, image: Mapping[str, Any]) -> str:
-    """Return the working directory: that of ``-w``, else the image's, else the root.
-
-    Raises:
-        UsageError: it is not absolute.
-    """
-    return defaults.workdir_with(parsed.one("workdir"), image)
-
-
-def _count(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f'invalid --cpus "{text}": expected a number such as 1.5') from None
 
 
 def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,20 +12,19 @@ from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.networks.order import (
     BRIDGE,
-    CONTAINER,
     HOST,
-    NONE,
     EndpointOrder,
     has_own_networks,
 )
 from pybuild.networks.reading import (
+    first_network,
     is_priority,
-    name_of,
     read_address,
     read_endpoint,
     read_mac,
     read_published,
     read_servers,
+    refuse_own,
     words_of,
 )
 
@@ -40,22 +39,10 @@ def mode_of(parsed: Parsed) -> str:
     Raises:
         UsageError: there cannot be such a one.
     """
-    given = [name_of(text) for text in parsed.many("network")]
-    if not given:
-        needs = any(option in parsed.values for option in _NEEDS_BRIDGE)
-        return BRIDGE if needs and os.geteuid() == 0 else HOST
-    given = [BRIDGE if name == "default" else name for name in given]
-    for name in given:
-        if len(given) > 1 and (name in (HOST, NONE) or name.startswith(CONTAINER)):
-            raise UsageError(
-                f"conflicting options: --network {name} goes with no other network",
-                hints=["leave out one of them"],
-            )
-        if given.count(name) > 1:
-            raise UsageError(
-                f'network "{name}" is specified multiple times', hints=["leave out one of them"]
-            )
-    return given[0]
+    if given := parsed.many("network"):
+        return first_network(given)
+    needs = any(option in parsed.values for option in _NEEDS_BRIDGE)
+    return BRIDGE if needs and os.geteuid() == 0 else HOST
 
 
 def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +63,7 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
         "given": tuple(name for name in ("dns", "dns-search") if parsed.many(name)),
     }
     if not has_own_networks(mode):
-        _refuse_own(parsed, mode)
+        refuse_own(parsed.values, mode)
         return fields
     endpoints = [read_endpoint(text) for text in parsed.many("network")] or [EndpointOrder(mode)]
     endpoints[0] = _with_flags(parsed, endpoints[0])
@@ -112,18 +99,3 @@ def _with_flags(parsed: Parsed, endpoint: EndpointOrder) -> EndpointOrder:
         addresses=(*endpoint.addresses, *_addresses(parsed)),
         mac=read_mac(mac) if mac else endpoint.mac,
     )
-
-
-def _refuse_own(parsed: Parsed, mode: str) -> None:
-    for option in ("ip", "ip6", "mac-address", "network-alias"):
-        if option in parsed.values:
-            raise UsageError(
-                f"conflicting options: --{option} needs a network of the container's own, and "
-                f"{mode} is none",
-                hints=["make one: pybuild network create NAME; then --network NAME"],
-            )
-    if mode != HOST and ("publish" in parsed.values or "publish-all" in parsed.values):
-        raise UsageError(
-            f"conflicting options: nothing can be published with --network {mode}",
-            hints=["leave out one of the two"],
-        )

@@ -173,10 +173,11 @@ def update(parsed: Parsed) -> int:
     """Give containers other limits, or another restart policy."""
     if not parsed.values.keys() - {one.name for one in GLOBAL}:
         raise UsageError("you must provide one or more flags when using this command")
-    from pybuild.arguments.containers import restart_policy, surroundings
+    from pybuild.arguments.containers import surroundings
+    from pybuild.containers.defaults import read_restart
 
     limits = surroundings(parsed)["limits"]
-    policy = restart_policy(parsed.one("restart")) if parsed.one("restart") else None
+    policy = read_restart(parsed.one("restart")) if parsed.one("restart") else None
 
     def change(containers: Containers, one: Container) -> None:
         for warning in containers.update(one, limits, policy):

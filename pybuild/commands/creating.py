@@ -14,10 +14,8 @@ from pybuild.arguments.containers import (
     log_config,
     mounts_of,
     only_shown,
-    restart_policy,
     stopping,
     surroundings,
-    workdir_of,
 )
 from pybuild.arguments.environment import platforms_of
 from pybuild.arguments.networks import mode_of, networking
@@ -27,7 +25,7 @@ from pybuild.commandline.parser import Parsed
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.defaults import command_of, exposed_ports
+from pybuild.containers.defaults import command_of, exposed_ports, read_restart, workdir_with
 from pybuild.containers.environment import texts_of
 from pybuild.containers.image import find_image
 from pybuild.containers.making import make_container, make_of_tree
@@ -132,7 +130,7 @@ def _describe(
     if parsed.flag("init") and find_init() is None:
         raise UsageError("--init needs an init program", hints=["install the package tini"])
     namespaces = namespaces_of(parsed)
-    restart = restart_policy(parsed.one("restart"))
+    restart = read_restart(parsed.one("restart"))
     if parsed.flag("rm") and restart.name != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     return ContainerConfig(
@@ -145,7 +143,7 @@ def _describe(
         entrypoint=entrypoint,
         cmd=cmd,
         env=environment_of(parsed, image),
-        cwd=workdir_of(parsed, image),
+        cwd=workdir_with(parsed.one("workdir"), image),
         user=parsed.one("user") or image.get("User") or "",
         hostname=hostname_for(namespaces, parsed.one("hostname"), id[:12]),
         labels=labels_of(parsed, image),

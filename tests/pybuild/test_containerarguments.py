@@ -14,7 +14,7 @@ from pybuild.arguments import containers as arguments
 from pybuild.arguments import variables
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
-from pybuild.containers.defaults import command_of
+from pybuild.containers.defaults import command_of, read_restart
 from pybuild.containers.givenwords import followed_streams
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
 from pybuild.containers.signals import signal_number
@@ -91,15 +91,15 @@ def test_labels_of_the_image_and_ours() -> None:
     ],
 )
 def test_restart_policies(text: str, policy: RestartPolicy) -> None:
-    assert arguments.restart_policy(text) == policy
+    assert read_restart(text) == policy
 
 
 def test_wrong_restart_policies() -> None:
     assert "maximum retry count can only be used with 'on-failure'" in refusal(
-        lambda: arguments.restart_policy("always:3")
+        lambda: read_restart("always:3")
     )
-    assert "unknown policy 'ever'" in refusal(lambda: arguments.restart_policy("ever"))
-    assert '"x" is no number' in refusal(lambda: arguments.restart_policy("on-failure:x"))
+    assert "unknown policy 'ever'" in refusal(lambda: read_restart("ever"))
+    assert '"x" is no number' in refusal(lambda: read_restart("on-failure:x"))
 
 
 def test_log_options() -> None:
