@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pybuild.containers.order import LogConfig
 from pybuild.model.errors import UsageError
 
 _STREAMS = ("stdin", "stdout", "stderr")
@@ -28,6 +29,25 @@ def shown_alone(notes: Mapping[str, str], driver: str, *, trusts: bool) -> dict[
         raise UsageError(f'plugin "{driver}" not found', hints=["leave --volume-driver away"])
     shown = {"Annotations": dict(notes), "VolumeDriver": driver}
     return {"HostConfig": {name: value for name, value in shown.items() if value}}
+
+
+def with_rotation(config: LogConfig) -> LogConfig:
+    """Return the log as it is, which has several files only where one may be full.
+
+    Raises:
+        UsageError: it is to have several, each as long as it gets.
+    """
+    is_one = int(config.options.get("max-file", 1)) <= 1 or "max-size" in config.options
+    if config.driver == "json-file" and not is_one:
+        raise UsageError("max-file needs max-size: without it the log is one file")
+    return config
+
+
+def whole_seconds(text: str) -> float:
+    """Read ``--stop-timeout``."""
+    if not text.removeprefix("-").isdecimal():
+        raise UsageError(f'invalid --stop-timeout "{text}": expected seconds')
+    return float(text)
 
 
 def followed_streams(words: Sequence[str], *, detached: bool) -> frozenset[str]:

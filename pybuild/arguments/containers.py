@@ -9,7 +9,7 @@ from typing import Any
 from pybuild.arguments.values import parse_pairs
 from pybuild.commandline.parser import Parsed
 from pybuild.containers import defaults
-from pybuild.containers.givenwords import shown_alone
+from pybuild.containers.givenwords import shown_alone, whole_seconds, with_rotation
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.order import HealthCheck, LogConfig
 from pybuild.containers.signals import signal_number
@@ -31,14 +31,7 @@ def log_config(parsed: Parsed) -> LogConfig:
         UsageError: there is no such driver, or it has no such option.
     """
     options = parse_pairs(parsed.many("log-opt"), "log option", from_environment=False)
-    config = defaults.log_config(parsed.one("log-driver"), options)
-    if (
-        int(options.get("max-file", 1)) > 1
-        and config.driver == "json-file"
-        and "max-size" not in options
-    ):
-        raise UsageError("max-file needs max-size: without it the log is one file")
-    return config
+    return with_rotation(defaults.log_config(parsed.one("log-driver"), options))
 
 
 def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None:
@@ -121,11 +114,9 @@ def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
     if given:
         signal_number(given)
     text = parsed.one("stop-timeout")
-    if text and not text.removeprefix("-").isdecimal():
-        raise UsageError(f'invalid --stop-timeout "{text}": expected seconds')
     return {
         "stop_signal": given or str(image.get("StopSignal") or ""),
-        "stop_seconds": float(text) if text else None,
+        "stop_seconds": whole_seconds(text) if text else None,
     }
 
 

@@ -72,7 +72,12 @@ COMMANDS: tuple[Command, ...] = (
         },
     ),
     Command(
-        "context", "Print how docker's client is pointed at an engine.", FAR, GLOBAL, ("", 0, 0)
+        "context",
+        "Print how docker's client is pointed at an engine.",
+        FAR,
+        GLOBAL,
+        ("", 0, 0),
+        {verb: f"builder {verb}" for verb in ("inspect", "ls", "rm", "use")},
     ),
     Command(
         "system dial-stdio", "Join our streams to an engine, as for ssh.", FAR, GLOBAL, ("", 0, 0)
