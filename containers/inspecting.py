@@ -267,7 +267,7 @@ def _given(
     origin: str,
     test: Callable[[MountPoint], bool] = lambda one: True,
 ) -> list[str]:
-    return [one.text for one in mounts if one.origin is origin and test(one)]
+    return [one.text for one in mounts if one.origin == origin and test(one)]
 
 
 def _tmpfs(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pybuild.containers.addresses import network_settings, ports_of, ports_text
 from pybuild.containers.containers import Containers
 from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.jsontext import as_object
-from pybuild.model.listing import LabelsText
+from pybuild.model.labelstext import LabelsText
 from pybuild.networks.records import NetworkFiles
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
 

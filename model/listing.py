@@ -11,19 +11,6 @@ _LEAST_WIDTH = 7
 """Of the columns of docker's lists."""
 
 
-class LabelsText(str):
-    """Labels as ``a=1,b=2``, which a template can also ask for one by one."""
-
-    labels: Mapping[str, str]
-
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> LabelsText:
-        """Return the text of labels, in the order of their names."""
-        text = cls(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
-        text.labels = labels
-        return text
-
-
 def table(rows: Sequence[Sequence[str]], least: int = 0) -> str:
     """Columns of at least so many letters, three spaces apart, one line a row."""
     if not all(cell.isprintable() for row in rows for cell in row):

@@ -24,6 +24,7 @@ PACKAGES = {
     "ssh-agent": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }
 """By program, empty where Debian has none; any other is in a package of its own name."""

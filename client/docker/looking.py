@@ -14,7 +14,7 @@ from pybuild.containers.addresses import ShownPort, ports_text
 from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.errors import UserError
 from pybuild.model.jsontext import as_list, as_object
-from pybuild.model.listing import LabelsText
+from pybuild.model.labelstext import LabelsText
 
 Row = dict[str, Any]
 _SHORT = 12

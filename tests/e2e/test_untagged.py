@@ -84,6 +84,8 @@ def test_what_runs_stays_though_its_name_and_its_place_are_taken(
         pybuild("image", "prune", "-f")
         out, _ = running.communicate(b"\n", timeout=60)
         assert out.split() == [b"3145728"]
+    assert len(image_ids(pybuild)) == 3, "a container had it"
+    pybuild("image", "prune", "-f")
     assert len(image_ids(pybuild)) == 2
 
 

@@ -210,12 +210,11 @@ def test_one_that_goes_with_its_end_goes_without_who_would_remove_it(machine: Py
 _REMOVER = """
 import marshal, sys
 from pybuild.cache.store import Store
-from pybuild.containers.attaching import line
 from pybuild.containers.containers import Containers
-from pybuild.containers.order import StreamAttachment
+from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.engine.host import SystemClock
 
-ours, theirs = line()
+ours, theirs = LocalLine.pair()
 containers = Containers(Store.open(sys.argv[1], SystemClock()))
 containers.start(containers.find("one"), attached=[(theirs, StreamAttachment(removes=True))])
 theirs.close()
