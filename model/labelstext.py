@@ -1,4 +1,7 @@
-"""Labels as docker's lists have them."""
+"""Labels as docker's lists have them.
+
+A list shows them as one text, and a template may ask for one of them.
+"""
 
 from __future__ import annotations
 
