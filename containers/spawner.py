@@ -40,6 +40,7 @@ else:
 
 _IDLE_MS = 3_000
 _PAUSE_S = 0.2
+_LINE, _ORPHAN, _MONITOR = "line", "orphan", "monitor"
 _MOST_FDS = 250  # the kernel sends no more at once
 _SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
 
@@ -119,15 +120,25 @@ class _Spawner:
             ready = self._poller.poll(None if self._monitors else _IDLE_MS)
             if not ready and self._may_leave():
                 return
-            for fd, _ in ready:
+            owners = [(fd, self._owner(fd)) for fd, _ in ready]
+            for fd, owner in owners:
                 if fd == self._listener.fileno():
                     self._accept()
-                elif fd in self._lines:
-                    self._hear(self._lines[fd])
-                elif fd in self._orphans:
+                elif owner is None or owner != self._owner(fd):
+                    pass  # closed meanwhile, and its number perhaps another's, who has said nothing
+                elif owner[0] == _LINE:
+                    self._hear(owner[1])
+                elif owner[0] == _ORPHAN:
                     self._reap_orphan(fd)
-                elif fd in self._monitors:
+                else:
                     self._reap(fd)
+
+    def _owner(self, fd: int) -> tuple[str, _Monitor] | None:
+        if fd in self._lines:
+            return _LINE, self._lines[fd]
+        if fd in self._orphans:
+            return _ORPHAN, self._orphans[fd]
+        return (_MONITOR, self._monitors[fd]) if fd in self._monitors else None
 
     def _may_leave(self) -> bool:
         """Whether nobody is about to ask for something: who does holds the lock meanwhile."""
