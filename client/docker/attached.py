@@ -36,6 +36,10 @@ class FarStreams:
         keys: leave when these are typed at a terminal.
         on_signal: hands a signal on; None: signals are ours.
         on_size: told of the rows and columns of our terminal.
+
+    Attributes:
+        left: the keys were typed.
+        received: the signals that were handed on.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class FarStreams:
         self._on_signal = None if self._terminal else on_signal
         self._on_size = on_size if tty and os.isatty(1) else None
         self.left = False
+        self.received: list[int] = []
 
     def follow(self) -> None:
         """Carry both ways until the process's output has ended, or we left: `left` says so."""
@@ -86,7 +91,7 @@ class FarStreams:
     def _show(self) -> None:
         if self._tty:
             while data := self._receive():
-                _write(1, data)
+                write_all(1, data)
             return
         show_frames(self._pipe)
 
@@ -159,10 +164,11 @@ def show_frames(pipe: Pipe) -> None:
         data = file.read(size)
         if number == _SYSTEM:
             raise EnvironmentFault(data.decode("utf-8", "replace"))
-        _write(_STDERR if number == _STDERR else 1, data)
+        write_all(_STDERR if number == _STDERR else 1, data)
 
 
-def _write(number: int, data: bytes) -> None:
+def write_all(number: int, data: bytes) -> None:
+    """Write to a descriptor of ours, however much of it is taken at once."""
     view = memoryview(data)
     while view:
         view = view[os.write(number, view) :]

@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import suppress
 
+from pybuild.client.docker.attached import write_all
 from pybuild.client.docker.pipes import Pipe, dial
 from pybuild.client.docker.places import EnginePlace
 
@@ -22,9 +23,7 @@ def relay(place: EnginePlace) -> None:
     threading.Thread(target=_carry_in, args=(pipe,), daemon=True).start()
     with suppress(ConnectionError):
         while data := pipe.receive():
-            view = memoryview(data)
-            while view:
-                view = view[os.write(1, view) :]
+            write_all(1, data)
 
 
 def _carry_in(pipe: Pipe) -> None:

@@ -204,14 +204,6 @@ def _waiting(engine: Requests, container: str, condition: str) -> Generator[_End
         yield _Ending(response)
 
 
-class _Followed(FarStreams):
-    """`FarStreams`, with the signals that were handed on."""
-
-    def __init__(self, *args: Any, **how: Any) -> None:
-        super().__init__(*args, **how)
-        self.received: list[int] = []
-
-
 def _streams(
     engine: Requests,
     container: str,
@@ -221,7 +213,7 @@ def _streams(
     keys: bytes,
     proxies: bool,
     ends: bool = False,
-) -> _Followed:
+) -> FarStreams:
     path = named("containers", container)
     pipe = engine.hijacked(
         f"{path}/attach",
@@ -241,19 +233,25 @@ def _streams(
             time.sleep(_STOP_SECONDS)
             send("SIGKILL")
 
-    def resize(rows: int, columns: int) -> None:
-        with suppress(PybuildError):
-            engine.ask("POST", f"{path}/resize", {"h": rows, "w": columns})
-
-    streams = _Followed(
+    streams = FarStreams(
         pipe,
         stdin=stdin,
         tty=tty,
         keys=keys,
         on_signal=hand_on if proxies else None,
-        on_size=resize,
+        on_size=_resizing(engine, path),
     )
     return streams
+
+
+def _resizing(engine: Requests, path: str) -> Callable[[int, int], None]:
+    """The function that gives the terminal of a process the size of ours."""
+
+    def resize(rows: int, columns: int) -> None:
+        with suppress(PybuildError):  # it has ended meanwhile
+            engine.ask("POST", f"{path}/resize", {"h": rows, "w": columns})
+
+    return resize
 
 
 def execute(engine: Requests, options: CreationOptions) -> int:
@@ -283,11 +281,8 @@ def execute(engine: Requests, options: CreationOptions) -> int:
         code = _code_of(error.message)
         raise error.copy_with(exit_code=code if code != NOT_RUN else 1) from None
 
-    def resize(rows: int, columns: int) -> None:
-        with suppress(PybuildError):
-            engine.ask("POST", f"/exec/{made}/resize", {"h": rows, "w": columns})
-
-    streams = FarStreams(pipe, stdin=stdin, tty=tty, keys=keys, on_size=resize)
+    size = _resizing(engine, f"/exec/{made}")
+    streams = FarStreams(pipe, stdin=stdin, tty=tty, keys=keys, on_size=size)
     streams.follow()
     if streams.left:
         return 0

@@ -373,7 +373,7 @@ REASONS = (
 
 
 def rows() -> list[Row]:
-    """Return what is recorded."""
+    """Return the recorded answers."""
     lines = FILE.read_text(encoding="utf-8").splitlines()
     return [Row(*line.split("\t")) for line in lines if not line.startswith("#")]
 

@@ -1,4 +1,4 @@
-"""Which namespaces a container has together with others, read and made into an order [CTR-15]."""
+"""Namespaces that a container has together with others, read and made into an order [CTR-15]."""
 
 from __future__ import annotations
 

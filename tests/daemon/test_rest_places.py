@@ -121,7 +121,7 @@ print("LISTEN_FDS" in os.environ)
 
 
 def _taken(*sockets: socket.socket, names: str) -> list[str]:
-    """Return what a process says that is handed *sockets*, from descriptor 3 on."""
+    """Return the words of a process that is handed *sockets*, from descriptor 3 on."""
     count = len(sockets)
     fds = [one.fileno() for one in sockets]
     places = " ".join(f"{3 + at}<&{fd}" for at, fd in enumerate(fds))

@@ -51,7 +51,7 @@ def test_systemd_understands_them(
 
 @pytest.mark.slow
 def test_a_server_takes_its_managers_sockets_and_tells_when_it_is_ready(tmp_path: Path) -> None:
-    """Whoever came before it was started is answered; the sockets stay the manager's."""
+    """A client that came before the start is answered; the sockets stay the manager's."""
     paths = {name: tmp_path / f"{name}.sock" for name in ("docker", "builds")}
     listeners = [socket.socket(socket.AF_UNIX) for _ in paths]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

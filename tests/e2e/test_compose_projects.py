@@ -30,7 +30,7 @@ class Compose:
     environment: dict[str, str]
 
     def __call__(self, *words: str, code: int | None = 0, **environment: str) -> str:
-        """Return what it prints."""
+        """Return its output."""
         done = subprocess.run(
             self.command(*words),
             cwd=self.directory,

@@ -61,7 +61,7 @@ def _timeless(text: str) -> str:
 
 
 def _both(site: Site, *words: str) -> str:
-    """Return what both command lines print, which must be the same but for the passing of time."""
+    """Return the output of both command lines, which must be the same but for the passing of time."""
     here = site.here(*words).out
     code, far, err = site.far(*words)
     assert code == 0, err

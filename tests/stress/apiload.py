@@ -138,7 +138,7 @@ def kills(pybuild: NetworkedPybuild, folder: Path, count: int, summary: Summary)
 
 
 def states(pybuild: NetworkedPybuild, ids: Sequence[str]) -> list[Any]:
-    """Return what must not change of containers: that they run, as which process, and how often they began."""
+    """Return the unchanging facts of containers: that they run, as which process, and how often they began."""
     shown = json.loads(pybuild("inspect", *ids).out)
     return [(one["State"]["Status"], one["State"]["Pid"], one["RestartCount"]) for one in shown]
 
