@@ -10,6 +10,7 @@ from pybuild.containers.containers import Containers
 from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.jsontext import as_object
 from pybuild.model.labelstext import LabelsText
+from pybuild.model.listing import cut
 from pybuild.networks.records import NetworkFiles
 from pybuild.volumes.mountpoint import MountKind, MountOrigin
 
@@ -62,7 +63,7 @@ def row_of(
     volumes = [mount for mount in config.mounts if mount.kind == MountKind.VOLUME]
     mounts = [mount.source for mount in config.mounts if mount.source]
     return {
-        "Command": f'"{command if whole else _cut(command, _MOST_COMMAND)}"',
+        "Command": f'"{command if whole else cut(command, _MOST_COMMAND)}"',
         "CreatedAt": time.strftime(
             "%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(config.created // _SECOND_NS)
         ),
@@ -70,7 +71,7 @@ def row_of(
         "Image": config.image,
         "Labels": LabelsText.of(config.labels),
         "LocalVolumes": str(len(volumes)),
-        "Mounts": ",".join(name if whole else _cut(name, _MOST_MOUNT) for name in mounts),
+        "Mounts": ",".join(name if whole else cut(name, _MOST_MOUNT) for name in mounts),
         "Names": config.name,
         "Networks": ",".join(net.network for net in config.networks) or config.network,
         "Ports": ports_text(ports),
@@ -130,10 +131,6 @@ def _command(args: Sequence[str]) -> str:
     """Return a command as docker lists it: arguments with blanks in quotes."""
     quoted = (f"'{word}'" if " " in word and place else word for place, word in enumerate(args))
     return " ".join(quoted)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _size(sizes: tuple[int, int] | None) -> str:

@@ -11,6 +11,11 @@ _LEAST_WIDTH = 7
 """Of the columns of docker's lists."""
 
 
+def cut(text: str, most: int) -> str:
+    """Return a text, of which too many letters are left out at its end."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def table(rows: Sequence[Sequence[str]], least: int = 0) -> str:
     """Columns of at least so many letters, three spaces apart, one line a row."""
     if not all(cell.isprintable() for row in rows for cell in row):

@@ -15,6 +15,7 @@ from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.errors import UserError
 from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.labelstext import LabelsText
+from pybuild.model.listing import cut
 
 Row = dict[str, Any]
 _SHORT = 12
@@ -32,10 +33,6 @@ def _age(seconds: int) -> str:
 
 def _when(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 # --- lists ----------------------------------------------------------------------------------------
@@ -59,13 +56,13 @@ def _container(one: Mapping[str, Any], whole: bool) -> Row:
     networks = as_object(as_object(one.get("NetworkSettings")).get("Networks"))
     sizes = f"{short_bytes(one.get('SizeRw', 0))} (virtual {short_bytes(one.get('SizeRootFs', 0))})"
     return {
-        "Command": f'"{command if whole else _cut(command, 20)}"',
+        "Command": f'"{command if whole else cut(command, 20)}"',
         "CreatedAt": _when(one["Created"]),
         "ID": one["Id"] if whole else one["Id"][:_SHORT],
         "Image": one["Image"],
         "Labels": LabelsText.of(as_object(one.get("Labels"))),
         "LocalVolumes": str(len(volumes)),
-        "Mounts": ",".join(name if whole else _cut(name, 15) for name in mounts if name),
+        "Mounts": ",".join(name if whole else cut(name, 15) for name in mounts if name),
         "Names": ",".join(name.lstrip("/") for name in one["Names"]),
         "Networks": ",".join(networks) or one["HostConfig"]["NetworkMode"],
         "Ports": ports_text(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
@@ -87,16 +88,14 @@ class BuildLines:
 
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Build an image of a context that comes as a tar, or is named by a URL."""
-    query, own = exchange.query, exchange.host.engine
+    query = exchange.query
     remote = query.text("remote")
     if remote and not is_http(remote) and parse_git_url(remote, is_context=True) is None:
         raise ApiRefusal(400, f'remote "{remote[:100]}" is neither a git repository nor a URL')
     request_of(query, remote or "/")  # what is wrong with it is told before the context comes
     logins = logins_of(exchange)
-    engine = own.for_client(StaticCredentials(logins) if logins else own.credentials())
-    scratch = engine.store.scratch("context")
 
-    async def work(lines: ProgressLines) -> None:
+    async def work(engine: Engine, scratch: str, lines: ProgressLines) -> None:
         shown = BuildLines(lines, quiet=query.flag("q"))
         request = request_of(query, await _context(exchange, scratch))
         if await exchange.host.run(_has_no_cache, engine, query):
@@ -116,10 +115,12 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
             lines.say(stream=f"Successfully tagged {tag.familiar}\n")
 
     async with AsyncExitStack() as stack:  # a client that has read all goes, which cancels us here
-        stack.push_async_callback(engine.close)
+        guest = exchange.host.guest(StaticCredentials(logins) if logins else None)
+        engine = await stack.enter_async_context(guest)
+        scratch = engine.store.scratch("context")
         stack.push_async_callback(asyncio.to_thread, engine.store.discard, scratch)
         await exchange.host.run(os.mkdir, scratch)
-        return await stream_work(exchange, work)
+        return await stream_work(exchange, partial(work, engine, scratch))
 
 
 def _has_no_cache(engine: Engine, query: Query) -> bool:

@@ -45,8 +45,7 @@ async def commit(exchange: ApiExchange) -> web.StreamResponse:
     container = await host.run(host.containers.find, query.text("container"))
     name = query.text("repo")
     reference = tag_of(name, query.text("tag")) if name else None
-    engine = host.guest()
-    try:
+    async with host.guest() as engine:
         image = await commit_container(
             engine,
             container,
@@ -63,8 +62,6 @@ async def commit(exchange: ApiExchange) -> web.StreamResponse:
         else:
             await host.run(engine.store.images.tag, str(reference), image.manifest)
         image_id = str(image.config.digest)
-    finally:
-        await engine.close()
     about = {"comment": query.text("comment"), "imageID": image_id}
     about["imageRef"] = "" if reference is None else str(reference)
     await host.run(container.note, "commit", about)

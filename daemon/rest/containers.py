@@ -54,8 +54,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         )
     _see_name(body.text("Image"))
     await host.run(_see_others, host, body.part("HostConfig"))
-    engine = host.guest()
-    try:
+    async with host.guest() as engine:
         image = await host.run(held_image, engine, body.text("Image"), platform)
         texts = await host.run(
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
@@ -64,8 +63,6 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         container = await make_container(
             engine, wish.config, image, wish.mounts, checks_networks=False
         )
-    finally:
-        await engine.close()
     return answer({"Id": container.config.id, "Warnings": list(wish.warnings)}, 201)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,6 +27,7 @@ from pybuild.engine.engine import Engine
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
 from pybuild.net.grpc.server import GrpcServer
+from pybuild.registry.client.credentials import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,9 +79,14 @@ class RestHost:
         thread.shutdown(wait=False)
         return done
 
-    def guest(self) -> Engine:
-        """Return the engine for one request, to be closed: what it uses of the store is kept as long."""
-        return self.engine.for_client(self.engine.credentials())
+    @asynccontextmanager
+    async def guest(self, credentials: Credentials | None = None) -> AsyncGenerator[Engine]:
+        """Give the engine for one request, with our logins unless it has its own: what it uses of the store is kept as long."""
+        engine = self.engine.for_client(credentials or self.engine.credentials())
+        try:
+            yield engine
+        finally:
+            await engine.close()
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that no client waits for."""

@@ -71,14 +71,11 @@ async def tag(exchange: ApiExchange) -> web.StreamResponse:
     """Give an image one more name."""
     query, host = exchange.query, exchange.host
     reference = tag_of(query.text("repo"), query.text("tag"))
-    engine = host.guest()
-    try:
+    async with host.guest() as engine:
         image = await host.run(engine.store.images.held, exchange.call.name, engine.store.lease)
         if image is None:
             raise ApiRefusal(404, f"No such image: {with_tag(exchange.call.name)}")
         await host.run(engine.store.images.tag, str(reference), image)
-    finally:
-        await engine.close()
     return nothing(201)
 
 

@@ -102,14 +102,12 @@ async def auth(exchange: ApiExchange) -> web.StreamResponse:
     login = credential_of(body)
     if login is None:
         raise ApiRefusal(400, "no user name, password or token was given")
-    engine = exchange.host.engine.for_client(StaticCredentials({host: login}))
-    try:
-        await engine.client().check_login(host)
-    except HttpFault as error:
-        status = 401 if error.status in (401, 403) else 500
-        raise ApiRefusal(status, f"login attempt to {host} failed: {error.message}") from error
-    finally:
-        await engine.close()
+    async with exchange.host.guest(StaticCredentials({host: login})) as engine:
+        try:
+            await engine.client().check_login(host)
+        except HttpFault as error:
+            status = 401 if error.status in (401, 403) else 500
+            raise ApiRefusal(status, f"login attempt to {host} failed: {error.message}") from error
     return answer({"Status": "Login Succeeded", "IdentityToken": ""})
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 
 from aiohttp import web
 
@@ -34,16 +34,10 @@ from pybuild.registry.client.credentials import StaticCredentials
 _PIECE = 1 << 16
 
 
-@asynccontextmanager
-async def engine_of(exchange: ApiExchange, host: str = "") -> AsyncGenerator[Engine]:
+def engine_of(exchange: ApiExchange, host: str = "") -> AbstractAsyncContextManager[Engine]:
     """Give the engine as this client sees it, with its own login at *host*, else with ours."""
-    login, own = login_of(exchange), exchange.host.engine
-    credentials = StaticCredentials({host: login}) if login else own.credentials()
-    engine = own.for_client(credentials)
-    try:
-        yield engine
-    finally:
-        await engine.close()
+    login = login_of(exchange)
+    return exchange.host.guest(StaticCredentials({host: login}) if login else None)
 
 
 def reference_of(name: str, tag: str) -> Reference:

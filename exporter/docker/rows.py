@@ -19,6 +19,7 @@ from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.amounts import short_bytes
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.listing import cut
 from pybuild.model.platform import Platform
 
 
@@ -64,11 +65,6 @@ def image_parts(store: Store, descriptor: Descriptor) -> dict[str, Any]:
     return shown
 
 
-def _shortened(text: str, width: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
 def history_rows(
     store: Store, image: Descriptor, platform: Platform, *, whole: bool, has_whole_ids: bool
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -99,7 +95,7 @@ def history_rows(
                 "Comment": comment,
                 "CompressedSize": short_bytes(compressed),
                 "CreatedAt": created,
-                "CreatedBy": text if whole else _shortened(text, 45),
+                "CreatedBy": text if whole else cut(" ".join(text.split()), 45),
                 "CreatedSince": age(moment(created)),
                 "ID": id if has_whole_ids else short_id,
                 "Size": "N/A" if size is None else short_bytes(size),
