@@ -40,16 +40,22 @@ def freeze(leaf: Leaf | None, frozen: bool) -> bool:
     return True
 
 
-def pause(leaf: Leaf | None, paused: bool, name: str) -> None:
-    """Freeze the container called *name*, or let it go on.
+def pause(
+    state: ContainerState, leaf: Leaf | None, paused: bool, id: str, *, is_there: bool
+) -> None:
+    """Freeze a container, or let it go on; *is_there*: it has a process.
 
     Raises:
-        Fault: as `freeze`, or there is no freezer. OSError: the kernel refuses.
+        Fault: as `freeze` and `see_it_runs`, it is so already, or there is no freezer. OSError: the kernel refuses.
     """
+    if paused == (state.status == PAUSED):
+        raise Fault(USER, f"container {id} is {'already' if paused else 'not'} paused")
+    if paused:
+        see_it_runs(state, id[:12], is_there=is_there)
     if not freeze(leaf, paused):
         raise Fault(
             ENVIRONMENT,
-            f"container {name} cannot be paused: it has no cgroup with a freezer here",
+            f"container {id[:12]} cannot be paused: it has no cgroup with a freezer here",
             ("pybuild doctor shows which cgroups this machine gives",),
         )
 

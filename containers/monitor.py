@@ -177,6 +177,8 @@ class _Monitor:
                 self._say_started(())
                 if self._order.health is not None:
                     self._look_after(read_health(self._home))
+                if self._state.unsent:
+                    self._send(self._state.unsent, surely=True)
                 if self._state.kill_at:
                     self._kill_in(self._state.kill_at - time.monotonic())
                 return
@@ -284,6 +286,7 @@ class _Monitor:
             finished=time.time_ns(),
             exit_code=ended.status,
             kill_at=0.0,
+            unsent=0,
             oom_killed=ended.oom_killed,
         )
         self._keeper.let_go()
@@ -418,20 +421,26 @@ class _Monitor:
         self._execs.start(client, order, self._state.pid, self._leaf())
 
     def _kill(self, number: int, *, exactly: bool = True) -> None:
-        if number in (_SIGKILL, self._order.stop_signal) and not self._state.stopped:
+        ends = number in (_SIGKILL, self._order.stop_signal) and not self._state.stopped
+        if ends:
             self._state = self._state._replace(stopped=True)
-            if self._order.restart.name != "no":  # or the next monitor would start it again
-                save_state(self._home, self._state)
         if self._cancel_restart():
             return
-        self._send(number, exactly=exactly)
+        lasts = (
+            ends and self._order.restart.name != "no"
+        )  # or the next monitor would start it again
+        self._send(number, exactly=exactly, surely=lasts)
 
-    def _send(self, number: int, *, exactly: bool = True) -> None:
-        """Hand a signal to the first process, which may stand still."""
+    def _send(self, number: int, *, exactly: bool = True, surely: bool = False) -> None:
+        """Hand a signal to the first process, which may stand still; *surely*: if not we, the next monitor does."""
+        if surely:
+            self._note(unsent=number)
         if self._first is not None:
             self._actions.note("kill", {"signal": str(number)})
             self._first.kill(number, exactly=exactly)
         self._thaw_for_signal()
+        if surely:
+            self._note(unsent=0)
 
     def _stop(self, number: int, seconds: float) -> None:
         kill_at = time.monotonic() + seconds if seconds >= 0 else 0.0
@@ -440,10 +449,8 @@ class _Monitor:
             return
         if self._first is None:
             return
-        if seconds or self._order.restart.name != "no":
-            save_state(self._home, self._state)  # whoever watches it next is to know, too
         self._is_stopping = True
-        self._send(number)
+        self._send(number, surely=bool(seconds) or self._order.restart.name != "no")
         if seconds >= 0:
             self._kill_in(seconds)
 
@@ -458,7 +465,7 @@ class _Monitor:
             return False
         if self._restart_timer is not None:
             self._restart_timer.cancel()
-        self._note(EXITED)
+        self._note(status=EXITED)
         self._finish(StepExit(self._state.exit_code), has_run=True)
         return True
 
@@ -466,24 +473,18 @@ class _Monitor:
         """Let a container that stands still take the signal that was just queued [CTR-31]."""
         if self._state.status == PAUSED:
             insides.freeze(self._leaf(), False)
-            self._note(RUNNING)
+            self._note(status=RUNNING)
 
     def _pause(self, paused: bool) -> None:
-        id = self._order.id
-        if not paused and self._state.status != PAUSED:
-            raise Fault(USER, f"container {id} is not paused")
-        if paused and self._state.status == PAUSED:
-            raise Fault(USER, f"container {id} is already paused")
-        if paused:
-            self._see_it_runs()
-        insides.pause(self._leaf(), paused, id[:12])
-        self._note(PAUSED if paused else RUNNING)
+        there = self._first is not None
+        insides.pause(self._state, self._leaf(), paused, self._order.id, is_there=there)
+        self._note(status=PAUSED if paused else RUNNING)
         self._actions.note("pause" if paused else "unpause")
         if self._health is not None:
             self._health.pause(paused)
 
-    def _note(self, status: str) -> None:
-        self._state = self._state._replace(status=status)
+    def _note(self, **changed: Any) -> None:
+        self._state = self._state._replace(**changed)
         save_state(self._home, self._state)
 
     def _update(self, limits: StepLimits, policy: Any) -> list[str]:

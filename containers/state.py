@@ -31,6 +31,7 @@ class ContainerState(NamedTuple):
         restarts: how often it was started again since somebody started it.
         stopped: somebody stopped it, so that it is not started again by itself.
         kill_at: when it is to be killed then, in seconds since the boot; 0: not by itself.
+        unsent: the signal that is to stop it, until it was sent; 0: none is.
     """
 
     status: str = CREATED
@@ -46,6 +47,7 @@ class ContainerState(NamedTuple):
     restarts: int = 0
     stopped: bool = False
     kill_at: float = 0.0
+    unsent: int = 0
 
     @property
     def lives(self) -> bool:

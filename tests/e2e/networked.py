@@ -72,7 +72,7 @@ def run(machine: NetworkedPybuild, name: str, script: str, *options: str) -> str
 
 def get(machine: NetworkedPybuild, address: str, port: int = 8080) -> str:
     """Return the answer that this machine gets, "" where nobody answers."""
-    script = f"busybox nc -w 2 {address} {port} </dev/null"
+    script = f"busybox nc -w 10 {address} {port} </dev/null"
     return machine.sh(script, code=None).out.strip()
 
 

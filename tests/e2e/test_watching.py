@@ -198,6 +198,20 @@ def test_the_wish_to_stop_outlives_a_monitor(machine: Pybuild) -> None:
             machine("exec", "slow", "rm", "/go")
 
 
+def test_a_signal_that_a_monitor_was_about_to_send_is_sent_by_the_next(machine: Pybuild) -> None:
+    """Its wish is on the disk before the signal is out; a kill in between loses neither [MON-6]."""
+    script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+    run(machine, script, "--name", "slow", "--restart", "always")
+    wait_until(lambda: "up" in machine("logs", "slow").out)
+    (path,), (monitor,) = states(machine), monitors(machine.store)
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "stopped": True, "unsent": int(signal.SIGTERM)}))
+    os.kill(monitor, signal.SIGKILL)
+    assert machine("wait", "slow").out == "7\n"
+    known = json.loads(path.read_text())
+    assert (known["status"], known["restarts"], known["unsent"]) == ("exited", 0, 0)
+
+
 def test_one_that_goes_with_its_end_goes_without_who_would_remove_it(machine: Pybuild) -> None:
     """A ``run --rm`` that is killed when it has heard of the end leaves nothing [CTR-36]."""
     machine("create", "--rm", "--name", "one", "base", "sh", "-c", "exit 7")
