@@ -77,7 +77,7 @@ def _accept(events: Events, held: HeldPort, address: str) -> bool:
             client.close()
             server.close()
             continue
-        _Connection(events, client, server)
+        _Connection(events, client, server).begin()
     return True
 
 
@@ -87,7 +87,15 @@ class _Connection:
     def __init__(self, events: Events, client: _socket.socket, server: _socket.socket) -> None:
         self._events = events
         self._ways = (_Way(client, server), _Way(server, client))
-        self._watch()
+        self._server = server
+
+    def begin(self) -> None:
+        """Wait for the server, and then for either.
+
+        A client that has said all before the server has answered would else end the connection: to shut down
+        one way of a socket that is still connecting takes the attempt back.
+        """
+        self._events.watch(self._server.fileno(), self._watch, WRITE)
 
     def _watch(self) -> None:
         """Wait for what can go on; nothing more is taken while the other end takes none."""
