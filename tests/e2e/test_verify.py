@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_what_a_cache_hides_is_found(pybuild: Pybuild, tmp_path: Path) -> None:
     assert (difference["what"], difference["path"]) == ("content", "d/uuid")
     assert difference["step"].startswith("RUN /bin/sh -c mkdir /d;")
     text = pybuild("verify", "-q", context, code=1).out
-    assert "\n  /d/uuid: byte 0 is '" in text
+    assert re.search(r"\n  /d/uuid: byte \d+ is '", text)  # two numbers may begin alike
     assert done.err == ""
 
 
