@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from pybuild.cache.disk.ownership import warning_of_key
-from pybuild.daemon.activation import HandedSocket, notify, take
 from pybuild.daemon.control.bridge import BridgeService
 from pybuild.daemon.control.contents import ContentService
 from pybuild.daemon.control.health import health
@@ -27,6 +26,7 @@ from pybuild.engine.settings import Settings
 from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
+from pybuild.net.activation import HandedSocket, notify, take
 from pybuild.net.doorway import Doorway, listen_tcp
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.limits import GrpcLimits

@@ -9,10 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pybuild.buildkit.gatewayconfig import gateway_config, lowered_from
+from pybuild.buildkit.journal import Journal, Teller
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.ops import Definition, SourceInfo
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
+from pybuild.buildkit.trace import Trace
 from pybuild.builds.attestations import Attestor
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lookups import Lookups
@@ -35,14 +38,11 @@ from pybuild.daemon.builds.platformcheck import platform_warning
 from pybuild.daemon.builds.record import begin_record
 from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.builds.status import Journal, Teller
-from pybuild.daemon.builds.trace import Trace
 from pybuild.daemon.control.accounts import BuildAccount
 from pybuild.daemon.control.failures import rpc_error
 from pybuild.daemon.frontend.attrs import read_attestations
 from pybuild.daemon.frontend.dockerfile import define
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta
 from pybuild.daemon.session.exporters import finalize_export

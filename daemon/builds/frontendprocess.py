@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from pybuild.daemon.builds.processio import ProcessStreams
 from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.frontend.results import Result
 from pybuild.executor.steps.container import ProcessSettings
+from pybuild.executor.steps.processstreams import ProcessStreams
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.workers.workers import RunningStep
 from pybuild.model.dataclass import dataclass

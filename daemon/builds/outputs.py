@@ -34,10 +34,10 @@ from pybuild.model.errors import UserError
 from pybuild.model.reference import Reference
 
 if TYPE_CHECKING:
-    from pybuild.daemon.session import treesend
     from pybuild.executor.files.values import ExportTree
+    from pybuild.exporter import treesend
 else:
-    treesend = WorkerModule("pybuild.daemon.session.treesend")
+    treesend = WorkerModule("pybuild.exporter.treesend")
 
 _TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly")
 _IMAGES = ("image", "oci", "docker")

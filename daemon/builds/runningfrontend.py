@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from pybuild.buildkit.journal import Teller
 from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.ops import Definition
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.builds.lookups import Lookups
 from pybuild.daemon.builds.containers import BuildContainers
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.results import Result, read_result
 from pybuild.net.grpc.status import Code, RpcError

@@ -14,10 +14,10 @@ from pybuild.buildkit.pb import gateway as pb
 from pybuild.buildkit.pb.ops import SecretEnv
 from pybuild.buildkit.pb.rpcstatus import Status
 from pybuild.daemon.builds.containers import HeldContainer
-from pybuild.daemon.builds.processio import ProcessStreams
 from pybuild.daemon.builds.runningfrontend import RunningFrontend
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.executor.steps.container import ProcessSettings
+from pybuild.executor.steps.processstreams import ProcessStreams
 from pybuild.executor.workers.workers import RunningStep
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.ops import Mount, MountType

@@ -13,9 +13,9 @@ from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.rpcstatus import Status
 from pybuild.buildkit.pb.times import seconds_of, timestamp
 from pybuild.buildkit.pb.worker import WorkerRecord
+from pybuild.buildkit.trace import TRACE_TYPE
 from pybuild.daemon.builds.build import Build
 from pybuild.daemon.builds.runningfrontend import RunningFrontend
-from pybuild.daemon.builds.trace import TRACE_TYPE
 from pybuild.daemon.control.accounts import Accounts
 from pybuild.daemon.control.bridge import BUILD_ID, BridgeService
 from pybuild.daemon.control.failures import rpc_error

@@ -10,9 +10,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
+from pybuild.buildkit.journal import Journal, LogRoom
 from pybuild.daemon.builds.onethread import OneThread
 from pybuild.daemon.builds.producers import Producers
-from pybuild.daemon.builds.status import Journal, LogRoom
 from pybuild.daemon.control.history import History
 from pybuild.daemon.control.workplaces import folder_of, place_of
 from pybuild.daemon.session.sessions import Sessions

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 
+from pybuild.buildkit.gatewayconfig import gateway_config
+from pybuild.buildkit.journal import Teller
 from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
+from pybuild.buildkit.wirerules import in_protocol_words
 from pybuild.builds.attestations import Scanner
 from pybuild.builds.definition import lower_options
 from pybuild.builds.lowering import Lowering, warnings_of
 from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.builds.status import Teller
 from pybuild.daemon.frontend.attrs import Attrs, default_platform
 from pybuild.daemon.frontend.definition import ReadDockerfile, read_definition
 from pybuild.daemon.frontend.lazytree import LazyTree
-from pybuild.daemon.frontend.lowered import gateway_config
 from pybuild.daemon.frontend.offered import sbom_of
 from pybuild.daemon.frontend.results import CONFIG, EPOCH, PLATFORMS, Result, platforms_document
 from pybuild.daemon.frontend.subrequests import answer_subrequest, check_request
-from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.sbom import CORE
 from pybuild.frontend.lowering.contexts import NamedContexts

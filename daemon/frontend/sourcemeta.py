@@ -14,11 +14,11 @@ from pybuild.buildkit.pb.times import timestamp
 from pybuild.buildkit.policies import read_policies, ruled_source
 from pybuild.builds.lookups import note_image
 from pybuild.daemon.builds.scope import Scope
-from pybuild.daemon.frontend.attestchain import attestation_chain
 from pybuild.daemon.session.upload import HOST
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import InternalStep, internal_step
 from pybuild.executor.sources.http import name_of
+from pybuild.exporter.attest.chain import attestation_chain
 from pybuild.frontend.giturl import CONTEXT_FILE, file_name, parse_git_url
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.config import encode

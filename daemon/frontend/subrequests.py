@@ -6,11 +6,11 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from pybuild.buildkit.wirerules import in_protocol_words
 from pybuild.builds.verdicts import InThread
 from pybuild.daemon.frontend.attrs import Attrs
 from pybuild.daemon.frontend.definition import ReadDockerfile
 from pybuild.daemon.frontend.results import Result
-from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
 from pybuild.frontend.question import FileQuestion, Outcomes, Question
 from pybuild.model.errors import UserError

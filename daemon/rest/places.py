@@ -18,8 +18,8 @@ from pybuild.net.http1.tlsfiles import KeyPair
 from pybuild.net.tls import server_context
 
 if TYPE_CHECKING:
-    from pybuild.daemon.activation import HandedSocket
     from pybuild.engine.settings import Daemon
+    from pybuild.net.activation import HandedSocket
 
 _BACKLOG = 512
 _GROUP = "docker"

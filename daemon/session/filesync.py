@@ -19,9 +19,9 @@ from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.inflow import Inflow
 from pybuild.cache.disk.trees import Stopped
 from pybuild.cache.store import Store
-from pybuild.daemon.session.copies import Copies, CopyOrigin, KeptCopy, forget
 from pybuild.daemon.session.sessions import Session
 from pybuild.executor.trees.local import index_file
+from pybuild.executor.trees.receivedcopies import Copies, CopyOrigin, KeptCopy, forget
 from pybuild.executor.trees.statindex import StatIndex
 from pybuild.executor.workers.bounded import bounded
 from pybuild.model.dataclass import dataclass

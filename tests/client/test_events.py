@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import tempfile
 
+from pybuild.buildkit.journal import Journal, Teller
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.ops import Position, Range, SourceInfo
 from pybuild.buildkit.pb.times import timestamp
 from pybuild.client.events import StatusReader, spans_of
-from pybuild.daemon.builds.status import Journal, Teller
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     BuildWarning,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.buildkit.journal import Journal, LogRoom, Teller
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.gateway import WarnRequest
-from pybuild.daemon.builds.status import Journal, LogRoom, Teller
 from pybuild.daemon.control.history import History
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning, LogStream, VertexCompleted, VertexLog

@@ -12,13 +12,13 @@ from threading import Timer
 
 import pytest
 
+from pybuild.buildkit.journal import Journal, Teller
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.times import seconds_of, timestamp
-from pybuild.daemon.builds.status import Journal, Teller
+from pybuild.buildkit.wirerules import in_protocol_words
 from pybuild.daemon.control.history import History
 from pybuild.daemon.frontend.attrs import UnsupportedCap, read_attrs, with_slashes
 from pybuild.daemon.frontend.dockerfile import used_paths
-from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lint.catalogue import RULES
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
@@ -421,7 +421,7 @@ def test_a_warning_comes_with_the_step_it_is_about() -> None:
 
 
 def test_a_step_that_never_stops_talking_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pybuild.daemon.builds.status.MOST_LOG_BYTES", 2 << 20)
+    monkeypatch.setattr("pybuild.buildkit.journal.MOST_LOG_BYTES", 2 << 20)
     journal = Journal.temporary()
     teller = Teller(journal, FakeClock(1.0))
     other = Digest.of(b"other")

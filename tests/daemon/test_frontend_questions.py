@@ -8,12 +8,12 @@ import json
 import pytest
 
 from pybuild.buildkit.pb import gateway as pb
+from pybuild.buildkit.wirerules import in_protocol_words
 from pybuild.builds.verdicts import in_place
 from pybuild.daemon.frontend.attrs import Attrs
 from pybuild.daemon.frontend.definition import ReadDockerfile
 from pybuild.daemon.frontend.parsing import parse
 from pybuild.daemon.frontend.subrequests import UnknownRequest, answer_subrequest, check_request
-from pybuild.daemon.frontend.wirerules import in_protocol_words
 from pybuild.frontend.lowering.interface import LowerOptions, NeedImages
 from pybuild.frontend.question import Outcomes
 from pybuild.model.digest import Digest

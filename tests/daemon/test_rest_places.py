@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.daemon.activation import handed_names, notify
 from pybuild.daemon.rest.origins import refusal_of_browser
 from pybuild.daemon.rest.places import PlaceMaker
 from pybuild.daemon.sockets import is_loopback, read_address, remove_socket, unix_socket
 from pybuild.engine.settings import Daemon
 from pybuild.model.errors import UsageError
+from pybuild.net.activation import handed_names, notify
 from tests.daemon.identities import Authority, subject
 
 
@@ -108,7 +108,7 @@ def test_sockets_are_those_of_this_process() -> None:
 
 _TAKES = """
 import os, sys
-from pybuild.daemon.activation import take
+from pybuild.net.activation import take
 from pybuild.model.errors import UsageError
 os.environ["LISTEN_PID"] = str(os.getpid())
 try:

@@ -15,9 +15,9 @@ from pybuild.buildkit.pb.times import timestamp
 from pybuild.cache.store import Store
 from pybuild.daemon.builds.trees import ClientTrees, read_all
 from pybuild.daemon.control.history import History
-from pybuild.daemon.session.copies import Copies, CopyOrigin
 from pybuild.daemon.session.filesync import LocalSync
 from pybuild.daemon.session.sessions import Session
+from pybuild.executor.trees.receivedcopies import Copies, CopyOrigin
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import LocalSource

@@ -6,12 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+from pybuild.buildkit.journal import Journal, LogRoom, Teller, ranges_of
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.gateway import WarnRequest
 from pybuild.buildkit.pb.ops import SourceInfo
 from pybuild.buildkit.pb.times import timestamp
-from pybuild.daemon.builds.status import Journal, LogRoom, Teller, ranges_of
-from pybuild.daemon.builds.trace import Trace
+from pybuild.buildkit.trace import Trace
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     BuildWarning,

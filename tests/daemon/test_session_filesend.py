@@ -13,10 +13,10 @@ import pytest
 from pybuild.buildkit.fsutil import packet
 from pybuild.client.filesend import METHOD, ArchiveSink, ToDirectory, ToStream, file_send
 from pybuild.daemon.session.filesend import TreeWork, send_stream, send_tree
-from pybuild.daemon.session.treesend import Root, send_job, send_trees
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.workers.job import job
 from pybuild.executor.workers.workers import Workers
+from pybuild.exporter.treesend import Root, send_job, send_trees
 from pybuild.model.errors import Cancelled, UserError
 from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.status import Code, RpcError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.buildkit.journal import Journal
 from pybuild.buildkit.pb import control as pb
-from pybuild.daemon.builds.status import Journal
 from pybuild.daemon.control import tenant as tenants
 from pybuild.daemon.control.tenant import Tenant
 from pybuild.daemon.process import default_address

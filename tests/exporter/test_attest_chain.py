@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from pybuild.daemon.frontend.attestchain import attestation_chain
+from pybuild.exporter.attest.chain import attestation_chain
 from pybuild.image.attestation import PREDICATE_TYPE, REFERENCE_DIGEST, REFERENCE_TYPE
 from pybuild.model.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest

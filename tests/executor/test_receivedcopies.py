@@ -13,7 +13,7 @@ import pytest
 
 from pybuild.cache.space.prune import prune
 from pybuild.cache.store import Store
-from pybuild.daemon.session.copies import Copies, CopyOrigin
+from pybuild.executor.trees.receivedcopies import Copies, CopyOrigin
 from tests.daemon.peers import open_store
 
 ORIGIN = CopyOrigin(name="context", shared_key="dir")
@@ -21,7 +21,7 @@ ORIGIN = CopyOrigin(name="context", shared_key="dir")
 _HOLD = """
 import sys, time
 from tests.daemon.peers import open_store
-from pybuild.daemon.session.copies import Copies, CopyOrigin
+from pybuild.executor.trees.receivedcopies import Copies, CopyOrigin
 store = open_store(sys.argv[1])
 copy = Copies(store).take(CopyOrigin(name="context", shared_key="dir"))
 open(copy.path + "/half", "w").write("half")

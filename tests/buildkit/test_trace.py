@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pybuild.daemon.builds.trace import Trace
+from pybuild.buildkit.trace import Trace
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     VertexAdded,

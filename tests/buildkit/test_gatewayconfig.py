@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.daemon.frontend.lowered import gateway_config, lowered_from
+from pybuild.buildkit.gatewayconfig import gateway_config, lowered_from
 from pybuild.frontend.lowering.interface import HistoryItem, Lowered
 from pybuild.model.errors import UserError
 from pybuild.model.platform import LINUX_AMD64, Platform
