@@ -1,4 +1,4 @@
-"""Logs and history of one owner take so much of the disk and no more."""
+"""The history of one owner takes so much of the disk and no more."""
 
 from __future__ import annotations
 
@@ -8,52 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.buildkit.journal import Journal, LogRoom, Teller
 from pybuild.buildkit.pb import control as pb
-from pybuild.buildkit.pb.gateway import WarnRequest
 from pybuild.daemon.control.history import History
 from pybuild.model.digest import Digest
-from pybuild.model.events import BuildWarning, LogStream, VertexCompleted, VertexLog
-from pybuild.model.span import Span
 from pybuild.net.grpc.status import RpcError
-from tests.clocks import FakeClock
 from tests.daemon.test_control_parts import record
 
 V = Digest.of(b"v")
-
-
-def test_builds_of_one_owner_share_the_room_for_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress without room is left out; the messages of how steps end are not."""
-    room = LogRoom(1 << 20)
-    journals = [Journal.temporary(room) for _ in range(3)]
-    tellers = [Teller(journal, FakeClock(1.0)) for journal in journals]
-    for number in range(60):
-        piece = VertexLog(vertex=V, time=1.0, stream=LogStream.STDOUT, data=b"x" * 100_000)
-        tellers[number % 3].emit(piece)
-        tellers[number % 3].forward_warning(WarnRequest(short=b"w" * 100_000))
-    assert room.taken < 1_500_000
-    for journal, teller in zip(journals, tellers, strict=True):
-        teller.emit(VertexCompleted(vertex=V, time=2.0))
-        data = b"".join(journal.pieces())
-        assert data.count(b"output clipped, the log limit of all builds") == 1
-        assert V.encode() in data[-200:]
-        journal.close()
-        journal.discard()
-    assert room.taken == 0
-
-
-@pytest.mark.slow
-def test_warnings_that_bring_a_large_file_along_are_bounded() -> None:
-    """A Dockerfile of megabytes with as many faults would be written once for each of them."""
-    journal = Journal.temporary()
-    teller = Teller(journal, FakeClock(1.0))
-    warning = BuildWarning(rule="R", message="m", url="", spans=(Span("D", 1, 1),))
-    for _ in range(1_000):
-        teller.warn(warning, V, "D", bytes(4 << 20))
-    written = sum(map(len, journal.pieces()))
-    journal.close()
-    journal.discard()
-    assert written < 40 << 20 and teller.warnings == 1_000
 
 
 def test_what_records_name_is_bounded_and_goes_with_them(

@@ -1,4 +1,4 @@
-"""The pure parts of the build server: attributes, progress, history, used paths [remote-api 5-7]."""
+"""The pure parts of the build server: attributes, history, used paths [remote-api 5-7]."""
 
 from __future__ import annotations
 
@@ -12,27 +12,14 @@ from threading import Timer
 
 import pytest
 
-from pybuild.buildkit.journal import Journal, Teller
+from pybuild.buildkit.journal import Journal
 from pybuild.buildkit.pb import control as pb
-from pybuild.buildkit.pb.times import seconds_of, timestamp
-from pybuild.buildkit.wirerules import in_protocol_words
+from pybuild.buildkit.pb.times import timestamp
 from pybuild.daemon.control.history import History
 from pybuild.daemon.frontend.attrs import UnsupportedCap, read_attrs, with_slashes
 from pybuild.daemon.frontend.dockerfile import used_paths
-from pybuild.frontend.lint.catalogue import RULES
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
-from pybuild.model.events import (
-    BuildWarning,
-    LogStream,
-    VertexAdded,
-    VertexCached,
-    VertexCompleted,
-    VertexFailed,
-    VertexLog,
-    VertexProgress,
-    VertexStarted,
-)
 from pybuild.model.ops import (
     Copy,
     ExecOp,
@@ -44,8 +31,6 @@ from pybuild.model.ops import (
     Vertex,
 )
 from pybuild.model.platform import Platform
-from pybuild.model.span import Span
-from tests.clocks import FakeClock
 from tests.image.images import Blobs, make_image
 
 V = Digest.of(b"v")
@@ -133,132 +118,6 @@ def test_schemes_may_come_without_slashes() -> None:
     assert with_slashes("docker-image:a/b:c") == "docker-image://a/b:c"
     assert with_slashes("oci-layout://x@sha256:1") == "oci-layout://x@sha256:1"
     assert with_slashes("https://h/x") == "https://h/x"
-
-
-# --- progress -------------------------------------------------------------------------------------
-
-
-def told(*events: object) -> tuple[list[pb.StatusResponse], Teller]:
-    """What a client hears of *events*."""
-    found: list[pb.StatusResponse] = []
-
-    async def run() -> Teller:
-        journal = Journal.temporary()
-        teller = Teller(journal, FakeClock())
-        for event in events:
-            teller.emit(event)  # type: ignore[arg-type]
-        journal.close()
-        async for message in journal.follow():
-            found.append(pb.StatusResponse.FromString(message))
-        journal.discard()
-        return teller
-
-    return found, asyncio.run(run())
-
-
-def test_a_step_is_told_whole_each_time() -> None:
-    messages, teller = told(
-        VertexAdded(vertex=V, name="[1/1] RUN x", inputs=(Digest.of(b"i"),)),
-        VertexStarted(vertex=V, time=1.5),
-        VertexCompleted(vertex=V, time=2.5),
-    )
-    last = messages[-1].vertexes[0]
-    assert (last.name, last.started.seconds, last.completed.nanos) == (
-        "[1/1] RUN x",
-        1,
-        500_000_000,
-    )
-    assert list(last.inputs) == [Digest.of(b"i")]
-    assert (teller.total, teller.completed, teller.cached) == (1, 1, 0)
-
-
-def test_a_cached_step_has_both_times() -> None:
-    messages, teller = told(VertexAdded(vertex=V, name="n"), VertexCached(vertex=V, time=3))
-    vertex = messages[-1].vertexes[0]
-    assert vertex.cached and vertex.HasField("started") and vertex.HasField("completed")
-    assert teller.cached == 1
-
-
-def test_the_first_failure_is_remembered_and_victims_are_not() -> None:
-    other = Digest.of(b"o")
-    messages, teller = told(
-        VertexAdded(vertex=other, name="victim"),
-        VertexAdded(vertex=V, name="culprit"),
-        VertexFailed(vertex=other, time=1, error="x", cancelled=True),
-        VertexFailed(vertex=V, time=1, error="exit code: 1"),
-    )
-    assert teller.failed == V
-    assert [m.vertexes[0].error for m in messages[2:]] == ["context canceled", "exit code: 1"]
-
-
-def test_a_long_log_comes_in_pieces() -> None:
-    data = bytes(range(256)) * 4000
-    messages, _ = told(VertexLog(vertex=V, time=1, stream=LogStream.STDERR, data=data))
-    logs = [log for message in messages for log in message.logs]
-    assert b"".join(log.msg for log in logs) == data
-    assert all(len(log.msg) < 1 << 20 and log.stream == 2 for log in logs)
-
-
-def test_transfers_are_told_seldom_but_to_their_end() -> None:
-    steps = [
-        VertexProgress(vertex=V, id="transferring context:", current=n, time=n / 1000)
-        for n in range(1000)
-    ]
-    done = VertexProgress(vertex=V, id="transferring context:", current=1000, done=True, time=1)
-    messages, _ = told(*steps, done)
-    statuses = [status for message in messages for status in message.statuses]
-    assert len(statuses) <= 13
-    assert statuses[0].name == "transferring"
-    assert statuses[-1].current == 1000 and statuses[-1].HasField("completed")
-
-
-def test_a_step_that_ends_leaves_nothing_under_way() -> None:
-    """Clients print no end of a step while something of it is open."""
-    messages, _ = told(
-        VertexAdded(vertex=V, name="exporting to client tarball"),
-        VertexStarted(vertex=V, time=1),
-        VertexProgress(vertex=V, id="sending tarball", current=5, time=1.5),
-        VertexProgress(vertex=V, id="sending tarball", current=7, time=1.501),
-        VertexCompleted(vertex=V, time=2),
-    )
-    (status,) = messages[-1].statuses
-    assert status.current == 7 and status.completed.seconds == 2
-    assert messages[-1].vertexes[0].HasField("completed")
-
-
-def test_followers_hear_all_from_the_first_whenever_they_come() -> None:
-    async def run() -> None:
-        journal = Journal.temporary()
-        journal.write(b"one")
-        early = asyncio.create_task(_all(journal))
-        await asyncio.sleep(0)
-        journal.write(b"")
-        journal.write(b"x" * 3_000_000)
-        journal.close()
-        journal.write(b"too late")
-        late = await _all(journal)
-        assert await early == late == [b"one", b"", b"x" * 3_000_000]
-        assert b"".join(journal.pieces()).startswith(b"\3\0\0\0one\0\0\0\0")
-        journal.discard()
-
-    asyncio.run(run())
-
-
-async def _all(journal: Journal) -> list[bytes]:
-    return [message async for message in journal.follow()]
-
-
-# --- build checks ---------------------------------------------------------------------------------
-
-
-def test_every_rule_has_the_protocols_words() -> None:
-    for rule in RULES.values():
-        ours = BuildWarning(message="m", rule=rule.name, url=rule.url, detail=(rule.description,))
-        told = in_protocol_words(ours)
-        assert told.detail != ours.detail and told.message == "m"
-        assert told.url.startswith("https://") or rule.name == "InvalidBaseImagePlatform"
-    plain = BuildWarning(message="no rule", spans=(Span("D", 1, 1),))
-    assert in_protocol_words(plain) == plain
 
 
 # --- used paths -----------------------------------------------------------------------------------
@@ -399,51 +258,6 @@ def test_history_without_space_leaves_nothing_half_written(
         history.end(record("a", 1))
     history.drop(record("a", 1))
     assert history.active() == [] and list((tmp_path / "history/records").iterdir()) == []
-
-
-def test_a_warning_comes_with_the_step_it_is_about() -> None:
-    """Else plain progress of clients, which prints steps that have news, never shows it."""
-    journal = Journal.temporary()
-    teller = Teller(journal, FakeClock(1.0))
-    teller.emit(VertexAdded(vertex=V, name="load", inputs=()))
-    teller.emit(VertexStarted(vertex=V, time=1.0))
-    teller.emit(VertexCompleted(vertex=V, time=2.0))
-    teller.warn(BuildWarning(rule="R", message="m", url="", spans=(Span("D", 1, 1),)), V, "D", b"")
-    journal.close()
-
-    async def run() -> list[pb.StatusResponse]:
-        return [pb.StatusResponse.FromString(data) async for data in journal.follow()]
-
-    last = asyncio.run(run())[-1]
-    journal.discard()
-    assert [vertex.digest for vertex in last.vertexes] == [V] == [last.warnings[0].vertex]
-    assert seconds_of(last.vertexes[0].completed) == 2.0
-
-
-def test_a_step_that_never_stops_talking_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pybuild.buildkit.journal.MOST_LOG_BYTES", 2 << 20)
-    journal = Journal.temporary()
-    teller = Teller(journal, FakeClock(1.0))
-    other = Digest.of(b"other")
-    for _ in range(50):
-        piece = VertexLog(vertex=V, time=1.0, stream=LogStream.STDOUT, data=b"x" * 100_000)
-        teller.emit(piece)
-    teller.emit(VertexLog(vertex=other, time=1.0, stream=LogStream.STDOUT, data=b"heard"))
-    journal.close()
-
-    async def run() -> list[pb.VertexLog]:
-        return [
-            log
-            async for data in journal.follow()
-            for log in pb.StatusResponse.FromString(data).logs
-        ]
-
-    logs = asyncio.run(run())
-    journal.discard()
-    text = b"".join(log.msg for log in logs if log.vertex == V)
-    assert text.startswith(b"x" * (2 << 20) + b"\n[output clipped, log limit 2MiB reached]")
-    assert text.count(b"clipped") == 1 and len(text) < (2 << 20) + 100
-    assert logs[-1].msg == b"heard"
 
 
 def test_a_long_log_is_kept_whole(tmp_path: Path) -> None:
