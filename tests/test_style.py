@@ -81,6 +81,9 @@ MOST_LINES = 500
 MOST_FRONT_DOOR_LINES = 7000
 """The lines of `pybuild/` itself: the front door reads arguments and prints; a rule belongs into a room."""
 
+MOST_DAEMON_LINES = 9000
+"""The lines of `daemon/` without Docker's API: it serves builds; what knows no client lies further down."""
+
 PRIVATE = re.compile(
     r"# pyright: ignore\[reportPrivateUsage|setattr\([\w.]+, \"_[a-zA-Z]|\"pybuild\.[\w.]*\._[a-zA-Z]"
 )
@@ -146,6 +149,12 @@ def test_no_file_is_too_long_to_be_read_at_once() -> None:
 def test_the_front_door_is_small() -> None:
     lines = sum(len(_text(path).splitlines()) for path in _modules("pybuild"))
     assert lines < MOST_FRONT_DOOR_LINES, f"{lines} lines: move what is no argument or text down"
+
+
+def test_the_build_server_is_small() -> None:
+    modules = [path for path in _modules("daemon") if path.parent.name != "rest"]
+    lines = sum(len(_text(path).splitlines()) for path in modules)
+    assert lines < MOST_DAEMON_LINES, f"{lines} lines: move what knows no client of the server down"
 
 
 def test_vocabulary_is_sorted_and_its_owners_exist() -> None:
