@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
+import struct
 from functools import partial
 
 from pybuild.networks.events import READ, WRITE
@@ -26,6 +28,10 @@ _MOST_SENDERS = 1024
 _SENDER_S = 90.0
 _PAUSE_S = 1.0
 """So long nobody is let in where no descriptor is left: those who wait would be seen again and again."""
+_LOOK_S, _MOST_LOOKS = 0.05, 200
+_TIOCOUTQ = 0x5411
+_CLOSED = 7
+"""The state of a connection that the other end has broken off, the first byte of what TCP tells of it."""
 _NONBLOCK = _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
 
 
@@ -62,19 +68,19 @@ def _accept(events: Events, held: HeldPort, address: str) -> bool:
         except OSError as error:
             return error.errno not in (errno.EMFILE, errno.ENFILE)
         if not address:
-            client.close()
+            _break_off(events, client)
             continue
         try:
             server = _socket.socket(_family(address), _socket.SOCK_STREAM | _NONBLOCK)
         except OSError:
-            client.close()
+            _break_off(events, client)
             return False
         try:
             server.connect((address, held.port.to_port))
         except BlockingIOError:
             pass
         except OSError:
-            client.close()
+            _break_off(events, client)
             server.close()
             continue
         _Connection(events, client, server).begin()
@@ -104,30 +110,42 @@ class _Connection:
             fd = way.source.fileno()
             if wishes:
                 self._events.watch(fd, self._go_on, wishes)
-            else:
+            elif back.is_done:
                 self._events.forget(fd)
+            else:  # the kernel tells all the same that it was broken off
+                self._events.watch(fd, partial(self._break, back), 0)
+
+    def _break(self, way: _Way) -> None:
+        """Note that who is at the end of a way hears no more; what they have said before goes on."""
+        way.break_off()
+        self._go_on()
 
     def _go_on(self) -> None:
-        try:
-            for way in self._ways:
-                way.go_on()
-        except OSError:
-            self._close()
-            return
+        for way, back in (self._ways, self._ways[::-1]):
+            if way.go_on():
+                back.is_broken = True  # what looks like its end is none
         if all(way.is_done for way in self._ways):
             self._close()
         else:
             self._watch()
 
     def _close(self) -> None:
+        is_broken = any(way.is_broken for way in self._ways)
         for way in self._ways:
             self._events.forget(way.source.fileno())
         for way in self._ways:
-            way.source.close()
+            if is_broken:
+                _break_off(self._events, way.source)
+            else:
+                way.source.close()
 
 
 class _Way:
-    """One direction: what was read and is still to be written."""
+    """One direction: what was read and is still to be written.
+
+    Attributes:
+        is_broken: it was not ended, but broken off at either end.
+    """
 
     def __init__(self, source: _socket.socket, target: _socket.socket) -> None:
         self.source = source
@@ -135,27 +153,61 @@ class _Way:
         self.rest = b""
         self.has_ended = False
         self.is_done = False
+        self.is_broken = False
 
-    def go_on(self) -> None:
+    def go_on(self) -> bool:
+        """Carry what can be; return whether the other end was found to have broken off the connection.
+
+        What that end has said before can still be read.
+        """
+        was_reset = False
         if self.is_done:
-            return
+            return False
         if not self.rest and not self.has_ended:
             try:
                 self.rest = self.source.recv(_PIECE_BYTES)
             except BlockingIOError:
-                return
+                return False
+            except OSError:
+                self.is_broken = True
             self.has_ended = not self.rest
         if self.rest:
             try:
                 self.rest = self.rest[self._target.send(self.rest) :]
             except BlockingIOError:
-                return
-        if self.has_ended and not self.rest:
+                return False
+            except OSError as error:
+                was_reset = error.errno != errno.EPIPE  # else it had ended what it said before
+                self.break_off()
+        if self.has_ended and not self.rest and not self.is_done:
             self.is_done = True
-            try:
-                self._target.shutdown(_socket.SHUT_WR)
-            except OSError:
-                pass  # it has gone by itself
+            if not self.is_broken:  # else the other end hears of that, not of an end
+                try:
+                    self._target.shutdown(_socket.SHUT_WR)
+                except OSError:
+                    pass  # it has gone by itself
+        return was_reset
+
+    def break_off(self) -> None:
+        """Carry no more: nobody takes it."""
+        self.rest = b""
+        self.has_ended = self.is_done = self.is_broken = True
+
+
+def _break_off(events: Events, socket: _socket.socket, before: int = 0, looks: int = 0) -> None:
+    """Break off a connection, once all that was sent has come there or nothing more does."""
+    try:
+        unsent = int(struct.unpack("i", fcntl.ioctl(socket.fileno(), _TIOCOUTQ, bytes(4)))[0])
+        if socket.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, 1)[0] == _CLOSED:
+            unsent = 0  # nobody takes it any more
+        looks = looks + 1 if unsent == before else 0
+        if unsent and looks < _MOST_LOOKS:
+            events.after(_LOOK_S, socket, partial(_break_off, events, socket, unsent, looks))
+            return
+        socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass  # it was broken off already
+    socket.close()
 
 
 class _Datagrams:
@@ -165,7 +217,7 @@ class _Datagrams:
         self._events = events
         self._held = held
         self._address = address
-        self._senders: dict[Any, _socket.socket] = {}
+        self._senders: dict[Any, tuple[_socket.socket, str]] = {}
 
     def hear(self) -> None:
         for _ in range(_AT_ONCE):
@@ -173,7 +225,7 @@ class _Datagrams:
                 data, sender = self._held.socket.recvfrom(_PIECE_BYTES)
             except OSError:
                 return
-            socket = self._senders.get(sender) or self._new(sender)
+            socket = self._connected(sender, self._address())
             if socket is None:
                 continue
             self._events.after(_SENDER_S, socket, partial(self._drop, sender))
@@ -182,11 +234,15 @@ class _Datagrams:
             except OSError:
                 pass  # a datagram may be lost
 
-    def _new(self, sender: Any) -> _socket.socket | None:
-        if len(self._senders) >= _MOST_SENDERS:
-            return None
-        address = self._address()
-        if not address:
+    def _connected(self, sender: Any, address: str) -> _socket.socket | None:
+        """Return the socket for a sender, connected to the container where that is now; None: none can be had."""
+        known = self._senders.get(sender)
+        if known is not None:
+            if known[1] == address:
+                return known[0]
+            self._events.take_back(known[0])
+            self._drop(sender)
+        if not address or len(self._senders) >= _MOST_SENDERS:
             return None
         try:
             socket = _socket.socket(_family(address), _socket.SOCK_DGRAM | _NONBLOCK)
@@ -197,7 +253,7 @@ class _Datagrams:
         except OSError:
             socket.close()
             return None
-        self._senders[sender] = socket
+        self._senders[sender] = socket, address
         self._events.watch(socket.fileno(), lambda: self._answer(socket, sender))
         return socket
 
@@ -209,10 +265,10 @@ class _Datagrams:
             pass  # nobody listens there, or who asked is gone
 
     def _drop(self, sender: Any) -> None:
-        socket = self._senders.pop(sender, None)
-        if socket is not None:
-            self._events.forget(socket.fileno())
-            socket.close()
+        known = self._senders.pop(sender, None)
+        if known is not None:
+            self._events.forget(known[0].fileno())
+            known[0].close()
 
 
 def _family(address: str) -> int:

@@ -43,9 +43,9 @@ class Events:
         """Wait for something, and do it."""
         first = min((at for at, _ in self._later.values()), default=None)
         patience = -1.0 if first is None else max(0.0, first - time.monotonic())
-        for fd, _ in self._epoll.poll(patience):
-            act = self._ready.get(fd)
-            if act is not None:
+        for fd, act in [(fd, self._ready.get(fd)) for fd, _ in self._epoll.poll(patience)]:
+            # Else it was closed meanwhile, and its number is perhaps another's, of whom nothing was said.
+            if act is not None and self._ready.get(fd) == act:
                 act()
         now = time.monotonic()
         for key in [key for key, (at, _) in self._later.items() if at <= now]:

@@ -27,7 +27,7 @@ from typing import Any
 from tests.daemon.buildsites import Daemon, daemon
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base, write
-from tests.stress.containers import Summary, gapless, left, settled
+from tests.stress.containers import Summary, gaps, left, settled
 
 _MOST_KB = 250_000
 _LIMIT_S = 600
@@ -133,7 +133,7 @@ def kills(pybuild: NetworkedPybuild, folder: Path, count: int, summary: Summary)
         summary.wrong.append(f"{before} became {after}")
     for id in ids:
         numbers = [int(one) for one in re.findall(r"line (\d+)", pybuild("logs", id).out)]
-        if not numbers or not gapless(numbers) or numbers[0] != 1:
+        if not numbers or gaps(numbers) or numbers[0] != 1:
             summary.wrong.append(f"{id}: lines are lost")
 
 

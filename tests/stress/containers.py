@@ -205,11 +205,13 @@ class Kept:
 
     Attributes:
         lines: that its log had when it was last read.
+        torn: what was wrong with it then.
     """
 
     name: str
     id: str
     lines: int = 0
+    torn: list[str] = field(default_factory=list[str])
 
 
 class Kills:
@@ -337,8 +339,11 @@ class Kills:
             self._wrong(number, f"{kept.name}: {state}")
         text = self._pybuild("logs", kept.name).out
         numbers = [int(one) for one in _LINE.findall(text)]
-        if _LINE.sub("", text) or not gapless(numbers):
-            self._wrong(number, f"{kept.name}: lines are lost or torn")
+        if _LINE.sub("", text) or gaps(numbers):
+            torn = [*_LINE.sub("", text).splitlines(), *gaps(numbers)]
+            if torn != kept.torn:
+                self._wrong(number, f"{kept.name}: lines are lost or torn: {torn}")
+            kept.torn = torn
         if len(numbers) < kept.lines:
             self._wrong(number, f"{kept.name}: the log has shrunk")
         kept.lines = len(numbers)
@@ -346,9 +351,9 @@ class Kills:
             self._wrong(number, f"{kept.name}: exec says something else")
 
 
-def gapless(numbers: list[int]) -> bool:
-    """Tell whether each number is one more than that before it, or the first of another run."""
-    return all(after in (before + 1, 1) for before, after in pairwise(numbers))
+def gaps(numbers: list[int]) -> list[str]:
+    """Return the neighbours of which the second is neither one more, nor the first of another run."""
+    return [f"{a}…{b}" for a, b in pairwise(numbers) if b not in (a + 1, 1)]
 
 
 def main(words: list[str] | None = None) -> int:
