@@ -10,11 +10,11 @@ import _socket
 import fcntl
 import os
 import struct
-from contextlib import contextmanager
 
 from pybuild.executor.steps.spec import Connecting
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
+from pybuild.model.lightlib import contextmanager
 from pybuild.networks import buildrules, buildspaces, pools
 from pybuild.networks.firewall import firewall
 from pybuild.networks.kernelstate import set_sysctl, sysctl
