@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.state import ContainerState
 from pybuild.model.errors import UsageError
+from pybuild.model.filtertext import filter_values
 from pybuild.model.text import boolean
 from pybuild.volumes.mountpoint import MountKind
 
@@ -19,21 +20,6 @@ _KNOWN = (
     *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label"),
     *("label!", "name", "network", "publish", "since", "status", "until", "volume"),
 )
-
-
-def filter_pairs(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Return the key and the value of each text ``key=value``, one after the other.
-
-    Raises:
-        UsageError: the next of them is none.
-    """
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(
-                f'invalid argument "{text}" for "-f, --filter" flag: invalid filter \'{text}\''
-            )
-        yield key, value
 
 
 class Choice:
@@ -60,13 +46,7 @@ class Choice:
         Raises:
             UsageError: an unknown key, or a wrong value.
         """
-        values: dict[str, list[str]] = {}
-        for key, value in filter_pairs(texts):
-            if key not in known:
-                raise UsageError(
-                    f"invalid filter '{key}'", hints=[f"known: {', '.join(sorted(known))}"]
-                )
-            values.setdefault(key, []).append(value)
+        values = filter_values(texts, known)
         self.shows_ended = bool({"status", "exited"} & values.keys())
         self._healths = frozenset(values.pop("health", ()))
         _check("health", sorted(self._healths), _HEALTH)

@@ -10,8 +10,8 @@ from typing import Any
 
 from pybuild.cache.disk.journal import FILES, FOLDER, IMAGE
 from pybuild.cache.disk.rotatedlines import RotatedLines
-from pybuild.containers.choosing import filter_pairs, has_label
-from pybuild.model.errors import UsageError
+from pybuild.containers.choosing import has_label
+from pybuild.model.filtertext import refuse_unknown
 
 Event = dict[str, Any]
 Fits = Callable[[Event], bool]
@@ -23,29 +23,13 @@ _BY_PREFIX = ("exec_create", "exec_start", "health_status")
 _WITH_STATUS = ("container", "image")
 
 
-def parse_event_filters(texts: Sequence[str]) -> Mapping[str, Sequence[str]]:
-    """Return the values of each key of ``key=value`` texts.
-
-    Raises:
-        UsageError: one of them is none.
-    """
-    values: dict[str, list[str]] = {}
-    for key, value in filter_pairs(texts):
-        values.setdefault(key, []).append(value)
-    return values
-
-
 def event_filter(filters: Mapping[str, Sequence[str]]) -> Fits:
     """Return a test of events: of one key any value fits, of labels all must.
 
     Raises:
         UsageError: an unknown key.
     """
-    for key in filters:
-        if key not in _KNOWN:
-            raise UsageError(
-                f"invalid filter '{key}'", hints=[f"known: {', '.join(sorted(_KNOWN))}"]
-            )
+    refuse_unknown(filters, _KNOWN)
     known = {key: tuple(values) for key, values in filters.items() if values}
     return lambda event: all(_fits(event, key, values) for key, values in known.items())
 

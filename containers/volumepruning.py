@@ -8,6 +8,7 @@ from pybuild.cache.store import Store
 from pybuild.containers.choosing import has_label
 from pybuild.containers.containers import Containers
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.filtertext import filter_values
 from pybuild.model.text import boolean
 from pybuild.volumes.mountpoint import LOCAL
 from pybuild.volumes.volume import LocalVolume
@@ -46,15 +47,8 @@ def includes_all(filters: Sequence[str]) -> bool:
     Raises:
         UsageError: it is neither true nor false.
     """
-    said = False
-    for text in filters:
-        name, _, value = text.partition("=")
-        if name == "all":
-            flag = boolean(value)
-            if flag is None:
-                raise UsageError(f"invalid filter 'all={value}'", hints=["true or false"])
-            said = said or flag
-    return said
+    flags = [_flag("all", value) for value in filter_values(filters).get("all", ())]
+    return any(flags)
 
 
 def volume_choice(
@@ -67,14 +61,7 @@ def volume_choice(
     Raises:
         UsageError: an unknown one.
     """
-    values: dict[str, list[str]] = {}
-    for text in filters:
-        name, equals, value = text.partition("=")
-        if not equals or name not in known:
-            raise UsageError(
-                f"invalid filter '{name}'", hints=[f"known: {', '.join(sorted(known))}"]
-            )
-        values.setdefault(name, []).append(value)
+    values = filter_values(filters, known)
     dangling = [_flag("dangling", value) for value in values.get("dangling", ())]
     used: Collection[str] = containers.used_volumes() if dangling else frozenset()
 

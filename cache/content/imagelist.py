@@ -19,6 +19,7 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.filtertext import filter_values
 from pybuild.model.jsontext import as_object
 from pybuild.model.reference import Reference
 from pybuild.model.text import boolean
@@ -145,10 +146,8 @@ def parse_image_filters(texts: Sequence[str], store: Store) -> Filter:
     """
     references: list[Filter] = []
     others: list[Filter] = []
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f'invalid filter "{text}": expected name=value')
+    values = filter_values(texts)
+    for key, value in [(name, value) for name in values for value in values[name]]:
         match key:
             case "reference":
                 references.append(_reference_filter(value))
@@ -162,7 +161,7 @@ def parse_image_filters(texts: Sequence[str], store: Store) -> Filter:
                 others.append(_until_filter(parse_moment(value, store.clock.now())))
             case _:
                 raise UsageError(
-                    f'invalid filter "{text}"',
+                    f'invalid filter "{key}={value}"',
                     hints=[f"known: {', '.join(_FILTERS)}"],
                 )
     return lambda one: (

@@ -9,6 +9,7 @@ from typing import Any
 from pybuild.client.docker.creation import CreationOptions, endpoint, limits_of
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.model.errors import UsageError
+from pybuild.model.filtertext import filter_values
 from pybuild.model.jsontext import as_list
 
 Act = Callable[[Requests, CreationOptions, str], str | bool | None]
@@ -176,7 +177,7 @@ def prune(
     engine: Requests, noun: str, filters: Sequence[str], *, all: bool
 ) -> tuple[Sequence[str], int]:
     """Remove what nothing uses; return the names of it, and the bytes that it took."""
-    known = filters_of(filters)
+    known = filter_values(filters)
     if noun == "volumes" and all:
         known["all"] = ["1"]
     if noun == "images":
@@ -188,23 +189,6 @@ def prune(
     listed = as_list(answer.get(f"{noun.capitalize()}Deleted"))
     names = [one if isinstance(one, str) else ": ".join(next(iter(one.items()))) for one in listed]
     return names, int(answer.get("SpaceReclaimed", 0))
-
-
-def filters_of(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Return ``--filter`` options as the API takes them.
-
-    Raises:
-        UsageError: one of them is none.
-    """
-    known: dict[str, list[str]] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f'invalid filter "{text}": expected name=value')
-        if name.endswith("!"):  # label!=value
-            name = name[:-1] + "!"
-        known.setdefault(name, []).append(value)
-    return known
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pybuild.client.docker.acting import filters_of
 from pybuild.client.docker.creation import CreationOptions
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.containers.addresses import ShownPort, ports_text
 from pybuild.model.amounts import human_age, short_bytes
 from pybuild.model.errors import UserError
+from pybuild.model.filtertext import filter_values
 from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.labelstext import LabelsText
 from pybuild.model.listing import cut
@@ -23,7 +23,7 @@ _MISSING = 404
 
 
 def _filters(options: CreationOptions) -> dict[str, str]:
-    known = filters_of(options.many("filter"))
+    known = filter_values(options.many("filter"))
     return {"filters": json.dumps(known)} if known else {}
 
 
@@ -82,7 +82,7 @@ def images(engine: Requests, options: CreationOptions, reference: str) -> list[R
     """Return the rows of ``images``, a row a name; *reference* chooses those of a repository."""
     query = _filters(options)
     if reference:
-        known = filters_of([*options.many("filter"), f"reference={reference}"])
+        known = filter_values([*options.many("filter"), f"reference={reference}"])
         query["filters"] = json.dumps(known)
     whole = options.flag("no-trunc")
     rows: list[Row] = []

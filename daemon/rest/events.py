@@ -12,12 +12,12 @@ from pybuild.cache.disk.journal import FOLDER
 from pybuild.containers.events import (
     EventStream,
     event_filter,
-    parse_event_filters,
     with_status,
 )
 from pybuild.containers.moments import read_moment
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, json_line
 from pybuild.daemon.rest.foldernotices import until_set
+from pybuild.model.filtertext import filter_values
 
 _LOOKS_S = 1.0
 
@@ -26,7 +26,7 @@ async def events(exchange: ApiExchange) -> web.StreamResponse:
     """Send events until the client goes, or until a time; the head goes at once."""
     query, host, now = exchange.query, exchange.host, time.time_ns()
     since, until = (read_moment(query.text(name), now) for name in ("since", "until"))
-    fits = event_filter(parse_event_filters(query.filters()))
+    fits = event_filter(filter_values(query.filters()))
     stream = await host.run(EventStream, host.store.root, since=since, until=until, fits=fits)
     host.listeners += 1
     try:

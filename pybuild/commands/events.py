@@ -15,10 +15,10 @@ from pybuild.containers.events import (
     EventStream,
     event_filter,
     follow_events,
-    parse_event_filters,
     with_status,
 )
 from pybuild.containers.moments import read_moment
+from pybuild.model.filtertext import filter_values
 from pybuild.model.gotemplate import go_json, rendered
 from pybuild.model.printable import printable
 
@@ -27,7 +27,7 @@ def events(parsed: Parsed) -> int:
     """Show events until somebody ends it, or until a time."""
     now, form = time.time_ns(), parsed.one("format")
     since, until = (read_moment(parsed.one(name), now) for name in ("since", "until"))
-    fits = event_filter(parse_event_filters(parsed.many("filter")))
+    fits = event_filter(filter_values(parsed.many("filter")))
     with open_store(parsed) as store:
         root = store.root
     stream = EventStream(root, since=since, until=until, fits=fits)

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pybuild.client.docker.acting import filters_of
 from pybuild.client.docker.creation import body_of
 from pybuild.client.docker.places import EnginePlace, engine_place
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.commandline import find
 from pybuild.commandline.parser import HOST, TLS, Parsed, parse
 from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
+from pybuild.model.filtertext import filter_values
 
 
 def _parsed(*words: str, command: str = "run") -> Parsed:
@@ -114,9 +114,9 @@ def test_wrong_options_are_refused_before_anything_is_sent(words: str) -> None:
 
 
 def test_filters_and_paths() -> None:
-    assert filters_of(["a=b", "a=c", "label!=x=y"]) == {"a": ["b", "c"], "label!": ["x=y"]}
+    assert filter_values(["a=b", "a=c", "label!=x=y"]) == {"a": ["b", "c"], "label!": ["x=y"]}
     with pytest.raises(UsageError):
-        filters_of(["a"])
+        filter_values(["a"])
     assert named("images", "r.io:5/a/b:1", "json") == "/images/r.io:5/a/b:1/json"
     assert named("containers", "a/../b?c", "json") == "/containers/a%2F..%2Fb%3Fc/json"
 

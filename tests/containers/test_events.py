@@ -18,11 +18,11 @@ from pybuild.containers.events import (
     EventStream,
     event_filter,
     follow_events,
-    parse_event_filters,
     with_status,
 )
 from pybuild.containers.moments import read_moment
 from pybuild.model.errors import UsageError
+from pybuild.model.filtertext import filter_values
 from tests.watchdog import ends
 
 
@@ -197,8 +197,8 @@ def test_filters_that_are_none() -> None:
     with pytest.raises(UsageError, match="invalid filter 'colour'"):
         event_filter({"colour": ["red"]})
     with pytest.raises(UsageError, match='invalid argument "type"'):
-        parse_event_filters(["type"])
-    assert parse_event_filters(["a=b=c", "a=d"]) == {"a": ["b=c", "d"]}
+        filter_values(["type"])
+    assert filter_values(["a=b=c", "a=d"]) == {"a": ["b=c", "d"]}
 
 
 @pytest.mark.parametrize(
