@@ -22,6 +22,7 @@ from pybuild.buildkit.pb.content import (
     WriteContentResponse,
 )
 from pybuild.exporter.directories import make_output
+from pybuild.image.layer.writing import write_all
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -160,11 +161,9 @@ class Ingest:
             self._tmp = f".{os.urandom(8).hex()}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._fd = os.open(self._tmp, flags, 0o644, dir_fd=self._folder)
-        view = memoryview(request.data)
-        self._hash.update(view)
-        self._offset += len(view)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        self._hash.update(request.data)
+        self._offset += len(request.data)
+        write_all(self._fd, request.data)
 
     def _commit(self, request: WriteContentRequest) -> str:
         digest = "sha256:" + self._hash.hexdigest()

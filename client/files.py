@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from pybuild.client.filesend import ArchiveSink
 from pybuild.exporter.atomicfile import Part, open_in_place, place_of
+from pybuild.image.layer.writing import write_all
 from pybuild.model.errors import UsageError
 
 _STDOUT = 1
@@ -34,7 +35,7 @@ class _WholeFile:
         self._part = Part(path)
 
     def write(self, data: bytes, /) -> None:
-        _write(self._part.fd, data)
+        write_all(self._part.fd, data)
 
     def close(self) -> None:
         self._part.keep()
@@ -50,7 +51,7 @@ class _InPlace:
         self._fd = open_in_place(path)
 
     def write(self, data: bytes, /) -> None:
-        _write(self._fd, data)
+        write_all(self._fd, data)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -66,16 +67,10 @@ class _StandardOutput:
         sys.stdout.flush()
 
     def write(self, data: bytes, /) -> None:
-        _write(_STDOUT, data)
+        write_all(_STDOUT, data)
 
     def close(self) -> None:
         """It stays open."""
 
     def abort(self) -> None:
         """Nothing: bytes that were written stay written."""
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

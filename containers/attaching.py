@@ -9,6 +9,7 @@ import termios
 import time
 
 from pybuild.containers.order import MESSAGE_BYTES, LocalLine
+from pybuild.image.layer.writing import write_all
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.lightlib import contextmanager, suppress
 
@@ -161,9 +162,7 @@ class Attached:
         message = marshal.loads(data)
         match message:
             case ("output", int() as number, bytes() as piece):
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(number, view) :]
+                write_all(number, piece)
             case ("taken",):
                 self._ahead = 0
             case ("ended" | "kept" as word, int() as status):

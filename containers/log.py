@@ -10,6 +10,7 @@ import os
 import time
 
 from pybuild.containers.order import LOG, LogConfig
+from pybuild.image.layer.writing import write_all
 from pybuild.model import lightjson
 
 _MOST_LINE_BYTES = 16 << 10  # docker cuts longer ones there, and whoever reads joins them again
@@ -100,10 +101,9 @@ class LogFile:
             )
             self._size += len(text)
             # After a disk that was full the next line does not go behind a part of the last one.
-            view = memoryview(b"\n" + text if self._is_torn else text)
+            line = b"\n" + text if self._is_torn else text
             self._is_torn = True
-            while view:
-                view = view[os.write(self._fd, view) :]
+            write_all(self._fd, line)
             self._is_torn = False
 
     def _rotate(self) -> None:

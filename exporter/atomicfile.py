@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from pybuild.cache.disk.ownership import doubt, is_trusted, owner
 from pybuild.exporter.directories import open_output
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,9 +93,7 @@ def write_whole(dest: str, text: str) -> None:
             file.write(text)
         return
     with whole_file(os.path.abspath(dest)) as fd:
-        data = text.encode()
-        while data:
-            data = data[os.write(fd, data) :]
+        write_all(fd, text.encode())
 
 
 def is_stream(dest: str) -> bool:

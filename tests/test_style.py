@@ -68,6 +68,7 @@ SHORT = {
     "buildkit/session/pieces.py": "to be joined with a neighbour",
     "cache/disk/plainfile.py": "the fully cached path imports it, and nothing heavier",
     "daemon/control/health.py": "one gRPC service",
+    "image/layer/writing.py": "monitors of containers and commands import it, and nothing heavier",
     "model/clock.py": "one protocol, for types alone",
     "model/package.py": "a bare process imports it before all else",
     "model/span.py": "a noun of the model, imported alone",

@@ -22,6 +22,7 @@ from pybuild.buildkit.fsutil.opendirs import OpenDirs, open_up
 from pybuild.buildkit.fsutil.packet import Stat
 from pybuild.buildkit.fsutil.receiver import BadEntry, shown
 from pybuild.image.layer import confined
+from pybuild.image.layer.writing import write_all
 from pybuild.model.files import body_state
 
 if TYPE_CHECKING:
@@ -235,8 +236,7 @@ class TreeWriter:
         data = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if id in self._digests:
             self._digests[id].update(data)
-        while data:
-            data = data[os.write(fd, data) :]
+        write_all(fd, data)
 
     def _create(self, id: int) -> int:
         entry, mode = self._expected[id]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from pybuild.image.layer.writing import write_all
 from pybuild.model.lightlib import contextmanager
 
 TYPE_CHECKING = False  # not typing's: its import costs more than this whole room
@@ -47,9 +48,7 @@ class Disk:
 
     def write(self, fd: int, data: bytes | memoryview) -> None:
         """Write all of *data*."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, data)
 
     def flush(self, fd: int) -> None:
         os.fsync(fd)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pybuild.image.layer.writing import write_all
+
 
 def replace_file(name: str, data: bytes, *, at: int | None = None, flush: bool = False) -> None:
     """Have the file *name* hold *data*; who reads it meanwhile has the one or the other.
@@ -20,9 +22,7 @@ def replace_file(name: str, data: bytes, *, at: int | None = None, flush: bool =
     try:
         fd = os.open(made, flags, 0o600, dir_fd=at)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            write_all(fd, data)
             if flush:
                 os.fsync(fd)
         finally:

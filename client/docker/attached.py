@@ -17,6 +17,7 @@ from typing import Any
 
 from pybuild.client.docker.pipes import Pipe, reading
 from pybuild.containers.detaching import DetachKeys
+from pybuild.image.layer.writing import write_all
 from pybuild.model.errors import EnvironmentFault
 
 _HEADER = struct.Struct(">BxxxL")
@@ -165,10 +166,3 @@ def show_frames(pipe: Pipe) -> None:
         if number == _SYSTEM:
             raise EnvironmentFault(data.decode("utf-8", "replace"))
         write_all(_STDERR if number == _STDERR else 1, data)
-
-
-def write_all(number: int, data: bytes) -> None:
-    """Write to a descriptor of ours, however much of it is taken at once."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(number, view) :]

@@ -6,9 +6,9 @@ import os
 import threading
 from contextlib import suppress
 
-from pybuild.client.docker.attached import write_all
 from pybuild.client.docker.pipes import Pipe, dial
 from pybuild.client.docker.places import EnginePlace
+from pybuild.image.layer.writing import write_all
 
 _PIECE_BYTES = 1 << 16
 

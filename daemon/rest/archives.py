@@ -21,6 +21,7 @@ from pybuild.daemon.rest.exchange import ApiExchange, Handler, answer, nothing
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.workers.job import Job, WorkerModule, job
+from pybuild.image.layer.writing import write_all
 from pybuild.model.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ async def put(exchange: ApiExchange) -> web.StreamResponse:
             try:
                 body = exchange.request.content.iter_chunked(_PIECE)
                 async for piece in decompressed(body, exchange.host.run):
-                    await exchange.host.run(_write, mine, piece)
+                    await exchange.host.run(write_all, mine, piece)
             except BrokenPipeError:
                 pass  # the worker says why
             except (OSError, ValueError) as error:
@@ -178,12 +179,6 @@ def _end(fd: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(nowhere, fd, inheritable=False)
     os.close(nowhere)
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 async def changes(exchange: ApiExchange) -> web.StreamResponse:

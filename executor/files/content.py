@@ -6,6 +6,7 @@ import errno
 import os
 
 from pybuild.image.layer.ownership import PREFIX as RESERVED
+from pybuild.image.layer.writing import write_all
 
 SMALL_BYTES = 256 << 10
 BUFFER_BYTES = 1 << 20
@@ -61,10 +62,7 @@ def _by_hand(source: int, target: int, size: int) -> int:
     while copied <= size and (data := os.read(source, room)):
         copied += len(data)
         seen_end = copied == size and len(data) < room
-        written = os.write(target, data)
-        while written < len(data):
-            data = data[written:]
-            written = os.write(target, data)
+        write_all(target, data)
         if seen_end:
             break
     return copied

@@ -9,6 +9,7 @@ from pybuild.executor.files.making import IN_THE_WAY, Maker, give
 from pybuild.executor.files.selecting import select
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.layer import confined
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def mkfile(
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(place.name, flags, 0o600, dir_fd=place.fd)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
             if owner is not None:
                 give(place.path, fd, owner, ledger=tree.ledger)
             os.fchmod(fd, mode)

@@ -55,9 +55,9 @@ def local_job(call: WorkerCall, trees: Sequence[ExportTree], *, replaces: bool) 
 
 def tar_job(call: WorkerCall, trees: Sequence[ExportTree]) -> None:
     """Write *trees* as a tar to the descriptor handed over, each below its prefix."""
-    from pybuild.image.layer.compression import write_all
     from pybuild.image.layer.pieces import Chunker
     from pybuild.image.layer.treecopy import trees_tar
+    from pybuild.image.layer.writing import write_all
 
     out = Chunker.into(lambda data: write_all(call.fds[0], data))
     ledgers = {tree.prefix: ledger for tree in trees if (ledger := _ledger(tree))}

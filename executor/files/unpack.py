@@ -21,6 +21,7 @@ from pybuild.image.layer import confined
 from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.image.layer.ownership import PREFIX as RESERVED
 from pybuild.image.layer.tarreader import TarReader
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,10 +218,7 @@ class _Unpacking:
         out = os.open(name, _CREATE, 0o600, dir_fd=fd)
         try:
             for piece in reader.chunks():
-                written = os.write(out, piece)
-                while written < len(piece):
-                    piece = piece[written:]
-                    written = os.write(out, piece)
+                write_all(out, piece)
             self._attributes(member, out, path)
             os.utime(out, ns=(member.mtime_ns, member.mtime_ns))
         except OSError as error:

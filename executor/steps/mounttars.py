@@ -21,9 +21,9 @@ _DEEP = 20_000
 
 def export_job(call: WorkerCall, path: str) -> None:
     """Write the tree at *path* to the descriptor handed over: the same tree, the same bytes."""
-    from pybuild.image.layer.compression import write_all
     from pybuild.image.layer.pieces import Chunker
     from pybuild.image.layer.treecopy import trees_tar
+    from pybuild.image.layer.writing import write_all
 
     out = Chunker.into(lambda data: write_all(call.fds[0], data))
     ledger = Mounts("").ledger([path])

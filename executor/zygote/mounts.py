@@ -23,6 +23,7 @@ from pybuild.executor.zygote import (
 )
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.image.layer import ownership
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ class EngineFiles:
         self._count += 1
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
             if (uid or gid) and isolation.records():
                 ownership.try_owner(fd, uid, gid)
             elif uid or gid:

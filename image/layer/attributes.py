@@ -11,8 +11,8 @@ import os
 import stat
 
 from pybuild.image.layer import overlayfs, ownership
-from pybuild.image.layer.compression import write_all
 from pybuild.image.layer.descent import OPEN_DIR
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 
-from pybuild.image.layer.compression import COMPRESSIONS, GZIP, UNCOMPRESSED, ZSTD, write_all
+from pybuild.image.layer.compression import COMPRESSIONS, GZIP, UNCOMPRESSED, ZSTD
 from pybuild.image.layer.gzipblocks import HEAD, WINDOW, GzipBlocks, tail
 from pybuild.image.layer.pieces import PIECE, Chunker
 from pybuild.image.layer.pipeline import Piece, Pipeline
 from pybuild.image.layer.writeback import Writeback
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 
 from pybuild.image.layer.faults import refuse
 from pybuild.image.layer.gzipblocks import isal
@@ -40,14 +39,6 @@ class DigestedFile:
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
-
-
-def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte of *data*; write(2) may take fewer."""
-    written = os.write(fd, data)
-    while written < len(data):
-        data = memoryview(data)[written:]
-        written = os.write(fd, data)
 
 
 class LayerSource:

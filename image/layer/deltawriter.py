@@ -13,10 +13,10 @@ import stat
 
 from pybuild.image.layer import confined, overlayfs
 from pybuild.image.layer.attributes import CREATE, Attributes
-from pybuild.image.layer.compression import write_all
 from pybuild.image.layer.descent import OPEN_DIR
 from pybuild.image.layer.faults import refuse, shown
 from pybuild.image.layer.lowerstack import LowerStack
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import stat
 
 from pybuild.image.layer.descent import directories
 from pybuild.image.layer.faults import MOST_PATH_BYTES
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -290,9 +291,7 @@ def write_list(delta: str, owners: Mapping[bytes, Ids]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(delta.rstrip("/") + LIST_SUFFIX, flags, 0o600)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, data)
     finally:
         os.close(fd)
 

@@ -14,6 +14,7 @@ from pybuild.image.layer.descent import OPEN_DIR, step
 from pybuild.image.layer.faults import MOST_PATH_BYTES, reject, shown, too_deep
 from pybuild.image.layer.layertar import write_trees
 from pybuild.image.layer.ownership import OwnershipNotes
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -266,9 +267,7 @@ def _copy_bytes(source: int, target: int, size: int) -> None:
     # Some file systems answer 0 for files that are not empty.
     if copied < size:
         while data := os.read(source, _PIECE):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
+            write_all(target, data)
 
 
 def _mode(status: os.stat_result) -> int:

@@ -18,6 +18,7 @@ from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.image.layer.writing import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,9 +208,7 @@ class MountSources:
         path = self._path()
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
             os.fchown(fd, uid, gid)
             os.fchmod(fd, mode & 0o777)
         finally:
