@@ -1,0 +1,197 @@
+"""One container from its start to its removal, by the functions that commands call [CTR-60, MON-1, ENG-34].
+
+What monitors and spawners do happens in processes of theirs, so these few tests of real containers are
+quick ones, though each takes some tenths of a second: nothing else tells a whole room's mistakes.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pybuild.cache.store import Store
+from pybuild.containers.attaching import Attached
+from pybuild.containers.config import ContainerConfig
+from pybuild.containers.consumption import consumption
+from pybuild.containers.container import Container
+from pybuild.containers.containers import Containers
+from pybuild.containers.logreading import read_log
+from pybuild.containers.names import new_id
+from pybuild.containers.order import (
+    ExecOrder,
+    HealthCheck,
+    LocalLine,
+    RestartPolicy,
+    StreamAttachment,
+)
+from pybuild.containers.starting import NotExecuted
+from pybuild.containers.state import CREATED, EXITED, PAUSED, RUNNING
+from pybuild.model.border import packed
+from pybuild.model.errors import UserError
+from tests.clocks import FakeClock
+from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.sandbox,
+    # The spawner, which outlives the commands that started it.
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+]
+
+ENV = ("PATH=/bin", "A=b")
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Generator[Containers]:
+    """The containers of a store; none of them is left, nor a process of theirs."""
+    skip_unless_possible()
+    with Store.open(str(tmp_path / "store"), FakeClock()) as store:
+        made = Containers(store)
+        yield made
+        for one in made.list():
+            made.remove(one, force=True)
+
+
+@pytest.fixture
+def make(containers: Containers, tmp_path: Path) -> Callable[..., Container]:
+    """A function that makes a container of busybox for a script."""
+    store = Store.open(containers.root, FakeClock())
+    active = store.deltas.begin()
+    Path(active.fs).rmdir()
+    make_base(Path(active.fs))
+    delta = store.deltas.commit(active)
+
+    def made(script: str, name: str = "one", **fields: Any) -> Container:
+        config = ContainerConfig(
+            id=new_id(), name=name, image="base", manifest="", deltas=(delta,),
+            cmd=("sh", "-c", script), env=ENV, network="none", hostname="here",
+        )  # fmt: skip
+        return containers.create(config._replace(**fields))
+
+    return made
+
+
+def lines(container: Container) -> Sequence[tuple[str, str]]:
+    found = read_log(container, follow=False, tail=None, since="", until="")
+    return [(one.stream, one.text) for one in found]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.005)
+
+
+def execute(container: Container, *words: str, **fields: Any) -> int | None:
+    """Return the status of a command that is executed in a container."""
+    line = container.connect()
+    assert line is not None
+    with line:
+        attached = Attached(line, stdin=False, terminal=False, keys=None)
+        attached.say("exec", packed(ExecOrder(words, ENV, "/", "")._replace(**fields)))
+        return attached.follow()
+
+
+def test_one_runs_says_something_ends_and_goes(
+    containers: Containers, make: Callable[..., Container]
+) -> None:
+    one = make("echo out $A $(hostname); echo err >&2; echo x > /made; exit 7")
+    assert one.state().status == CREATED
+    assert list(containers.start(one)) == []
+    assert one.wait() == 7
+    one.wait_gone()
+    assert sorted(lines(one)) == [("stderr", "err\n"), ("stdout", "out b here\n")]
+    state = one.state()
+    assert (state.status, state.exit_code, state.oom_killed) == (EXITED, 7, False)
+    assert Path(one.path, "fs/made").read_text() == "x\n"
+    assert not one.is_running and one.connect() is None
+    with pytest.raises(UserError, match="container one is not running"):
+        one.ask("update", packed(one.config.limits), None)
+    containers.start(one)  # once more, with what it has written
+    assert one.wait() == 7
+    containers.remove(one)
+    assert containers.list() == []
+    with pytest.raises(UserError, match="no such container"):
+        containers.find("one")
+
+
+def test_commands_are_executed_beside_it_until_it_is_stopped(
+    containers: Containers, make: Callable[..., Container], capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = make("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done")
+    containers.start(one)
+    until(lambda: lines(one) == [("stdout", "up\n")])
+    assert one.state().status == RUNNING and one.is_running
+    assert execute(one, "sh", "-c", "echo $A; echo e >&2; pwd; exit 5") == 5
+    assert capfd.readouterr() == ("b\n/\n", "e\n")
+    assert execute(one, "id", "-u", user="1000", cwd="/etc") == 0
+    assert capfd.readouterr().out == "1000\n"
+    with pytest.raises(NotExecuted) as caught:
+        execute(one, "nothing-such")
+    assert caught.value.status == 127
+    with pytest.raises(UserError, match="is running"):
+        containers.remove(one)
+    used = consumption(one.state(), one.config)
+    assert used.pids >= 1 and used.used_memory > 0
+    one.stop(int(signal.SIGTERM), 60.0)
+    assert (one.state().status, one.state().exit_code) == (EXITED, 3)
+
+
+def test_one_is_followed_from_its_first_byte_and_killed(
+    containers: Containers, make: Callable[..., Container], capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = make("echo first; exec sleep 1000", attached=True)
+    ours, theirs = LocalLine.pair()
+    with ours, theirs:
+        attachment = StreamAttachment(stdout=True, stderr=True, waits=True)
+        containers.start(one, attached=[(theirs, attachment)])
+        theirs.close()
+        until(lambda: lines(one) == [("stdout", "first\n")])
+        one.send("signal", int(signal.SIGKILL))
+        attached = Attached(ours, stdin=False, terminal=False, keys=None)
+        assert attached.follow() == 137
+    assert capfd.readouterr().out == "first\n"
+    assert one.state().exit_code == 137
+
+
+def test_one_is_started_again_as_its_policy_says(
+    containers: Containers, make: Callable[..., Container]
+) -> None:
+    policy = RestartPolicy("on-failure", 1)
+    one = make("echo x >> /runs; exit 1", restart=policy)
+    containers.start(one)
+    until(lambda: one.state().restarts == 1 and one.state().status == EXITED)
+    one.wait_gone()
+    assert Path(one.path, "fs/runs").read_text() == "x\nx\n"
+
+
+def test_one_is_paused_and_looked_after(
+    containers: Containers, make: Callable[..., Container]
+) -> None:
+    check = HealthCheck(("CMD-SHELL", "echo well"), interval=10**7, timeout=10**10, retries=1)
+    one = make("exec sleep 1000", health=check, shell=("/bin/sh", "-c"))
+    containers.start(one)
+    until(lambda: one.health_status() == "healthy")
+    health = one.health()
+    assert health is not None and health["FailingStreak"] == 0
+    assert health["Log"][-1]["Output"] == "well\n" and health["Log"][-1]["ExitCode"] == 0
+    one.ask("pause")
+    assert one.state().status == PAUSED
+    with pytest.raises(UserError, match="container one is paused"):
+        containers.start(one)
+    one.ask("unpause")
+    assert one.state().status == RUNNING
+
+
+def test_one_without_a_program_does_not_begin(
+    containers: Containers, make: Callable[..., Container]
+) -> None:
+    one = make("", cmd=("/nothing",))
+    with pytest.raises(NotExecuted, match="/nothing") as caught:
+        containers.start(one)
+    assert caught.value.status == 127
+    assert one.state().exit_code == 127
