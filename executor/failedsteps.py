@@ -1,9 +1,10 @@
-"""A step that failed, with the trees that it left: for whoever wants to look into them."""
+"""Steps that failed, with the trees that they left: for whoever wants to look into them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.ops import Vertex
 from pybuild.model.snapshot import Result, Snapshot
@@ -16,7 +17,8 @@ class FailedStep:
     Attributes:
         inputs: the results of the vertex's inputs.
         mounts: the trees of an exec op's mounts as it left them, by the number of the mount; those
-            that it could not write to are not there.
+            that it could not write to are not there. Of a file op, the tree as its failed action left it,
+            by the action's number.
     """
 
     vertex: Vertex
@@ -26,3 +28,28 @@ class FailedStep:
 
 KeepFailed = Callable[[FailedStep], None]
 """Takes a failed step, whose trees are there until the build ends."""
+
+
+class FailedTrees:
+    """The trees that failed steps of one build have left.
+
+    Args:
+        take: is told of the steps.
+    """
+
+    def __init__(self, store: Store, take: KeepFailed) -> None:
+        self._take = take
+        self._store = store
+        self._deltas: list[str] = []
+
+    def keep(self, step: FailedStep) -> None:
+        """Keep what a step left until `close`."""
+        self._deltas += [tree.deltas[-1] for tree in step.mounts.values()]
+        self._take(step)
+
+    def close(self) -> None:
+        """Delete all."""
+        for id in self._deltas:
+            if taken := self._store.deltas.take_away(id):
+                self._store.discard(taken)
+        self._deltas.clear()

@@ -49,7 +49,7 @@ from pybuild.model.snapshot import LocalTree, Result, Snapshot, stacked
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from pybuild.executor.failedsteps import KeepFailed
+    from pybuild.executor.failedsteps import FailedTrees, KeepFailed
     from pybuild.executor.files import changes
     from pybuild.executor.steps.container import StepContainer
 else:
@@ -110,6 +110,7 @@ class BuildRunner:
         )
         self._copies = ContextCopies(store, self._contexts, self._files, self._lease, self.ensure)
         self._inputs = VertexInputs(self._copies)
+        self._failed: FailedTrees | None = None
         self._steps = ExecOps(
             store,
             workers,
@@ -137,6 +138,8 @@ class BuildRunner:
         try:
             self._workers.rest()
             self._steps.close()
+            if self._failed is not None:
+                self._failed.close()
             await self._digests.close()
             covered, self._covered = self._covered, ""
             if covered:
@@ -244,7 +247,10 @@ class BuildRunner:
 
     def keep_failed(self, take: KeepFailed) -> None:
         """From now on let *take* have the trees of steps that fail, which are lost otherwise."""
-        self._steps.keep_failed(take)
+        from pybuild.executor.failedsteps import FailedTrees
+
+        if self._failed is None:
+            self._failed = self._steps.failed = FailedTrees(self._store, take)
 
     def container(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result]
@@ -292,16 +298,27 @@ class BuildRunner:
                 )
             )
 
-        made, contents = await self._files.run(
-            op,
-            base,
-            sources,
-            lambda snapshot: self.ensure(snapshot, emit),
-            on_progress,
-            is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
-            warn=warning(emit),
-            say=lambda remark: emit(advice_of(remark, vertex)),
-        )
+        def leave(action: int, tree: Snapshot) -> None:
+            from pybuild.executor.failedsteps import FailedStep
+
+            if self._failed is not None:
+                self._failed.keep(FailedStep(vertex, inputs, {action: tree}))
+
+        keeps = self._failed is not None
+        try:
+            made, contents = await self._files.run(
+                op,
+                base,
+                sources,
+                lambda snapshot: self.ensure(snapshot, emit),
+                on_progress,
+                is_scratch=isinstance(vertex.inputs[0].op, ScratchSource),
+                warn=warning(emit),
+                say=lambda remark: emit(advice_of(remark, vertex)),
+                left=leave if keeps else None,
+            )
+        except PybuildError as error:
+            raise (error.copy_with(vertex=vertex.digest) if keeps else error) from error.__cause__
         self._inputs.note(vertex, contents)
         return made
 

@@ -68,3 +68,7 @@ class MissingSource(UserError):
         super().__init__(f'"{shown}" {how}', hints=hints, peer=peer)
         self.path = path
         self.in_context = in_context
+
+    def of_base(self) -> MissingSource:
+        """Return the error as BuildKit has it of a tree that is also changed: it digests no such tree."""
+        return self.copy_with(peer=f"lstat {self.path}: no such file or directory")

@@ -48,6 +48,8 @@ class PybuildError(Exception):
         sources: lines of the files that *spans* name, where they are not simply on disk.
         peer: BuildKit's wording, for its clients and for people who search for it; empty where
             *message* is that.
+        vertex: the digest of what failed, where its trees were kept.
+        input: the number of the vertex's input that has not what is read of it; -1 for none.
     """
 
     exit_code = ExitCode.INTERNAL
@@ -60,6 +62,7 @@ class PybuildError(Exception):
         hints: Sequence[str] = (),
         sources: Mapping[str, Sequence[str]] | None = None,
         peer: str = "",
+        vertex: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -67,6 +70,8 @@ class PybuildError(Exception):
         self.hints = tuple(hints)
         self.sources = sources or {}
         self.peer = peer
+        self.vertex = vertex
+        self.input = -1
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in self.__dict__:
@@ -130,7 +135,6 @@ class StepError(UserError):
         status: the exit code; 128 + n for signal n.
         log_tail: the last lines that it wrote, oldest first; *log* is their text.
         step: the step's name, as progress shows it; empty where nobody knows it.
-        vertex: its digest, where its trees were kept.
     """
 
     def __init__(
@@ -146,11 +150,12 @@ class StepError(UserError):
         sources: Mapping[str, Sequence[str]] | None = None,
         peer: str = "",
     ) -> None:
-        super().__init__(message, spans=spans, hints=hints, sources=sources, peer=peer)
+        super().__init__(
+            message, spans=spans, hints=hints, sources=sources, peer=peer, vertex=vertex
+        )
         self.status = status
         self.log_tail = tuple(log_tail)
         self.step = step
-        self.vertex = vertex
 
     @property
     def log(self) -> str:

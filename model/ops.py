@@ -125,6 +125,8 @@ class GitSource:
         origin: the remote again, where others use the store: then it counts.
         known_hosts: keys of ssh hosts that count beside those the user knows, as lines of a
             ``known_hosts`` file.
+        bundle: the URL of a blob, here already, that its commits come from; *checksum* is given.
+        as_bundle: the result is one file ``bundle``, with the commit and its history.
     """
 
     remote: str
@@ -137,6 +139,8 @@ class GitSource:
     fetch_by_commit: bool = False
     origin: str = ""
     known_hosts: str = field(default="", compare=False)
+    bundle: str = ""
+    as_bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pybuild.model.contents import MissingSource
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError, unwrap
@@ -387,7 +388,13 @@ class Solver:
             async with self._queues["digests"].place(what.vertex.digest, build.weights):
                 content = await build.runner.content_digest(what.result, what.selection)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
-            self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
+            blamed = _blamed(error, what.vertex)
+            inputs = what.vertex.inputs
+            is_base = isinstance(what.vertex.op, FileOp) and inputs[what.index] == inputs[0]
+            if is_base and isinstance(blamed, MissingSource):
+                blamed = blamed.of_base()
+            blamed = blamed.copy_with(vertex=what.vertex.digest, input=what.index)
+            self._feed(Failed(what.ticket, blamed))
         else:
             self._feed(Digested(what.ticket, content))
 

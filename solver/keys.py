@@ -180,8 +180,8 @@ def definition_part(op: Op) -> dict[str, Any]:
             return part
         case GitSource():
             part = encode_op(op)
-            unseen = ["remote", "checksum", "fetch_by_commit"]
-            unseen += [] if op.keep_git_dir else ["ref"]
+            unseen = ["remote", "checksum", "fetch_by_commit", "bundle"]
+            unseen += [] if op.keep_git_dir or op.as_bundle else ["ref"]
             for name in unseen:
                 part.pop(name, None)  # [KEY-5] the identity is the commit
             return part

@@ -22,6 +22,8 @@ _SOURCES = (
     "source.local.sharedkeyhint",
     "source.local.unique",
     "source.git",
+    "source.git.bundle",
+    "source.git.checkoutbundle",
     "source.git.checksum",
     "source.git.fetchbycommit",
     "source.git.fullurl",

@@ -13,6 +13,8 @@ from pybuild.buildkit.llb import copies, fields
 from pybuild.buildkit.llb.graph import Edge, Entry
 from pybuild.buildkit.llb.mounts import SCRATCH
 from pybuild.buildkit.pb import ops as pb
+from pybuild.model.dataclass import dataclass
+from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     FileAction,
     FileOp,
@@ -26,6 +28,23 @@ from pybuild.model.ops import (
 )
 
 _MAX_ACTIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedActions:
+    """The place of a vertex in the received op *op*, which may be several of ours.
+
+    Attributes:
+        numbers: per action of the vertex, the number of the received one.
+        trees: per input of the vertex, what received actions call it: the op's inputs come first,
+            then the trees that its actions make.
+    """
+
+    op: Digest
+    numbers: tuple[int, ...]
+    trees: tuple[int, ...]
+
+
 _NOTHING = -1
 
 
@@ -36,31 +55,39 @@ class _Chain:
         self.base = base
         self.references = {reference}  # what ops call the base or the tree while it changes
         self.actions: list[FileAction] = []
+        self.numbers: list[int] = []
+        self.trees = [reference]
         self.inputs: list[Vertex] = []
         self._numbers: dict[Vertex, int] = {}
-        self._vertex: Vertex | None = None
+        self.made: Vertex | None = None
 
-    def index(self, source: Vertex) -> int:
+    def index(self, source: Vertex, reference: int) -> int:
         if source not in self._numbers:
             self.inputs.append(source)
+            self.trees.append(reference)
             self._numbers[source] = len(self.inputs)
         return self._numbers[source]
 
     def vertex(self, meta: VertexMeta) -> Vertex:
-        if self._vertex is None:
+        if self.made is None:
             op = FileOp(actions=tuple(self.actions))
-            self._vertex = Vertex(op, (self.base, *self.inputs), meta)
-            _ = self._vertex.digest  # known from the bottom up, so that none recurses deeply
-        return self._vertex
+            self.made = Vertex(op, (self.base, *self.inputs), meta)
+            _ = self.made.digest  # known from the bottom up, so that none recurses deeply
+        return self.made
 
 
 def read_file(
-    entry: Entry, used: frozenset[int], meta: VertexMeta, tree: Callable[[Edge], Vertex]
+    entry: Entry,
+    used: frozenset[int],
+    meta: VertexMeta,
+    tree: Callable[[Edge], Vertex],
+    places: dict[Digest, ReceivedActions],
 ) -> dict[int, Vertex]:
     """Return the results in *used*, by number.
 
     Args:
         tree: returns the vertex of an edge.
+        places: gets where the vertices come from, by their digests.
 
     Raises:
         UserError: it cannot be, or asks for what we do not have.
@@ -70,7 +97,10 @@ def read_file(
         raise entry.wrong("invalid file op with no actions")
     if len(actions) > _MAX_ACTIONS:
         raise entry.wrong(f"{len(actions)} actions")
-    return _Reader(entry, actions, used, meta, tree).results()
+    reader = _Reader(entry, actions, used, meta, tree)
+    results = reader.results()
+    places.update(reader.places())
+    return results
 
 
 class _Reader:
@@ -98,6 +128,7 @@ class _Reader:
             chain.references.add(self._first + number)
             self._chains.append(chain)
             chain.actions.extend(self._read(action, chain))
+            chain.numbers.extend([number] * (len(chain.actions) - len(chain.numbers)))
             if action.output in self._used:
                 if action.output in results:
                     raise self._entry.wrong(f"result {action.output} is that of two actions")
@@ -106,6 +137,15 @@ class _Reader:
         if missing:
             raise self._entry.wrong(f"there is no result {missing[0]}")
         return results
+
+    def places(self) -> Iterator[tuple[Digest, ReceivedActions]]:
+        """Yield where the vertices come from that were made."""
+        for chain in self._chains:
+            if chain.made is not None:
+                place = ReceivedActions(
+                    self._entry.digest, tuple(chain.numbers), tuple(chain.trees)
+                )
+                yield chain.made.digest, place
 
     # --- who uses what ---
 
@@ -143,7 +183,8 @@ class _Reader:
         kind = action.WhichOneof("action")
         match kind:
             case "copy":
-                source = chain.index(self._vertex(action.secondaryInput))
+                reference = action.secondaryInput
+                source = chain.index(self._vertex(reference), reference)
                 yield from copies.read_copy(
                     self._entry, action.copy, source, self._owner(action.copy, chain)
                 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.ops import HttpSource, ImageSource, OciLayoutSource
+from pybuild.model.ops import GitSource, HttpSource, ImageSource, OciLayoutSource
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
@@ -87,8 +87,16 @@ class BlobQuery:
         )
 
 
-Query = ImageQuery | LayoutQuery | UploadQuery | BlobQuery
-Answer = ImageSource | OciLayoutSource | HttpSource
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleQuery:
+    """A query for the git bundle that *source* comes from; the answer is *source*, once *blob* is here."""
+
+    source: GitSource
+    blob: BlobQuery
+
+
+Query = ImageQuery | LayoutQuery | UploadQuery | BlobQuery | BundleQuery
+Answer = ImageSource | OciLayoutSource | HttpSource | GitSource
 Answers = Mapping[Query, Answer]
 
 

@@ -15,6 +15,7 @@ from pybuild.buildkit.llb.mounts import SCRATCH
 from pybuild.buildkit.llb.queries import (
     Answers,
     BlobQuery,
+    BundleQuery,
     ImageQuery,
     LayoutQuery,
     LocalQuery,
@@ -55,6 +56,7 @@ class ReadDefinition:
             that is read in several ways is there under several names.
         origins: by a vertex's digest.
         vertices: by a received op's id; of an op with several results, the first that is needed.
+        actions: the places of vertices in received file ops, by their digests.
         files, infos: contents of the files that spans name, and what else is said of them, for errors.
     """
 
@@ -62,6 +64,7 @@ class ReadDefinition:
     locals: dict[str, LocalQuery]
     origins: dict[Digest, ReceivedOp]
     vertices: dict[Digest, Vertex]
+    actions: dict[Digest, files.ReceivedActions]
     files: dict[str, bytes]
     infos: dict[str, pb.SourceInfo]
 
@@ -207,6 +210,7 @@ class _Reader:
         self._results: dict[Edge, Vertex] = {}
         self._origins: dict[Digest, ReceivedOp] = {}
         self._vertices: dict[Digest, Vertex] = {}
+        self._actions: dict[Digest, files.ReceivedActions] = {}
 
     def finish(self) -> ReadDefinition:
         for entry in self._graph.entries.values():
@@ -220,6 +224,7 @@ class _Reader:
             self._sources.locals,
             self._origins,
             self._vertices,
+            self._actions,
             self._graph.files,
             self._graph.infos,
         )
@@ -240,7 +245,8 @@ class _Reader:
         kind = entry.op.WhichOneof("op")
         match kind:
             case "file":
-                yield from files.read_file(entry, used, meta, self._tree).items()
+                results = files.read_file(entry, used, meta, self._tree, self._actions)
+                yield from results.items()
                 return
             case "exec":
                 yield from self._exec(entry, used, meta)
@@ -267,7 +273,7 @@ class _Reader:
         match source:
             case LocalQuery():
                 return LocalSource(name=self._sources.name(source), exclude=source.exclude)
-            case ImageQuery() | LayoutQuery() | UploadQuery() | BlobQuery():
+            case ImageQuery() | LayoutQuery() | UploadQuery() | BlobQuery() | BundleQuery():
                 return self._answers[source]
             case _:
                 return source

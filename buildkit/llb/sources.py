@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from pybuild.buildkit.llb import fields
 from pybuild.buildkit.llb.graph import Entry, shortened
 from pybuild.buildkit.llb.queries import (
     BlobQuery,
+    BundleQuery,
     ImageQuery,
     LayoutQuery,
     LocalQuery,
@@ -37,6 +39,7 @@ _MODES = frozenset((_DEFAULT_MODE, "pull", "local"))
 _TRANSPORT = re.compile(r"(?i:https?|ssh|git)://|[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:")
 # Attributes that change nothing of what is built.
 _UNSEEN = frozenset(("image.recordtype", "local.unique"))
+_BLOBS = ("docker-image+blob", "oci-layout+blob")
 _SECRET_NAMES = {"git.authheadersecret": "GIT_AUTH_HEADER", "git.authtokensecret": "GIT_AUTH_TOKEN"}
 
 
@@ -57,12 +60,12 @@ def read_source(entry: Entry, platform: Platform) -> SourceOrQuery:
             source_or_query: SourceOrQuery = _image(rest, attrs, platform)
         case "oci-layout":
             source_or_query = _layout(rest, attrs, platform)
-        case "docker-image+blob" | "oci-layout+blob":
+        case scheme if scheme in _BLOBS:
             source_or_query = _blob(identifier, rest, attrs)
         case "local":
             source_or_query = _local(rest, attrs)
         case "git":
-            source_or_query = _git(rest, attrs)
+            source_or_query = _bundled(_git(rest, attrs), attrs)
         case "http" | "https":
             source_or_query = _http(identifier, attrs)
         case _:
@@ -256,7 +259,41 @@ def _git(rest: str, attrs: _Attrs) -> GitSource:
         mtime="commit" if mtime == "commit" else "",
         fetch_by_commit=attrs.flag("git.fetchbycommit"),
         known_hosts=attrs.take("git.knownsshhosts"),
+        as_bundle=attrs.flag("git.checkoutbundle"),
     )
+
+
+def _bundled(source: GitSource, attrs: _Attrs) -> GitSource | BundleQuery:
+    """Return *source*, or the query for the bundle that its commits come from."""
+    if source.as_bundle and source.keep_git_dir:
+        raise UserError("git.checkoutbundle is incompatible with git.keepgitdir")
+    if source.as_bundle and source.subdir:
+        raise UserError("git.checkoutbundle is incompatible with git.subdir")
+    url = attrs.take("git.bundle")
+    store, _session = attrs.take("oci.store"), attrs.take("oci.session")
+    if not url:
+        return source
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        raise UserError(f'failed to parse git.bundle locator "{shortened(url)}": missing scheme')
+    if scheme not in _BLOBS:
+        raise UserError(
+            f'git.bundle locator scheme "{shortened(scheme)}" is not supported; '
+            'expected "docker-image+blob" or "oci-layout+blob"'
+        )
+    if not source.checksum:
+        raise UserError("git.bundle requires git.checksum to be set")
+    reference = _reference(rest)
+    if reference.digest is None or reference.digest.algorithm != "sha256":
+        raise UserError(f'git.bundle locator "{shortened(url)}" has no sha256 digest')
+    blob = BlobQuery(
+        url=url,
+        reference=reference,
+        is_layout=scheme == _BLOBS[1],
+        store=store or reference.path,
+        filename="bundle",
+    )
+    return BundleQuery(source=replace(source, bundle=blob.url), blob=blob)
 
 
 # --- back -----------------------------------------------------------------------------------------
@@ -325,6 +362,8 @@ def write_git(op: GitSource) -> pb.SourceOp:
         "git.fetchbycommit": "true" if op.fetch_by_commit else "",
         "git.knownsshhosts": op.known_hosts,
         "git.mountsshsock": "default" if is_ssh else "",
+        "git.bundle": op.bundle,
+        "git.checkoutbundle": "true" if op.as_bundle else "",
         **({} if is_ssh else _SECRET_NAMES),
     }
     _set(source, texts)

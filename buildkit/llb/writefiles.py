@@ -32,6 +32,12 @@ def write_file(op: FileOp, numbers: Sequence[int]) -> pb.FileOp:
     return out
 
 
+def written_numbers(op: FileOp) -> tuple[int, ...]:
+    """Return the number that each action of *op* has as `write_file` writes them."""
+    ours = set(map(id, op.actions))
+    return tuple(place for place, action in enumerate(_with_parents(op)) if id(action) in ours)
+
+
 def _with_parents(op: FileOp) -> Iterator[FileAction]:
     """Yield the actions, with one more before each file whose directory has to be made."""
     for action in op.actions:

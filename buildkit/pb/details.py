@@ -50,15 +50,19 @@ class SolveDetail:
     """The op that failed, with references to trees of the build; "" is none.
 
     Attributes:
-        inputs: per mount, the tree that was mounted.
-        mounts: per mount, the same as the step left it.
+        inputs: per mount, the tree that was mounted; of a file op, per input.
+        mounts: per mount, the same as the step left it; of a file op, per action.
         description: facts about the op outside of it.
+        action: the number of a file op's action that failed.
+        unread: the number of the input that has not what the op reads of it; *inputs* is that alone.
     """
 
     inputs: tuple[str, ...]
     mounts: tuple[str, ...]
     op: pb.Op
     description: Mapping[str, str]
+    action: int | None = None
+    unread: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +182,17 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
             op: dict[str, Any] = MessageToDict(
                 detail.op, preserving_proto_field_name=True, use_integers_for_enums=True
             )
+            subject: dict[str, Any] = {}
+            if detail.action is not None:
+                subject = {"file": {"index": detail.action}}
+            elif detail.unread is not None:
+                subject = {"cache": {"index": detail.unread}}
             return "errdefs.Solve", {
                 "inputIDs": list(detail.inputs),
                 "mountIDs": list(detail.mounts),
                 "op": op,
                 "description": {utf8(k): utf8(v) for k, v in detail.description.items()},
+                **subject,
             }
         case FrontendDetail():
             return "errdefs.Frontend", _present({"name": detail.name, "source": detail.source})

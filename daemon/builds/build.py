@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pybuild.buildkit.gatewayconfig import gateway_config, lowered_from
 from pybuild.buildkit.journal import Journal, Teller
 from pybuild.buildkit.pb import control as pb
+from pybuild.buildkit.pb.errors import SolveDetail
 from pybuild.buildkit.pb.ops import Definition, SourceInfo
 from pybuild.buildkit.pb.sourcepolicy import Policy
 from pybuild.buildkit.policies import read_policies
@@ -56,7 +57,7 @@ from pybuild.exporter.built import Built
 from pybuild.exporter.output import Output
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import StepError, unwrap
+from pybuild.model.errors import PybuildError, StepError, unwrap
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
@@ -151,7 +152,7 @@ class Build:
         self.ready = asyncio.Event()
         self.client = RunningFrontend(self, request.FrontendInputs, self.ledger.lookups)
         self._scope: Scope | None = None
-        self._failed = FailedSteps()
+        self._failed = FailedSteps(lambda: self.frontends.references.values())
 
     @property
     def frontend(self) -> str:
@@ -181,8 +182,11 @@ class Build:
     def error(self, error: Exception) -> RpcError:
         """Return *error* as the client reads it, with where it happened."""
         cause = unwrap(error)
+        step: SolveDetail | None = None
+        if isinstance(cause, PybuildError):
+            solve = None if self._scope is None else self._scope.snapshot
+            step = self._failed.detail(cause, solve)
         vertex = cause.vertex if isinstance(cause, StepError) else ""
-        step = self._failed.detail(vertex)
         failed = vertex or self.teller.failed
         return rpc_error(error, self.frontend, self.files, failed, self.infos, step)
 
@@ -230,6 +234,7 @@ class Build:
                 if not self._has_frontend:
                     scope.runner.keep_failed(self._failed.add)
                 self._failed.define = partial(define, scope)
+                self._failed.places = scope.actions
                 scope.policies = await self._policies(scope, find)
                 self._scope = scope
                 scope.files, scope.infos = self.files, self.infos

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from pybuild.buildkit.llb.files import ReceivedActions
 from pybuild.buildkit.pb.ops import SourceInfo
 from pybuild.builds.delivery import Solves
 from pybuild.builds.entitlements import check_entitlements
@@ -30,6 +31,7 @@ from pybuild.daemon.session.upload import adopt
 from pybuild.executor.steps.execop import Secrets
 from pybuild.frontend.giturl import without_credentials
 from pybuild.frontend.lowering.interface import ImageRequest, ResolvedImage
+from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UserError
 from pybuild.model.events import Emit
 from pybuild.model.ops import (
@@ -77,6 +79,7 @@ class Scope:
     Attributes:
         files, infos: whole files that errors may name lines of, and what else clients say of them.
         received: the digests of vertices, by the ids of the ops that they were made of.
+        actions: the places of vertices in file ops that were received, by their digests.
         imports: the caches that it looks into.
         policies: judge all its sources; *decide* gets the verdict about one that they demand.
         solves: the way to make vertices, and all that was made so.
@@ -113,6 +116,7 @@ class Scope:
         self.files: dict[str, bytes] = {}
         self.infos: dict[str, SourceInfo] = {}
         self.received: dict[str, str] = {}
+        self.actions: dict[Digest, ReceivedActions] = {}
         self.solves = Solves(self.engine)
         self.imports = Imports(self)
         self.policies: Policies | None = None
@@ -335,7 +339,8 @@ def marked(vertex: Vertex, owner: str) -> Vertex:
 def _marked(op: Op, owner: str) -> Op:
     match op:
         case GitSource(origin=""):
-            return replace(op, origin=without_credentials(op.remote))
+            # Whoever has a bundle has shown that, and nothing of the remote.
+            return replace(op, origin=op.bundle or without_credentials(op.remote))
         case ExecOp(owner="") if _takes_what_no_key_tells(op):
             mounts = tuple(_mount(mount, owner) for mount in op.mounts)
             return replace(op, owner=owner, mounts=mounts)

@@ -9,6 +9,7 @@ from pybuild.buildkit.llb.queries import (
     Answer,
     Answers,
     BlobQuery,
+    BundleQuery,
     ImageQuery,
     LayoutQuery,
     Query,
@@ -59,6 +60,7 @@ async def load_definition(
     loaded = await decided_of(reading, scope.decide)
     scope.files.update(loaded.files)
     scope.infos.update(loaded.infos)
+    scope.actions |= loaded.actions
     scope.received.update((str(id), str(one.digest)) for id, one in loaded.vertices.items())
     return await scope.in_thread(partial(scope.owned, loaded.result))
 
@@ -86,6 +88,9 @@ async def _answer(scope: Scope, query: Query, spans: tuple[Span, ...]) -> Answer
                 return OciLayoutSource(path=name, digest=digest.digest, platform=platform)
             case BlobQuery():
                 return await scope.adopt_blob(query)
+            case BundleQuery(source=source, blob=blob):
+                await scope.adopt_blob(blob)
+                return source
             case UploadQuery(id=id, filename=filename):
                 return await scope.adopt_upload(id, filename)
     except PybuildError as error:

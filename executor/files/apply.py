@@ -15,6 +15,7 @@ from pybuild.executor.files.remarking import Copied
 from pybuild.executor.files.selecting import NoFolder, Source, find, select
 from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import (
+    ActionFailure,
     Applied,
     CopyPath,
     DeltaStack,
@@ -59,6 +60,7 @@ def apply(
     refresh: Refresh | None = None,
     look: OwnerMode | None = None,
     judge: bool = False,
+    keep: bool = False,
 ) -> Applied:
     """Do the actions of one file op on a base; what they change ends up in *upper*.
 
@@ -70,6 +72,7 @@ def apply(
         refresh: the one action is a copy that is brought up to date.
         look: of the root of the result, in place of the base's.
         judge: see what an earlier copy has to know of this one; otherwise it counts as not additive.
+        keep: leave in *upper* what is there by then when an action fails, and tell of it.
 
     Needs a private mount namespace. Leaves nothing behind in its process.
 
@@ -82,9 +85,9 @@ def apply(
     copy_root_look(base, upper)
     with Mounts(mount_dir) as mounts:
         doing = _Work(mounts, inputs or {}, refresh, call)
-        met = _change(doing, base, upper, work, actions, look)
-        additive = judge and is_additive(upper, userxattr=mounts.userxattr)
-        return Applied(additive, met if judge else [], doing.remarks)
+        failure = _change(doing, base, upper, work, actions, look, keep=keep)
+        additive = judge and failure is None and is_additive(upper, userxattr=mounts.userxattr)
+        return Applied(additive, doing.met if judge else [], doing.remarks, failure)
 
 
 def _change(
@@ -94,7 +97,9 @@ def _change(
     work_dir: str,
     actions: Sequence[TreeAction],
     look: OwnerMode | None,
-) -> list[str]:
+    *,
+    keep: bool,
+) -> ActionFailure | None:
     # Without a base there is nothing to overlay, and one copy stays a reflink.
     changing: views.Changing | None = None
     merged = upper
@@ -105,10 +110,18 @@ def _change(
     elif base:
         merged = work.mounts.overlay(base, upper, work_dir)
     with Tree.open(merged, ledger=work.mounts.ledger(base)) as target:
+        failure: ActionFailure | None = None
         try:
-            for action in actions:
-                work.do(target, action)
-            work.remark(target)
+            for number, action in enumerate(actions):
+                try:
+                    work.do(target, action)
+                except (Fault, OSError) as error:
+                    failure = _failure(number, error)
+                    if not keep or failure.kind == MOVED:
+                        raise
+                    break
+            else:
+                work.remark(target)
         finally:
             work.close()
         if look is not None:
@@ -118,7 +131,13 @@ def _change(
             changing.collect()
         if target.ledger is not None:
             target.ledger.save(upper, merged if changing is None else None)
-        return work.met
+        return failure
+
+
+def _failure(number: int, error: Fault | OSError) -> ActionFailure:
+    if isinstance(error, OSError):
+        return ActionFailure(number, ENVIRONMENT, describe_os_error(error), [])
+    return ActionFailure(number, error.kind, error.message, error.hints)
 
 
 def copy_root_look(base: Sequence[str], upper: str) -> None:

@@ -189,17 +189,28 @@ class Remark(NamedTuple):
     values: Sequence[str]
 
 
+class ActionFailure(NamedTuple):
+    """The action, by its number, that went wrong, and the fault."""
+
+    action: int
+    kind: str
+    message: str
+    hints: Sequence[str]
+
+
 class Applied(NamedTuple):
     """The change that a file op made.
 
     Attributes:
         additive: as `refreshing.is_additive` has it.
         met: paths below the last copied directory that its copy found taken.
+        failure: of an action that went wrong, where what was there by then was to be kept.
     """
 
     additive: bool
     met: Sequence[str]
     remarks: Sequence[Remark] = ()
+    failure: ActionFailure | None = None
 
 
 TreeInput = DeltaStack | ClientDirectory

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
-from pybuild.model.ops import GitSource
+from pybuild.model.ops import GitSource, HttpSource
 from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -69,7 +69,11 @@ class _Access:
 
 
 class GitTrees:
-    """The git sources of one build; a ref stands for the same commit throughout it."""
+    """The git sources of one build; a ref stands for the same commit throughout it.
+
+    Args:
+        bundle: returns the path of a source's bundle.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class GitTrees:
         *,
         secrets: Secrets,
         agents: Mapping[str, AgentSocket],
+        bundle: Callable[[GitSource], Awaitable[str]],
         environ: Mapping[str, str],
         proves: bool = False,
     ) -> None:
@@ -87,6 +92,7 @@ class GitTrees:
         self._lease = lease
         self._secrets = secrets
         self._agents = agents
+        self._bundle = bundle
         self._environ = environ
         self._proves = proves
         self._commits = Once[GitSource, GitCommit]()
@@ -101,6 +107,8 @@ class GitTrees:
         identity = {"git": commit.commit}
         if op.keep_git_dir:
             identity |= {"git": commit.object, "ref": commit.ref}
+        if op.as_bundle:
+            identity |= {"bundle": _bundle_ref(op.ref)}
         return Digest.of_json(identity)
 
     async def resolve(self, op: GitSource) -> GitCommit:
@@ -109,12 +117,20 @@ class GitTrees:
 
     async def _resolve(self, op: GitSource) -> GitCommit:
         _check(op)
-        if self._proves and (_COMMIT.match(op.ref) or op.fetch_by_commit):
+        # Who has a bundle has it all; others show that they may read the remote.
+        asks = self._proves and not op.bundle
+        if asks and (_COMMIT.match(op.ref) or op.fetch_by_commit):
             await self.resolve(replace(op, ref="", checksum="", fetch_by_commit=False))
         if _COMMIT.match(op.ref):
             if op.checksum and not op.ref.startswith(op.checksum):
                 raise UserError(f"expected checksum to match {op.checksum}, got {op.ref}")
             return GitCommit(op.ref, op.ref, "")
+        if op.bundle and not op.ref:
+            if not _COMMIT.match(op.checksum):
+                raise UserError(
+                    f'a git bundle without a ref requires a full commit SHA, got "{op.checksum}"'
+                )
+            return GitCommit(op.checksum, op.checksum, "")
         if op.fetch_by_commit:
             if not _COMMIT.match(op.checksum):
                 raise UserError(
@@ -125,7 +141,7 @@ class GitTrees:
         access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
             commit = await self._call(
-                access, mirror, lambda remote: job(gitjobs.resolve, remote, op.ref)
+                op, access, mirror, lambda remote: job(gitjobs.resolve, remote, op.ref)
             )
         names = list(dict.fromkeys((commit.object, commit.commit)))
         if op.checksum and not any(name.startswith(op.checksum) for name in names):
@@ -156,8 +172,10 @@ class GitTrees:
                     mtime=op.mtime,
                     # A bare id was compared already; a tag's own id is not what is fetched.
                     checksum=op.checksum if not resolved.ref else "",
+                    bundle=_bundle_ref(op.ref) if op.as_bundle else "",
                 )
                 await self._call(
+                    op,
                     access,
                     mirror,
                     lambda remote: job(gitjobs.checkout, remote, commit, wish),
@@ -182,7 +200,7 @@ class GitTrees:
         access = await looked_up(self._secrets, partial(self._access, op))
         async with self._mirror(op) as mirror:
             return await self._call(
-                access, mirror, lambda remote: job(gitjobs.objects, remote, commit)
+                op, access, mirror, lambda remote: job(gitjobs.objects, remote, commit)
             )
 
     async def commit_time(self, op: GitSource) -> int | None:
@@ -200,10 +218,13 @@ class GitTrees:
         await self._commits.stop()
 
     def _mirror(self, op: GitSource) -> _Mirror:
-        return _Mirror(self._store, self._lease, _without_credentials(op.remote)[0])
+        # What somebody brings in a bundle is not mixed with what a remote has.
+        url = op.bundle or _without_credentials(op.remote)[0]
+        return _Mirror(self._store, self._lease, url)
 
     async def _call(
         self,
+        op: GitSource,
         access: _Access,
         mirror: str,
         work: Callable[[GitRemote], Job[Answer]],
@@ -213,7 +234,7 @@ class GitTrees:
         disk = os.statvfs(self._store.root)
         known_hosts, ssh_command = "", ""
         fds: list[int] = []
-        if access.is_ssh:
+        if access.is_ssh and not op.bundle:
             agent = self._agents.get("default")
             if agent is None:
                 raise no_agent("default")
@@ -230,6 +251,7 @@ class GitTrees:
             environ=self._handed_on(),
             ssh_command=ssh_command,
             max_bytes=max(1 << 20, disk.f_bavail * disk.f_frsize * 19 // 20),
+            bundle=await self._bundle(op) if op.bundle else "",
         )
         try:
             return await self._workers.call(work(remote), fds=fds, writes=writes)
@@ -283,6 +305,21 @@ class GitTrees:
             hidden = [value]
             break
         return _Access(url=url, shown=shown, scope=scope, header=header, hidden=tuple(hidden))
+
+
+def bundle_file(op: GitSource) -> HttpSource:
+    """Return the source of the bundle of *op*."""
+    digest = Digest.parse(op.bundle.rpartition("@")[2])
+    return HttpSource(url=op.bundle, checksum=digest, filename="bundle")
+
+
+def _bundle_ref(ref: str) -> str:
+    """Return the name that the commit of *ref* gets in a bundle: one by which a bundle can be fetched."""
+    if not ref or _COMMIT.match(ref):
+        return "refs/heads/main"
+    if ref.startswith("refs/tags/"):
+        return ref
+    return "refs/heads/" + ref.removeprefix("refs/").removeprefix("heads/")
 
 
 def _check(op: GitSource) -> None:

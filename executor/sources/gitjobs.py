@@ -41,7 +41,7 @@ def resolve(call: WorkerCall, remote: GitRemote, ref: str) -> GitCommit:
     symbolic = [] if ref else ["--symref"]
     try:
         text = git.run(
-            *("ls-remote", *symbolic, "--", remote.url, *names),
+            *("ls-remote", *symbolic, "--", remote.bundle or remote.url, *names),
             protocols=_protocols(remote),
             seconds=_LIST_S,
         )
@@ -83,6 +83,8 @@ def checkout(call: WorkerCall, remote: GitRemote, commit: GitCommit, wish: Check
     _bring(git, remote, commit)
     if wish.checksum:
         _check(git, mirror, commit.object, wish.checksum)
+    if wish.bundle:
+        return _make_bundle(git, remote, commit.commit, wish)
     tree, scratch = wish.target, wish.scratch
     if wish.subdir:
         tree = os.path.join(scratch, "tree")
@@ -116,6 +118,32 @@ def checkout(call: WorkerCall, remote: GitRemote, commit: GitCommit, wish: Check
         _set_times(wish.target, when)
     os.chmod(wish.target, 0o755)
     return when
+
+
+def _make_bundle(git: Git, remote: GitRemote, commit: str, wish: Checkout) -> int:
+    """Put *commit* with its history into one file, and return its time."""
+    mirror, own = remote.mirror, os.path.join(wish.scratch, "git")
+    if os.path.exists(os.path.join(mirror, "shallow")):
+        _fetch_all(git, remote)
+    words = ["--object-format=sha256"] if len(commit) == 64 else []
+    try:
+        git.run("init", "--quiet", "--bare", *words, "--", own)
+        with open(os.path.join(own, "objects/info/alternates"), "w", encoding="utf-8") as file:
+            file.write(os.path.join(mirror, "objects") + "\n")
+        git.run("update-ref", "--no-deref", wish.bundle, commit, git_dir=own)
+        git.run(
+            *("-c", "pack.threads=1", "bundle", "create", "--quiet"),
+            *(os.path.join(wish.target, "bundle"), wish.bundle),
+            git_dir=own,
+            seconds=_CHECKOUT_S,
+        )
+        seconds = git.run("log", "-1", "--format=%ct", commit, git_dir=mirror).strip()
+    except ProgramFailed as error:
+        raise Fault(
+            ENVIRONMENT, f"failed to create git bundle for {commit}: {error.stderr}"
+        ) from error
+    os.chmod(wish.target, 0o755)
+    return int(seconds) if seconds.isdigit() else 0
 
 
 def objects(call: WorkerCall, remote: GitRemote, commit: GitCommit) -> tuple[bytes, bytes]:
@@ -157,6 +185,8 @@ def _git(call: WorkerCall, remote: GitRemote) -> Git:
 
 def _protocols(remote: GitRemote) -> str:
     """Return the protocols for a remote: one with https is never followed to plain http."""
+    if remote.bundle:
+        return LOCAL
     is_secure = remote.url.lower().startswith("https:")
     return NETWORK.replace("http:", "", 1) if is_secure else NETWORK
 
@@ -210,6 +240,14 @@ def _bring(git: Git, remote: GitRemote, commit: GitCommit) -> None:
     mirror, name, ref = remote.mirror, commit.object, commit.ref
     if _has(git, mirror, name):
         return
+    if remote.bundle:
+        try:
+            _fetch(git, remote, "+refs/*:refs/pybuild/*", depth="")
+        except ProgramFailed as error:
+            raise Fault(USER, f"failed to import git bundle: {error.stderr}") from error
+        if not _has(git, mirror, name):
+            raise Fault(USER, f"commit {name} not found in bundle")
+        return
     # Refs keep what was fetched from being fetched again.
     kept = "refs/pybuild/" + hashlib.sha256((ref or name).encode()).hexdigest()[:32]
     attempts = [f"+{ref}:{kept}"] if ref else []
@@ -246,7 +284,7 @@ def _is_refusal(error: ProgramFailed) -> bool:
 def _fetch(git: Git, remote: GitRemote, *refspecs: str, depth: str = "--depth=1") -> None:
     words = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force"]
     words += [depth] if depth else []
-    words += ["--", remote.url, *refspecs]
+    words += ["--", remote.bundle or remote.url, *refspecs]
     try:
         git.run(*words, git_dir=remote.mirror, protocols=_protocols(remote), seconds=_FETCH_S)
     except ProgramFailed as error:

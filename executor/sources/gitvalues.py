@@ -20,6 +20,7 @@ class GitRemote(NamedTuple):
         environ: what git has of the caller's environment.
         ssh_command: the program for remotes of ssh; else empty.
         max_bytes: the most that may be fetched.
+        bundle: a file that the commits come from instead; else empty.
     """
 
     url: str
@@ -31,6 +32,7 @@ class GitRemote(NamedTuple):
     environ: Mapping[str, str]
     ssh_command: str
     max_bytes: int
+    bundle: str = ""
 
 
 class GitCommit(NamedTuple):
@@ -54,6 +56,7 @@ class Checkout(NamedTuple):
         subdir: relative, clean, or empty; *keep_git_dir*, *submodules*: as in `GitSource`.
         mtime: ``commit`` gives every file the commit's time.
         checksum: a prefix that the commit or its tag must have.
+        bundle: the name that the commit has in a bundle, which is made in place of the tree; else empty.
     """
 
     target: str
@@ -63,3 +66,4 @@ class Checkout(NamedTuple):
     submodules: bool
     mtime: str
     checksum: str
+    bundle: str = ""

@@ -88,10 +88,18 @@ class RemoteSources:
                 self._lease,
                 secrets=self._secrets,
                 agents=self.agents,
+                bundle=self._bundle,
                 environ=self._environ,
                 proves=self._proves,
             )
         return self._git
+
+    async def _bundle(self, op: GitSource) -> str:
+        from pybuild.executor.sources.git import bundle_file
+
+        file = bundle_file(op)
+        there = await self.http.snapshot(file)
+        return os.path.join(self._store.deltas.path(there.deltas[0]), file.filename)
 
     async def __aenter__(self) -> Self:
         return self

@@ -33,7 +33,7 @@ from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.authorities import Authorities
-    from pybuild.executor.failedsteps import KeepFailed
+    from pybuild.executor.failedsteps import FailedTrees
     from pybuild.executor.steps.container import StepContainer
 
 Ensure = Callable[[Snapshot, Emit], Awaitable[list[str]]]
@@ -62,6 +62,9 @@ class ExecOps:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
         secrets, dns, allow, devices, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
+
+    Attributes:
+        failed: takes what steps leave that fail, where somebody wants it.
     """
 
     def __init__(
@@ -103,8 +106,7 @@ class ExecOps:
 
             self._authorities = Authorities(ca)
         self._cgroup = cgroup
-        self._keep_failed: KeepFailed | None = None
-        self._failed: list[str] = []  # deltas that steps left which failed
+        self.failed: FailedTrees | None = None
         self._caches = CacheMounts(store, workers, lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers = Resolvers(dns)
@@ -112,18 +114,11 @@ class ExecOps:
         self._has_said_rung = False
         self._common = ""
 
-    def keep_failed(self, take: KeepFailed) -> None:
-        """Let *take* have what steps leave that fail."""
-        self._keep_failed = take
-
     def close(self) -> None:
         """Remove the directories that steps had in common."""
         self._trees.close()
         if self._common:
             self._store.discard(self._common)
-        for id in self._failed:
-            if taken := self._store.deltas.take_away(id):
-                self._store.discard(taken)
 
     async def run(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result], emit: Emit
@@ -246,13 +241,12 @@ class ExecOps:
                     reason=partial(self._reason, op, ended, step),
                 )
             except StepError as error:
-                if self._keep_failed is None:
+                if self.failed is None:
                     raise
                 from pybuild.executor.failedsteps import FailedStep
 
                 left = await prepared.outputs.commit_all(ended)
-                self._failed += [tree.deltas[-1] for tree in left.values()]
-                self._keep_failed(FailedStep(vertex, inputs, left))
+                self.failed.keep(FailedStep(vertex, inputs, left))
                 raise error.copy_with(vertex=vertex.digest) from error
             if loss := execop.loss_warning(op, ended):
                 emit(BuildWarning(message=loss, spans=vertex.meta.spans))
@@ -338,7 +332,7 @@ class ExecOps:
 
     def _is_looked_into(self, mount: Mount, inputs: Sequence[Result]) -> bool:
         """Whether what is written there, and lost otherwise, is kept should the step fail."""
-        if self._keep_failed is None or mount.readonly:
+        if self.failed is None or mount.readonly:
             return False
         return mount.input is None or isinstance(inputs[mount.input], Snapshot)
 

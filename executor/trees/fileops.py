@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pybuild.cache.content.deltas import ActiveDelta
 from pybuild.cache.content.leases import Lease
@@ -20,6 +20,7 @@ from pybuild.executor.steps.outputs import begin_delta
 from pybuild.executor.trees.contexttrees import ContextTrees, Readings
 from pybuild.executor.trees.earliercopies import EarlierCopies, EarlierCopy
 from pybuild.executor.workers.job import JobService, WorkerModule, job
+from pybuild.executor.workers.launch import error_of
 from pybuild.model.contents import ContentDigest, Contents
 from pybuild.model.digest import Digest
 from pybuild.model.errors import SourceMoved
@@ -29,7 +30,7 @@ from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.files import apply
-    from pybuild.executor.files.values import TreeAction, TreeInput
+    from pybuild.executor.files.values import ActionFailure, TreeAction, TreeInput
     from pybuild.executor.trees.treefacts import TreeFacts
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
@@ -42,16 +43,21 @@ TRIES = 2
 Ensure = Callable[[Snapshot], Awaitable[list[str]]]
 OnProgress = Callable[[int], None]
 Say = Callable[[Remark], None]
+Left = Callable[[int, Snapshot], None]
 DigestSnapshot = Callable[[Snapshot, Selection], Awaitable[ContentDigest]]
 
 
 class _Order(NamedTuple):
-    """The base, the sources and the actions of an op as `apply.apply` takes them, and its remarks."""
+    """The base, the sources and the actions of an op as `apply.apply` takes them, and its remarks.
+
+    Who gives *left* gets the tree that an action leaves which fails.
+    """
 
     base: list[str]
     inputs: dict[int, TreeInput]
     actions: list[TreeAction]
     remarks: list[Remark]
+    left: Left | None = None
 
 
 class ContextCopy(NamedTuple):
@@ -119,6 +125,7 @@ class FileOps:
         is_scratch: bool,
         warn: Callable[[str], None],
         say: Say | None = None,
+        left: Left | None = None,
     ) -> tuple[Snapshot, Contents]:
         """Do *op* on *base* and return a committed snapshot, and what was read of the client's trees.
 
@@ -131,6 +138,7 @@ class FileOps:
             is_scratch: the base is the empty tree by definition, not by chance.
             warn: told of a tree that is held.
             say: gets what there is to remark of what was copied.
+            left: gets the number of an action that fails and the tree as it is then, leased.
 
         Raises:
             UserError, EnvironmentFault.
@@ -143,7 +151,7 @@ class FileOps:
                 if not self._contexts.knows(tree):
                     await self._contexts.digest(tree, _selection_of(action))
         contents: dict[int, Mapping[Selection, ContentDigest]] = {}
-        for left in reversed(range(TRIES + 1)):
+        for more in reversed(range(TRIES + 1)):
             now = dict(sources)
             readings: dict[int, Readings] = {}
             for index, read in paths.items():
@@ -157,12 +165,12 @@ class FileOps:
             remarks: list[Remark] = []
             run = partial(self._once, op, base, now, readings, remarks, ensure, on_progress)
             try:
-                made = await run(is_scratch)
+                made = await run(is_scratch, left)
             except SourceMoved as moved:
-                if not left:
+                if not more:
                     raise
                 for reading in readings.values():
-                    if left == 1:
+                    if more == 1:
                         await self.hold(reading.tree, moved, warn)
                     else:
                         await self._contexts.renew(reading)
@@ -204,6 +212,7 @@ class FileOps:
         ensure: Ensure,
         on_progress: OnProgress,
         is_scratch: bool,
+        left: Left | None,
     ) -> Snapshot:
         """Do *op* unless a file of the client changes meanwhile.
 
@@ -218,7 +227,7 @@ class FileOps:
                 else DeltaStack(await ensure(result))
             )
         actions = [encode_action(action, is_scratch=is_scratch) for action in op.actions]
-        order = _Order(await ensure(base), inputs, actions, remarks)
+        order = _Order(await ensure(base), inputs, actions, remarks, left)
         source = await self._patchable(op, base, readings)
         if source is None:
             return await self._whole(op, base, readings, order, on_progress)
@@ -265,6 +274,8 @@ class FileOps:
             stay = not any(isinstance(a, Copy) and a.unpack for a in op.actions)
             judge = source is not None
             applied = await self._apply(active, order, on_progress, judge=judge, stay=stay)
+            if applied.failure is not None:
+                await self._leave(active, base, order, applied.failure)
             for reading in readings.values():
                 await self._contexts.check(reading)
             if source is not None and applied.additive:
@@ -299,12 +310,22 @@ class FileOps:
             actions=order.actions,
             refresh=refresh,
             judge=judge,
+            keep=order.left is not None,
         )
         applied = await self._workers.call(
             work, on_progress=on_progress, stay=stay, writes=active.fs
         )
         order.remarks[:] = applied.remarks
         return applied
+
+    async def _leave(
+        self, active: ActiveDelta, base: Snapshot, order: _Order, failure: ActionFailure
+    ) -> NoReturn:
+        """Hand out what is there of a tree, and raise what went wrong."""
+        assert order.left is not None
+        delta = await asyncio.to_thread(self._store.deltas.commit, active, None, None, self._lease)
+        order.left(failure.action, Snapshot((*base.deltas, delta)))
+        raise error_of(("fault", failure.kind, failure.message, failure.hints))
 
     async def _patch(
         self,
@@ -323,6 +344,10 @@ class FileOps:
             refresh = Refresh(earlier.names, below[:-1])
             order = order._replace(base=below)
             applied = await self._apply(active, order, on_progress, refresh=refresh, judge=True)
+            if applied.failure is not None:
+                await self._leave(
+                    active, Snapshot((*base.deltas, earlier.delta)), order, applied.failure
+                )
             await self._contexts.check_some(source.readings, source.selection, earlier.names)
         except BaseException:
             deltas.abort(active)

@@ -166,6 +166,9 @@ async def sources_of(
             case GitSource() as op:
                 url = op.remote + (f"#{op.ref}" if op.ref else "")
                 sources.git[without_secrets(url)] = await pins.commit(op)
+                if op.bundle:
+                    name = _blob_name(op.bundle, "bundle", vcs_url=without_secrets(url))
+                    sources.http[name] = op.bundle.rpartition(":")[2]
             case HttpSource() as op:
                 if op.url.partition(":")[0].lower() in ("http", "https"):
                     sources.http[without_secrets(op.url)] = await pins.sha256(op)
@@ -181,11 +184,11 @@ async def sources_of(
     return sources
 
 
-def _blob_name(url: str) -> str:
+def _blob_name(url: str, what: str = "blob", **qualifiers: str) -> str:
     """Return the package URL of a blob that is a source."""
     scheme, _, name = url.partition("://")
     kind = OCI if scheme.startswith("oci") else DOCKER
-    return package_url(Reference.parse(name), None, kind, ref_type="blob")
+    return package_url(Reference.parse(name), None, kind, ref_type=what, **qualifiers)
 
 
 def _given(op: ExecOp, sources: UsedSources) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pybuild.buildkit.llb.queries import (
     Answer,
     BlobQuery,
+    BundleQuery,
     ImageQuery,
     LayoutQuery,
     LocalQuery,
@@ -18,7 +19,7 @@ from pybuild.buildkit.llb.queries import (
     UploadQuery,
 )
 from pybuild.buildkit.llb.read import NeedAnswers, read, read_with
-from pybuild.buildkit.llb.sources import write_http
+from pybuild.buildkit.llb.sources import write_git, write_http
 from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import ops as pb
 from pybuild.model.digest import Digest
@@ -215,6 +216,19 @@ def test_a_blob_is_a_file_with_the_look_that_is_asked_for() -> None:
     assert isinstance(plain, BlobQuery) and plain.filename == X.hex
 
 
+def test_a_git_bundle_is_a_blob_that_is_wanted_first() -> None:
+    url = f"oci-layout+blob://not/real@{X}"
+    attrs = {"git.bundle": url, "git.checksum": "abc", "git.checkoutbundle": "true"}
+    (query,) = asked(one(source("git://h/a", **attrs, **{"oci.store": "s", "oci.session": ""})))
+    assert isinstance(query, BundleQuery)
+    op = GitSource(remote="https://h/a", checksum="abc", bundle=url, as_bundle=True)
+    assert query.source == op
+    assert (query.blob.is_layout, query.blob.store) == (True, "s")
+    assert query.blob.source() == HttpSource(url=url, checksum=X, filename="bundle")
+    written = dict(write_git(op).attrs)
+    assert {name: written[name] for name in attrs} == attrs
+
+
 def test_what_the_client_pipes_in_is_never_fetched() -> None:
     definition = one(source("http://buildkit-session/abc"))
     (query,) = asked(definition)
@@ -310,9 +324,22 @@ def test_known_hosts_come_along_without_counting() -> None:
         ("git://h/a", {"git.authtokensecret": "MINE"}, 'a secret called "MINE"'),
         ("git://h/a", {"git.mountsshsock": "x"}, 'the ssh agent "x"'),
         ("git://h/a", {"git.mtime": "x"}, "invalid mtime"),
+        ("git://h/a", {"git.bundle": f"docker-image+blob://a@{X}"}, "requires git.checksum"),
+        ("git://h/a", {"git.bundle": "a", "git.checksum": "1"}, "missing scheme"),
+        ("git://h/a", {"git.bundle": "http://a", "git.checksum": "1"}, 'scheme "http"'),
+        (
+            "git://h/a",
+            {"git.bundle": "oci-layout+blob://a:b", "git.checksum": "1"},
+            "has no sha256 digest",
+        ),
+        (
+            "git://h/a",
+            {"git.checkoutbundle": "true", "git.keepgitdir": "true"},
+            "incompatible with git.keepgitdir",
+        ),
+        ("git://h/a#:s", {"git.checkoutbundle": "true"}, "incompatible with git.subdir"),
         ("git://h/a", {"git.keepgitdir": "yes"}, 'git.keepgitdir is "yes"'),
         ("git://h/a", {"git.sig.pubkey": "k"}, '"git.sig.pubkey" is not supported'),
-        ("git://h/a", {"git.bundle": "k"}, '"git.bundle" is not supported'),
     ],
 )
 def test_sources_that_cannot_be(identifier: str, attrs: Mapping[str, str], words: str) -> None:

@@ -155,7 +155,7 @@ def test_names_are_cut() -> None:
 
 def test_only_capabilities_that_are_there_are_listed() -> None:
     assert {"source.image", "exec.mount.cache", "file.base", "mergeop"} <= LLB_CAPS
-    assert "soruce.http.uidgid" in LLB_CAPS and len(LLB_CAPS) == 68
+    assert "soruce.http.uidgid" in LLB_CAPS and len(LLB_CAPS) == 70
 
 
 # --- the graph ------------------------------------------------------------------------------------
@@ -361,9 +361,9 @@ def test_the_results_that_nobody_uses_are_not_read_as_such() -> None:
     def tree(edge: Edge) -> Vertex:
         raise AssertionError(edge)
 
-    found = read_file(some, frozenset((1,)), meta, tree)
+    found = read_file(some, frozenset((1,)), meta, tree, {})
     assert list(found) == [1] and found[1].meta is meta
-    both = read_file(some, frozenset((0, 1)), meta, tree)
+    both = read_file(some, frozenset((0, 1)), meta, tree, {})
     assert both[1].inputs == (both[0],)
     with pytest.raises(UserError, match="there is no result 2"):
-        read_file(some, frozenset((1, 2)), meta, tree)
+        read_file(some, frozenset((1, 2)), meta, tree, {})

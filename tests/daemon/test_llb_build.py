@@ -20,7 +20,7 @@ __all__ = ["site"]
 
 def test_what_is_refused_is_not_advertised() -> None:
     refused = {
-        "source.git.signatureverify", "source.git.bundle", "source.git.httpauth",
+        "source.git.signatureverify", "source.git.httpauth",
         "source.http.signatureverify", "source.buildop.llbfilename",
     }  # fmt: skip
     assert not LLB_CAPS & refused

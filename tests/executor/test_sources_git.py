@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from pybuild.executor.sources.git import bundle_file
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.ops import GitSource
 from tests.executor.gitsites import Remote, names
@@ -375,5 +376,40 @@ def test_a_checkout_that_is_cancelled_leaves_nothing(tmp_path: Path, remote: Rem
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         assert (await site.tree(remote.source("main")) / "a.txt").read_text() == "2"
+
+    on_site(tmp_path, body)
+
+
+def test_commits_travel_in_a_bundle(tmp_path: Path, remote: Remote) -> None:
+    """One build makes it, another one reads it and never asks the remote [ADD-7]."""
+
+    async def body(site: SourceSite) -> None:
+        made = await site.tree(remote.source("main", checksum=remote.second, as_bundle=True))
+        assert names(made) == ["bundle"]
+        data = (made / "bundle").read_bytes()
+        listed = remote.repository.git("bundle", "list-heads", str(made / "bundle"))
+        assert listed == f"{remote.second} refs/heads/main"
+        url = f"oci-layout+blob://a/b@sha256:{hashlib.sha256(data).hexdigest()}"
+        nowhere = GitSource(remote="http://127.0.0.1:1/r", bundle=url, checksum=remote.second)
+        path = site.root / "store/tmp/sent"
+        path.write_bytes(data)
+        async with site.sources() as sources:
+            await sources.http.adopt(str(path), len(data), bundle_file(nowhere))
+        for ref in ("", remote.second, "main"):
+            tree = await site.tree(replace(nowhere, ref=ref))
+            assert (tree / "a.txt").read_text() == "2"
+            assert not (tree / ".git").exists()
+        kept = await site.tree(replace(nowhere, ref="main", keep_git_dir=True))
+        assert (kept / ".git/HEAD").read_text().strip() == remote.second
+        assert (kept / ".git/refs/heads/main").read_text().strip() == remote.second
+        config = (kept / ".git/config").read_text()
+        assert "http://127.0.0.1:1/r" in config
+        for wrong, match in (
+            (replace(nowhere, checksum="0" * 40), "0{40} not found in bundle"),
+            (replace(nowhere, ref="dev"), "does not contain ref dev"),
+            (replace(nowhere, ref="main", checksum=remote.first), "expected checksum to match"),
+        ):
+            with pytest.raises(PybuildError, match=match):
+                await site.tree(wrong)
 
     on_site(tmp_path, body)
