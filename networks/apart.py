@@ -81,7 +81,7 @@ def _hand_over(channel: _socket.socket, order: NetworkOrder, pid: int) -> None:
     made = attaching.attach(order, pid)
     try:
         sockets = [held.socket for held in made.held]
-        if made.has_names():
+        if made.answers_names():
             sockets += resolver.open_sockets(made.namespace)
         if len(sockets) > _MOST_SOCKETS:
             raise Fault(

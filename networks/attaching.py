@@ -63,9 +63,16 @@ class Attachment:
         ports.release(self.held)
         self.held = []
 
-    def has_names(self) -> bool:
-        """Whether containers are found by name on one of its networks [NET-10, NET-11]."""
-        return any(network.is_user_defined for network, _ in self.places)
+    def answers_names(self) -> bool:
+        """Whether its questions for names come to us [NET-10, NET-11].
+
+        They do where containers are found by name, and where nobody is asked but whom only this machine
+        reaches.
+        """
+        if any(network.is_user_defined for network, _ in self.places):
+            return True
+        servers = self.order.servers
+        return bool(servers) and all(one.startswith("127.") or one == "::1" for one in servers)
 
     def gateway(self) -> tuple[Network, NetworkEndpoint] | None:
         """Return the place that has the default route and the published ports [NET-7]; None: there is none."""
@@ -223,6 +230,11 @@ def detach(folder: str, container: str, pid: int) -> None:
             endpoint = store.endpoint(network, container)
             if endpoint is not None and endpoint.pid == pid:
                 leave(store, network, container)
+            elif endpoint is None:  # its bridge may have been made before something failed
+                try:
+                    kernelstate.retire(store, network)
+                except PermissionError:
+                    pass  # it is in the pod, and we are not
 
 
 def _join(
@@ -231,7 +243,7 @@ def _join(
     store = made.store
     check_addresses(network, one)
     with Rtnetlink() as outside:
-        bridge = kernelstate.ensure_bridge(
+        network, bridge = kernelstate.ensure_bridge(
             store, network, outside, made.warnings, is_alone=pod.is_used()
         )
         endpoint = _endpoint(made, network, one, is_main=is_main)
@@ -363,7 +375,7 @@ def _endpoint(
             except FileExistsError:
                 pass
         if attempt == 1:
-            kernelstate.sweep(store)  # somebody may have ended without a word
+            kernelstate.sweep(store, kept=network)  # somebody may have ended without a word
     if one.addresses:
         raise Fault(
             ENVIRONMENT,
@@ -412,6 +424,10 @@ def leave(store: NetworkFiles, network: Network, container: str) -> bool:
     finally:
         store.drop(network, endpoint)
         _note(store, "disconnect", network, container)
+    try:
+        kernelstate.retire(store, network)
+    except PermissionError:
+        pass  # it is in the pod, and we are not
     return True
 
 

@@ -6,32 +6,22 @@ anybody on it and a table of the packet filter: 3 ms for the next build.
 
 from __future__ import annotations
 
-import _socket
-import fcntl
 import os
-import struct
 
 from pybuild.executor.steps.spec import Connecting
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
-from pybuild.model.lightlib import contextmanager
-from pybuild.networks import buildrules, buildspaces, pools
+from pybuild.networks import buildrules, buildspaces, pools, uplink
 from pybuild.networks.firewall import firewall
 from pybuild.networks.kernelstate import set_sysctl, sysctl
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
-from pybuild.networks.rules import strict_chains
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from pybuild.model.border import WorkerCall
 
 BRIDGE = buildrules.BRIDGE
 _MAKE = f"{buildspaces.make.__module__}:{buildspaces.make.__name__}"
-_LOCKS = "/run/pybuild"
-_USUAL_MTU = 1500
-_SIOCGIFMTU = 0x8921
 
 
 def prepare(call: WorkerCall, server: str) -> Connecting:
@@ -44,7 +34,7 @@ def prepare(call: WorkerCall, server: str) -> Connecting:
         Fault: environment; this machine cannot have it, for the reason that is its message.
     """
     try:
-        with _alone(), Rtnetlink() as kernel:
+        with uplink.alone(), Rtnetlink() as kernel:
             return _prepare(kernel, server)
     except OSError as error:
         raise Fault(ENVIRONMENT, describe_os_error(error, "no bridge can be made")) from error
@@ -52,16 +42,16 @@ def prepare(call: WorkerCall, server: str) -> Connecting:
 
 def _prepare(kernel: Rtnetlink, server: str) -> Connecting:
     listing = firewall().run("list chains")
-    if obstacle := _obstacle(listing):
+    if obstacle := uplink.obstacle(listing):
         raise Fault(ENVIRONMENT, obstacle)
     if buildrules.has_dockers_chain(listing):
         known = firewall().run(buildrules.DOCKERS_CHAIN)
         if BRIDGE not in known:
             firewall().run(buildrules.LET_BY_DOCKER)
-    device = _way_out("/proc/net/route")
-    if not device and _way_out("/proc/net/ipv6_route"):
+    device = uplink.device()
+    if not device and uplink.device(uplink.ROUTES_6):
         raise Fault(ENVIRONMENT, "this machine reaches others by IPv6 alone")
-    mtu = _mtu(device)
+    mtu = uplink.small_mtu(device)
     gateway, subnet = _bridge(kernel, mtu)
     routes = sysctl("ipv4/ip_forward") == "1" and not buildrules.is_guarded(listing)
     set_sysctl("ipv4/ip_forward", "1")
@@ -82,25 +72,6 @@ def _listed(chains: str) -> str:
     """Return the table as it is, "": there is none among *chains*."""
     is_there = f"table inet {buildrules.TABLE} " in chains
     return firewall().run(f"list table inet {buildrules.TABLE}") if is_there else ""
-
-
-@contextmanager
-def _alone() -> Generator[None]:
-    """Keep others from making it at the same time; where there is no place for a lock, do without."""
-    try:
-        try:
-            os.mkdir(_LOCKS, 0o700)
-        except FileExistsError:
-            pass
-        lock = os.open(f"{_LOCKS}/buildnetwork", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        yield
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _bridge(kernel: Rtnetlink, mtu: int) -> tuple[str, pools.Block]:
@@ -125,49 +96,3 @@ def _bridge(kernel: Rtnetlink, mtu: int) -> tuple[str, pools.Block]:
     kernel.add_address(index, pools.packed_address(gateway), free.prefix)
     kernel.set_up(index)
     return gateway, free
-
-
-def _obstacle(listing: str) -> str:
-    """Return why packets of steps would be lost, "": they would not."""
-    strict = strict_chains(listing, buildrules.TABLE)
-    if "table inet firewalld " in listing:
-        return "firewalld lets no packets pass that it does not know"
-    if strict and not (strict == ["ip filter FORWARD"] and buildrules.has_dockers_chain(listing)):
-        return f"the packet filter's chain {strict[0]} drops what is not allowed there"
-    try:
-        with open("/proc/net/ip_tables_names", encoding="ascii") as file:
-            names = file.read().split()
-    except OSError:
-        names = []
-    return "iptables-legacy has rules, which cannot be seen" if "filter" in names else ""
-
-
-def _way_out(routes: str) -> str:
-    """Return the device of the default route, "": there is none."""
-    try:
-        with open(routes, encoding="ascii") as file:
-            lines = [line.split() for line in file]
-    except OSError:
-        return ""
-    for words in lines:
-        if len(words) > 9 and set(words[0]) == {"0"} and words[1] == "00" and words[-1] != "lo":
-            return words[-1]  # of version 6
-        if len(words) > 7 and words[1] == words[7] == "00000000":
-            return words[0]
-    return ""
-
-
-def _mtu(device: str) -> int:
-    """Return the greatest packet that gets out, 0: the usual one."""
-    try:
-        probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-        try:
-            answer = fcntl.ioctl(
-                probe.fileno(), _SIOCGIFMTU, struct.pack("16sI12x", device.encode(), 0)
-            )
-        finally:
-            probe.close()
-    except OSError:
-        return 0
-    (known,) = struct.unpack_from("16xI", answer)
-    return known if known < _USUAL_MTU else 0

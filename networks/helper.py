@@ -147,7 +147,7 @@ class _Serving:
             if held not in self._carried:
                 self._carried.append(held)
                 carrying.carry(self.events, held, partial(self._target, held))
-        if made.has_names() and not self.answers:
+        if made.answers_names() and not self.answers:
             self.answers = True
             udp, tcp = made.questions or resolver.open_sockets(made.namespace)
             directory = Directory(made.store, made.order.container)

@@ -10,13 +10,13 @@ import os
 
 from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.networks import pools, records, rules
+from pybuild.networks import pools, records, rules, uplink
 from pybuild.networks.firewall import firewall
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles
+    from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles, Subnet
 
 
 def ensure_bridge(
@@ -26,31 +26,73 @@ def ensure_bridge(
     warnings: list[str],
     *,
     is_alone: bool,
-) -> int:
-    """Return the number of a network's bridge, which is made if it is not there.
+) -> tuple[Network, int]:
+    """Return a network as it is now, and the number of its bridge, which is made if it is not there.
 
     Args:
         is_alone: this network namespace is the store's own, and so are all bridges in it.
     """
     index = index_of(network.bridge)
-    if not index:
-        if is_alone:
+    if is_alone:
+        if not index:
             _remove_strangers(store, outside)
-        outside.add_bridge(network.bridge, b"\x02\x42" + os.urandom(4), network.mtu)
-        index = index_of(network.bridge)
-        _forward(network)
-        for endpoint in store.endpoints(network):  # it has vanished under these
-            if index_of(endpoint.peer):
-                outside.set_master(index_of(endpoint.peer), index)
-        if not network.internal:
-            warnings += _obstacles(store)
+            index = _make_bridge(store, network, outside, warnings)
+    else:
+        small = 0 if network.mtu else uplink.small_mtu(uplink.device())
+        if not index:
+            with uplink.alone():  # until others see its addresses
+                network = _beside_others(store, network, outside)._replace(mtu=network.mtu or small)
+                index = _make_bridge(store, network, outside, warnings)
+        network = network._replace(mtu=network.mtu or small)
+    # So that 127.0.0.1 of the host leads to published ports; what forges it is dropped.
+    set_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
+    return network, index
+
+
+def _make_bridge(
+    store: NetworkFiles, network: Network, outside: Rtnetlink, warnings: list[str]
+) -> int:
+    outside.add_bridge(network.bridge, b"\x02\x42" + os.urandom(4), network.mtu)
+    index = index_of(network.bridge)
+    _forward(network)
+    for endpoint in store.endpoints(network):  # it has vanished under these
+        if index_of(endpoint.peer):
+            outside.set_master(index_of(endpoint.peer), index)
+    if not network.internal:
+        warnings += _obstacles(store)
     for subnet in network.subnets:
         block = pools.Block(subnet.prefix)
         outside.add_address(index, pools.packed_address(subnet.gateway), block.prefix)
     outside.set_up(index)
-    # So that 127.0.0.1 of the host leads to published ports; what forges it is dropped.
-    set_sysctl(f"ipv4/conf/{network.bridge}/route_localnet", "1")
     return index
+
+
+def _beside_others(store: NetworkFiles, network: Network, outside: Rtnetlink) -> Network:
+    """Return a network, which moves to another subnet if somebody on this machine has taken its own.
+
+    It has none in the kernel while no container is on it, so that another store may have chosen the same.
+    A subnet that somebody has given it stays.
+    """
+    if store.endpoints(network):
+        return network
+    foreign = [
+        pools.Block(f"{pools.shown(int.from_bytes(address, 'big'), len(address) * 8)}/{prefix}")
+        for address, prefix, _ in outside.prefixes()
+    ]
+    taken = [pools.Block(one.prefix) for known in store.networks() for one in known.subnets]
+    subnets: list[Subnet] = []
+    for subnet in network.subnets:
+        block = pools.Block(subnet.prefix)
+        is_fixed = subnet.given or block.bits == 128
+        if not is_fixed and any(block.overlaps(one) for one in foreign):
+            free = pools.free_pool([*foreign, *taken])
+            if free is not None:
+                subnet = subnet._replace(prefix=str(free), gateway=pools.first_address(free))
+        subnets.append(subnet)
+    if tuple(subnets) != network.subnets:
+        network = network._replace(subnets=tuple(subnets))
+        store.add(network)
+    return network
 
 
 def _remove_strangers(store: NetworkFiles, outside: Rtnetlink) -> None:
@@ -61,12 +103,23 @@ def _remove_strangers(store: NetworkFiles, outside: Rtnetlink) -> None:
             outside.remove_link(name)
 
 
+def retire(store: NetworkFiles, network: Network) -> None:
+    """Take a network out of the kernel unless a container is on it: nothing is left on an idle machine."""
+    if not store.endpoints(network):
+        remove_bridge(store, network)
+
+
 def remove_bridge(store: NetworkFiles, network: Network) -> None:
-    """Take a network out of the kernel, which has it if a container was on it."""
-    if not index_of(network.bridge):
+    """Take a network out of the kernel, which has it if a container was on it; the table goes with the last."""
+    if not network.bridge or not index_of(network.bridge):
         return
+    others = (one.bridge for one in store.networks() if one.bridge and one.id != network.id)
+    if any(map(index_of, others)):
+        commands = rules.remove_network(store.table, _rules(network))
+    else:
+        commands = rules.drop(store.table)
     try:
-        firewall().run(rules.remove_network(store.table, _rules(network)))
+        firewall().run(commands)
     except (OSError, Fault):
         pass  # it was never there, or is not any more
     with Rtnetlink() as outside:
@@ -102,8 +155,12 @@ def unpublish(store: NetworkFiles, endpoint: NetworkEndpoint) -> None:
         pass  # nor is nftables
 
 
-def sweep(store: NetworkFiles, *, rebuild: bool = True) -> int:
-    """Forget the endpoints whose containers have ended without a word; return how many."""
+def sweep(store: NetworkFiles, *, rebuild: bool = True, kept: Network | None = None) -> int:
+    """Forget the endpoints whose containers have ended without a word; return how many.
+
+    Args:
+        kept: stays in the kernel: somebody is about to be on it.
+    """
     boot = boot_id() or ""
     dropped = 0
     for network in store.networks():
@@ -119,6 +176,11 @@ def sweep(store: NetworkFiles, *, rebuild: bool = True) -> int:
         for address, container in store.leases(network).items():
             if container not in living:
                 store.release_lease(network, address)
+        if rebuild and not living and (kept is None or kept.id != network.id):
+            try:
+                remove_bridge(store, network)
+            except PermissionError:
+                pass  # it is in the pod, and we are not
     store.forget_helpers()
     return dropped
 

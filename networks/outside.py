@@ -13,6 +13,7 @@ import time
 from pybuild.executor.zygote import syscalls, usernet
 
 DEVICE = "tap0"
+_TUN = "/dev/net/tun"
 _SLIRP, _PASTA = "slirp4netns", "pasta"
 _READY_MS, _LOOK_MS = 10_000, 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
@@ -25,6 +26,14 @@ _NO_DEVICE = "{} could not connect them (it needs /dev/net/tun: chmod 666 /dev/n
 def program() -> str:
     """Return the path of the program that is used, "": there is none."""
     return usernet.find(_SLIRP) or usernet.find(_PASTA)
+
+
+def obstacle() -> str:
+    """Return why a pod could not be connected to the outside, "": it could, as far as can be seen."""
+    name = os.path.basename(program())
+    if not name:
+        return NO_PROGRAM
+    return "" if os.access(_TUN, os.R_OK | os.W_OK) else _NO_DEVICE.format(name)
 
 
 class OutsideLine:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
+from pybuild.executor import network
 from pybuild.frontend.lowering.ports import PortSpec, parse_port
 from pybuild.model.errors import UsageError, UserError
 from pybuild.networks.order import (
@@ -192,6 +194,28 @@ def read_servers(given: Sequence[str], host_text: str) -> tuple[str, ...]:
     for server in given:
         check_server(server)
     return tuple(given) or words_of(host_text, ("nameserver",))
+
+
+class _Given(NamedTuple):
+    nameservers: Sequence[str]
+    search_domains: Sequence[str]
+    options: Sequence[str]
+
+
+def resolv_conf_with(
+    text: str, servers: Sequence[str], search: Sequence[str], options: Sequence[str]
+) -> str:
+    """Return a resolv.conf with what was given for a container; what was not stays [NET-10]."""
+    if not servers and not search and not options:
+        return text
+    return network.resolv_conf(
+        text, host_network=True, dns=_Given(tuple(servers), tuple(search), tuple(options))
+    )
+
+
+def has_hosts_servers(mode: str) -> bool:
+    """Whether a container of this mode reaches the name servers of the machine's loopback addresses."""
+    return mode == HOST or mode.startswith(CONTAINER)
 
 
 def read_published(texts: Iterable[str], exposed: Iterable[str]) -> Iterable[PortOrder]:

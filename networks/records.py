@@ -52,7 +52,7 @@ class Subnet(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network as it was made, which nothing changes.
+    """A network as it was made; a subnet that nobody has given it may be another once others have taken it.
 
     Attributes:
         id: 64 hexadecimal digits.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests import skips
+from tests.ownnetwork import enter_own_network
 
 # The same examples in each run; a loaded machine is no failure.
 settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
@@ -40,6 +41,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("markexpr") != "not slow" or not collection_path.match("test_*.py"):
         return None
     return True if SLOW_MODULE.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the tests of a process in a network of their own: no bridge, rule or port of theirs is anybody else's."""
+    if not hasattr(session.config, "workerinput") and session.config.getoption("numprocesses", 0):
+        return  # its workers do
+    if os.geteuid() == 0 and "PYBUILD_TESTS_NETWORK" not in os.environ:
+        enter_own_network()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -29,9 +28,17 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
 from pybuild.model.ops import HOST_GATEWAY
+from pybuild.networks.defaultmode import default_mode, note
 from pybuild.networks.order import EndpointOrder, PortOrder
 from pybuild.networks.pools import packed_address
-from pybuild.networks.reading import read_address, read_mac, read_servers, words_of
+from pybuild.networks.reading import (
+    has_hosts_servers,
+    read_address,
+    read_mac,
+    read_servers,
+    resolv_conf_with,
+    words_of,
+)
 from pybuild.volumes.mountpoint import MountPoint
 from pybuild.volumes.reading import read_bind, read_tmpfs
 
@@ -76,7 +83,7 @@ def request_of(
 
     Args:
         image: the config of its image.
-        resolv_conf: the text of that file, without a network and with one.
+        resolv_conf: the text of that file, without this machine's network and with it.
 
     Raises:
         ApiRefusal, UserError: there can be no such container.
@@ -86,7 +93,11 @@ def request_of(
     id = new_id()
     namespaces = _namespaces(host)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
-    mode = "none" if body.flag("NetworkDisabled") else mode_of(host.text("NetworkMode"))
+    mode, obstacle = mode_of(host.text("NetworkMode"))
+    if body.flag("NetworkDisabled"):
+        mode, obstacle = "none", ""
+    if obstacle:
+        warnings += (note(obstacle),)
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
     restart = host.part("RestartPolicy")
     most = restart.number("MaximumRetryCount")
@@ -124,7 +135,10 @@ def request_of(
         health=defaults.health_check(health_of(body.part("Healthcheck")), image),
         shell=texts_of(image, "Shell"),
         attached=body.flag("AttachStdout"),
-        resolv_conf=resolv_conf[mode != "none"],
+        resolv_conf=resolv_conf_with(
+            resolv_conf[has_hosts_servers(mode)],
+            *(host.texts(name) or () for name in ("Dns", "DnsSearch", "DnsOptions")),
+        ),
         readonly=host.flag("ReadonlyRootfs"),
         restart=policy,
         auto_remove=host.flag("AutoRemove"),
@@ -188,11 +202,9 @@ def _refuse_more_hidden(host: Fields) -> None:
             raise ApiRefusal(400, f"{name} {more[0][:100]} is not done by pybuild yet")
 
 
-def mode_of(text: str) -> str:
-    """Return the network mode of a container."""
-    if text in ("", "default"):
-        return "bridge" if os.geteuid() == 0 else "host"
-    return text
+def mode_of(text: str) -> tuple[str, str]:
+    """Return the network mode of a container, and why it is this machine's though nobody said so, "": it is not."""
+    return default_mode() if text in ("", "default") else (text, "")
 
 
 def _environment(body: Fields, image: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pybuild.commandline.parser import Parsed
 from pybuild.executor import network
 from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
-from pybuild.networks.order import (
-    BRIDGE,
-    HOST,
-    EndpointOrder,
-    has_own_networks,
-)
+from pybuild.networks.defaultmode import default_mode
+from pybuild.networks.order import EndpointOrder, has_own_networks
 from pybuild.networks.reading import (
     first_network,
     is_priority,
@@ -28,21 +24,22 @@ from pybuild.networks.reading import (
     words_of,
 )
 
-_NEEDS_BRIDGE = ("publish", "publish-all", "network-alias", "ip", "ip6", "mac-address")
+_default = cache(default_mode)  # of one command
 
 
 def mode_of(parsed: Parsed) -> str:
     """Return the network of a container: ``host``, ``none``, ``container:NAME`` or a network's name.
 
-    What needs a network of the container's own gets the default one.
-
     Raises:
         UsageError: there cannot be such a one.
     """
-    if given := parsed.many("network"):
-        return first_network(given)
-    needs = any(option in parsed.values for option in _NEEDS_BRIDGE)
-    return BRIDGE if needs and os.geteuid() == 0 else HOST
+    given = parsed.many("network")
+    return first_network(given) if given else _default()[0]
+
+
+def obstacle_to_own(parsed: Parsed) -> str:
+    """Return why a container that names no network has this machine's, "": it has not."""
+    return "" if parsed.many("network") else _default()[1]
 
 
 def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pybuild.arguments.containers import (
     surroundings,
 )
 from pybuild.arguments.environment import platforms_of
-from pybuild.arguments.networks import mode_of, networking
+from pybuild.arguments.networks import mode_of, networking, obstacle_to_own
 from pybuild.arguments.privileges import namespaces_of, privileges_of
 from pybuild.arguments.variables import environment_of, labels_of
 from pybuild.commandline.parser import Parsed
@@ -37,6 +37,8 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import load_settings
 from pybuild.model.errors import UsageError
+from pybuild.networks.defaultmode import note
+from pybuild.networks.reading import has_hosts_servers, resolv_conf_with
 
 
 def create(parsed: Parsed) -> int:
@@ -76,6 +78,8 @@ async def create_container(parsed: Parsed, engine: Engine, *, attached: bool = T
         )
         described = _describe(parsed, engine, command, image.config, attached=attached)
         container = await make_container(engine, described, image, mounts_of(parsed))
+    if obstacle := obstacle_to_own(parsed):
+        sys.stderr.write(f"warning: {note(obstacle)}\n")
     if cidfile:
         await asyncio.to_thread(_note_id, Containers(engine.store), container, cidfile)
     return container
@@ -154,7 +158,10 @@ def _describe(
         health=health_check(parsed, image),
         shell=texts_of(image, "Shell"),
         attached=attached,
-        resolv_conf=engine.resolv_conf(host_network=mode != "none"),
+        resolv_conf=resolv_conf_with(
+            engine.resolv_conf(host_network=has_hosts_servers(mode)),
+            *map(parsed.many, ("dns", "dns-search", "dns-option")),
+        ),
         readonly=parsed.flag("read-only"),
         restart=restart,
         auto_remove=parsed.flag("rm"),

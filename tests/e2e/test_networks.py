@@ -24,6 +24,7 @@ from tests.e2e.networked import (
 )
 from tests.e2e.test_container_life import spawners
 from tests.e2e.test_containers import monitors, wait_until
+from tests.harness import leftovers
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.root]
 
@@ -86,6 +87,76 @@ def test_two_find_each_other_are_reached_by_a_port_and_leave_nothing(
     machine("network", "rm", "front")
     assert devices(machine, "br-") == []
     assert "10.77.0" not in table(machine)
+
+
+def test_the_default_is_the_bridge_which_goes_with_its_last_container(
+    machine: NetworkedPybuild,
+) -> None:
+    """As docker's, but for what is left: no device and no table [NET-1, NET-10, NET-25]."""
+    shown = "busybox ip -o addr show eth0; busybox cat /etc/resolv.conf"
+    words = ("--dns", "192.0.2.53", "--dns-search", "example.org")
+    lines = machine("run", "--rm", *words, "base", "sh", "-c", shown).out.splitlines()
+    assert " 172.17.0.2/16 " in lines[0]
+    assert lines[-2:] == ["nameserver 192.0.2.53", "search example.org"]
+    assert (devices(machine, "br-"), table(machine)) == ([], "")
+    run(machine, "one", SERVE, "-p", "8080:80")
+    run(machine, "two", "exec sleep 1000")
+    machine("network", "create", "front")
+    run(machine, "three", "exec sleep 1000", "--network", "front")
+    assert len(devices(machine, "br-")) == 2
+    machine("rm", "-f", "three")
+    assert len(devices(machine, "br-")) == 1
+    machine("kill", "one")
+    machine("wait", "one")
+    assert len(devices(machine, "br-")) == 1
+    machine("kill", "two")
+    machine("wait", "two")
+    assert (devices(machine, "br-"), table(machine)) == ([], "")
+    machine("start", "two")
+    machine("network", "disconnect", "bridge", "two")
+    assert (devices(machine, "br-"), table(machine)) == ([], "")
+
+
+def test_two_stores_of_a_machine_do_not_meet(machine: NetworkedPybuild) -> None:
+    """Each chose its subnet while the other's was not in the kernel; one that was given stays."""
+    other = NetworkedPybuild(machine.store.with_name("other"), machine.config, machine.pid)
+    subprocess.run(["cp", "-a", machine.store, other.store], check=True, timeout=60)
+    try:
+        for one in (machine, other):
+            one("network", "create", "front")
+        for one in (machine, other):
+            run(one, "web", SERVE)
+            run(one, "front", SERVE, "--network", "front")
+        addresses = [
+            one("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
+            for one in (machine, other)
+            for name in ("web", "front")
+        ]
+        assert len({one.out.rpartition(".")[0] for one in addresses}) == 4
+        for one in addresses:
+            up(machine, one.out.strip())
+    finally:
+        other("rm", "-f", "web", "front", code=None)
+    assert len(devices(machine, "br-")) == 2
+    wait_until(lambda: not leftovers(other.store))
+
+
+def test_where_somebody_drops_what_is_forwarded_the_default_is_the_machines(
+    machine: NetworkedPybuild,
+) -> None:
+    machine.sh("nft add table inet strict")
+    machine.sh(
+        "nft 'add chain inet strict pass { type filter hook forward priority 0; policy drop; }'"
+    )
+    done = machine("run", "--rm", "base", "busybox", "ip", "-o", "link")
+    assert [line.split(": ")[1] for line in done.out.splitlines()] == ["lo"]
+    assert done.err == (
+        "warning: the container has this machine's network: the packet filter's chain inet strict "
+        "pass drops what is not allowed there\n"
+    )
+    done = machine("run", "--rm", "--network", "bridge", "base", "true")
+    assert "containers may reach nobody" in done.err
+    assert machine("run", "--rm", "--network", "host", "base", "true").err == ""
 
 
 def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
@@ -161,9 +232,9 @@ def test_what_was_killed_is_cleaned_up_by_the_next(machine: NetworkedPybuild) ->
     # The older first: none has the time to replace another.
     for pid in sorted({*spawners(machine.store), *monitors(machine.store)}):
         os.kill(pid, signal.SIGKILL)
+    machine.sh("nft flush ruleset; ip link del $(ip -o link | grep -o 'br-[0-9a-f]*' | head -1)")
     os.kill(first, signal.SIGKILL)
     machine("wait", "one")
-    machine.sh("nft flush ruleset; ip link del $(ip -o link | grep -o 'br-[0-9a-f]*' | head -1)")
     web = run(machine, "two", SERVE, "--network", "bridge", "-p", "8080:80")[:12]
     up(machine, "127.0.0.1", 8080)
     assert get(machine, "127.0.0.1") == web

@@ -82,3 +82,21 @@ def test_what_is_killed_is_followed_by_another_and_nothing_is_left(
     machine("network", "rm", "front")
     wait_until(lambda: holder(machine) == 0)
     assert connector(machine) == 0
+
+
+def test_the_default_network_is_the_pods_bridge(machine: RootlessPybuild) -> None:
+    done = machine("run", "--rm", "base", "busybox", "ip", "-o", "addr", "show", "eth0")
+    assert (" 172.17.0.2/16 " in done.out, done.err) == (True, "")
+
+
+def test_without_a_way_out_the_default_is_the_machines_network() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    hidden = "mount -t tmpfs none /dev/net;"
+    with rootless_machine(tun=False, setup=hidden) as machine:
+        done = machine("run", "--rm", "base", "busybox", "ip", "-o", "link")
+        assert [line.split(": ")[1] for line in done.out.splitlines()] == ["lo"]
+        assert done.err == (
+            "warning: the container has this machine's network: slirp4netns could not connect them "
+            "(it needs /dev/net/tun: chmod 666 /dev/net/tun, as root)\n"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pybuild.arguments.networks import mode_of, networking
+from pybuild.arguments.networks import mode_of, networking, obstacle_to_own
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.model.errors import UsageError
@@ -74,7 +74,14 @@ def test_what_contradicts_is_refused(words: list[str], message: str) -> None:
         networking(parsed(*words), {})
 
 
-def test_without_a_word_it_is_the_hosts() -> None:
-    assert mode_of(parsed()) == "host"
+@pytest.mark.parametrize(
+    ("default", "warning"), [(("bridge", ""), ""), (("host", "no tun"), "no tun")]
+)
+def test_without_a_word_it_is_the_default_bridge_or_the_hosts_network_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, default: tuple[str, str], warning: str
+) -> None:
+    monkeypatch.setattr("pybuild.arguments.networks._default", lambda: default)
+    assert (mode_of(parsed()), obstacle_to_own(parsed())) == (default[0], warning)
     assert mode_of(parsed("--network", "default")) == "bridge"
     assert mode_of(parsed("--network", "container:web")) == "container:web"
+    assert obstacle_to_own(parsed("--network", "host")) == ""
