@@ -133,8 +133,8 @@ def test_two_stores_of_a_machine_do_not_meet(machine: NetworkedPybuild) -> None:
             for name in ("web", "front")
         ]
         assert len({one.out.rpartition(".")[0] for one in addresses}) == 4
-        for one in addresses:
-            up(machine, one.out.strip())
+        for shown in addresses:
+            up(machine, shown.out.strip())
     finally:
         other("rm", "-f", "web", "front", code=None)
     assert len(devices(machine, "br-")) == 2
