@@ -24,7 +24,7 @@ from pybuild.networks.reading import (
     words_of,
 )
 
-_default = cache(default_mode)  # of one command
+default_network = cache(default_mode)  # of one command
 
 
 def mode_of(parsed: Parsed) -> str:
@@ -34,12 +34,12 @@ def mode_of(parsed: Parsed) -> str:
         UsageError: there cannot be such a one.
     """
     given = parsed.many("network")
-    return first_network(given) if given else _default()[0]
+    return first_network(given) if given else default_network()[0]
 
 
 def obstacle_to_own(parsed: Parsed) -> str:
     """Return why a container that names no network has this machine's, "": it has not."""
-    return "" if parsed.many("network") else _default()[1]
+    return "" if parsed.many("network") else default_network()[1]
 
 
 def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_what_contradicts_is_refused(words: list[str], message: str) -> None:
 def test_without_a_word_it_is_the_default_bridge_or_the_hosts_network_with_a_reason(
     monkeypatch: pytest.MonkeyPatch, default: tuple[str, str], warning: str
 ) -> None:
-    monkeypatch.setattr("pybuild.arguments.networks._default", lambda: default)
+    monkeypatch.setattr("pybuild.arguments.networks.default_network", lambda: default)
     assert (mode_of(parsed()), obstacle_to_own(parsed())) == (default[0], warning)
     assert mode_of(parsed("--network", "default")) == "bridge"
     assert mode_of(parsed("--network", "container:web")) == "container:web"
