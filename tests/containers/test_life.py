@@ -7,34 +7,19 @@ quick ones, though each takes some tenths of a second: nothing else tells a whol
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pybuild.cache.store import Store
 from pybuild.containers.attaching import Attached
-from pybuild.containers.config import ContainerConfig
 from pybuild.containers.consumption import consumption
-from pybuild.containers.container import Container
-from pybuild.containers.containers import Containers
-from pybuild.containers.logreading import read_log
-from pybuild.containers.names import new_id
-from pybuild.containers.order import (
-    ExecOrder,
-    HealthCheck,
-    LocalLine,
-    RestartPolicy,
-    StreamAttachment,
-)
+from pybuild.containers.order import HealthCheck, LocalLine, RestartPolicy, StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.containers.state import CREATED, EXITED, PAUSED, RUNNING
 from pybuild.model.border import packed
 from pybuild.model.errors import UserError
-from tests.clocks import FakeClock
-from tests.executor.sandbox_helpers import make_base, skip_unless_possible
+from tests.containers.busyboxes import BusyboxContainers, busybox_containers, execute, lines, until
 
 pytestmark = [
     pytest.mark.root,
@@ -43,63 +28,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]
 
-ENV = ("PATH=/bin", "A=b")
-
 
 @pytest.fixture
-def containers(tmp_path: Path) -> Generator[Containers]:
-    """The containers of a store; none of them is left, nor a process of theirs."""
-    skip_unless_possible()
-    with Store.open(str(tmp_path / "store"), FakeClock()) as store:
-        made = Containers(store)
+def containers(tmp_path: Path) -> Generator[BusyboxContainers]:
+    with busybox_containers(tmp_path / "store") as made:
         yield made
-        for one in made.list():
-            made.remove(one, force=True)
 
 
-@pytest.fixture
-def make(containers: Containers, tmp_path: Path) -> Callable[..., Container]:
-    """A function that makes a container of busybox for a script."""
-    store = Store.open(containers.root, FakeClock())
-    active = store.deltas.begin()
-    Path(active.fs).rmdir()
-    make_base(Path(active.fs))
-    delta = store.deltas.commit(active)
-
-    def made(script: str, name: str = "one", **fields: Any) -> Container:
-        config = ContainerConfig(
-            id=new_id(), name=name, image="base", manifest="", deltas=(delta,),
-            cmd=("sh", "-c", script), env=ENV, network="none", hostname="here",
-        )  # fmt: skip
-        return containers.create(config._replace(**fields))
-
-    return made
-
-
-def lines(container: Container) -> Sequence[tuple[str, str]]:
-    found = read_log(container, follow=False, tail=None, since="", until="")
-    return [(one.stream, one.text) for one in found]
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():
-        time.sleep(0.005)
-
-
-def execute(container: Container, *words: str, **fields: Any) -> int | None:
-    """Return the status of a command that is executed in a container."""
-    line = container.connect()
-    assert line is not None
-    with line:
-        attached = Attached(line, stdin=False, terminal=False, keys=None)
-        attached.say("exec", packed(ExecOrder(words, ENV, "/", "")._replace(**fields)))
-        return attached.follow()
-
-
-def test_one_runs_says_something_ends_and_goes(
-    containers: Containers, make: Callable[..., Container]
-) -> None:
-    one = make("echo out $A $(hostname); echo err >&2; echo x > /made; exit 7")
+def test_one_runs_says_something_ends_and_goes(containers: BusyboxContainers) -> None:
+    one = containers.make("echo out $A $(hostname); echo err >&2; echo x > /made; exit 7")
     assert one.state().status == CREATED
     assert list(containers.start(one)) == []
     assert one.wait() == 7
@@ -120,9 +57,9 @@ def test_one_runs_says_something_ends_and_goes(
 
 
 def test_commands_are_executed_beside_it_until_it_is_stopped(
-    containers: Containers, make: Callable[..., Container], capfd: pytest.CaptureFixture[str]
+    containers: BusyboxContainers, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    one = make("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done")
+    one = containers.make("trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done")
     containers.start(one)
     until(lambda: lines(one) == [("stdout", "up\n")])
     assert one.state().status == RUNNING and one.is_running
@@ -142,9 +79,9 @@ def test_commands_are_executed_beside_it_until_it_is_stopped(
 
 
 def test_one_is_followed_from_its_first_byte_and_killed(
-    containers: Containers, make: Callable[..., Container], capfd: pytest.CaptureFixture[str]
+    containers: BusyboxContainers, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    one = make("echo first; exec sleep 1000", attached=True)
+    one = containers.make("echo first; exec sleep 1000", attached=True)
     ours, theirs = LocalLine.pair()
     with ours, theirs:
         attachment = StreamAttachment(stdout=True, stderr=True, waits=True)
@@ -158,22 +95,18 @@ def test_one_is_followed_from_its_first_byte_and_killed(
     assert one.state().exit_code == 137
 
 
-def test_one_is_started_again_as_its_policy_says(
-    containers: Containers, make: Callable[..., Container]
-) -> None:
+def test_one_is_started_again_as_its_policy_says(containers: BusyboxContainers) -> None:
     policy = RestartPolicy("on-failure", 1)
-    one = make("echo x >> /runs; exit 1", restart=policy)
+    one = containers.make("echo x >> /runs; exit 1", restart=policy)
     containers.start(one)
     until(lambda: one.state().restarts == 1 and one.state().status == EXITED)
     one.wait_gone()
     assert Path(one.path, "fs/runs").read_text() == "x\nx\n"
 
 
-def test_one_is_paused_and_looked_after(
-    containers: Containers, make: Callable[..., Container]
-) -> None:
+def test_one_is_paused_and_looked_after(containers: BusyboxContainers) -> None:
     check = HealthCheck(("CMD-SHELL", "echo well"), interval=10**7, timeout=10**10, retries=1)
-    one = make("exec sleep 1000", health=check, shell=("/bin/sh", "-c"))
+    one = containers.make("exec sleep 1000", health=check, shell=("/bin/sh", "-c"))
     containers.start(one)
     until(lambda: one.health_status() == "healthy")
     health = one.health()
@@ -187,10 +120,8 @@ def test_one_is_paused_and_looked_after(
     assert one.state().status == RUNNING
 
 
-def test_one_without_a_program_does_not_begin(
-    containers: Containers, make: Callable[..., Container]
-) -> None:
-    one = make("", cmd=("/nothing",))
+def test_one_without_a_program_does_not_begin(containers: BusyboxContainers) -> None:
+    one = containers.make("", cmd=("/nothing",))
     with pytest.raises(NotExecuted, match="/nothing") as caught:
         containers.start(one)
     assert caught.value.status == 127
