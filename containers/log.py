@@ -10,11 +10,13 @@ import os
 import time
 
 from pybuild.containers.order import LOG, LogConfig
+from pybuild.containers.unlogged import UnloggedOutput
 from pybuild.image.layer.writing import write_all
 from pybuild.model import lightjson
 
 _MOST_LINE_BYTES = 16 << 10  # docker cuts longer ones there, and whoever reads joins them again
 _AT_ONCE, _AT_ONCE_ROUND = 256, 16
+_PIECE_BYTES = 1 << 16
 _LOCAL = {"max-size": "20m", "max-file": "5"}
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 STREAMS = ("stdout", "stderr")
@@ -51,15 +53,43 @@ class LogFile:
         self._most, self._count = bounds(config)
         self._fd = -1 if config.driver == "none" else self._open()
         self._size = os.fstat(self._fd).st_size if self._fd >= 0 else 0
+        self._inode = os.fstat(self._fd).st_ino if self._fd >= 0 else 0
         self._rest = {stream: b"" for stream in STREAMS}
         self._is_torn = False
+        self._unlogged = {stream: UnloggedOutput(home, f"{LOG}.{stream}") for stream in STREAMS}
+        if self._fd >= 0:
+            self._recover()
 
     @property
     def fd(self) -> int:
         return self._fd
 
+    def descriptors(self) -> tuple[int, ...]:
+        """Return those that are ours alone."""
+        return (self._fd, *(one.fd for one in self._unlogged.values()))
+
+    def _recover(self) -> None:
+        """Write what a monitor that was killed has read and not written."""
+        try:
+            left = [(stream, one.recover(self._fd)) for stream, one in self._unlogged.items()]
+            self._size = os.fstat(self._fd).st_size
+            for stream, data in left:
+                self.write(stream, data)
+        except OSError:
+            pass  # on a full disk it is lost
+
+    def take(self, number: int, pipe: int) -> bytes:
+        """Return a piece of output from the pipe of stream 1 or 2; until it is written, the next monitor has it, too.
+
+        Raises:
+            BlockingIOError: there is nothing. OSError: it cannot be read.
+        """
+        if self._fd < 0:
+            return os.read(pipe, _PIECE_BYTES)
+        return self._unlogged[STREAMS[number - 1]].take(pipe)
+
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(LOG, flags, 0o600, dir_fd=self._home)
 
     def write(self, stream: str, data: bytes) -> None:
@@ -83,6 +113,8 @@ class LogFile:
             if rest:
                 self._rest[stream] = b""
                 self._append(stream, [rest])
+        for one in self._unlogged.values():
+            one.remove()
 
     def _append(self, stream: str, pieces: list[bytes]) -> None:
         now = moment(time.time_ns())
@@ -99,11 +131,17 @@ class LogFile:
                 + b"\n"
                 for piece in pieces[start : start + at_once]
             )
-            self._size += len(text)
             # After a disk that was full the next line does not go behind a part of the last one.
-            line = b"\n" + text if self._is_torn else text
+            text = b"\n" + text if self._is_torn else text
+            count = sum(map(len, pieces[start : start + at_once]))
+            self._unlogged[stream].note(self._inode, self._size, len(text), count)
+            self._size += len(text)
             self._is_torn = True
-            write_all(self._fd, line)
+            try:
+                write_all(self._fd, text)
+            except OSError:
+                self._size = os.fstat(self._fd).st_size
+                raise
             self._is_torn = False
 
     def _rotate(self) -> None:
@@ -122,6 +160,7 @@ class LogFile:
         before, self._fd = self._fd, self._open()
         os.close(before)
         self._size = 0
+        self._inode = os.fstat(self._fd).st_ino
 
 
 def _pieces(line: bytes) -> list[bytes]:

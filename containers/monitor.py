@@ -128,7 +128,7 @@ class _Monitor:
         self._calls = Calls(self._loop, home, self._serve)
 
     def _new_streams(self) -> Streams:
-        streams = Streams(self._loop, self._write_log, once=self._order.stdin_once)
+        streams = Streams(self._loop, self._write_log, self._log.take, once=self._order.stdin_once)
         streams.on_input_end = self._keep
         return streams
 
@@ -146,7 +146,7 @@ class _Monitor:
     def _leave(self) -> None:
         """Let go of what is ours alone, in a new process."""
         mine = {*self._loop.watched(), *self.children.fds(), *self._streams.descriptors()}
-        mine |= {*self._execs.descriptors(), self._lock, self._home, self._log.fd}
+        mine |= {*self._execs.descriptors(), self._lock, self._home, *self._log.descriptors()}
         mine |= set() if self._first is None else set(self._first.descriptors())
         if self._answer is not None:
             mine.add(self._answer.fileno())

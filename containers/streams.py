@@ -120,15 +120,24 @@ class Streams:
 
     Args:
         log: takes each piece of output first.
+        take: reads a piece of it from a pipe.
         once: standard input ends when the first that was attached to it has left.
 
     Attributes:
         on_input_end: is called when our end of standard input is closed, for who has another of it.
     """
 
-    def __init__(self, loop: Loop, log: Callable[[int, bytes], None], *, once: bool) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        log: Callable[[int, bytes], None],
+        take: Callable[[int, int], bytes] | None = None,
+        *,
+        once: bool,
+    ) -> None:
         self._loop = loop
         self._log = log
+        self._take = take
         self._once = once
         self._outputs: dict[int, int] = {}
         self._input = -1
@@ -173,7 +182,10 @@ class Streams:
     def _read(self, fd: int) -> int:
         """Take a piece of output; return how many bytes there were."""
         try:
-            data = os.read(fd, PIECE_BYTES)
+            if self._take is None or fd == self.terminal:
+                data = os.read(fd, PIECE_BYTES)
+            else:
+                data = self._take(self._outputs[fd], fd)
         except BlockingIOError:
             return 0
         except OSError:

@@ -2,7 +2,7 @@
 
     python -m tests.stress.containers runs --count 500
     python -m tests.stress.containers many --count 200 --rounds 5 [--network none|bridge|own]
-    python -m tests.stress.containers kills --count 1000 --seed 1 [--network …]
+    python -m tests.stress.containers kills --count 1000 --seed 1 [--network …] [--plain-user]
 
 *runs* counts lost bytes and statuses, in front and in the background. *many* starts containers at once
 and removes them, and counts what is left; with a bridge on a machine of its own: the default one, or
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.networked import NetworkedPybuild, devices, network_namespace
+from tests.e2e.rootlessnetworks import rootless_machine
 from tests.harness import Pybuild, leftovers, make_base
 
 _AT_ONCE = 4
@@ -363,16 +364,20 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--network", choices=["host", "none", "bridge", "own"], default="host")
+    parser.add_argument("--plain-user", action="store_true", help="not as root")
     parsed = parser.parse_args(words)
     summary = Summary()
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        pybuild = Pybuild(Path(directory) / "store")
         options = () if parsed.network == "host" else ("--network", parsed.network)
-        if parsed.network in ("bridge", "own"):
-            pid = stack.enter_context(network_namespace())
-            pybuild = NetworkedPybuild(pybuild.store, None, pid)
-        make_base(pybuild, Path(directory) / "base", "base")
+        if parsed.plain_user:
+            pybuild: Pybuild = stack.enter_context(rootless_machine())
+        else:
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            pybuild = Pybuild(Path(directory) / "store")
+            if parsed.network in ("bridge", "own"):
+                pid = stack.enter_context(network_namespace())
+                pybuild = NetworkedPybuild(pybuild.store, None, pid)
+            make_base(pybuild, Path(directory) / "base", "base")
         if parsed.network == "own":
             pybuild("network", "create", "own")
         try:
