@@ -145,6 +145,10 @@ class ImportedCache:
         delta = delta_of_layer(layer.diff_id)
         lease.add("delta", delta)  # first, or a prune in between would drop the record
         known = layer_facts(records, delta)
+        if known is not None and known.created is None and layer.created and not layer.origin:
+            # It came in an image, which tells no times of layers.
+            known = replace(known, created=layer.created)
+            keep_layer(records, delta, known)
         if self._store.deltas.has(delta):
             return delta
         if known is not None and not known.cache:

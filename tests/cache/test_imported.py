@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pybuild.cache.records.imported import ImportedCache, is_link
-from pybuild.cache.records.layers import LAYER, delta_made_into, keep_delta_made_into
+from pybuild.cache.records.layers import (
+    LAYER,
+    delta_made_into,
+    keep_delta_made_into,
+    keep_layer,
+    layer_facts,
+)
 from pybuild.cache.records.results import Results
 from pybuild.cache.store import Store
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
 from pybuild.model.descriptor import OCI_LAYER_GZIP, Descriptor
 from pybuild.model.digest import Digest
+from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.snapshot import Record, Snapshot
 from tests.clocks import FakeClock
 
@@ -102,6 +110,26 @@ def test_a_layer_that_was_made_here_is_not_pulled(store: Store) -> None:
     with results.importing([cache(store)]):
         record = results.load(KEY)
     assert record is not None and record.snapshot.deltas == (own, DELTAS[1])
+
+
+def test_a_layer_that_came_in_an_image_gets_the_time_that_a_cache_tells(store: Store) -> None:
+    # Images of definitions without steps have the times of their layers [CCH-12].
+    facts = LayerFacts(
+        diff_id=DIFFS[0],
+        descriptor=Descriptor(OCI_LAYER_GZIP, Digest.of(b"0"), 9),
+        reference="reg.example/i:1",
+    )
+    keep_layer(store.records, DELTAS[0], facts)
+    layer = CachedLayer(
+        diff_id=DIFFS[0],
+        blob=Descriptor(OCI_LAYER_GZIP, Digest.of(b"1"), 9),
+        created=7.0,
+    )
+    contents = CacheContents({DIFFS[0]: layer}, (CachedResult(key=KEY, layers=DIFFS[:1]),))
+    results = Results(store)
+    with results.importing([ImportedCache(store, "c", contents, {"reference": "c"})]):
+        assert results.load(KEY) is not None
+    assert layer_facts(store.records, DELTAS[0]) == replace(facts, created=7.0)
 
 
 def test_a_damaged_record_of_what_a_layer_was_made_from_counts_as_none(store: Store) -> None:
