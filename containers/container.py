@@ -15,7 +15,7 @@ from pybuild.containers.state import (
     STATUS_UNKNOWN,
     ContainerState,
     read_state,
-    write_state,
+    save_state,
 )
 from pybuild.model.border import NamedTuple
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -95,7 +95,7 @@ class Container(NamedTuple):
                     return read_state(home)
                 time.sleep(0.005)  # the monitor is between its fork and its lock
         state = state._replace(status=EXITED, pid=0, exit_code=STATUS_UNKNOWN)
-        write_state(home, state)
+        save_state(home, state)
         return state
 
     def note(self, action: str, more: Mapping[str, str] = _NOTHING) -> None:

@@ -30,7 +30,7 @@ from pybuild.containers.state import (
     RUNNING,
     ContainerState,
     read_state,
-    write_state,
+    save_state,
 )
 from pybuild.model.border import packed
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -236,7 +236,8 @@ class Containers:
             auto_remove=config.auto_remove,
             root=self._store.root,
         )
-        write_order(home, order)
+        with faults(f"cannot start container {config.name}", self._store.root):
+            write_order(home, order)
         try:
             return start(self._folder, home, order, rootless, attached)
         except (UserError, EnvironmentFault) as error:
@@ -244,7 +245,7 @@ class Containers:
             if container.is_running and state.status == RUNNING:
                 return ()  # it was only slow to say so
             status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
-            write_state(home, state._replace(error=error.message, exit_code=status))
+            save_state(home, state._replace(error=error.message, exit_code=status))
             raise
 
     def _joined(self, config: ContainerConfig) -> tuple[str, str, str]:

@@ -265,18 +265,15 @@ class _Monitor:
         self._execs.end_all()
         refusal = None if first is None else first.refusal
         if self._answer is not None:  # it has never run
-            tell(
-                self._answer,
-                refusal
-                or worker.fault_message(
-                    Fault(ENVIRONMENT, f"the process ended while it was set up ({ended.status})")
-                ),
-            )
+            unsaid = Fault(ENVIRONMENT, f"the process ended while it was set up ({ended.status})")
+            tell(self._answer, refusal or worker.fault_message(unsaid))
             self._finish(ended, has_run=False)
             return
         ran_s = 0.0
-        if self._state.status != RESTARTING:  # else it has not come to a run this time
+        if self._state.status != RESTARTING:
             ran_s = max(0.0, (time.time_ns() - self._state.started) / 1e9)
+        else:  # it has not come to a run this time: how the last one ended is still what is known
+            ended = ended._replace(status=self._state.exit_code)
         again = restarts(
             self._order.restart, ended.status, self._state.restarts, stopped=self._state.stopped
         )
@@ -288,6 +285,7 @@ class _Monitor:
             kill_at=0.0,
             unsent=0,
             oom_killed=ended.oom_killed,
+            error="" if refusal is None else refusal[2],
         )
         self._keeper.let_go()
         save_state(self._home, self._state)

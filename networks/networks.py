@@ -187,7 +187,8 @@ class Networks:
                 f"there is a network device {network.bridge} already, which is not ours",
                 hints=[f"take another name for {_BRIDGE_OPTION}name"],
             )
-        self.records.add(network)
+        with faults(f"cannot make network {order.name}", self._root):
+            self.records.add(network)
         return network
 
     def _subnets(self, order: NewNetwork, id: str) -> list[Subnet]:

@@ -176,13 +176,24 @@ class NetworkFiles:
         return matches[0]
 
     def add(self, network: Network) -> None:
-        """Keep a new network."""
+        """Keep a new network.
+
+        Raises:
+            OSError: it cannot be.
+        """
         place = os.path.join(self.folder, network.id)
-        for path in (place, os.path.join(place, ENDPOINTS), os.path.join(place, LEASES)):
-            os.makedirs(path, 0o700, exist_ok=True)
+        folders = (place, os.path.join(place, ENDPOINTS), os.path.join(place, LEASES))
         document = network._asdict()
         document["subnets"] = [one._asdict() for one in network.subnets]
-        _write(os.path.join(place, NETWORK), document)
+        try:
+            for path in folders:
+                os.makedirs(path, 0o700, exist_ok=True)
+            _write(os.path.join(place, NETWORK), document)
+        except OSError:  # the disk is full: nothing is left of it
+            for path in reversed(folders):
+                if os.path.isdir(path):
+                    os.rmdir(path)
+            raise
 
     def remove(self, network: Network) -> None:
         """Forget a network; it is gone with the first of these calls."""

@@ -160,3 +160,22 @@ def test_what_cannot_be_is_refused_as_docker_does(networked: NetworkedPybuild) -
     assert "network nowhere not found" in refused("connect", "nowhere", "web")
     assert "no such container: nobody" in refused("connect", "front", "nobody")
     assert list(networks_of(machine, "web")) == ["front"]
+
+
+def test_one_that_cannot_be_started_again_keeps_the_exit_code_that_it_had(
+    networked: NetworkedPybuild,
+) -> None:
+    """Its network is gone, or the disk is full: how its last run ended is known all the same [CTR-60]."""
+    networked("network", "create", "brief")
+    run(networked, "again", "exit 9", "--restart", "always", "--network", "brief")
+
+    def state() -> dict[str, Any]:
+        (known,) = json.loads(networked("inspect", "again").out)
+        return dict(known["State"])
+
+    wait_until(lambda: networked("network", "rm", "brief", code=None).code == 0)
+    wait_until(lambda: "brief not found" in state()["Error"])
+    assert (state()["Status"], state()["ExitCode"]) == ("restarting", 9)
+    networked("stop", "again")
+    assert (state()["Status"], state()["ExitCode"]) == ("exited", 9)
+    networked("rm", "again")

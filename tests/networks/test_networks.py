@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import Fault
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.networks import pools
 from pybuild.networks.attaching import attach
 from pybuild.networks.networks import Networks, NewNetwork, inspection
@@ -230,3 +231,21 @@ def test_a_damaged_record_is_no_network(networks: Networks) -> None:
     made = networks.create(NewNetwork(name="front"))
     Path(networks.records.folder, made.id, "network.json").write_text("{")
     assert "front" not in [one.name for one in networks.all()]
+
+
+def test_a_network_that_a_full_disk_takes_no_record_of_leaves_nothing(
+    networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [one.id for one in networks.all()]
+
+    def full(*words: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pybuild.networks.records.replace_file", full)
+        with pytest.raises(EnvironmentFault, match="cannot make network front: no space left"):
+            networks.create(NewNetwork(name="front"))
+    assert sorted(one.name for one in (tmp_path / "networks").iterdir() if len(one.name) == 64) == (
+        sorted(before)
+    )
+    assert networks.create(NewNetwork(name="front")).name == "front"
