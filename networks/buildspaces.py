@@ -94,12 +94,14 @@ def _plug(bridge: str, namespace: int, subnet: pools.Block, mtu: int) -> bytes:
         # taken, so that most builds see the same each time.
         for offset in range(2, min(_MOST, subnet.last - subnet.first)):
             wire, address = f"{WIRE}{offset}", (subnet.first + offset).to_bytes(4, "big")
+            if index_of(wire):
+                continue
             try:
                 outside.add_veth(wire, master, _DEVICE, namespace, b"\x02\x42" + address, mtu)
             except OSError as error:
                 if error.errno != errno.EEXIST:
                     raise
-                continue
+                continue  # another process was faster
             outside.set_port(index_of(wire), hairpin=False, isolated=True)
             return address
     raise Fault(ENVIRONMENT, "the network of builds has no free address")
