@@ -59,8 +59,8 @@ async def make_of_tree(
     checks_networks: bool = True,
 ) -> Container:
     """As `make_container`, of a tree that the engine's store keeps for now, and that need be no image's."""
-    if described.networks and checks_networks:
-        await asyncio.to_thread(_check_networks, engine, described)
+    if described.networks:
+        await asyncio.to_thread(_see_to_networks, engine, described, is_check=checks_networks)
     lowers = await engine.layers().ensure(tree.deltas, lambda event: None)
     described = described._replace(
         deltas=tuple(os.path.basename(os.path.dirname(lower)) for lower in lowers)
@@ -73,10 +73,13 @@ async def make_of_tree(
     return container
 
 
-def _check_networks(engine: Engine, config: ContainerConfig) -> None:
+def _see_to_networks(engine: Engine, config: ContainerConfig, *, is_check: bool) -> None:
     from pybuild.networks.networks import Networks  # with all that speaks to the kernel about them
 
     networks = Networks(engine.store.root)
+    if not is_check:
+        networks.have_predefined()
+        return
     for one in config.networks:
         networks.find(one.network)
 

@@ -106,6 +106,12 @@ class Networks:
                 driver = {HOST: "host", NONE: "null"}[name]
                 self.records.add(Network(_new_id(), name, driver, time.time_ns()))
 
+    def have_predefined(self) -> None:
+        """Have the networks that each store has; one where nothing was ever connected has none yet."""
+        if not {one.name for one in self.records.networks()}.issuperset(PREDEFINED):
+            with self.changing():
+                pass
+
     def all(self) -> list[Network]:
         """Return all of them, by name."""
         with self.changing():

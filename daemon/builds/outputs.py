@@ -47,7 +47,7 @@ _BY_RESULT, _IMAGE_NAME = "*", "image.name"
 # What concerns other stores than ours, or says what is so anyway.
 _IGNORED = frozenset(
     ("unpack", "dangling-name-prefix", "prefer-nondist-layers", "attestation-prefix")
-    + ("danglingname", "unpack-sync", "index-disallowed", "load")
+    + ("danglingname", "unpack-sync", "index-disallowed", "load", "prefer-image-digest")
 )
 
 

@@ -15,14 +15,20 @@ from aiohttp import web
 from pybuild.builds.build import build
 from pybuild.builds.givencontexts import unpack_context
 from pybuild.builds.request import BuildRequest
-from pybuild.daemon.rest.exchange import ApiExchange, Handler
+from pybuild.daemon.rest.buildparameters import (
+    check_remote,
+    map_of,
+    names_of,
+    step_settings,
+    tags_of,
+)
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, nothing
 from pybuild.daemon.rest.progresslines import ProgressLines, stream_work
-from pybuild.daemon.rest.query import Query, read_value
+from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.registries import logins_of
-from pybuild.daemon.rest.transfers import tag_of
+from pybuild.daemon.rest.sessionbuilding import build_in_session
 from pybuild.engine.engine import Engine
-from pybuild.frontend.giturl import is_http, parse_git_url
 from pybuild.model.errors import StepError
 from pybuild.model.events import (
     Event,
@@ -32,9 +38,6 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
-from pybuild.model.jsontext import as_list, as_object, is_object
-from pybuild.model.ops import NetworkMode, StepSettings
-from pybuild.model.resources import Resources
 from pybuild.registry.client.credentials import StaticCredentials
 
 _PIECE = 1 << 20
@@ -89,9 +92,10 @@ class BuildLines:
 async def create(exchange: ApiExchange) -> web.StreamResponse:
     """Build an image of a context that comes as a tar, or is named by a URL."""
     query = exchange.query
+    if query.text("version") == "2":
+        return await build_in_session(exchange)
     remote = query.text("remote")
-    if remote and not is_http(remote) and parse_git_url(remote, is_context=True) is None:
-        raise ApiRefusal(400, f'remote "{remote[:100]}" is neither a git repository nor a URL')
+    check_remote(remote)
     request_of(query, remote or "/")  # what is wrong with it is told before the context comes
     logins = logins_of(exchange)
 
@@ -125,8 +129,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
 
 def _has_no_cache(engine: Engine, query: Query) -> bool:
     """Return whether images to take steps from are named, and none of them is here: the old builder takes no other."""
-    text = query.text("cachefrom")
-    names = [str(one) for one in as_list(read_value(text))] if text else []
+    names = names_of(query, "cachefrom")
     return bool(names) and not any(engine.store.images.resolve(name) for name in names)
 
 
@@ -162,58 +165,27 @@ def request_of(query: Query, context: str) -> BuildRequest:
     return BuildRequest(
         context=context,
         dockerfile=dockerfile,
-        tags=tuple(tag_of(text, "") for text in query.texts("t")),
+        tags=tags_of(query),
         target=query.text("target"),
-        build_args=_map(query, "buildargs"),
-        labels=_map(query, "labels"),
+        build_args=map_of(query, "buildargs"),
+        labels=map_of(query, "labels"),
         platforms=() if platform is None else (platform,),
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
-        steps=_steps(query),
-    )
-
-
-def _map(query: Query, name: str) -> dict[str, str]:
-    """Return a parameter that is a map; null, which stands for a client's variable, is left out."""
-    text = query.text(name)
-    members = read_value(text) if text else None
-    known = as_object(members)
-    if (text and not is_object(members)) or not all(
-        one is None or (isinstance(one, str) and "\0" not in one) for one in known.values()
-    ):
-        raise ApiRefusal(400, f"invalid {name}: expected a JSON object of texts")
-    return {key: value for key, value in known.items() if value is not None}
-
-
-def _steps(query: Query) -> StepSettings:
-    mode = query.text("networkmode")
-    if mode not in ("", "default", "bridge", "host", "none"):
-        raise ApiRefusal(
-            400, f"networkmode {mode[:100]} is not done by pybuild: default, host, none"
-        )
-    hosts: list[tuple[str, str]] = []
-    for text in query.texts("extrahosts"):
-        name, _, address = text.partition(":")
-        hosts.append((name, address))
-    return StepSettings(
-        network=NetworkMode.NONE if mode == "none" else NetworkMode.DEFAULT,
-        add_hosts=tuple(hosts),
-        shm_size_bytes=query.number("shmsize"),
-        resources=Resources(
-            memory_bytes=query.number("memory"),
-            memory_swap_bytes=query.number("memswap"),
-            cpu_shares=query.number("cpushares"),
-            cpu_period_us=query.number("cpuperiod"),
-            cpu_quota_us=query.number("cpuquota"),
-            cpuset_cpus=query.text("cpusetcpus"),
-            cpuset_mems=query.text("cpusetmems"),
-        ),
+        steps=step_settings(query),
     )
 
 
 async def cancel(exchange: ApiExchange) -> web.StreamResponse:
-    """Refuse to cancel a build by its id: it ends with the connection of its client."""
-    raise ApiRefusal(404, f"build {exchange.query.text('id')[:100]} was not found")
+    """Cancel a build of a session by its id; another has none, and ends with the connection of its client."""
+    name = exchange.query.text("id")
+    if not name:
+        raise ApiRefusal(400, "build ID not provided")
+    solving = exchange.host.running_builds.get(name)
+    if solving is None:
+        raise ApiRefusal(404, f"build {name[:100]} was not found")
+    solving.cancel()
+    return nothing(200)
 
 
 STREAMS: Mapping[str, Handler] = {"POST /build": create}

@@ -33,6 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _MOST_JSON_BYTES = 4 << 20
 _THREADS = 32
+_BODY_PIECE = 1 << 18
 _LIKE_JSON = "application/json"
 
 
@@ -48,7 +49,8 @@ class RestHost:
     """The parts that all requests share.
 
     Attributes:
-        builds: None where there are none.
+        builds: None where there are none; *running_builds*: those that clients may cancel, by the names they gave.
+        bodies: requests whose bodies are contexts of other requests' builds.
         waiting: for containers that do not run yet.
         processes: those of exec.
         listeners: clients that follow events.
@@ -58,6 +60,8 @@ class RestHost:
     def __init__(self, engine: Engine, builds: ServedBuilds | None = None) -> None:
         self.engine = engine
         self.builds = builds
+        self.running_builds: dict[str, asyncio.Future[Any]] = {}
+        self.bodies = LentBodies()
         self.store = engine.store
         self.containers = Containers(engine.store)
         self.waiting = Waiting()
@@ -189,6 +193,46 @@ class ApiExchange:
         self._begun = True
         await response.prepare(self.request)
         return response
+
+
+class LentBodies:
+    """Bodies of requests that others wait for, by the names that both gave."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[asyncio.Future[web.BaseRequest], asyncio.Event]] = {}
+
+    def _pair(self, name: str) -> tuple[asyncio.Future[web.BaseRequest], asyncio.Event]:
+        pair = self._known.get(name)
+        if pair is None:
+            pair = asyncio.get_running_loop().create_future(), asyncio.Event()
+            self._known[name] = pair
+        return pair
+
+    async def lend(self, name: str, request: web.BaseRequest) -> None:
+        """Give the body of *request* to whoever borrows it, and wait until it was read.
+
+        Raises:
+            ApiRefusal: there is one already.
+        """
+        future, is_read = self._pair(name)
+        if future.done():
+            raise ApiRefusal(409, f"there is an upload {name[:100]} already")
+        future.set_result(request)
+        try:
+            await is_read.wait()
+        finally:
+            self._known.pop(name, None)
+
+    async def borrow(self, name: str) -> AsyncGenerator[bytes]:
+        """Yield the body that is lent under this name, as soon as there is one."""
+        future, is_read = self._pair(name)
+        try:
+            request = await asyncio.shield(future)
+            async for piece in request.content.iter_chunked(_BODY_PIECE):
+                yield piece
+        finally:
+            is_read.set()
+            self._known.pop(name, None)
 
 
 Handler = Callable[[ApiExchange], Awaitable[web.StreamResponse]]

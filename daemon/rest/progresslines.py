@@ -23,6 +23,7 @@ class ProgressLines:
         self._said: dict[str, int] = {}
         self._waiting = 0
         self._is_clipped = False
+        self._read = asyncio.Event()
 
     def say(self, **members: Any) -> None:
         line = json_line(members)
@@ -56,9 +57,16 @@ class ProgressLines:
             self.say(status="Download complete", progressDetail={}, id=short)
             self.say(status="Pull complete", progressDetail={}, id=short)
 
+    async def room(self) -> None:
+        """Wait until the client has read most of it; for what must not be left out."""
+        while self._waiting > _EVERY_BYTES:
+            self._read.clear()
+            await self._read.wait()
+
     async def next(self) -> bytes:
         line = await self._lines.get()
         self._waiting -= len(line)
+        self._read.set()
         return line
 
     def rest(self) -> bytes:
@@ -66,6 +74,7 @@ class ProgressLines:
         while not self._lines.empty():
             lines.append(self._lines.get_nowait())
         self._waiting = 0
+        self._read.set()
         return b"".join(lines)
 
 

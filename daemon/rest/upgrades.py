@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from pybuild.daemon.rest.exchange import ApiExchange, Handler
+from pybuild.daemon.rest.exchange import ApiExchange, Handler, ServedBuilds
 from pybuild.daemon.rest.hijack import RawStream, Taken, upgraded
 from pybuild.daemon.rest.lines import AHEAD_BYTES
 from pybuild.daemon.rest.refusal import ApiRefusal
@@ -38,29 +38,36 @@ def _check(exchange: ApiExchange) -> None:
         raise ApiRefusal(400, "expected an upgrade to h2c")
 
 
-def _client() -> Peer:
+def client_of_api() -> Peer:
     """Return the client as its builds know it: whoever may use this API is as good as our own user."""
     return Peer("tunnel", owner=user(os.geteuid()))
+
+
+def served_builds(exchange: ApiExchange) -> ServedBuilds:
+    """Return BuildKit's services.
+
+    Raises:
+        ApiRefusal: there are none.
+    """
+    if exchange.host.builds is None:
+        raise ApiRefusal(501, "builds are not served here")
+    return exchange.host.builds
 
 
 async def grpc(exchange: ApiExchange) -> web.StreamResponse:
     """Serve BuildKit's services on this connection."""
     _check(exchange)
-    builds = exchange.host.builds
-    if builds is None:
-        raise ApiRefusal(501, "builds are not served here")
+    builds = served_builds(exchange)
     stream = await upgraded(exchange.request, "h2c")
-    await builds.grpc.serve_stream(RawBytes(stream), _client())
+    await builds.grpc.serve_stream(RawBytes(stream), client_of_api())
     return Taken()
 
 
 async def session(exchange: ApiExchange) -> web.StreamResponse:
     """Take this connection as a client's session: we ask, it answers."""
     _check(exchange)
-    builds = exchange.host.builds
-    if builds is None:
-        raise ApiRefusal(501, "builds are not served here")
-    owner = _client().owner
+    builds = served_builds(exchange)
+    owner = client_of_api().owner
     headers = [(name.lower(), value) for name, value in exchange.request.headers.items()]
     sessions = builds.server.tenant(owner).sessions
     try:

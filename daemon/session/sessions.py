@@ -8,7 +8,7 @@ fail, or when the server closes; whatever is being called in it then fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator
 from contextlib import asynccontextmanager
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
@@ -85,10 +85,12 @@ class Session:
 
     Attributes:
         closed: set when nothing can be called any more.
+        uploads: what the client sends beside its session, by the paths under which it would be called for.
     """
 
     def __init__(self, info: SessionInfo, channel: Channel) -> None:
         self.info = info
+        self.uploads: dict[str, AsyncIterable[bytes]] = {}
         self.channel = channel
         self.closed = asyncio.Event()
 
