@@ -361,15 +361,23 @@ class FirstProcess:
             exactly: as docker does [CTR-31]: the kernel gives a namespace's first process only what it
                 asked for; else what ends others ends it, too.
         """
+        inner = procstatus.inner(self._pid)
         if not exactly:
-            number = procstatus.ending(self._pid, number)
-        if self._pidfd < 0:
+            number = procstatus.ending(inner or self._pid, number)
+        if inner not in (0, self._pid):
+            try:
+                os.kill(
+                    inner, number
+                )  # whose number is not given to others before its supervisor has seen its end
+            except ProcessLookupError:
+                pass
+        elif self._pidfd < 0:
             self._children.kill("container", number, exactly=True)
-            return
-        try:
-            syscalls.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            pass
+        else:
+            try:
+                syscalls.pidfd_send_signal(self._pidfd, number)
+            except ProcessLookupError:
+                pass
 
     def note_end(self, ended: StepExit) -> None:
         """Note how it ended; its networks are let go of before anybody hears of it."""

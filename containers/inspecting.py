@@ -15,6 +15,7 @@ from pybuild.containers.log import moment
 from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
 from pybuild.containers.state import ContainerState
 from pybuild.executor.steps.spec import StepLimits
+from pybuild.executor.zygote import procstatus
 from pybuild.model.amounts import Duration
 from pybuild.model.dataclass import dataclass
 from pybuild.model.jsontext import as_object
@@ -108,7 +109,7 @@ def state_facts(state: ContainerState, health: Mapping[str, Any] | None) -> dict
         "Restarting": state.status == "restarting",
         "OOMKilled": state.oom_killed,
         "Dead": False,
-        "Pid": state.pid,
+        "Pid": procstatus.inner(state.pid) if state.pid else 0,
         "ExitCode": state.exit_code,
         "Error": state.error,
         "StartedAt": moment(state.started) if state.started else _NEVER,

@@ -6,7 +6,7 @@ import os
 
 from pybuild.cache.disk.locks import born
 from pybuild.containers.state import read_state
-from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote import procstatus, syscalls
 from pybuild.executor.zygote.faults import USER, Fault
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def _opened(order: ContainerOrder, id: str, kind: str) -> int:
         pass
     if state is not None and state.pid and state.boot == order.boot:
         try:
-            pidfd = os.pidfd_open(state.pid)
+            pidfd = os.pidfd_open(procstatus.inner(state.pid))
         except OSError:
             pidfd = -1
         if pidfd >= 0 and born(state.pid) == state.born:

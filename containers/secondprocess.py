@@ -9,7 +9,7 @@ import struct
 from pybuild.containers.order import ContainerOrder, ExecOrder, StreamAttachment
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE, AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepSpec
-from pybuild.executor.zygote import joining, syscalls, wire
+from pybuild.executor.zygote import joining, procstatus, syscalls, wire
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import packed
@@ -54,7 +54,10 @@ def _place(pid: int, leaf: Leaf | None) -> joining.Place:
     Raises:
         Fault: it has ended, or nothing can be started there.
     """
+    pid = procstatus.inner(pid)
     try:
+        if not pid:
+            raise ProcessLookupError
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         raise joining.has_ended() from error

@@ -12,6 +12,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.order import TREE
 from pybuild.containers.state import ContainerState
 from pybuild.containers.treejobs import ContainerTree
+from pybuild.executor.zygote import procstatus
 from pybuild.model.errors import EnvironmentFault
 from pybuild.volumes.mountpoint import MountKind
 from pybuild.volumes.volumes import Volumes
@@ -65,7 +66,11 @@ def _root(container: Container, state: ContainerState) -> int:
     """Return its root directory; a number that another process has by now is not believed."""
     problem = "it has just ended"
     try:
-        fd = os.open(f"/proc/{state.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(
+            f"/proc/{procstatus.inner(state.pid)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        )
+    except FileNotFoundError:
+        pass
     except OSError as error:
         problem = (error.strerror or "").lower()
     else:

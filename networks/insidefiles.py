@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pybuild.executor.zygote import confined
+from pybuild.executor.zygote import confined, procstatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def rewrite(pid: int, path: str, change: Callable[[str], str]) -> bool:
     It is looked for inside the container's tree, whatever links that has, and is never made.
     """
     try:
-        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(
+            f"/proc/{procstatus.inner(pid)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        )
         try:
             fd = confined.open_in(root, path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
         finally:

@@ -33,6 +33,7 @@ from pybuild.executor.zygote.copied.applying import apply
 from pybuild.executor.zygote.copied.difference import collect
 from pybuild.executor.zygote.copied.merging import merge
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.image.layer.confined import remove
 from pybuild.model.border import unpacked
 
 TYPE_CHECKING = False
@@ -67,7 +68,10 @@ def supervise(
         status = _Step(channel, fds, leaf, net, connected, files, spec).run()
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         family.end_descendants()
-        channel.sendall(wire.frame(worker.fault_message(error)))
+        try:
+            channel.sendall(wire.frame(worker.fault_message(error)))
+        except OSError:  # it was a container, and runs no more
+            os.write(2, f"{type(error).__name__}: {error}\n{worker.where(error)}\n".encode())
     os._exit(status)
 
 
@@ -101,6 +105,10 @@ class _Step:
         self._make_root(root, userxattr=userxattr)
         _check_kernels(root)
         marks = scanning.scan(root)
+        goes_on = spec.is_container and bool(os.listdir(spec.upper))
+        if goes_on:  # what an earlier run has written is a change to this one's layers, too
+            scanning.wait_for_the_clock()
+            apply(spec.upper, root, leaves.copy_real, userxattr=userxattr)
         sources = MountSources(spec.work + "/sources", userxattr=userxattr)
         stubs = Stubs(root, spec.work + "/aside")
         try:
@@ -117,12 +125,28 @@ class _Step:
             sources.finish()
         finally:
             sources.forget()
-        if not spec.readonly:
+        if spec.readonly:
+            return status
+        if goes_on:
+            self._collect_anew(root, marks, userxattr=userxattr)
+        else:
             collect(root, marks, spec.upper, userxattr=userxattr)
-            if spec.keep:
-                apply(spec.upper, root, leaves.copy_real, userxattr=userxattr)
-                os.rename(root, spec.keep)
+        if spec.keep:
+            apply(spec.upper, root, leaves.copy_real, userxattr=userxattr)
+            os.rename(root, spec.keep)
         return status
+
+    def _collect_anew(self, root: str, marks: scanning.Marks, *, userxattr: bool) -> None:
+        """Put the delta in the place of the one that an earlier run has left."""
+        spec = self._spec
+        made, before = spec.work + "/made", spec.work + "/before"
+        os.mkdir(made, 0o755)
+        collect(root, marks, made, userxattr=userxattr)
+        os.rename(spec.upper, before)
+        os.rename(made, spec.upper)
+        work = os.open(spec.work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        remove(work, b"before")
+        os.close(work)
 
     def _make_root(self, root: str, *, userxattr: bool) -> None:
         """Make the tree of the step's deltas, of the one that is given if there is one."""
@@ -167,6 +191,8 @@ class _Step:
             self._become(root, supervisor)
         self._net.start(self._pid)
         syscalls.close_quietly(*self._fds)
+        if self._spec.is_container:  # its end tells that the program runs, not that it has ended
+            self._channel.close()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         _, status = os.waitpid(self._pid, 0)
         self._is_ended = True
@@ -228,7 +254,7 @@ class _Step:
         except BaseException as error:  # noqa: BLE001 - all of it is reported
             channel.sendall(wire.frame(worker.fault_message(error)))
             os._exit(1)
-        setup.execute(spec.args, environment)
+        setup.execute(spec.args, environment, channel if spec.lasting else None)
 
 
 def _check_kernels(root: str) -> None:
