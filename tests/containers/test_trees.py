@@ -15,6 +15,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.state import RUNNING, ContainerState
 from pybuild.containers.trees import tree_of
 from pybuild.engine.host import SystemClock
+from pybuild.executor.zygote import procstatus
 from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.volumes.mountpoint import settled
 from pybuild.volumes.reading import read_bind
@@ -37,8 +38,11 @@ def store(tmp_path: Path) -> Generator[Store]:
         yield opened
 
 
-def test_the_root_of_another_process_of_its_number_is_not_taken_for_its_own(store: Store) -> None:
+def test_the_root_of_another_process_of_its_number_is_not_taken_for_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That one could be this machine's, and `cp` would write there."""
+    monkeypatch.setattr(procstatus, "inner", int)  # ours is this machine's, as a supervisor's is
     one = Running("/nowhere", CONFIG)
     Running.seen = Running.seen._replace(born=born(os.getpid()))
     with tree_of(store, one, "/") as (tree, fds):

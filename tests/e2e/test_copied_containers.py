@@ -43,7 +43,7 @@ def machine(tmp_path: Path, base_store: Path) -> Generator[OverlaidPybuild]:
     need("nsenter", "ip", "nft")
     place = tmp_path / "place"
     place.mkdir()
-    words = ["unshare", "-m", "-n", "sh", "-c", _SETUP, "sh", place, base_store]
+    words: list[str | Path] = ["unshare", "-m", "-n", "sh", "-c", _SETUP, "sh", place, base_store]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
