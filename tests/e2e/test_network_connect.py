@@ -43,7 +43,7 @@ def test_one_that_runs_is_brought_to_another_network(networked: NetworkedPybuild
     machine("network", "connect", "--alias", "db", "--ip", "10.78.0.9", "back", "web")
     script = "; ".join(map(look, ("web", "db", "db.back", web)))
     assert said(machine, script) == ["10.78.0.9"] * 4
-    assert said(machine, "busybox nc -w 2 db 80 </dev/null") == [web]
+    assert said(machine, "busybox nc -w 10 db 80 </dev/null") == [web]
     assert get(machine, "127.0.0.1") == get(machine, "::1") == web
     shown = networks_of(machine, "web")
     assert list(shown) == ["front", "back"]

@@ -101,7 +101,8 @@ def build(machine: NetworkedPybuild, place: Path, *runs: str, words: tuple[str, 
 
 
 def get(address: str, port: int) -> str:
-    return f"echo {address}: $(busybox nc -w 2 {address} {port} </dev/null 2>&1);"
+    """Return a script that prints who answers; what is never answered costs these seconds."""
+    return f"echo {address}: $(busybox nc -w 10 {address} {port} </dev/null 2>&1);"
 
 
 def test_a_step_reaches_others_and_nothing_that_this_machine_keeps_for_itself(
@@ -144,10 +145,14 @@ def test_a_name_server_that_this_machine_alone_reaches_is_asked_for_steps(
 def test_a_killed_build_leaves_no_wire_and_the_next_one_finds_its_way(
     machine: NetworkedPybuild, tmp_path: Path
 ) -> None:
-    context = write(tmp_path / "k", Dockerfile="FROM base\nRUN sleep 1000\n")
-    command = machine.command("build", "--no-cache", context)
-    with subprocess.Popen(command, env=machine.environment, stderr=subprocess.DEVNULL) as process:
-        wait_until(lambda: wires(machine) != [])
+    context = write(tmp_path / "k", Dockerfile="FROM base\nRUN echo it runs; sleep 1000\n")
+    command = machine.command("build", "--no-cache", "--progress=plain", context)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=machine.environment, stderr=pipe, text=True) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().endswith(" it runs\n"):
+            assert process.poll() is None
+        assert wires(machine) != []
         process.send_signal(signal.SIGKILL)
     wait_until(lambda: wires(machine) == [])
     before = machine.sh("nft list ruleset; ip -o addr show pybuild0").out
