@@ -11,6 +11,7 @@ from functools import partial
 
 from pybuild.buildkit.llb import execs, files, graph, names
 from pybuild.buildkit.llb.graph import Edge, Entry, Graph
+from pybuild.buildkit.llb.layered import MOST_DIFFERENCES, layered
 from pybuild.buildkit.llb.mounts import SCRATCH
 from pybuild.buildkit.llb.queries import (
     Answers,
@@ -208,6 +209,7 @@ class _Reader:
         self._answers = answers
         self._platform = platform
         self._results: dict[Edge, Vertex] = {}
+        self._differences = 0
         self._origins: dict[Digest, ReceivedOp] = {}
         self._vertices: dict[Digest, Vertex] = {}
         self._actions: dict[Digest, files.ReceivedActions] = {}
@@ -319,7 +321,13 @@ class _Reader:
             entry.edge(received.upper.input, "a difference"),
         )
         lower, upper = (SCRATCH if edge is None else self._tree(edge) for edge in edges)
-        return upper if lower is SCRATCH else Vertex(DiffOp(), (lower, upper), meta)
+        if lower is SCRATCH:
+            return upper
+        self._differences += 1
+        merged: Vertex | None = None
+        if self._differences <= MOST_DIFFERENCES:
+            merged = layered(lower, upper, meta)
+        return merged or Vertex(DiffOp(), (lower, upper), meta)
 
 
 def _origin(entry: Entry) -> ReceivedOp:
