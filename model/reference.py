@@ -19,6 +19,15 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,
 DOCKER_HUB = "docker.io"
 
 
+def is_reference(text: str) -> bool:
+    """Whether *text* can be the name of an image."""
+    try:
+        Reference.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_pinned(text: str) -> bool:
     """Whether a name is written with a tag or a digest; else it means whatever tag is usual there."""
     return ":" in text.rpartition("/")[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -18,8 +17,8 @@ from pybuild.cache.content.imagelist import (
 from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.space.unusedimages import prune_images
 from pybuild.cache.store import Store
-from pybuild.containers.container import Container
 from pybuild.containers.image import with_tag
+from pybuild.containers.imageuse import conflict, users_of
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer, nothing
 from pybuild.daemon.rest.imageplatforms import image_for, platform_of_json
 from pybuild.daemon.rest.images import find_image
@@ -28,7 +27,6 @@ from pybuild.daemon.rest.transfers import tag_of
 from pybuild.engine.host import native_platform
 from pybuild.image.manifest import parse_config, resolve
 from pybuild.model.descriptor import Descriptor
-from pybuild.model.errors import UserError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 from pybuild.model.text import boolean
@@ -94,11 +92,11 @@ def _remove(host: RestHost, name: str, *, force: bool) -> list[dict[str, str]]:
             host.store.images.untag(one)
         return _remove(host, same[0], force=force)
     own = _own_name(names, name)
-    users = [one for one in host.containers.list() if str(image.digest) in one.config.image_digests]
     short = _id(host, image).removeprefix("sha256:")[:12]
     is_last = not own or len(names) == 1
-    if is_last and users:
-        _refuse_used(name, short, users, own=own, force=force)
+    users = users_of(host.containers, str(image.digest)) if is_last else []
+    if text := conflict(name, short, users, own=bool(own), force=force):
+        raise ApiRefusal(409, text)
     if own:
         host.store.images.untag(own)
         done = [{"Untagged": Reference.parse(own).familiar}]
@@ -137,32 +135,6 @@ def _own_name(names: Sequence[str], text: str) -> str:
 
 def _id(host: RestHost, image: Descriptor) -> str:
     return str(image_facts(host.store, "", image).image_id)
-
-
-def _runs(container: Container) -> bool:
-    with suppress(UserError):  # it was removed meanwhile
-        return container.state().lives
-    return False
-
-
-def _refuse_used(
-    name: str, short: str, users: Sequence[Container], *, own: str, force: bool
-) -> None:
-    """Refuse to remove what containers need: those that run always, others without force."""
-    running = next((one for one in users if _runs(one)), None)
-    if running is not None and not (own and force):
-        what = "cannot be forced"
-        raise ApiRefusal(
-            409,
-            f"conflict: unable to delete {name if own else short} ({what}) - image is being used by "
-            f"running container {running.config.short_id}",
-        )
-    if not force:
-        raise ApiRefusal(
-            409,
-            f'conflict: unable to remove repository reference "{name}" (must force) - container '
-            f"{users[0].config.short_id} is using its referenced image {short}",
-        )
 
 
 async def prune(exchange: ApiExchange) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from pybuild.arguments.environment import platforms_of
 from pybuild.cache.content.imagelist import (
     image_named,
     list_images,
+    names_of,
     parse_image_filters,
 )
 from pybuild.cache.space.prune import Pruned
@@ -18,6 +19,8 @@ from pybuild.cache.store import Store
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.localstore import open_store, with_store
 from pybuild.commands.several import confirmed, show_documents
+from pybuild.containers.containers import Containers
+from pybuild.containers.imageuse import refuse_used
 from pybuild.engine.host import SystemClock, native_platform
 from pybuild.exporter.docker.document import document
 from pybuild.exporter.docker.rows import history_rows, image_facts, image_parts, image_row
@@ -27,7 +30,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.listing import list_text
-from pybuild.model.reference import Reference, is_pinned, parse_reference
+from pybuild.model.reference import Reference, is_pinned, is_reference, parse_reference
 
 
 def images(parsed: Parsed) -> int:
@@ -138,21 +141,17 @@ def rmi(parsed: Parsed) -> int:
                 if parsed.flag("force"):
                     continue
                 raise
-            if _isparse_reference(name) and store.images.untag(name) is not None:
+            own, names = is_reference(name), names_of(store, descriptor)
+            if len(names) < 2 or not own:
+                digest = str(descriptor.digest)
+                refuse_used(Containers(store), name, digest, own=own, force=parsed.flag("force"))
+            if own and store.images.untag(name) is not None:
                 sys.stdout.write(f"Untagged: {Reference.parse(name)}\n")
                 continue
             for held in store.images.remove(descriptor.digest):
                 sys.stdout.write(f"Untagged: {held}\n")
             sys.stdout.write(f"Deleted: {descriptor.digest}\n")
     return 0
-
-
-def _isparse_reference(name: str) -> bool:
-    try:
-        Reference.parse(name)
-    except ValueError:
-        return False
-    return True
 
 
 def prune(parsed: Parsed) -> int:

@@ -249,7 +249,10 @@ def test_what_a_container_lies_on_is_kept(machine: Pybuild) -> None:
     machine("prune", "-af", "--max-used-space", "1")
     assert machine("images", "--format", "{{.Repository}}").out.split() == ["base", "other"]
     assert machine("start", "-a", "one").out == "still here\n"
-    machine("rmi", "base", "other")
+    refused = machine("rmi", "base", "other", code=1)
+    assert refused.out == "Untagged: docker.io/library/base:latest\n"
+    assert f'reference "other" (must force) - container {id[:12]} is using its' in refused.err
+    machine("rmi", "-f", "other")
     machine("prune", "-af")
     (delta,) = (
         json.loads(text)
