@@ -156,7 +156,9 @@ def ssh_mount(mount: Mount, path: str) -> StepMount:
 def no_agent(id: str) -> UserError:
     """Return the error for an agent that a step or a repository needs and nobody forwarded."""
     return UserError(
-        f'no SSH key "{id}" forwarded from the client', hints=(f"forward it with --ssh {id}",)
+        f'no SSH key "{id}" forwarded from the client',
+        hints=(f"forward it with --ssh {id}",),
+        peer="" if id == "default" else f"unset ssh forward key {id}",
     )
 
 

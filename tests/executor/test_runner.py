@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.executor.files.apply import apply as apply_files
+from pybuild.executor.steps.execop import no_agent
 from pybuild.model.contents import MissingSource
 from pybuild.model.errors import StepError, UserError
 from pybuild.model.ops import (
@@ -248,6 +249,12 @@ def test_what_is_not_possible_is_refused_by_name(site: Run, op: Op, message: str
             await s.run(op, *([Snapshot()] if isinstance(op, ExecOp) else []))
 
     site(body)
+
+
+def test_an_agent_that_is_not_there_is_named_as_buildkit_does() -> None:
+    """[MNT-20]"""
+    assert no_agent("k").peer == "unset ssh forward key k"
+    assert no_agent("default").peer == ""
 
 
 def test_worker_function_is_where_the_runner_says() -> None:
