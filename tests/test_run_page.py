@@ -29,6 +29,71 @@ tmpfs tty ulimit use-api-socket user userns uts volume volume-driver volumes-fro
 """Those of docker 28.2."""
 
 
+MISSING = re.findall(r"^\| `([a-z ]+)` \| `--([a-z0-9-]+)` \| .+ \|$", PAGE, flags=re.MULTILINE)
+OF_OTHERS = """
+attach: detach-keys no-stdin sig-proxy
+commit: author change message pause
+container prune: filter force
+cp: archive follow-link quiet
+events: filter format since until
+exec: detach detach-keys env env-file interactive privileged tty user workdir
+export: output
+history: format human no-trunc platform quiet
+image prune: all filter force
+images: all digests filter format no-trunc quiet tree
+import: change message platform
+info: format
+inspect: format size type
+kill: signal
+load: input platform quiet
+login: password password-stdin username
+logs: details follow since tail timestamps until
+network connect: alias driver-opt gw-priority ip ip6 link link-local-ip
+network create: attachable aux-address config-from config-only driver gateway ingress internal
+    ip-range ipam-driver ipam-opt ipv4 ipv6 label opt scope subnet
+network disconnect: force
+network inspect: format verbose
+network ls: filter format no-trunc quiet
+network prune: filter force
+network rm: force
+ps: all filter format last latest no-trunc quiet size
+pull: all-tags disable-content-trust platform quiet
+push: all-tags disable-content-trust platform quiet
+restart: signal timeout
+rm: force link volumes
+rmi: force no-prune platform
+save: output platform
+search: filter format limit no-trunc
+start: attach checkpoint checkpoint-dir detach-keys interactive
+stats: all format no-stream no-trunc
+stop: signal timeout
+system df: format verbose
+update: blkio-weight cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus
+    cpuset-cpus cpuset-mems memory memory-reservation memory-swap pids-limit restart
+volume create: availability driver group label limit-bytes opt required-bytes scope secret
+    sharing topology-preferred topology-required type
+volume inspect: format
+volume ls: cluster filter format quiet
+volume prune: all filter force
+volume rm: force
+"""
+"""Those of other commands of docker 28.2."""
+
+
+def test_flags_of_other_commands_are_there_or_named_with_a_reason_and_refused() -> None:
+    missing: list[tuple[str, str]] = []
+    for line in OF_OTHERS.strip().replace("\n ", " ").splitlines():
+        name, _, flags = line.partition(":")
+        command = find(name)
+        assert command is not None
+        for flag in flags.split():
+            if flag != "help" and all(option.name != flag for option in command.options):
+                missing.append((name, flag))
+                with pytest.raises(BadOption, match=f"--{flag}"):
+                    parse([f"--{flag}", "x"], command.options)
+    assert MISSING == missing
+
+
 def test_each_flag_has_a_row() -> None:
     assert [flag for flag, _, _ in ROWS] == FLAGS.split()
 
