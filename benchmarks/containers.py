@@ -1,9 +1,10 @@
 """Measure containers from the command line: pybuild, and beside it docker and podman where they are.
 
-    python -m benchmarks.containers [--times 20] [--many 200] [--dir DIR]
+    scripts/bench containers [--times 20] [--many 200] [--dir DIR]
 
 Commands take turns, so that whatever else the machine does meets all alike. What is printed is the
-median and the least, in milliseconds. Docker's engine is one of its own, in namespaces of its own.
+median and the least, in milliseconds. Docker's engine is one of its own, in namespaces of its own. The
+last row is memory of ours alone (`memory`).
 """
 
 from __future__ import annotations
@@ -94,6 +95,26 @@ def start_and_stop(engine: Engine) -> float:
     return time.perf_counter() - began
 
 
+def first_in_a_while(engine: Engine) -> float:
+    """Return the seconds of a run when our spawner has left, which it does after three seconds."""
+    time.sleep(4)
+    return engine.timed("run", "--rm", "bench", "true")
+
+
+def memory(engine: Engine) -> tuple[int, int]:
+    """Return the private and the proportional KB of the monitor of each container, the parent of its first process."""
+    ids = engine("ps", "-q").split()
+    firsts = engine("inspect", "--format", "{{.State.Pid}}", *ids).split()
+    private = proportional = 0
+    for first in firsts:
+        parent = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1]
+        for line in Path(f"/proc/{parent}/smaps_rollup").read_text().splitlines()[1:]:
+            name, amount = line.split(":")[0], int(line.split()[1])
+            private += amount if name.startswith("Private_") else 0
+            proportional += amount if name == "Pss" else 0
+    return private // len(firsts), proportional // len(firsts)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=20)
@@ -128,15 +149,18 @@ def report(engines: list[Engine], times: int, many: int) -> None:
     print("| what | " + " | ".join(engine.name for engine in engines) + " |")
     print("|---|" + "---|" * len(engines))
 
-    def row(what: str, work: Callable[[Engine], float], ours_only: bool = False) -> None:
+    def row(
+        what: str, work: Callable[[Engine], float], ours_only: bool = False, most: int = times
+    ) -> None:
         chosen = engines[:1] if ours_only else engines
         cells = [
             f"{statistics.median(one) * 1000:.0f} ({min(one) * 1000:.0f})"
-            for one in rounds(chosen, times, work)
+            for one in rounds(chosen, min(times, most), work)
         ]
         print(f"| {what} | " + " | ".join(cells) + " |", flush=True)
 
     row("`run --rm busybox true`", lambda engine: engine.timed("run", "--rm", "bench", "true"))
+    row("the same, the first in a while", first_in_a_while, ours_only=True, most=5)
     none = ("run", "--rm", "--network", "none", "bench", "true")
     row("the same, `--network none`", lambda engine: engine.timed(*none))
     for engine in engines:
@@ -150,6 +174,8 @@ def report(engines: list[Engine], times: int, many: int) -> None:
     for _ in range(many):
         engines[0]("run", "-d", "bench", *_SLEEPS)
     row(f"`ps` of {many}", lambda engine: engine.timed("ps"), ours_only=True)
+    private, proportional = memory(engines[0])
+    print(f"| KB of ours for each of {many}: private, proportional | {private}, {proportional} |")
     engines[0]("rm", "-f", *engines[0]("ps", "-aq").split())
 
 

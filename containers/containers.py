@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from pybuild.cache.store import Store
     from pybuild.containers.order import RestartPolicy, StreamAttachment
-    from pybuild.executor.steps.spec import StepLimits
+    from pybuild.executor.steps.spec import StepLimits, StepMount
 
 _DIGITS = frozenset("0123456789abcdef")
 _ID_DIGITS = 64
@@ -201,7 +201,6 @@ class Containers:
         from pybuild.containers.signals import signal_number
         from pybuild.containers.starting import NotExecuted, start
         from pybuild.containers.steps import networks_of, step_of
-        from pybuild.volumes.volumes import Volumes
 
         state = container.state()
         if state.status == PAUSED:
@@ -213,7 +212,7 @@ class Containers:
             return ()
         container.wait_gone()  # its monitor may be about to leave
         config = container.config
-        mounts = [Volumes(self._store).step_mount(mount) for mount in config.mounts]
+        mounts = self._mounts(config)
         step = step_of(config, container.path, self._lowers(config), mounts)
         if step.terminal is not None:  # a program looks at its size at once
             shown = (one.size for _, one in attached if any(one.size))
@@ -247,6 +246,13 @@ class Containers:
             status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
             save_state(home, state._replace(error=error.message, exit_code=status))
             raise
+
+    def _mounts(self, config: ContainerConfig) -> Sequence[StepMount]:
+        if not config.mounts:
+            return ()
+        from pybuild.volumes.volumes import Volumes
+
+        return [Volumes(self._store).step_mount(mount) for mount in config.mounts]
 
     def _joined(self, config: ContainerConfig) -> tuple[str, str, str]:
         """Return the ids of the containers whose network, IPC and PID namespaces this one shares, "": none's.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from pybuild.containers.environment import texts_of
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
@@ -14,6 +11,11 @@ from pybuild.executor.steps.spec import StepLimits
 from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 _POLICIES = ("no", "on-failure", "always", "unless-stopped")
 _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -204,6 +206,8 @@ def check_limits(limits: StepLimits) -> None:
     if 0 < limits.cpu_quota_us < 1000:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     there = os.cpu_count() or 1
+    import re
+
     numbers = re.findall(r"\d+", limits.cpuset_cpus)
     if any(len(one) > _MOST_DIGITS or int(one) >= there for one in numbers):
         raise UsageError(

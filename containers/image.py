@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
-from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.image.manifest import parse_config, resolve
+from pybuild.model.border import NamedTuple
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import UserError
-from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pybuild.cache.store import Store
+    from pybuild.engine.engine import Engine
+    from pybuild.model.platform import Platform
 
 
 class FoundImage(NamedTuple):
@@ -33,10 +37,10 @@ class FoundImage(NamedTuple):
         return config
 
 
-async def find_image(
-    engine: Engine, name: str, platform: Platform | None, pull: str = "missing"
-) -> FoundImage:
-    """Return an image of the local store, which is kept as long as *engine*.
+def find_stored(
+    store: Store, name: str, platform: Platform | None, pull: str = "missing"
+) -> FoundImage | None:
+    """Return an image of the local store, which *store* keeps until it is closed; None: it is to be pulled.
 
     Args:
         pull: it first, ``always``, ``never``, or where it is ``missing``.
@@ -44,42 +48,53 @@ async def find_image(
     Raises:
         UserError: there is no such image.
     """
-    platform = platform or native_platform()
-    descriptor = engine.store.images.held(name, engine.store.lease)
-    try:
-        reference = Reference.parse(name)
-    except ValueError as error:
-        if descriptor is None:
-            raise UserError(f'no such image: "{name}": {error}') from error
-        reference = Reference("localhost", "unnamed")
-    if descriptor is None and reference.path == "library/sha256":
+    if pull == "always":
+        return None
+    descriptor = store.images.held(name, store.lease)
+    if descriptor is not None:
+        return _parts(store, descriptor, platform)
+    reference = _reference(name)
+    if reference.path == "library/sha256":
         raise UserError(
             f"no such image: {name}",
             hints=["one without a name is freed after the next build of its context"],
         )
-    if descriptor is None and pull == "never":
+    if pull == "never":
         raise UserError(
             f"No such image: {name}", hints=["pull it: pybuild pull, or leave --pull=never away"]
         )
-    if descriptor is None or pull == "always":
-        resolved = await engine.images.resolve(
-            ImageRequest(reference, platform), pull=pull == "always"
-        )
-        data = engine.store.blobs.read(resolved.digest)
-        descriptor = Descriptor("", resolved.digest, len(data))
-    return _parts(engine, descriptor, platform)
+    return None
 
 
-def held_image(engine: Engine, name: str, platform: Platform | None) -> FoundImage:
-    """Return an image of the local store, which is kept as long as *engine*; nothing is pulled.
+async def find_image(
+    engine: Engine, name: str, platform: Platform | None, pull: str = "missing"
+) -> FoundImage:
+    """As `find_stored`; what is to be pulled is.
+
+    Raises:
+        UserError: there is no such image.
+    """
+    image = find_stored(engine.store, name, platform, pull)
+    if image is not None:
+        return image
+    from pybuild.frontend.lowering.interface import ImageRequest
+
+    request = ImageRequest(_reference(name), platform or native_platform())
+    resolved = await engine.images.resolve(request, pull=pull == "always")
+    size = len(engine.store.blobs.read(resolved.digest))
+    return _parts(engine.store, Descriptor("", resolved.digest, size), platform)
+
+
+def held_image(store: Store, name: str, platform: Platform | None) -> FoundImage:
+    """Return an image of the local store, which *store* keeps until it is closed; nothing is pulled.
 
     Raises:
         UserError: it is not there.
     """
-    descriptor = engine.store.images.held(name, engine.store.lease)
+    descriptor = store.images.held(name, store.lease)
     if descriptor is None:
         raise UserError(f"no such image: {with_tag(name)}")
-    return _parts(engine, descriptor, platform or native_platform())
+    return _parts(store, descriptor, platform)
 
 
 def with_tag(name: str) -> str:
@@ -90,9 +105,16 @@ def with_tag(name: str) -> str:
         return name
 
 
-def _parts(engine: Engine, descriptor: Descriptor, platform: Platform) -> FoundImage:
+def _reference(name: str) -> Reference:
+    try:
+        return Reference.parse(name)
+    except ValueError as error:
+        raise UserError(f'no such image: "{name}": {error}') from error
+
+
+def _parts(store: Store, descriptor: Descriptor, platform: Platform | None) -> FoundImage:
     manifest, document = resolve(
-        descriptor, lambda one: engine.store.blobs.read(one.digest), platform
+        descriptor, lambda one: store.blobs.read(one.digest), platform or native_platform()
     )
-    config = parse_config(engine.store.blobs.read(document.config.digest))
+    config = parse_config(store.blobs.read(document.config.digest))
     return FoundImage(descriptor, manifest, config)

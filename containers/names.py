@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Container
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 
 _HOW = (
     *(
@@ -105,7 +109,7 @@ _TRIES = 6
 def new_id() -> str:
     """Return 64 random hexadecimal digits, of which the first twelve are not all decimal."""
     while True:
-        id = secrets.token_hex(32)
+        id = os.urandom(32).hex()
         if not id[:12].isdecimal():
             return id
 
@@ -113,9 +117,9 @@ def new_id() -> str:
 def new_name(id: str, taken: Container[str]) -> str:
     """Return a name that nobody has: two words, with a digit behind them from the second try on."""
     for turn in range(_TRIES):
-        name = (
-            f"{secrets.choice(_HOW)}_{secrets.choice(_WHO)}{secrets.randbelow(10) if turn else ''}"
-        )
+        first, second, third = (int.from_bytes(os.urandom(4)) for _ in range(3))
+        how, who = _HOW[first % len(_HOW)], _WHO[second % len(_WHO)]
+        name = f"{how}_{who}{third % 10 if turn else ''}"
         if name not in taken:
             return name
     return id[:12]

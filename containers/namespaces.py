@@ -6,7 +6,6 @@ import os
 
 from pybuild.containers.order import HOST, OWN_IPC, ContainerNamespaces, joined_name
 from pybuild.executor.steps.spec import StepSharing
-from pybuild.executor.zygote import syscalls
 from pybuild.model.errors import UsageError
 
 _JOINABLE = ("IPC mode", "PID mode")
@@ -56,6 +55,10 @@ def hostname_for(given: ContainerNamespaces, hostname: str, own: str) -> str:
 
 def step_sharing(given: ContainerNamespaces) -> StepSharing:
     """Return the sandbox's order, but for the processes of others, which are looked up at each start."""
+    if given == ContainerNamespaces():  # as nearly all are
+        return StepSharing()
+    from pybuild.executor.zygote import syscalls
+
     shared = (
         (not given.has_own_ipc, syscalls.CLONE_NEWIPC),
         (bool(given.pid), syscalls.CLONE_NEWPID),

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
 
 from pybuild.containers.order import ContainerPrivileges
-from pybuild.executor.steps.ocibundle import ALL_CAPABILITIES
-from pybuild.executor.steps.spec import DeviceEdits, StepMount, StepMountType, StepPrivileges
+from pybuild.executor.steps.spec import (
+    ALL_CAPABILITIES,
+    DeviceEdits,
+    StepMount,
+    StepMountType,
+    StepPrivileges,
+)
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.ops import Device
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 
 _ALL = "ALL"
 _GPU = "nvidia.com/gpu"
@@ -207,6 +215,7 @@ def device_edits(given: ContainerPrivileges) -> DeviceEdits:
     edits = DeviceEdits()
     if given.cdi:
         from pybuild.executor.devices import find_devices
+        from pybuild.model.ops import Device
 
         named = [Device(name=name, required=True) for name in given.cdi]
         edits = find_devices(named, frozenset({"device"}))

@@ -25,8 +25,10 @@ from pybuild.containers.order import (
     of_other_version,
 )
 from pybuild.containers.state import STATUS_UNKNOWN
-from pybuild.executor.zygote import isolation, syscalls, worker
+from pybuild.executor.trees import storeform
+from pybuild.executor.zygote import cgroups, isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
+from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import Misfit, unpacked
 from pybuild.networks import pod
 
@@ -63,6 +65,11 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     refusal: Fault | None = None
     try:
         isolation.enter(rootless, _pod_process(lock_fd))
+        root = os.path.dirname(_folder_of(lock_fd))
+        is_known = os.path.lexists(os.path.join(root, storeform.NAME))
+        problem = storeform.difference(root, userxattr=isolation.uses_userxattr())
+        if is_known and problem:
+            refusal = Fault(ENVIRONMENT, problem, storeform.HINTS)
     except Fault as fault:
         refusal = fault
     except OSError as error:
@@ -70,6 +77,8 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     worker.preload("pybuild.containers.monitor:become_monitor")
     worker.preload("pybuild.executor.zygote.sandbox:become_step")
     worker.preload("pybuild.executor.zygote.joining:become_joined")
+    hierarchies()  # looked for once: what they are is the same for all of our children
+    cgroups.default_pids()
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     _Spawner(listener, lock_fd, refusal).serve()
@@ -78,8 +87,13 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
 
 def _pod_process(lock_fd: int) -> int:
     """Return a process of the store's pod, whose user namespace has the networks; 0: there is none."""
-    containers = os.path.dirname(os.readlink(f"/proc/self/fd/{lock_fd}"))
-    return pod.process(os.path.join(os.path.dirname(containers), "networks"))
+    root = os.path.dirname(_folder_of(lock_fd))
+    return pod.process(os.path.join(root, "networks"))
+
+
+def _folder_of(lock_fd: int) -> str:
+    """Return the directory of the store's containers."""
+    return os.path.dirname(os.readlink(f"/proc/self/fd/{lock_fd}"))
 
 
 class _Monitor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Sequence
 
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.environment import environment
@@ -17,12 +15,19 @@ from pybuild.model.jsontext import as_list, as_object
 from pybuild.networks.hostfiles import HOST_GATEWAY, HOSTS, RESOLV_CONF, standard_hosts
 from pybuild.networks.order import EndpointOrder, NetworkOrder, has_own_networks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
 _INIT = "/sbin/docker-init"
 _INITS = ("docker-init", "tini-static", "catatonit", "tini")
 
 
 def find_init() -> str | None:
     """Return the init of this machine that a container can have [CTR-18]."""
+    import shutil
+
     return next((path for name in _INITS if (path := shutil.which(name))), None)
 
 

@@ -14,7 +14,7 @@ from pybuild.model.lightlib import contextmanager
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from types import FrameType
     from typing import Any, NoReturn, TypeVar
 
@@ -58,18 +58,46 @@ def ended_by_signals() -> Generator[None]:
         if received == _PATIENCE:
             _leave_now(number)
 
+    with _handled_by(end):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
     before = {number: signal.getsignal(number) for number in _ENDING}
     before = {n: now for n, now in before.items() if now not in (signal.SIG_IGN, None)}
     try:
         for number in before:
-            signal.signal(number, end)
+            signal.signal(number, handler)
     except ValueError:
         before.clear()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, known in before.items():
+            signal.signal(number, known)
+
+
+@contextmanager
+def before_signals() -> Generator[None]:
+    """Let a block end before a signal ends the command: the first is raised behind it, the third ends us.
+
+    For what is over in a moment, and is not to be left half done.
+
+    Raises:
+        Cancelled: one came.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == _PATIENCE:
+            _leave_now(number)
+
+    with _handled_by(note):
+        yield
+    if received:
+        raise Cancelled("context canceled").copy_with(exit_code=128 + received[0])
 
 
 def _leave_now(number: int) -> NoReturn:

@@ -134,7 +134,7 @@ def _privileges() -> Check:
     uid = os.geteuid()
     if uid:
         return Check("user", CheckState.INFO, f"uid {uid}: steps need a user namespace")
-    if procstatus.number("CapEff") >> 21 & 1 and not isolation.is_initial():
+    if procstatus.number("CapEff") >> 21 & 1 and not procstatus.is_initial():
         place = f"root of a user namespace that has {_ids(isolation.ids_here())}"
         return Check("user", CheckState.INFO, place, "start pybuild outside of the user namespace")
     if procstatus.number("CapEff") >> 21 & 1:
@@ -185,7 +185,7 @@ def _sub_ids() -> Check:
         login = str(uid)
     counts = [_granted(path, {login, str(uid)}) for path in ("/etc/subuid", "/etc/subgid")]
     grants = f"{counts[0]} user ids and {counts[1]} group ids for {login}"
-    if uid == 0 and not isolation.is_initial():
+    if uid == 0 and not procstatus.is_initial():
         here = isolation.ids_here()
         fix = "" if here > 1 else "start pybuild outside of the user namespace"
         state = CheckState.INFO if here > 1 else CheckState.MISSING
@@ -230,7 +230,7 @@ def _chroot() -> Check:
 
 
 def _overlay(tried: Mapping[str, str]) -> Check:
-    as_root = os.geteuid() == 0 and not tried["mount namespace"] and isolation.is_initial()
+    as_root = os.geteuid() == 0 and not tried["mount namespace"] and procstatus.is_initial()
     problem = tried["overlay" if as_root else "overlay in user namespace"]
     where = "in the store" if as_root else "in user namespaces, in the store"
     if not problem:

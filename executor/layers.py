@@ -15,26 +15,18 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.leases import Lease
-from pybuild.cache.records.layers import (
-    LAYER_PREFIX,
-    delta_made_into,
-    delta_of_layer,
-    keep_layer,
-    layer_facts,
-)
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cache.store import Store
 from pybuild.executor.fetch import Fetcher, LayerGone
+from pybuild.executor.heldlayers import HeldLayers, candidates_of
 from pybuild.executor.trees.flocks import locked
 from pybuild.executor.trees.storeform import settle
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
-from pybuild.image.manifest import Manifest, parse_config, parse_manifest
-from pybuild.model.digest import Digest
 from pybuild.model.errors import BlobMissing, EnvironmentFault, InternalError, PybuildError
 from pybuild.model.events import Emit
 from pybuild.model.layerfacts import LayerFacts
-from pybuild.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from pybuild.image.layer import apply
@@ -57,47 +49,8 @@ class Layers:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._busy = 0
         self._settled = False  # whether the store's deltas are of our form
-        self._whole: dict[
-            tuple[str, ...], list[str]
-        ] = {}  # directories that were found, by their names
-
-    def of_image(self, manifest: Digest) -> Snapshot:
-        """Return the snapshot that an image's manifest stands for; nothing is unpacked.
-
-        Raises:
-            EnvironmentFault: the manifest or config is not in the store, or they disagree.
-        """
-        blobs = self._store.blobs
-        self._lease.add("blob", manifest)
-        document = parse_manifest(blobs.read(manifest))
-        if not isinstance(document, Manifest):
-            raise EnvironmentFault(f"{manifest} is an index where a manifest belongs")
-        self._lease.add("blob", document.config.digest)
-        config = parse_config(blobs.read(document.config.digest))
-        diff_ids = [Digest.parse(text) for text in config.get("rootfs", {}).get("diff_ids", [])]
-        if len(diff_ids) != len(document.layers):
-            raise EnvironmentFault(
-                f"image {manifest}: manifest has {len(document.layers)} layers, "
-                f"config has {len(diff_ids)} diff ids"
-            )
-        deltas = tuple(self._delta_of(diff_id) for diff_id in diff_ids)
-        parents: list[str] = []
-        for delta, layer, diff_id in zip(deltas, document.layers, diff_ids, strict=True):
-            if layer_facts(self._store.records, delta) is None:
-                facts = LayerFacts(diff_id=diff_id, descriptor=layer, parents=tuple(parents))
-                keep_layer(self._store.records, delta, facts)
-            parents.append(delta)
-        self._lease.add_all([("delta", delta) for delta in deltas])
-        return Snapshot(deltas)
-
-    def _delta_of(self, diff_id: Digest) -> str:
-        """The delta a layer was made from here, if that is still there; else the layer's own."""
-        own = delta_made_into(self._store.records, diff_id)
-        if own is not None:
-            self._lease.add("delta", own)
-            if self._store.deltas.has(own):
-                return own
-        return delta_of_layer(diff_id)
+        self._held = HeldLayers(store, lease)
+        self.of_image = self._held.of_image
 
     async def ensure(self, deltas: Sequence[str], emit: Emit) -> list[str]:
         """Return the directories that make up *deltas*, base first, each whole and leased.
@@ -110,38 +63,27 @@ class Layers:
             userxattr = await self._workers.isolation() != "root"
             await asyncio.to_thread(settle, self._store.root, userxattr=userxattr)
             self._settled = True
-        candidates = _candidates(deltas)
-        # What was leased and found is there for as long as the lease: a chain of steps asks for
-        # the same deltas again and again.
-        new = [
-            ("delta", name) for names in candidates if names not in self._whole for name in names
-        ]
-        if new:
-            if not self._lease.holds(new):
-                await asyncio.to_thread(self._lease.add_all, new)
-            self._look_for(candidates)
-        if all(names in self._whole for names in candidates):
-            return [path for names in candidates for path in self._whole[names]]
+        candidates, held = candidates_of(deltas), self._held
+        if held.is_leased(candidates):
+            here = held.ensure(candidates)
+        else:
+            here = await asyncio.to_thread(held.ensure, candidates)
+        if here is not None:
+            return here
         pending: list[asyncio.Future[list[str]]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for delta, names in zip(deltas, candidates, strict=True):
-                    if names in self._whole:
-                        pending.append(_done(self._whole[names]))
+                    if names in held.whole:
+                        pending.append(_done(held.whole[names]))
                         continue
                     below = tuple(pending)
                     pending.append(group.create_task(self._present(delta, names, below, emit)))
         except BaseExceptionGroup as several:
             raise _first(several) from None
         paths = [one.result() for one in pending]
-        self._whole.update(zip(candidates, paths, strict=True))
+        held.whole.update(zip(candidates, paths, strict=True))
         return [path for one in paths for path in one]
-
-    def _look_for(self, candidates: Sequence[tuple[str, ...]]) -> None:
-        """Note what is here already, which needs a look and no task: all of it, as a rule."""
-        for names in candidates:
-            if names not in self._whole and (directory := self._find(names)) is not None:
-                self._whole[names] = directory
 
     async def _present(
         self,
@@ -150,7 +92,8 @@ class Layers:
         below: tuple[asyncio.Future[list[str]], ...],
         emit: Emit,
     ) -> list[str]:
-        directories = self._find(names)
+        held = self._held
+        directories = held.look_for(names)
         if directories is not None:
             return directories
         facts = layer_facts(self._store.records, delta)
@@ -158,7 +101,7 @@ class Layers:
             raise LayerGone(delta, f"snapshot {delta} is not in the store")
         lock = os.path.join(self._store.root, "locks", "unpack-" + names[-1])
         async with locked(lock):
-            directories = self._find(names)
+            directories = held.look_for(names)
             if directories is not None:
                 return directories
             try:
@@ -180,12 +123,6 @@ class Layers:
             return not self._store.blobs.verify(facts.descriptor.digest)
         except BlobMissing:
             return False
-
-    def _find(self, names: tuple[str, ...]) -> list[str] | None:
-        for name in names:
-            if self._store.deltas.has(name):
-                return self._store.deltas.directories(name)
-        return None
 
     async def _unpack(
         self,
@@ -298,23 +235,3 @@ def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
 def _free_bytes(path: str) -> int:
     disk = os.statvfs(path)
     return disk.f_bavail * disk.f_frsize
-
-
-def _candidates(deltas: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return, per delta, the names that it may have on disk, the likelier first.
-
-    A layer in a run of layers from the base on may lie under its chainID [OCI image-spec, config].
-    """
-    chains: list[tuple[str, ...]] = []
-    chain: Digest | None = None
-    broken = False
-    for delta in deltas:
-        broken = broken or not delta.startswith(LAYER_PREFIX)
-        if broken:
-            # Above a step's delta a layer cannot know what it lay on in its own image.
-            chains.append((delta,))
-            continue
-        diff_id = "sha256:" + delta.removeprefix(LAYER_PREFIX)
-        chain = Digest(diff_id) if chain is None else Digest.of(f"{chain} {diff_id}".encode())
-        chains.append((delta, "chain-" + chain.hex))
-    return chains

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Sequence
-from typing import Protocol
+import _socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    class DnsSettings(Protocol):
+        """The overrides in the builder's configuration."""
+
+        @property
+        def nameservers(self) -> Sequence[str]: ...
+        @property
+        def options(self) -> Sequence[str]: ...
+        @property
+        def search_domains(self) -> Sequence[str]: ...
+
 
 DEFAULT_HOSTNAME = "buildkitsandbox"
 RESOLV_CONF = "/etc/resolv.conf"
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 _STUB = "127.0.0.53"
+_LOOPBACK_4, _LOOPBACK_6 = 127, bytes(15) + b"\1"
 PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844")
-
-
-class DnsSettings(Protocol):
-    """The overrides in the builder's configuration."""
-
-    @property
-    def nameservers(self) -> Sequence[str]: ...
-    @property
-    def options(self) -> Sequence[str]: ...
-    @property
-    def search_domains(self) -> Sequence[str]: ...
 
 
 def hosts(hostname: str, add_hosts: Sequence[tuple[str, str]] = ()) -> str:
@@ -99,9 +103,12 @@ def _servers(text: str) -> list[str]:
 
 
 def _is_loopback(server: str) -> bool:
+    text = server.partition("%")[0]
     try:
-        return ipaddress.ip_address(server.partition("%")[0]).is_loopback
-    except ValueError:
+        if ":" in text:
+            return _socket.inet_pton(_socket.AF_INET6, text) == _LOOPBACK_6
+        return _socket.inet_pton(_socket.AF_INET, text)[0] == _LOOPBACK_4
+    except OSError:
         return False
 
 

@@ -7,11 +7,16 @@ Top-level fields are sorted by name, as the reference's exporter leaves them; fi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
+from pybuild.model.border import NamedTuple
 from pybuild.model.digest import Digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 
 EXPORTER_COMMENT = "buildkit.exporter.image.v0"
 INLINE_CACHE = "moby.buildkit.cache.v0"
@@ -97,6 +102,8 @@ def encode(value: object) -> bytes:
 
     What is no text (bytes of an environment value that are not UTF-8) becomes U+FFFD, as in Go.
     """
+    import json
+
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
 
@@ -139,7 +146,7 @@ def _align_base(history: Sequence[Any], layers: int) -> list[dict[str, Any]]:
     aligned: list[dict[str, Any]] = []
     count = 0
     for item in history:
-        entry: dict[str, Any] = dict(item) if isinstance(item, Mapping) else {}  # pyright: ignore[reportUnknownArgumentType]
+        entry: dict[str, Any] = dict(item) if isinstance(item, dict) else {}  # pyright: ignore[reportUnknownArgumentType]
         if not entry.get("empty_layer"):
             if count < layers:
                 count += 1

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
-from typing import Any
-
 from pybuild.image.config import encode
 from pybuild.model import jsontext
-from pybuild.model.dataclass import dataclass
+from pybuild.model.dataclass import dataclass, field
 from pybuild.model.descriptor import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -28,6 +24,12 @@ from pybuild.model.descriptor import (
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
 from pybuild.model.platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
 
 MAX_MANIFEST_BYTES = 4 << 20  # what registries accept
 MAX_CONFIG_BYTES = 8 << 20
@@ -59,7 +61,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     subject: Descriptor | None = None
     artifact_type: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False, compare=False)
+    raw: Mapping[str, Any] = field(default_factory=dict[str, object], hash=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Index:
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     subject: Descriptor | None = None
-    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False, compare=False)
+    raw: Mapping[str, Any] = field(default_factory=dict[str, object], hash=False, compare=False)
 
 
 def layer_media_type(compression: str) -> str:

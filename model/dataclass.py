@@ -12,21 +12,38 @@ checkers see nothing else. Options that are not used here, and classes without s
 
 from __future__ import annotations
 
-import dataclasses
+import sys
 from functools import cache
 from operator import attrgetter
 from reprlib import recursive_repr
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from types import FunctionType, ModuleType
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import dataclasses
     from collections.abc import Callable, Sequence
     from dataclasses import dataclass
     from types import CodeType
+    from typing import Any
 
     Field = dataclasses.Field[Any]
     Getter = Callable[[Any], tuple[Any, ...]]
 else:
+
+    class _LateModule(ModuleType):
+        """A module that is loaded when something of it is first asked for."""
+
+        def __getattr__(self, name):
+            return getattr(__import__(self.__name__), name)
+
+    if "dataclasses" not in sys.modules and "inspect" not in sys.modules:
+        # It takes longer to load than all else of dataclasses, for signatures that are asked for nowhere.
+        sys.modules["inspect"] = _LateModule("inspect")
+        import dataclasses
+
+        del sys.modules["inspect"]
+    else:
+        import dataclasses
 
     def dataclass(cls=None, /, **options):
         """Make *cls* a dataclass; the options are those of `dataclasses.dataclass`."""
@@ -37,7 +54,9 @@ else:
         return dataclasses.dataclass(cls, **options)
 
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "field", "replace"]
+
+field, replace = dataclasses.field, dataclasses.replace
 
 _FACTORY = object()
 """The default of a parameter that a factory makes."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
-from typing import Any, cast
-
-from pybuild.model.dataclass import dataclass
+from pybuild.model.dataclass import dataclass, field
 from pybuild.model.digest import Digest
+from pybuild.model.jsontext import as_object, is_object
 from pybuild.model.platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -59,9 +62,7 @@ class Descriptor:
             digest=Digest.parse(digest),
             size=size,
             annotations={str(k): str(v) for k, v in annotations.items()},
-            platform=Platform.from_json(cast("dict[str, Any]", platform))
-            if isinstance(platform, dict)
-            else None,
+            platform=Platform.from_json(as_object(platform)) if is_object(platform) else None,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
+
+from pybuild.model.lightlib import sha256_of
 
 _PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
@@ -28,7 +28,7 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes) -> Digest:
         """Return the sha256 digest of *data*."""
-        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+        return cls("sha256:" + sha256_of(data))
 
     @classmethod
     def of_json(cls, value: object) -> Digest:
@@ -60,5 +60,7 @@ def canonical_json(value: object) -> bytes:
     Text that is not valid UTF-8 reaches Python as lone surrogates (PEP 383); they are written as
     the bytes they stand for, so that any file name has a digest.
     """
+    import json
+
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Parts of contextlib and functools for commands that are over in milliseconds.
+"""Parts of contextlib, functools and hashlib for commands that are over in milliseconds.
 
 The standard library's modules load collections, types and abc with them, which takes longer than such a
 command. Checkers see the standard library's own.
@@ -86,4 +86,18 @@ else:
             return value
 
 
-__all__ = ["cached_property", "contextmanager", "suppress"]
+_LITTLE = 64 << 10
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of *data* in hexadecimal; OpenSSL, which is fast, takes longer to load than to read little."""
+    if len(data) <= _LITTLE:
+        for name in ("_sha256", "_sha2"):  # of Python 3.11, and of those after it
+            with suppress(ImportError):
+                return str(__import__(name).sha256(data).hexdigest())
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+__all__ = ["cached_property", "contextmanager", "sha256_of", "suppress"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
-from pybuild.model.dataclass import dataclass
+from pybuild.model.dataclass import dataclass, replace
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 

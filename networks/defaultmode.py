@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from pybuild.executor.zygote import isolation, procstatus
+from pybuild.executor.zygote import procstatus
 from pybuild.executor.zygote.faults import Fault
 from pybuild.networks import outside, uplink
 from pybuild.networks.firewall import firewall
 from pybuild.networks.order import BRIDGE, HOST
 
-_CAP_NET_ADMIN = 12
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
 def default_mode() -> tuple[str, str]:
@@ -25,14 +25,14 @@ def note(obstacle: str) -> str:
 
 
 def _obstacle() -> str:
-    if os.geteuid() != 0 or not isolation.is_initial():
+    if os.geteuid() != 0 or not procstatus.is_initial():
         return outside.obstacle()
     try:
         known = firewall()
     except Fault:
         return "nftables is not installed (libnftables1)"
     capabilities = procstatus.number("CapEff")
-    for name, bit in (("SYS_ADMIN", isolation.CAP_SYS_ADMIN), ("NET_ADMIN", _CAP_NET_ADMIN)):
+    for name, bit in (("SYS_ADMIN", _CAP_SYS_ADMIN), ("NET_ADMIN", _CAP_NET_ADMIN)):
         if not capabilities >> bit & 1:
             return f"a bridge needs the capability CAP_{name}"
     if not _has_mounted_root():

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
-
 from pybuild.executor import network
-from pybuild.frontend.lowering.ports import PortSpec, parse_port
+from pybuild.model.border import NamedTuple
 from pybuild.model.errors import UsageError, UserError
 from pybuild.networks.order import (
     BRIDGE,
@@ -19,7 +15,13 @@ from pybuild.networks.order import (
 )
 from pybuild.networks.pools import packed_address, spelled
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pybuild.frontend.lowering.ports import PortSpec
+
+_MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z"
 _PRIORITY_DIGITS = 9
 
 
@@ -119,7 +121,9 @@ def read_address(text: str, option: str) -> str:
 
 def read_mac(text: str) -> str:
     mac = text.lower().replace("-", ":")
-    if not _MAC.match(mac):
+    import re
+
+    if not re.match(_MAC, mac):
         raise UsageError(f"--mac-address: {text} is not a valid mac address")
     return mac
 
@@ -160,10 +164,7 @@ def check_published(texts: Iterable[str]) -> None:
         UsageError: another port or address of the host was asked for.
     """
     for text in texts:
-        try:
-            spec = parse_port(text)
-        except UserError as error:
-            raise UsageError(f"-p {text}: {error.message}") from error
+        spec = _port(text)
         _check(text, spec)
 
 
@@ -226,14 +227,25 @@ def read_published(texts: Iterable[str], exposed: Iterable[str]) -> Iterable[Por
     """
     published: set[tuple[str, int]] = set()
     for text in texts:
-        try:
-            spec = parse_port(text)
-        except UserError as error:
-            raise UsageError(f"-p {text}: {error.message}") from error
+        spec = _port(text)
         for order in port_orders(spec):
             published.add((order.protocol, order.port))
             yield order
     for text in exposed:
-        for order in port_orders(parse_port(text)):
+        for order in port_orders(_port(text)):
             if (order.protocol, order.port) not in published:
                 yield order
+
+
+def _port(text: str) -> PortSpec:
+    """Read ``[[ip:]host:]port[/protocol]``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from pybuild.frontend.lowering.ports import parse_port
+
+    try:
+        return parse_port(text)
+    except UserError as error:
+        raise UsageError(f"-p {text}: {error.message}") from error

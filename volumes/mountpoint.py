@@ -6,7 +6,7 @@ import os
 
 from pybuild.executor.steps.spec import StepMount, StepMountType
 from pybuild.model.border import NamedTuple
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,3 +145,19 @@ def settled(
                 MountPoint(kind=MountKind.VOLUME, target=target, origin=MountOrigin.IMAGE),
             )
     return tuple(mounts.values())
+
+
+def make_source(mount: MountPoint) -> None:
+    """Make the directory of a ``-v`` that is not there, as docker does [CTR-101].
+
+    Raises:
+        EnvironmentFault: it cannot be made.
+    """
+    if mount.origin != MountOrigin.BIND or os.path.lexists(mount.source):
+        return
+    try:
+        os.makedirs(mount.source)
+    except OSError as error:
+        raise EnvironmentFault(
+            f'volume "{mount.text}": cannot make {mount.source}: {(error.strerror or "").lower()}'
+        ) from error

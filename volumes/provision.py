@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.workers.job import JobService, WorkerModule, job
-from pybuild.model.errors import EnvironmentFault
-from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
+from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint, make_source
 from pybuild.volumes.volume import LocalVolume
 from pybuild.volumes.volumes import Volumes
 
@@ -44,7 +43,7 @@ async def provide(
     provided: list[MountPoint] = []
     for mount in mounts:
         if mount.kind == MountKind.BIND:
-            _make_source(mount)
+            make_source(mount)
         elif mount.kind == MountKind.VOLUME:
             volume = held.enter_context(_volume(volumes, mount))
             if not mount.source:
@@ -67,22 +66,6 @@ async def provide(
                 await jobs.call(work)
         provided.append(mount)
     return tuple(provided)
-
-
-def _make_source(mount: MountPoint) -> None:
-    """Make the directory of a ``-v`` that is not there, as docker does [CTR-101].
-
-    Raises:
-        EnvironmentFault: it cannot be made.
-    """
-    if mount.origin != MountOrigin.BIND or os.path.lexists(mount.source):
-        return
-    try:
-        os.makedirs(mount.source)
-    except OSError as error:
-        raise EnvironmentFault(
-            f'volume "{mount.text}": cannot make {mount.source}: {(error.strerror or "").lower()}'
-        ) from error
 
 
 def _volume(volumes: Volumes, mount: MountPoint) -> AbstractContextManager[LocalVolume]:

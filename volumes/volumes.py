@@ -14,7 +14,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,7 +63,7 @@ class Volumes:
         if name:
             check_name(name)
         else:
-            name = secrets.token_hex(32)
+            name = os.urandom(32).hex()
             known[ANONYMOUS] = ""
         check_options(options or {})
         volume = LocalVolume(

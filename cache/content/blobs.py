@@ -6,11 +6,9 @@ checked; reading checks again, and what turns out damaged is moved out of the wa
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from copy import copy
 
 from pybuild.cache.disk.atomic import Disk, discard, fault, faults, write_file
@@ -18,6 +16,7 @@ from pybuild.cache.disk.plainfile import plain
 from pybuild.cache.disk.scratch import Scratch
 from pybuild.model.digest import Digest
 from pybuild.model.errors import BlobMissing
+from pybuild.model.lightlib import sha256_of, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Blobs:
             from pybuild.model.errors import EnvironmentFault
 
             raise EnvironmentFault(f"blob {digest}: larger than the limit of {limit} bytes")
-        if hashlib.new(digest.algorithm, data).hexdigest() != digest.hex:
+        if _hex_of(digest.algorithm, data) != digest.hex:
             self._set_aside(path)
             raise BlobMissing(digest, "damaged, removed from the store")
         return data
@@ -169,6 +168,8 @@ class Blobs:
         """
         digest = Digest.parse(digest)
         path = self.path(digest)
+        import hashlib
+
         try:
             with open(path, "rb", opener=plain) as file:
                 actual = hashlib.file_digest(file, digest.algorithm).hexdigest()
@@ -344,3 +345,11 @@ class Blobs:
                         yield Digest.parse(f"{algorithm}:{entry.name}"), entry.stat()
                     except (ValueError, FileNotFoundError):
                         continue
+
+
+def _hex_of(algorithm: str, data: bytes) -> str:
+    if algorithm == "sha256":
+        return sha256_of(data)
+    import hashlib
+
+    return hashlib.new(algorithm, data).hexdigest()

@@ -8,7 +8,6 @@ of the machine only, until the file system as a whole was flushed behind it; the
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -131,6 +130,8 @@ class Deltas:
                 facts = {**(meta or {}), "boot": self._boot, "created": self._clock.now()}
                 fd = self._disk.create(os.path.join(active.path, "meta.json"))
                 try:
+                    import json
+
                     self._disk.write(fd, json.dumps(facts, sort_keys=True).encode())
                 finally:
                     os.close(fd)

@@ -7,7 +7,6 @@ unless it is a last result (`origins`); the time of its manifest's file says how
 
 from __future__ import annotations
 
-import json
 import os
 
 from pybuild.cache.content.blobs import Blobs
@@ -351,6 +350,8 @@ class Images:
 
     def _write(self, entries: Entries) -> None:
         ordered = sorted(entries, key=lambda e: (name_of(e) is None, name_of(e) or "", e["digest"]))
+        import json
+
         data = json.dumps({**EMPTY, "manifests": ordered}, indent=2, ensure_ascii=False)
         tmp = self._scratch.name()
         folder = os.path.dirname(self._path)

@@ -7,7 +7,6 @@ are one write, which is there or not.
 
 from __future__ import annotations
 
-import json
 import os
 
 from pybuild.model.jsontext import as_list, as_object, parse
@@ -63,6 +62,8 @@ def _with(entry: dict[str, Any], origins: Sequence[Origin]) -> dict[str, Any]:
     notes = dict(as_object(entry.get("annotations")))
     notes.pop(LAST_RESULT_OF, None)
     if origins:
+        import json
+
         notes[LAST_RESULT_OF] = json.dumps(origins, ensure_ascii=False)
     return {**rest, "annotations": dict(sorted(notes.items()))} if notes else rest
 

@@ -7,8 +7,6 @@ warning. Losing records costs time, never a build.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 import time
@@ -18,6 +16,7 @@ from contextlib import closing, suppress
 from pybuild.cache.disk.atomic import Disk, discard, fault, faults
 from pybuild.cache.disk.locks import locked
 from pybuild.model.jsontext import as_object, is_object, parse
+from pybuild.model.lightlib import sha256_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -422,6 +421,8 @@ def _name(kind: str, key: str) -> str:
 
 def _encode(name: str, value: Mapping[str, Any]) -> str:
     # ASCII: names that are not UTF-8 are lone surrogates, which SQLite's text could not hold.
+    import json
+
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return _seal(name, text) + text
 
@@ -434,4 +435,4 @@ def _decode(name: str, text: object) -> dict[str, Any] | None:
 
 
 def _seal(name: str, body: str) -> str:
-    return hashlib.sha256(f"{name}\n{body}".encode()).hexdigest()
+    return sha256_of(f"{name}\n{body}".encode())

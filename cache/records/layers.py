@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from pybuild.model.digest import Digest
 from pybuild.model.layerfacts import LayerFacts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pybuild.cache.records.database import Records
 
 LAYER = "layer"

@@ -55,7 +55,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     _see_name(body.text("Image"))
     await host.run(_see_others, host, body.part("HostConfig"))
     async with host.guest() as engine:
-        image = await host.run(held_image, engine, body.text("Image"), platform)
+        image = await host.run(held_image, engine.store, body.text("Image"), platform)
         texts = await host.run(
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
         )

@@ -13,18 +13,11 @@ from typing import Any
 
 from pybuild.executor.steps.ociruntimes import OciRuntime
 from pybuild.executor.steps.seccompnames import profile
-from pybuild.executor.steps.spec import OciOrder, StepSpec
+from pybuild.executor.steps.spec import ALL_CAPABILITIES, OciOrder, StepSpec
 from pybuild.image.runtimespec import CAPABILITIES, DEFAULT_PATH, MASKED, READ_ONLY
 from pybuild.model.errors import EnvironmentFault
 
 SPEC_VERSION = "1.0.2"
-_IN_ORDER = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
-    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO "
-    "SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME "
-    "SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG "
-    "WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-)
 _LACKS = {
     "userns-single": "a user namespace with one id needs owners of files to be recorded",
     "chroot": "this container may not mount",
@@ -33,7 +26,6 @@ _HINTS = (
     "leave --runtime away: steps have a sandbox of ours",
     "or run as root, or grant the user ids in /etc/subuid and /etc/subgid",
 )
-ALL_CAPABILITIES = tuple("CAP_" + name for name in _IN_ORDER.split())
 
 
 def order(spec: StepSpec, runtime: OciRuntime, rung: str) -> OciOrder:

@@ -17,6 +17,16 @@ OWN_NETWORK = (*NEW_NETWORK, "connected")
 _MOST_FILES_BYTES = 16 << 10
 """Of hosts and resolv.conf, if they are to go in a short message."""
 
+_CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO "
+    "SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME "
+    "SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG "
+    "WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+)
+ALL_CAPABILITIES = tuple("CAP_" + name for name in _CAPABILITIES.split())
+"""The names of capabilities, in the order of their numbers."""
+
 
 class StepMountType:
     """How a mount of a step is made; the solver's mount types are one level up."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-from pybuild.model.errors import EnvironmentFault
-
 NAME = "overlay-attributes"
+HINTS = ("use another store with --root", "or empty it: pybuild prune --all")
+_USER, _TRUSTED = "user", "trusted"
 
 
 def settle(root: str, *, userxattr: bool) -> None:
@@ -20,23 +20,48 @@ def settle(root: str, *, userxattr: bool) -> None:
         EnvironmentFault: it holds deltas of the other form.
     """
     path = os.path.join(root, NAME)
-    ours = "user" if userxattr else "trusted"
     for _ in range(3):
         try:
-            os.symlink(ours, path)
+            os.symlink(_USER if userxattr else _TRUSTED, path)
             return
         except FileExistsError:
             pass
-        try:
-            theirs = os.readlink(path)
-        except OSError:
-            theirs = ""
-        if theirs == ours:
+        problem = difference(root, userxattr=userxattr)
+        if not problem:
             return
         if os.listdir(os.path.join(root, "snapshots")):
-            raise EnvironmentFault(
-                f"the store {root} was written with other privileges: "
-                f"its snapshots have {theirs or 'no'} attributes of overlay, not {ours}",
-                hints=("use another store with --root", "or empty it: pybuild prune --all"),
-            )
+            from pybuild.model.errors import EnvironmentFault
+
+            raise EnvironmentFault(problem, hints=HINTS)
         os.unlink(path)
+
+
+def difference(root: str, *, userxattr: bool) -> str:
+    """Return the words about a store *root* of the other form, "": it is of this one."""
+    ours = _USER if userxattr else _TRUSTED
+    try:
+        theirs = os.readlink(os.path.join(root, NAME))
+    except OSError:
+        theirs = ""
+    if theirs == ours:
+        return ""
+    return (
+        f"the store {root} was written with other privileges: "
+        f"its snapshots have {theirs or 'no'} attributes of overlay, not {ours}"
+    )
+
+
+def is_ours(root: str) -> bool:
+    """Return whether the store *root* is known to be of the form that we write, without asking a worker.
+
+    Whoever may do all as root writes the one, whoever is not root the other; of all in between a worker knows.
+    """
+    from pybuild.executor.zygote import procstatus
+
+    try:
+        form = os.readlink(os.path.join(root, NAME))
+        if os.geteuid():
+            return form == _USER
+        return form == _TRUSTED and procstatus.may_administer() and procstatus.is_initial()
+    except OSError:
+        return False

@@ -30,7 +30,6 @@ CHROOT = "chroot"
 
 _rung = ""
 
-CAP_SYS_ADMIN = 21
 # What chroot needs: to make files that belong to anybody, and to become anybody.
 CHROOT_CAPS = {
     0: "CHOWN",
@@ -41,7 +40,6 @@ CHROOT_CAPS = {
     18: "SYS_CHROOT",
 }
 _HELPER_SECONDS = 10
-_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO: its inode, on every Linux
 
 _CONTAINER_HINT = (
     "in a container: start it with --privileged, or with --cap-add SYS_ADMIN and "
@@ -114,8 +112,9 @@ def enter(rootless: bool | None, beside: int = 0) -> tuple[str, str]:
         Fault: environment; with what the user can do about it.
     """
     global _rung
-    is_root = os.geteuid() == 0 and bool(procstatus.number("CapEff") >> CAP_SYS_ADMIN & 1)
-    is_nested, is_root = is_root and not is_initial(), is_root and is_initial()
+    may_administer = procstatus.may_administer()
+    is_root = may_administer and procstatus.is_initial()
+    is_nested = may_administer and not is_root
     if rootless is False and not is_root:
         raise Fault(
             ENVIRONMENT,
@@ -155,18 +154,6 @@ def enter(rootless: bool | None, beside: int = 0) -> tuple[str, str]:
 def _keep_mounts_private() -> None:
     """Let nothing that is mounted from here on be seen outside; EINVAL in a plain chroot."""
     syscalls.mount("none", "/", "", syscalls.MS_REC | syscalls.MS_PRIVATE)
-
-
-def is_initial() -> bool:
-    """Whether ids are the machine's, and CAP_SYS_ADMIN is what its name says.
-
-    Root of a user namespace has all capabilities, but no more ids than were mapped, no attributes
-    named ``trusted.``, and no sysfs of a network namespace that is not its own.
-    """
-    try:
-        return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER_NAMESPACE
-    except OSError:
-        return True  # a kernel without user namespaces
 
 
 def ids_here() -> int:

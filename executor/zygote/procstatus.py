@@ -1,8 +1,11 @@
-"""The numbers that the kernel tells of a process in ``/proc/PID/status``."""
+"""The numbers that the kernel tells of a process in ``/proc/PID/status``, and what they mean."""
 
 from __future__ import annotations
 
 import os
+
+_CAP_SYS_ADMIN = 21
+_INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO: its inode, on every Linux
 
 
 def number(name: str, process: int | str = "self", base: int = 16) -> int:
@@ -35,6 +38,23 @@ def inner(process: int) -> int:
             return int((file.read().split() or ["0"])[0])
     except OSError:
         return process
+
+
+def may_administer() -> bool:
+    """Return whether this process is root with the capability to mount, here or in a user namespace."""
+    return os.geteuid() == 0 and bool(number("CapEff") >> _CAP_SYS_ADMIN & 1)
+
+
+def is_initial() -> bool:
+    """Whether ids are the machine's, and CAP_SYS_ADMIN is what its name says.
+
+    Root of a user namespace has all capabilities, but no more ids than were mapped, no attributes
+    named ``trusted.``, and no sysfs of a network namespace that is not its own.
+    """
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _INITIAL_USER_NAMESPACE
+    except OSError:
+        return True  # a kernel without user namespaces
 
 
 _SIGHUP, _SIGINT, _SIGQUIT, _SIGKILL, _SIGTERM = 1, 2, 3, 9, 15

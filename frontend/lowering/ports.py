@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
 
@@ -81,6 +79,8 @@ def _number(text: str) -> int | None:
 
 
 def _check_address(text: str) -> None:
+    import ipaddress
+
     plain = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         ipaddress.ip_address(plain)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
-
 from pybuild.arguments.values import parse_pairs
-from pybuild.commandline.parser import Parsed
 from pybuild.containers import defaults
 from pybuild.containers.givenwords import shown_alone, whole_seconds, with_rotation
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.order import HealthCheck, LogConfig
 from pybuild.containers.signals import signal_number
 from pybuild.executor.steps.spec import StepLimits
-from pybuild.frontend.syntax.healthchecks import interval_ns
 from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError, UserError
-from pybuild.model.resources import Resources
-from pybuild.model.stepoptions import settings_of_flags
-from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
+from pybuild.model.options import STEP_OPTIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pybuild.commandline.parser import Parsed
 
 _DURATIONS = ("interval", "timeout", "start-period", "start-interval")
 
@@ -49,8 +48,11 @@ def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None
     given: dict[str, Any] = {"Test": ["CMD-SHELL", command]} if command else {}
     try:
         for name in _DURATIONS:
-            key = "".join(word.capitalize() for word in name.split("-"))
-            given[key] = interval_ns(name, parsed.one(f"health-{name}"))
+            if value := parsed.one(f"health-{name}"):
+                from pybuild.frontend.syntax.healthchecks import interval_ns
+
+                key = "".join(word.capitalize() for word in name.split("-"))
+                given[key] = interval_ns(name, value)
     except UserError as error:
         raise UsageError(f"--health-*: {error.message}") from error
     text = parsed.one("health-retries")
@@ -67,23 +69,26 @@ def surroundings(parsed: Parsed) -> dict[str, Any]:
     Raises:
         UsageError: one of them is wrong.
     """
+    options = {"resource", "cgroup-parent", *(one.name for one in STEP_OPTIONS)} - {"network"}
+    fields: dict[str, Any] = {"has_cpus": bool(parsed.one("cpus"))}
+    if options.isdisjoint(parsed.values):  # as a rule; what reads them takes long to load
+        return {"limits": _limits(parsed, StepLimits()), **fields}
+    from pybuild.model.stepoptions import settings_of_flags
+
     settings = settings_of_flags(lambda name: () if name == "network" else parsed.many(name))
+    limits = {name: getattr(settings.resources, name) for name in settings.resources.__slots__}
     return {
         "add_hosts": settings.add_hosts,
         "ulimits": settings.ulimits,
         "shm_bytes": settings.shm_size_bytes,
-        "limits": limits_of(parsed, settings.resources),
-        "has_cpus": bool(parsed.one("cpus")),
+        "limits": _limits(parsed, StepLimits(**limits)),
+        **fields,
     }
 
 
-def limits_of(parsed: Parsed, resources: Resources) -> StepLimits:
-    """Return the limits of a container's cgroup, with docker's own spellings [CTR-7].
-
-    Raises:
-        UsageError: they contradict each other, or are too small.
-    """
-    limits = StepLimits(*(getattr(resources, one.name) for one in fields(resources)))._replace(
+def _limits(parsed: Parsed, limits: StepLimits) -> StepLimits:
+    """Return the limits of a container's cgroup, with docker's own spellings [CTR-7]."""
+    limits = limits._replace(
         reserved_bytes=parse_binary_size(
             parsed.one("memory-reservation") or "0", "memory-reservation"
         ),
@@ -126,9 +131,14 @@ def mounts_of(parsed: Parsed) -> GivenMounts:
     Raises:
         UsageError: one of them is wrong.
     """
+    others = parsed.many("volumes-from")
+    if parsed.values.keys().isdisjoint(("volume", "mount", "tmpfs")):
+        return GivenMounts((), others)
+    from pybuild.volumes.reading import read_bind, read_mount, read_tmpfs
+
     own = (
         *map(read_bind, parsed.many("volume")),
         *map(read_mount, parsed.many("mount")),
         *map(read_tmpfs, parsed.many("tmpfs")),
     )
-    return GivenMounts(own, parsed.many("volumes-from"))
+    return GivenMounts(own, others)

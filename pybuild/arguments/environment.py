@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.host import platforms_from
@@ -11,6 +10,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.registry.client.credentials import Credential
 

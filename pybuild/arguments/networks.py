@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from pybuild.commandline.parser import Parsed
 from pybuild.executor import network
 from pybuild.model.errors import UsageError
 from pybuild.model.jsontext import as_object
-from pybuild.networks.defaultmode import default_mode
 from pybuild.networks.order import EndpointOrder, has_own_networks
 from pybuild.networks.reading import (
     first_network,
@@ -24,7 +21,18 @@ from pybuild.networks.reading import (
     words_of,
 )
 
-default_network = cache(default_mode)  # of one command
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+@cache
+def default_network() -> tuple[str, str]:
+    """Return `default_mode`, which is looked for once a command."""
+    from pybuild.networks.defaultmode import default_mode
+
+    return default_mode()
 
 
 def mode_of(parsed: Parsed) -> str:

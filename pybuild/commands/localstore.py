@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pybuild.commandline.parser import Parsed
     from pybuild.engine.engine import Engine
     from pybuild.engine.settings import Settings
+    from pybuild.executor.network import DnsSettings
 
     T = TypeVar("T")
 
@@ -40,6 +41,11 @@ def root_of(parsed: Parsed) -> str:
         return settings_of(parsed).root
     given = parsed.one("root")
     return os.path.abspath(given) if given else default_root()
+
+
+def dns_of(parsed: Parsed) -> DnsSettings | None:
+    """Return the DNS settings of the configuration file; None: there is no such file."""
+    return None if config_file(parsed.one("config")) is None else settings_of(parsed).dns
 
 
 def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
-from contextlib import suppress
 
 from pybuild.arguments.networks import mode_of
-from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import create_container
 from pybuild.commands.executing import check_terminal, detach_keys
 from pybuild.commands.localstore import open_store
-from pybuild.containers.attaching import Attached, terminal_size
-from pybuild.containers.container import Container
+from pybuild.containers.attaching import Attached
+from pybuild.containers.beginning import remove_ended, started
 from pybuild.containers.containers import STOP_SECONDS, Containers
+from pybuild.containers.following import attached_to, attachment_of, followed
 from pybuild.containers.givenwords import followed_streams
 from pybuild.containers.order import LocalLine, StreamAttachment
 from pybuild.containers.starting import NotExecuted
-from pybuild.engine.engine import Engine
-from pybuild.engine.interruptible import run_interruptible
-from pybuild.engine.settings import load_settings
-from pybuild.model.border import packed
 from pybuild.model.errors import Cancelled, PybuildError, UserError, unwrap
 from pybuild.networks.reading import check_published
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pybuild.cache.store import Store
+    from pybuild.commandline.parser import Parsed
+    from pybuild.containers.container import Container
 
 NOT_RUN = 125
 """The exit code of a ``run`` that came to nothing, as docker has it; 126 and 127 are a shell's."""
@@ -54,7 +56,7 @@ def _run(parsed: Parsed) -> int:
         begun: list[Container] = []
         cancelled: Cancelled | None = None
         try:
-            run_interruptible(_start(parsed, None if detached else theirs, begun, streams))
+            _start(parsed, None if detached else theirs, begun, streams)
         except Cancelled as error:  # which came too late, where it runs
             if detached or not begun:
                 raise
@@ -76,47 +78,27 @@ def _run(parsed: Parsed) -> int:
         )
         if cancelled is not None and not attached.hand_on_first(cancelled.exit_code - 128):
             raise cancelled
-        status = _followed(attached, container)
+        status = followed(attached, container)
         # As long as our end is open, the monitor leaves its removal to us.
         if status is not None and parsed.flag("rm") and not attached.is_kept:
             with open_store(parsed) as store:
-                _remove(Containers(store), container)
+                remove_ended(Containers(store), container)
     return status or 0
 
 
-async def _start(
+def _start(
     parsed: Parsed, line: LocalLine | None, begun: list[Container], streams: Collection[str]
 ) -> None:
     """Have a container made and started; *begun* has it as soon as it runs."""
-    async with Engine(load_settings(parsed.one("config"), parsed.one("root"))) as engine:
-        container = await create_container(parsed, engine, attached=line is not None)
-        containers = Containers(engine.store)
-        attachment = StreamAttachment(
-            stdin=container.config.stdin and "stdin" in streams,
-            stdout="stdout" in streams,
-            stderr="stderr" in streams,
-            waits=True,
-            removes=container.config.auto_remove,
-            size=terminal_size(),
-        )
-        try:
-            warnings = containers.start(
-                container, attached=[] if line is None else [(line, attachment)]
-            )
-        except PybuildError:
-            if container.config.auto_remove:
-                _remove(containers, container)
-            raise
-        for warning in warnings:
+
+    def begin(store: Store, container: Container) -> None:
+        attachment = attachment_of(container, streams)
+        attached = [] if line is None else [(line, attachment)]
+        for warning in started(store, container, attached):
             sys.stderr.write(f"warning: {warning}\n")
         begun.append(container)
 
-
-def _remove(containers: Containers, container: Container) -> None:
-    """Remove a container that goes with its end, unless somebody else was faster."""
-    container.wait_gone()
-    with suppress(UserError):
-        containers.remove(container, force=True, volumes=True)
+    create_container(parsed, begin, attached=line is not None)
 
 
 def attach(parsed: Parsed) -> int:
@@ -142,43 +124,11 @@ def attach(parsed: Parsed) -> int:
     return 0 if status is None else status
 
 
-def attached_to(
-    connection: LocalLine,
-    container: Container,
-    attachment: StreamAttachment,
-    keys: bytes,
-    *,
-    proxies: bool,
-) -> int | None:
-    """Attach to a container that runs; return its status at its end, None where we left it."""
-    attached = Attached(
-        connection,
-        stdin=attachment.stdin,
-        terminal=container.config.tty,
-        keys=keys,
-        proxies=proxies,
-    )
-    attached.say("attach", packed(attachment))
-    return _followed(attached, container)
-
-
-def _followed(attached: Attached, container: Container) -> int | None:
-    """Return a container's status at its end, None where we left it."""
-    status = attached.follow()
-    if status is None:
-        container.note("detach")
-    return status
-
-
 def start(parsed: Parsed, containers: Containers, container: Container) -> int:
     """Start a container, and stay with it: ``start -a``."""
     keys = detach_keys(parsed)
-    attachment = StreamAttachment(
-        stdin=container.config.stdin and parsed.flag("interactive"),
-        waits=True,
-        removes=container.config.auto_remove,
-        size=terminal_size(),
-    )
+    streams = ("stdin", "stdout", "stderr")
+    attachment = attachment_of(container, streams[0 if parsed.flag("interactive") else 1 :])
     if container.state().lives:
         connection = container.connect()
         if connection is None:
@@ -192,7 +142,7 @@ def start(parsed: Parsed, containers: Containers, container: Container) -> int:
             sys.stderr.write(f"warning: {warning}\n")
         theirs.close()
         attached = Attached(ours, stdin=attachment.stdin, terminal=container.config.tty, keys=keys)
-        status = _followed(attached, container)
+        status = followed(attached, container)
         if status is not None and container.config.auto_remove and not attached.is_kept:
-            _remove(containers, container)
+            remove_ended(containers, container)
     return status or 0

@@ -25,8 +25,7 @@ from pybuild.containers.privileges import (
     step_privileges,
     sysctls,
 )
-from pybuild.executor.steps.ocibundle import ALL_CAPABILITIES
-from pybuild.executor.steps.spec import StepLimits, StepMount, StepMountType
+from pybuild.executor.steps.spec import ALL_CAPABILITIES, StepLimits, StepMount, StepMountType
 from pybuild.model.errors import UsageError, UserError
 
 EVERY = (1 << len(ALL_CAPABILITIES)) - 1

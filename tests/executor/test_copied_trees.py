@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pybuild.executor.trees import storeform
+from pybuild.executor.zygote import procstatus
 from pybuild.executor.zygote.copied import leaves, scanning
 from pybuild.executor.zygote.copied.applying import apply
 from pybuild.executor.zygote.copied.difference import collect
@@ -127,3 +128,15 @@ def test_a_store_has_one_form_of_snapshots(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="was written with other privileges") as caught:
         storeform.settle(str(tmp_path), userxattr=False)
     assert "--root" in caught.value.hints[0]
+
+
+def test_a_store_of_a_form_that_only_a_worker_knows_is_nobodys(tmp_path: Path) -> None:
+    """Whoever may make a container without asking a worker knows the form: it is ours, or it is not known."""
+    assert not storeform.is_ours(str(tmp_path))
+    storeform.settle(str(tmp_path), userxattr=os.geteuid() != 0)
+    whole = os.geteuid() != 0 or (procstatus.may_administer() and procstatus.is_initial())
+    assert storeform.is_ours(str(tmp_path)) == whole
+    (tmp_path / storeform.NAME).unlink()
+    storeform.settle(str(tmp_path), userxattr=os.geteuid() == 0)
+    assert not storeform.is_ours(str(tmp_path))
+    assert storeform.difference(str(tmp_path), userxattr=os.geteuid() != 0)

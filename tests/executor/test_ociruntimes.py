@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.executor.steps import ocibundle, seccompnames
 from pybuild.executor.steps.ociruntimes import OciRuntime, find_runtime
-from pybuild.executor.steps.spec import StepSpec
+from pybuild.executor.steps.spec import ALL_CAPABILITIES, StepSpec
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import seccomp
 from pybuild.model.errors import EnvironmentFault
@@ -103,7 +103,7 @@ def test_no_runtime_runs_where_it_would_make_another_image(rung: str) -> None:
 
 
 def test_capabilities_are_in_the_kernels_order() -> None:
-    numbers = {name: number for number, name in enumerate(ocibundle.ALL_CAPABILITIES)}
+    numbers = {name: number for number, name in enumerate(ALL_CAPABILITIES)}
     assert numbers["CAP_SYS_ADMIN"] == 21
     assert numbers["CAP_SETFCAP"] == 31
     assert numbers["CAP_CHECKPOINT_RESTORE"] == 40

@@ -14,6 +14,7 @@ from pybuild.arguments import containers as arguments
 from pybuild.arguments import variables
 from pybuild.commandline import find
 from pybuild.commandline.parser import Parsed, parse
+from pybuild.containers.config import ContainerConfig
 from pybuild.containers.defaults import command_of, read_restart
 from pybuild.containers.givenwords import followed_streams
 from pybuild.containers.order import HealthCheck, LogConfig, RestartPolicy
@@ -237,3 +238,14 @@ def test_memory_that_is_reserved_and_swapped() -> None:
         (("--memory-swappiness", "101"), "Valid memory swappiness range is 0-100"),
     ):
         assert message in refusal(partial(arguments.surroundings, given(*words)))
+
+
+def test_what_is_said_of_no_option_is_what_its_reader_says() -> None:
+    """Of limits and names of hosts, whose reader is loaded for those who say something of them."""
+    silent, asking = (
+        arguments.surroundings(given()),
+        arguments.surroundings(given("--hostname=")),
+    )
+    assert "add_hosts" not in silent
+    config = ContainerConfig(id="", name="", image="", manifest="", deltas=())
+    assert config._replace(**silent) == config._replace(**asking) == config

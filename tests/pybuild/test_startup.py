@@ -37,7 +37,7 @@ def test_a_build_imports_nothing_that_is_for_rare_ones() -> None:
 
 
 # A third of them is what any program with uvloop, asyncio and SQLite imports.
-MOST_MODULES = 447
+MOST_MODULES = 449
 
 
 @pytest.mark.sandbox
@@ -117,3 +117,48 @@ def test_ps_exec_and_what_ends_containers_load_no_slow_module_of_the_standard_li
         timeout=60,
     )
     assert done.stdout.split() == []
+
+
+# Beside those of `SLOW` that images are read with: what a container of an image that is here goes without.
+NEEDLESS = (
+    *("asyncio", "ctypes", "hashlib", "inspect", "ipaddress", "json", "random"),
+    *("shutil", "socket", "subprocess", "typing", "uvloop"),
+    *("pybuild.engine.engine", "pybuild.engine.settings", "pybuild.executor.workers.workers"),
+    *("pybuild.frontend", "pybuild.model.ops", "pybuild.net", "pybuild.registry"),
+    *("pybuild.volumes.volumes", "pybuild.volumes.provision"),
+)
+MOST_MODULES_OF_RUN = 186
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_container_of_an_image_that_is_here_is_run_without_an_engine(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:  # issue 16, Show 5
+    make_base(pybuild, tmp_path / "base", "base")
+    other = ("--name", "other", "--network", "none", "base", "sleep", "1000")
+    pybuild("run", "-d", *other)  # the spawner is there
+    program = (
+        f"import sys; sys.path += {[str(ROOT), sysconfig.get_path('purelib')]!r}\n"
+        "from pybuild.cli import main\n"
+        "status = main(['run', '--rm', '--network=none', 'base', 'sh', '-c', 'echo said; exit 7'])\n"
+        "modules = sorted(sys.modules)\n"
+        "import json; print(json.dumps([status, modules]))\n"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program],
+            env=pybuild.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        said, rest = done.stdout.split("\n", 1)
+        status, modules = json.loads(rest)
+        assert (said, status) == ("said", 7)
+        assert sorted(set(NEEDLESS) & set(modules)) == []
+        assert len(modules) <= MOST_MODULES_OF_RUN, modules
+        assert pybuild("ps", "-aq").out.count("\n") == 1
+    finally:
+        pybuild("rm", "-f", "other")
