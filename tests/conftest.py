@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
@@ -34,11 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what comes out into tests/golden, then read the diff",
     )
+    parser.addoption(
+        "--part", default="1/1", metavar="K/N", help="run only every Nth file, from the Kth on"
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave modules that are slow as a whole out of a fast run: it would import them for nothing."""
-    if config.getoption("markexpr") != "not slow" or not collection_path.match("test_*.py"):
+    """Leave out what other parts have, and of a fast run modules that are slow as a whole: they are not imported."""
+    if not collection_path.match("test_*.py"):
+        return None
+    if not _is_of_part(collection_path, config):
+        return True
+    if config.getoption("markexpr") != "not slow":
         return None
     return True if SLOW_MODULE.search(collection_path.read_text(encoding="utf-8")) else None
 
@@ -49,6 +57,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return  # its workers do
     if os.geteuid() == 0 and "PYBUILD_TESTS_NETWORK" not in os.environ:
         enter_own_network()
+
+
+def _is_of_part(path: Path, config: pytest.Config) -> bool:
+    first, count = map(int, config.getoption("part").split("/"))
+    return count == 1 or _numbers()[path] % count == first - 1
+
+
+@functools.cache
+def _numbers() -> dict[Path, int]:
+    """Return the place of each test file among all of them."""
+    return {path: at for at, path in enumerate(sorted(Path(__file__).parent.rglob("test_*.py")))}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,8 +82,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that have slow tests: quick ones fill the end, where a long one would run alone."""
+    # Files that were named are collected whatever the part.
+    items[:] = [item for item in items if _is_of_part(item.path, config)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     place = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     # The last ones, of stress and security, are the longest.
