@@ -36,11 +36,11 @@ class S3Server:
     bucket: str = "caches"
 
     def url(self, prefix: str, port: int = 0) -> str:
-        """What ``--cache`` is told; the credentials come from the environment."""
+        """Return the words of ``--cache``; the credentials come from the environment."""
         return f"s3://{self.bucket}/{prefix}?region=us-east-1&endpoint_url={self.endpoint(port)}"
 
     def attrs(self, prefix: str) -> str:
-        """What ``--cache-to`` is told, credentials and all."""
+        """Return the words of ``--cache-to``, credentials and all."""
         return (
             f"type=s3,bucket={self.bucket},region=us-east-1,prefix={prefix},"
             f"endpoint_url={self.endpoint()},use_path_style=true,"

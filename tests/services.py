@@ -26,7 +26,7 @@ _LIFETIME_S = 1800
 
 @dataclass(frozen=True)
 class TokenAuth:
-    """What makes the registry demand bearer tokens."""
+    """Return the settings that make the registry demand bearer tokens."""
 
     realm: str
     service: str

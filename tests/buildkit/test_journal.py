@@ -29,7 +29,7 @@ V = Digest.of(b"v")
 
 
 def told(*events: object) -> tuple[list[pb.StatusResponse], Teller]:
-    """What a client hears of *events*."""
+    """Return the messages that a client hears of *events*."""
     found: list[pb.StatusResponse] = []
 
     async def run() -> Teller:

@@ -1,4 +1,4 @@
-"""What is written is read back as it was; what is changed on the way is read or refused."""
+"""LLB that is written is read back as it was; LLB that is changed on the way is read or refused."""
 
 from __future__ import annotations
 

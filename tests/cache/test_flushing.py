@@ -1,4 +1,4 @@
-"""What a command that leaves flushing to others flushes itself: what something lasting names."""
+"""Flushes of a command that leaves flushing to others: those of blobs that something lasting names."""
 
 from __future__ import annotations
 

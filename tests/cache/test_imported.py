@@ -1,4 +1,4 @@
-"""What a build finds in caches of others, and what becomes of it here [CCH-12, CCH-13]."""
+"""Results found in caches of others, and their way into this store [CCH-12, CCH-13]."""
 
 from __future__ import annotations
 

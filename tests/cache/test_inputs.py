@@ -1,4 +1,4 @@
-"""What results were made of is kept beside them, bounded, and never believed more than it must be."""
+"""Inputs of results are kept beside them, bounded, and never believed more than they must be."""
 
 from __future__ import annotations
 

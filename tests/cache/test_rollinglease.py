@@ -1,4 +1,4 @@
-"""What a long process has leased for jobs goes when they have ended."""
+"""Leases that a long process has for jobs go when these have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is worth least for its bytes goes first, and nothing before what lies on it [GC-4]."""
+"""The things worth least for their bytes go first, and none before those that lie on it [GC-4]."""
 
 from __future__ import annotations
 

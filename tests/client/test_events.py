@@ -1,4 +1,4 @@
-"""What servers tell of a build becomes our events: ours as they were, BuildKit's in good order [7.5]."""
+"""Progress messages of servers become our events: ours as they were, BuildKit's in good order [7.5]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server may have of this machine, as options name it [CTX, NC-1]."""
+"""Inputs that a server may have of this machine, as options name them [CTX, NC-1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build did, as comparable data; the same for every builder.
+"""The outcome of a build as comparable data; the same for every builder.
 
 ```json
 {"config": {…}, "history": […], "layers": [{"d/f": "file 0644 0:0 12 8c7dd922ad47494f"}], "steps": {…}}

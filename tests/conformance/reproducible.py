@@ -43,7 +43,7 @@ _EXAMPLES = {"shell": {"BASE": "base"}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """What two builds of one thing came to; an error is the same on both sides or it is told."""
+    """The results of two builds of one thing; an error is the same on both sides or it is told."""
 
     name: str
     outcomes: tuple[str, str]
@@ -125,7 +125,7 @@ def _unseen(_event: Event) -> None:
 
 
 def subjects() -> list[tuple[str, Build]]:
-    """What is built: the cases' first builds, and the examples."""
+    """Return the things to build: the cases' first builds, and the examples."""
     found = [(case.name, case.build) for case in load_cases()]
     for name, args in _EXAMPLES.items():
         folder = ROOT / "examples" / name

@@ -1,4 +1,4 @@
-"""Which test or case covers each requirement: makes ``docs/conformance.md``.
+"""The test or case that covers each requirement: makes ``docs/conformance.md``.
 
     python -m tests.conformance.table          # write it
 
@@ -121,7 +121,7 @@ def uncovered() -> list[str]:
 
 
 def suite() -> str:
-    """What the reference's own suite says of the build server; measured, so kept as data."""
+    """Results of the reference's own suite on the build server; measured, so kept as data."""
     data: dict[str, Any] = tomllib.loads((HERE / "suite.toml").read_text(encoding="utf-8"))
     lines = [
         f"Unmodified, against `pybuild daemon` under the name `buildkitd`: {data['version']}; on {data['machine']}.",

@@ -1,4 +1,4 @@
-"""Who is started again when the machine has come up [CTR-34, MON-7]."""
+"""Containers that are started again when the machine has come up [CTR-34, MON-7]."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_line_that_a_full_disk_cut_costs_no_other(
 
 @pytest.mark.slow
 def test_a_long_log_is_shown_as_it_is_read(home: int, tmp_path: Path) -> None:
-    """It may be larger than our memory."""
+    """A log may be larger than our memory."""
     log = LogFile(home, LogConfig())
     log.write("stdout", b"line\n" * 100_000)
     read = read_log(reader(tmp_path), follow=False, tail=None)

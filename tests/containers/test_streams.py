@@ -116,7 +116,7 @@ def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
 
 
 def test_a_monitor_that_is_gone_is_named() -> None:
-    """It may leave between the connection and the first word, which would end us by SIGPIPE's status."""
+    """A client may leave between the connection and the first word, which would end us by SIGPIPE's status."""
     ours, theirs = LocalLine.pair()
     with ours:
         theirs.close()

@@ -58,7 +58,7 @@ def test_a_name_keeps_the_dots_at_its_end(tmp_path: Path) -> None:
 @pytest.mark.root
 @pytest.mark.parametrize("path", ["/file/", "/file/."])
 def test_a_file_is_no_directory(tmp_path: Path, path: str) -> None:
-    """Who writes a slash at the end means a directory: a file is not given for it."""
+    """A slash at the end means a directory: a file is not given for it."""
     (tmp_path / "file").touch()
     with pytest.raises(AssertionError):  # the child refused
         tar_of(tmp_path, path)

@@ -84,7 +84,7 @@ def daemon(pybuild: Pybuild, folder: Path, *words: str) -> Generator[Daemon]:
 
 @dataclass
 class Built:
-    """What a client learns of one build."""
+    """The messages that a client hears of one build."""
 
     response: Mapping[str, str] = field(default_factory=dict[str, str])
     vertexes: dict[str, pb.Vertex] = field(default_factory=dict[str, pb.Vertex])

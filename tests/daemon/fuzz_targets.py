@@ -1,4 +1,4 @@
-"""What the fuzzer tries, and what must hold whatever comes in."""
+"""Targets of the fuzzer, and the laws that must hold whatever comes in."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Loud(logging.Handler):
 
 @dataclass(slots=True)
 class Seen:
-    """What a connection reported; pieces of a body that follow each other are one."""
+    """The report of a connection; pieces of a body that follow each other are one."""
 
     what: str
     stream_id: int = 0

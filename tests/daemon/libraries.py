@@ -24,7 +24,7 @@ def digest_of(data: bytes) -> str:
 
 @dataclass
 class Library:
-    """What the registry has.
+    """The contents of the registry.
 
     Attributes:
         host: where it listens.

@@ -94,7 +94,7 @@ def write(path: str, data: bytes) -> ops.Definition:
 def test_a_file_is_built_by_the_frontend_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the request's attributes, solves, reads, warns, and says what the image is."""
+    """A frontend has the request's attributes, solves, reads, warns, and says what the image is."""
     seen: list[Bridge] = []
 
     async def program(bridge: Bridge) -> int:
@@ -230,7 +230,7 @@ def test_a_frontend_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_frontend_keeps_nobody_waiting() -> None:
-    """Whatever it does with its process and its streams; a result that it has returned counts."""
+    """A result that a frontend has returned counts, whatever it does with its process and its streams."""
 
     async def attended(program: Program) -> tuple[str, int]:
         frontend = RunningFrontend(cast(DrivenBuild, SimpleNamespace(offered={})), {}, Lookups())

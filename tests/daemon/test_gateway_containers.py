@@ -123,7 +123,7 @@ def test_signals_reach_processes_and_release_ends_them(tmp_path: Path) -> None:
 
 
 def test_all_processes_end_with_the_client(tmp_path: Path) -> None:
-    """It goes without a word, with the container made and a process that is not read."""
+    """A client goes without a word, with the container made and a process that is not read."""
     skip_unless_possible()
     mark = f"11{os.getpid()}"
     context = tmp_path / "base"

@@ -1,4 +1,4 @@
-"""Which steps of a shared store are their owner's alone."""
+"""Steps of a shared store that are their owner's alone."""
 
 from __future__ import annotations
 

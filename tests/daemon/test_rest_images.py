@@ -104,7 +104,7 @@ def test_filters_of_a_search() -> None:
 
 
 def test_a_config_that_a_commit_is_given() -> None:
-    """It comes over the container's: maps and variables are joined, the rest is replaced."""
+    """A change comes over the container's config: maps and variables are joined, the rest is replaced."""
     body = read_object(
         b'{"Cmd":["new"],"Env":["A=2"],"Labels":{"b":"2"},"User":"","Volumes":null,'
         b'"Healthcheck":{"Test":["NONE"],"Retries":0}}'

@@ -80,7 +80,7 @@ def test_a_field_that_is_only_shown_has_a_kind_too() -> None:
 
 
 def test_a_variable_without_a_value_is_shown_and_is_none() -> None:
-    """It takes the image's away, and that of every container [CTR-1]."""
+    """An empty list takes the image's away, and that of every container [CTR-1]."""
     config = made(Env=["A", "B=", "C=1"])
     assert config.env == ("A", "B=", "C=1", "PATH=/bin")
     assert environment("h", config.env, tty=False) == ("PATH=/bin", "HOSTNAME=h", "B=", "C=1")

@@ -100,7 +100,7 @@ def test_a_stream_that_fails_has_no_second_answer_in_it(store: Store, tmp_path: 
 
 @watchdog.ends()
 def test_a_process_of_exec_is_started_once(store: Store, tmp_path: Path) -> None:
-    """Who starts it again is told so, and takes nothing from who has its streams [CTR-51]."""
+    """A second start of an exec is refused, and takes nothing from the one who has its streams [CTR-51]."""
     container, lock = running(store)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     home = os.open(container.path, os.O_RDONLY)
@@ -228,7 +228,7 @@ def test_archives_in_all_compressions(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz"])
 def test_a_small_archive_that_is_large_inside(name: str) -> None:
-    """It is never in memory at once."""
+    """An archive is never in memory at once."""
     sizes = [len(piece) for piece in _plain(PACKERS[name](bytes(6 << 20)), 1 << 16)]
     assert sum(sizes) == 6 << 20 and max(sizes) <= 1 << 20
 

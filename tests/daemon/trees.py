@@ -14,7 +14,7 @@ from pybuild.buildkit.fsutil.writer import TreeWriter
 
 
 def describe(root: Path | str) -> dict[str, tuple[object, ...]]:
-    """What a transfer must carry over: type, mode, time, content, and who shares an inode."""
+    """Return the facts that a transfer must carry over: type, mode, time, content, and who shares an inode."""
     found: dict[str, tuple[object, ...]] = {}
     inodes: dict[int, str] = {}
     for folder, folders, files in os.walk(root):

@@ -59,7 +59,7 @@ class Site:
         self.pybuild("build", "-q", "--progress=none", "-t", "app", *words, self.context, code=code)
 
     def explained(self) -> dict[str, Any]:
-        """What ``explain --format=json`` shows, without a process for it."""
+        """Return the document of ``explain --format=json``, without a process for it."""
         with Store.open(self.pybuild.store, SystemClock()) as store:
             return to_json(find_report(reports(store), ""))
 

@@ -76,7 +76,7 @@ def layers(where: Path) -> list[str]:
 
 
 def keys(report: dict[str, Any]) -> list[str]:
-    """What the steps are stored under; all of them must have run."""
+    """Return the keys that the steps are stored under; all of them must have run."""
     found = [step["key"] for step in report["steps"] if "] FROM " not in step["name"]]
     assert all(found)
     return found

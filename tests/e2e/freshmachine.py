@@ -34,7 +34,7 @@ _LARGE = 100_000
 
 @dataclass(frozen=True)
 class Fresh:
-    """What the second machine did.
+    """The work of the second machine.
 
     Attributes:
         cached: bytes that were moved to fill the cache; a directory's size.

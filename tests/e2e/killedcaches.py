@@ -28,7 +28,7 @@ LONGEST_S = 3.2
 
 @dataclass
 class Watched:
-    """What a build said of its steps, and when: seconds of the monotonic clock."""
+    """The lines of a build about its steps, with their times: seconds of the monotonic clock."""
 
     names: dict[str, str] = field(default_factory=dict[str, str])
     done: dict[str, float] = field(default_factory=dict[str, float])

@@ -1,4 +1,4 @@
-"""What `explain` names for one change after the other, here and of an imported cache [issue 6, show 1].
+"""Causes that `explain` names for one change after the other, here and of an imported cache [issue 6, show 1].
 
     python -m tests.e2e.mutations
 

@@ -1,4 +1,4 @@
-"""What happens to builds on a store that something happened to: a miss or a refusal [GC-8, STO-1].
+"""Builds on a store that something happened to: a miss or a refusal [GC-8, STO-1].
 
 Never a wrong result, never a traceback: `Pybuild` insists on the latter.
 """

@@ -1,4 +1,4 @@
-"""What a client of the build server gets: several platforms, fixed times [remote-api 7.3, OUT, REP]."""
+"""Outputs that a client of the build server gets: several platforms, fixed times [remote-api 7.3, OUT, REP]."""
 
 from __future__ import annotations
 

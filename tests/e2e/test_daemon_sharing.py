@@ -1,4 +1,4 @@
-"""What clients of one build server get of each other: nothing but equal steps [remote-api 3, 4]."""
+"""Clients of one build server get of each other nothing but equal steps [remote-api 3, 4]."""
 
 from __future__ import annotations
 

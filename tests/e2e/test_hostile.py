@@ -1,4 +1,4 @@
-"""What a hostile reviewer found: each case once gave a wrong result, a hang or an obscure end."""
+"""Findings of a hostile reviewer: each case once gave a wrong result, a hang or an obscure end."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_an_export_that_fails_says_why_and_not_how_it_was_run(
 
 
 def on_terminal(pybuild: Pybuild, columns: int, rows: int, *words: str | Path) -> str:
-    """What a build writes to a terminal of this size."""
+    """Return the text that a build writes to a terminal of this size."""
     import fcntl
     import struct
     import termios

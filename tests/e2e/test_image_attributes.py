@@ -1,4 +1,4 @@
-"""What an image output can be told: annotations, compression of all layers, pushing by digest."""
+"""Attributes of an image output: annotations, compression of all layers, pushing by digest."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def layers(store: Path, ref: str) -> list[str]:
 
 
 def names(store: Path, layer: str) -> list[str]:
-    """What is in a layer."""
+    """Return the entries of a layer."""
     with tarfile.open(store / "blobs/sha256" / layer.partition(":")[2]) as tar:
         return tar.getnames()
 

@@ -1,4 +1,4 @@
-"""Who reaches whom on networks: one table, as root and as a plain user [NET-22, NET-32]."""
+"""Reachability on networks: one table, as root and as a plain user [NET-22, NET-32]."""
 
 from __future__ import annotations
 

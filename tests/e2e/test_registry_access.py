@@ -1,4 +1,4 @@
-"""Who may pull and push, and where plain HTTP is allowed, through the whole command line."""
+"""Permission to pull and push, and places for plain HTTP, through the whole command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProces
 
 
 def login(directory: Path, host: str, user: str, password: str) -> dict[str, str]:
-    """What ``docker login`` leaves, as the environment that points at it."""
+    """Return the login that ``docker login`` leaves, as the environment that points at it."""
     directory.mkdir()
     auth = base64.b64encode(f"{user}:{password}".encode()).decode()
     (directory / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))

@@ -36,7 +36,7 @@ def context_in(tmp_path: Path, place: str = "/src/") -> Path:
 
 
 def same(report: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: all but what is of one build, and the line of an ignore file."""
+    """Return the parts that must be equal: all but those of one build, and the line of an ignore file."""
     kept = {key: report[key] for key in ("dockerfile", "target", "error")}
     steps: list[dict[str, Any]] = []
     for step in report["steps"]:

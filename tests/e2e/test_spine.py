@@ -33,7 +33,7 @@ CMD ["cat", "/out"]
 
 
 def steps(text: str) -> dict[str, str]:
-    """What plain progress said last about each step."""
+    """Return the last words of plain progress about each step."""
     names: dict[str, str] = {}
     last: dict[str, str] = {}
     for line in text.splitlines():

@@ -245,5 +245,5 @@ class Bench:
         )
 
     def changed(self) -> set[str]:
-        """What the upper directory holds."""
+        """Return the entries of the upper directory."""
         return set(describe(str(self.upper)))

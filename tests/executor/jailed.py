@@ -30,7 +30,7 @@ JAIL = Path(__file__).with_name("jail.py")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a step; *error* and *hints* where it could not be run."""
+    """The outcome of a step; *error* and *hints* where it could not be run."""
 
     status: int
     out: str

@@ -52,7 +52,7 @@ asyncio.run(main())
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of a step.
+    """The outcome of a step.
 
     Attributes:
         entries: of the layer that it left, by path.

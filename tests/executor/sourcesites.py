@@ -18,7 +18,7 @@ from tests.clocks import FakeClock
 
 
 class SourceSite:
-    """What one test works on; each of `sources` is one build."""
+    """The site that one test works on; each of `sources` is one build."""
 
     def __init__(self, root: Path, store: Store, workers: Workers) -> None:
         self.root = root

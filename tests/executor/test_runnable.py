@@ -1,4 +1,4 @@
-"""Which platforms' programs run here, as a server tells its clients [DMN, IMG-20]."""
+"""Platforms whose programs run here, as a server tells its clients [DMN, IMG-20]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step sees that is not of its own tree: mounts, secrets, caches, hosts."""
+"""Things that a step sees and that are not of its own tree: mounts, secrets, caches, hosts."""
 
 from __future__ import annotations
 

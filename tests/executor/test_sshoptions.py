@@ -1,4 +1,4 @@
-"""What ``--ssh`` may say [SEC-4]."""
+"""Values of ``--ssh`` [SEC-4]."""
 
 from __future__ import annotations
 

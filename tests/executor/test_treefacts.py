@@ -1,4 +1,4 @@
-"""What a copy was made of: read back as written, compared entry by entry."""
+"""Facts of the tree that a copy was made of: read back as written, compared entry by entry."""
 
 from __future__ import annotations
 

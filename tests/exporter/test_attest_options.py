@@ -1,4 +1,4 @@
-"""What ``--attest`` and its like can say [ATT-1, ATT-3, BLD-18]."""
+"""Values of ``--attest`` and its like [ATT-1, ATT-3, BLD-18]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build that pushes does for its push while steps run."""
+"""Pushes that a build begins while steps run."""
 
 from __future__ import annotations
 

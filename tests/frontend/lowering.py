@@ -1,4 +1,4 @@
-"""What the tests of lowering share: file text in, definition out, base images made up."""
+"""Parts that the tests of lowering share: file text in, definition out, base images made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SOURCE_DATE_EPOCH stands for: numbers, contexts, stages [REP-1]."""
+"""Meanings of SOURCE_DATE_EPOCH: numbers, contexts, stages [REP-1]."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "frontend/lint/pages"
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows; *ignore* is the ignore file of the bad example, *args* its build args."""
+    """The examples of a page; *ignore* is the ignore file of the bad one, *args* its build args."""
 
     output: str
     reason: str

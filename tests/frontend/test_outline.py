@@ -1,4 +1,4 @@
-"""What a file offers: targets and the outline of one of them [UI-5, UI-6]."""
+"""Targets that a file offers, and the outline of one of them [UI-5, UI-6]."""
 
 from __future__ import annotations
 

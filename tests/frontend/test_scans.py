@@ -1,4 +1,4 @@
-"""Which stages and contexts are to be scanned beside the result [EV-12, ATT-3]."""
+"""Stages and contexts that are to be scanned beside the result [EV-12, ATT-3]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which steps from line to line the frontend takes: what guides the choice of inputs.
+"""Steps from line to line that the frontend takes: they guide the choice of inputs.
 
 Tracing costs tenfold, so the fuzzer traces a sample. On Python 3.12 and later `sys.monitoring` does
 not help: it forgets a place once it was seen, and which *pair* of places an input visits is what tells

@@ -53,7 +53,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Tally:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
         outcomes: by target and what came out: "ok", or an error with its values left out.

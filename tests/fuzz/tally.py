@@ -1,4 +1,4 @@
-"""What a run of a fuzzer did, whatever it tried."""
+"""The outcome of a run of a fuzzer, whatever it tried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Tally:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
         outcomes: by target and what came out.

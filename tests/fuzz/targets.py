@@ -1,4 +1,4 @@
-"""What one input goes through, and which outcomes are allowed.
+"""The stages that one input goes through, and the outcomes that are allowed.
 
 A target takes bytes and either returns or raises. The only allowed error is a `UserError`, which
 blames the file: anything else is a fault of ours.

@@ -1,4 +1,4 @@
-"""What several builds write to one place, put together and kept within bounds [CCH-11]."""
+"""Caches that several builds write to one place are put together and kept within bounds [CCH-11]."""
 
 from __future__ import annotations
 

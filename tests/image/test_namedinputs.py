@@ -1,4 +1,4 @@
-"""What a result was made of is carried small, or not at all, and read with no trust in it."""
+"""Inputs of a result are carried small, or not at all, and read with no trust in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who opens connections and does nothing with them keeps nobody else out, and takes no memory."""
+"""Clients who open connections and do nothing with them keep nobody else out, and take no memory."""
 
 from __future__ import annotations
 

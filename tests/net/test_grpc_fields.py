@@ -1,4 +1,4 @@
-"""What stands in header fields: status, messages, details, metadata, timeouts."""
+"""Header fields: status, messages, details, metadata, timeouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which certificates are one owner, and which name nobody at all."""
+"""Certificates that are one owner, and those that name nobody at all."""
 
 from __future__ import annotations
 

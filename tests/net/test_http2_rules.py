@@ -1,4 +1,4 @@
-"""What RFC 9113 and RFC 7541 forbid, and how each is answered; and what they allow."""
+"""Rules of RFC 9113 and RFC 7541, and the answer to each breach; and the things that they allow."""
 
 from __future__ import annotations
 

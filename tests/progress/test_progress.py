@@ -1,4 +1,4 @@
-"""What people see of the event stream [PRG]."""
+"""The event stream as people see it [PRG]."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a build is asked to do is checked before anything is done."""
+"""Requests for a build are checked before anything is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build imports before it knows what it is going to do: every module is paid by every build."""
+"""Modules that a build imports before it knows what it is going to do: each is paid by every build."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ Fault = Reset | CutAnswer | CutRequest | Say
 
 @dataclass
 class Chaos:
-    """What happens to connections, in order; None, and everything after the end, just works."""
+    """Faults of connections, in order; None, and everything after the end, just works."""
 
     plan: Iterator[Fault | None]
     happened: list[Fault] = field(default_factory=list[Fault])

@@ -43,7 +43,7 @@ _FASTER = 100
 
 @dataclass(slots=True)
 class Tally:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes:
         happened: what the proxy did to how many requests.

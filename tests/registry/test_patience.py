@@ -1,4 +1,4 @@
-"""What a build can do without is not waited for again and again [REG-11, CCH-12]."""
+"""Registries that a build can do without are not waited for again and again [REG-11, CCH-12]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What registries say of how often they may be asked."""
+"""Words of registries about how often they may be asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What refers to an image, at registries that know the question and at others [end-9, end-12a]."""
+"""Manifests that refer to an image, at registries that know the question and at others [end-9, end-12a]."""
 
 from __future__ import annotations
 

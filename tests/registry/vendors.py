@@ -40,7 +40,7 @@ def basic(request: web.Request) -> tuple[str, str]:
 
 @dataclass
 class Door:
-    """What stands before a registry; subclasses know one vendor's rules.
+    """A vendor's gate before a registry; subclasses know one vendor's rules.
 
     Attributes:
         host: of the door, once it is open.
@@ -177,7 +177,7 @@ def grants(scope: str) -> list[str]:
 
 
 def needed(request: web.Request) -> list[str]:
-    """What a request must be allowed."""
+    """Return the permissions that a request needs."""
     parts = request.path.removeprefix("/v2/").split("/")
     at = next((i for i, p in enumerate(parts) if p in ("blobs", "manifests", "tags")), 0)
     if not at:

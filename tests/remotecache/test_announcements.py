@@ -24,7 +24,7 @@ def vertex() -> Vertex:
 
 @dataclass
 class Told:
-    """What came out, and what has been carried: bytes by key."""
+    """The events that came out, and the bytes that have been carried, by key."""
 
     carried: dict[Digest, int] = field(default_factory=dict[Digest, int])
     events: list[Event] = field(default_factory=list[Event])

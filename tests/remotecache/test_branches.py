@@ -1,4 +1,4 @@
-"""What a cache is called in a checkout, and in the jobs of CI services [CCH]."""
+"""Names of a cache in a checkout, and in the jobs of CI services [CCH]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves in a context while it is built: each a change that is made again and again."""
+"""Movements in a context while it is built: each a change that is made again and again."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ SECRET = b"only ann may read this"
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """The answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,7 +51,7 @@ class Reply:
 
 
 class _Bytes:
-    """What `http.client` reads an answer from."""
+    """The bytes that `http.client` reads an answer from."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

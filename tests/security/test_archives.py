@@ -31,7 +31,7 @@ def pybuild(tmp_path: Path) -> Pybuild:
 
 @pytest.fixture(scope="module", params=[*_OURS, "server"])
 def wrong(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Wrong:
-    """What each archive did that it may not, on one rung."""
+    """Return the misdeeds of each archive, on one rung."""
     if request.param == "server":
         return _on_a_server(tmp_path_factory.mktemp("server"))
     rung = _OURS[request.param]

@@ -31,7 +31,7 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Raced:
-    """What was left of the race.
+    """Return the remains of the race.
 
     Attributes:
         before, after: the directory outside that links led to, by the name of the mount.

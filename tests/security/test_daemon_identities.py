@@ -1,4 +1,4 @@
-"""What one client of a build server gets by the ids of another: nothing, whoever the two are."""
+"""Clients of a build server get nothing by the ids of another, whoever the two are."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ rmdir $d
 
 @pytest.fixture(scope="module", params=RUNGS)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What all attempts on one rung came to."""
+    """Return the outcomes of all attempts on one rung."""
     skip_unless_possible()
     rung: str = request.param
     if rung in _USERS:

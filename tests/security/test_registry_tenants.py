@@ -1,4 +1,4 @@
-"""What one tenant of a registry gets of another's repositories: nothing, whatever it sends."""
+"""Tenants of a registry get nothing of each other's repositories, whatever they send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build server can reach with credentials of its own, its clients cannot reach through it."""
+"""Places that a build server reaches with credentials of its own are not its clients' to reach through it."""
 
 from __future__ import annotations
 

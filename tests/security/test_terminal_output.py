@@ -1,4 +1,4 @@
-"""What others wrote commands no terminal: sequences by places in which they reach one."""
+"""Texts of others command no terminal: sequences by places in which they reach one."""
 
 from __future__ import annotations
 

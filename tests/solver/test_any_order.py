@@ -60,7 +60,7 @@ class PureRunner(FakeRunner):
 
 
 def evaluate(runner: PureRunner, *targets: Vertex) -> list[Result]:
-    """What the targets are, found without any solver."""
+    """Return the targets, found without any solver."""
     results: dict[Digest, Result] = {}
     for vertex in walk(*targets):
         results[vertex.digest] = runner.make(vertex, [results[i.digest] for i in vertex.inputs])

@@ -1,4 +1,4 @@
-"""What changes a key and what does not [KEY]."""
+"""Changes that change a key, and those that do not [KEY]."""
 
 from __future__ import annotations
 

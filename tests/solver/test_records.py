@@ -1,4 +1,4 @@
-"""What the solver expects of a record store; the fake and the real one do the same."""
+"""Rules that the solver has for a record store; the fake and the real one keep the same."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _CEILING = "(--cache-max)"
 
 @dataclass
 class Summary:
-    """What happened.
+    """The outcome.
 
     Attributes:
         ended: how builds ended: done, refused, killed, or what was wrong.

@@ -46,7 +46,7 @@ _LINE = re.compile(r"line (\d+)\n")
 
 @dataclass
 class Summary:
-    """What happened: *wrong* in words, *done* in numbers."""
+    """The outcome: *wrong* in words, *done* in numbers."""
 
     wrong: list[str] = field(default_factory=list[str])
     done: dict[str, float] = field(default_factory=dict[str, float])

@@ -31,7 +31,7 @@ class Plan:
 
 
 class Plans:
-    """What builds there are.
+    """The builds that there are.
 
     Args:
         unit: bytes that scale everything that they write.

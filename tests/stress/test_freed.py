@@ -1,4 +1,4 @@
-"""What prune and du say is what the disk says, within 1 % [GC-1, CMD-3, CMD-4]."""
+"""Sizes that prune and du say are those that the disk says, within 1 % [GC-1, CMD-3, CMD-4]."""
 
 from __future__ import annotations
 

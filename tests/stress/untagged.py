@@ -28,7 +28,7 @@ _RUN = 25  # after every so many, what was made last is run
 
 @dataclass
 class Summary:
-    """What happened.
+    """The outcome.
 
     Attributes:
         highest: bytes that the store took after a build, at most.

@@ -1,4 +1,4 @@
-"""What a rung cannot do, by test, and why: the only reasons for a test of the contract to be skipped.
+"""Limits of each rung, by test, with their reasons: the only ones for a test of the contract to be skipped.
 
 The tests that need one thing are listed with it, so that a rung which learns it is seen to.
 """

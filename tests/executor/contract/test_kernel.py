@@ -1,4 +1,4 @@
-"""What a step sees of the kernel and of the machine: namespaces, /proc, /dev, /sys, networks."""
+"""The kernel and the machine as a step sees them: namespaces, /proc, /dev, /sys, networks."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Serving:
         return self.process.wait(60)
 
     def said(self) -> str:
-        """What it has said, once it has ended."""
+        """Return the output of the process, once it has ended."""
         assert self.process.stderr is not None
         return self.process.stderr.read()
 

@@ -28,7 +28,7 @@ EMPTY = b"{}"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, read to the end."""
+    """The answer, read to the end."""
 
     status: int
     headers: dict[str, str]

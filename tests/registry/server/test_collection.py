@@ -1,4 +1,4 @@
-"""What nothing needs goes while the server serves, and nothing else; what happened is counted."""
+"""Needless blobs go while the server serves, and nothing else; the work is counted."""
 
 from __future__ import annotations
 
