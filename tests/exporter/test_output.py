@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.exporter.compressionlevel import compression_level
-from pybuild.exporter.output import Output, check_tagless, output_names, parse_output
+from pybuild.exporter.output import Output, check_tagless, output_names, outputs_of, parse_output
 from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 
@@ -226,3 +226,13 @@ def test_images_have_the_media_types_of_a_version_of_buildkit(spec: str, is_oci:
 def test_versions_of_images_that_are_not_made_are_refused(version: str) -> None:
     with pytest.raises(UsageError, match=f"unsupported compatibility-version {version}"):
         parse_output(f"type=image,compatibility-version={version}")
+
+
+def test_annotations_of_the_command_line_are_for_each_image_and_for_nothing_else() -> None:
+    image, tree = Output(type="image"), Output(type="local", dest="d")
+    outputs, _ = outputs_of([image, tree], (), push=False, load=False, annotations=["a=b"])
+    assert [one.attrs for one in outputs] == [{"annotation-manifest.a": "b"}, {}]
+    outputs, _ = outputs_of([], (), push=False, load=False, annotations=["a=b"])
+    assert [(one.type, one.attrs) for one in outputs] == [("image", {"annotation-manifest.a": "b"})]
+    with pytest.raises(UsageError, match="--annotation needs an output that is an image"):
+        outputs_of([tree], (), push=False, load=False, annotations=["a=b"])
