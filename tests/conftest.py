@@ -60,7 +60,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _is_of_part(path: Path, config: pytest.Config) -> bool:
-    first, count = map(int, config.getoption("part").split("/"))
+    first, count = map(int, str(config.getoption("part")).split("/"))
     return count == 1 or _numbers()[path] % count == first - 1
 
 
