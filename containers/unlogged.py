@@ -16,11 +16,13 @@ import os
 import struct
 
 from pybuild.cache.disk.replacing import unlink_if_there
+from pybuild.image.layer.writing import write_all
 
 _HEAD = struct.Struct("=5Q")
 _BEGIN = 64
-_MOST_BYTES = 1 << 16
-"""So large the file may grow before it begins anew, once all is in the log."""
+_MOST_LOGGED_BYTES, MOST_BYTES = 1 << 16, 1 << 20
+"""So large the file may grow before it begins anew, once all is in the log; and in any case."""
+_NEW = ".new"
 _PIECE_BYTES = 1 << 16
 
 
@@ -93,15 +95,31 @@ class UnloggedOutput:
         if self.fd < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self.fd = os.open(self._name, flags, 0o600, dir_fd=self._home)
-        if self._start == self._end >= _MOST_BYTES:
+        if self._start == self._end >= _MOST_LOGGED_BYTES:
             os.ftruncate(self.fd, _BEGIN)
             self._start = self._end = _BEGIN
             self.note(0, 0, 0, 0)
+        elif self._end >= MOST_BYTES:
+            self._begin_anew()
         flags = os.SPLICE_F_NONBLOCK
         count = os.splice(pipe, self.fd, _PIECE_BYTES, offset_dst=self._end, flags=flags)
         data = os.pread(self.fd, count, self._end)
         self._end += count
         return data
+
+    def _begin_anew(self) -> None:
+        """Go on in another file, with what is not in the log yet: the begin of a line, where output never pauses."""
+        rest = os.pread(self.fd, self._end - self._start, self._start)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self._name + _NEW, flags, 0o600, dir_fd=self._home)
+        try:
+            write_all(fd, _HEAD.pack(0, 0, 0, _BEGIN, _BEGIN).ljust(_BEGIN, b"\0") + rest)
+            os.rename(self._name + _NEW, self._name, src_dir_fd=self._home, dst_dir_fd=self._home)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(self.fd)
+        self.fd, self._start, self._end = fd, _BEGIN, _BEGIN + len(rest)
 
     def note(self, inode: int, before: int, length: int, count: int) -> None:
         """Note that *length* bytes are about to be written to the log, whose size is *before*.
@@ -120,7 +138,8 @@ class UnloggedOutput:
     def remove(self) -> None:
         """Remove the file: all is in the log."""
         if self.fd >= 0:
-            unlink_if_there(self._name, at=self._home)
+            for name in (self._name, self._name + _NEW):
+                unlink_if_there(name, at=self._home)
             os.close(self.fd)
             self.fd = -1
         self._start = self._end = _BEGIN

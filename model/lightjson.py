@@ -46,8 +46,8 @@ def loads(data: bytes | str) -> Any:
         value, end = _scan(text, 0)
         if end == len(text):
             return value
-    except (StopIteration, ValueError):
-        pass
+    except (StopIteration, ValueError, SystemError):
+        pass  # the last of them where json is not loaded, in which the scanner looks for its error
     import json  # which knows other encodings, and says what is wrong
 
     return json.loads(data)

@@ -79,9 +79,16 @@ def killed_at(number: int, work: Callable[[], None], *, after: bool) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("options", [{}, {"max-size": "150", "max-file": "9"}])
+@pytest.mark.parametrize("most", [1 << 20, 80])
 def test_a_kill_at_any_call_loses_no_line_and_doubles_none(
-    tmp_path: Path, options: dict[str, str], *, after: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+    most: int,
+    *,
+    after: bool,
 ) -> None:
+    monkeypatch.setattr("pybuild.containers.unlogged.MOST_BYTES", most)
     number = 0
     while True:
         number += 1
@@ -150,6 +157,30 @@ def test_the_file_does_not_grow_with_the_log(tmp_path: Path) -> None:
     log.end()
     assert not (tmp_path / "log.json.stdout").exists()
     os.close(log.fd)
+    pipes.close()
+    os.close(home)
+
+
+def test_output_that_never_pauses_does_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece ends in the middle of a line; the log goes round."""
+    monkeypatch.setattr("pybuild.containers.unlogged.MOST_BYTES", 5000)
+    home = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    pipes, log = Pipes(), LogFile(home, LogConfig())
+    pipes.say(1, b"begun")
+    for _ in range(100):
+        pipes.log(log)
+        pipes.say(1, b" here\n" + b"x" * 1000 + b"\nbegun")
+        assert sum(one.stat().st_size for one in tmp_path.glob("log.json.*")) < 8000
+    for fd in log.descriptors():
+        if fd >= 0:
+            os.close(fd)
+    again = LogFile(home, LogConfig())
+    pipes.log(again)
+    again.end()
+    assert "".join(logged(tmp_path)) == "begun" + (" here\n" + "x" * 1000 + "\nbegun") * 100
+    os.close(again.fd)
     pipes.close()
     os.close(home)
 
