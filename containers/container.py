@@ -94,7 +94,8 @@ class Container(NamedTuple):
                 if self.is_running or not state.lives:
                     return read_state(home)
                 time.sleep(0.005)  # the monitor is between its fork and its lock
-        state = state._replace(status=EXITED, pid=0, exit_code=STATUS_UNKNOWN)
+        now = time.time_ns()  # of its end no more is known than that it is over
+        state = state._replace(status=EXITED, pid=0, exit_code=STATUS_UNKNOWN, finished=now)
         save_state(home, state)
         return state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -124,3 +125,18 @@ def test_a_create_that_goes_on_keeps_its_name(containers: Containers) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         containers.reservations.give_up_unfinished()
     assert containers.names() == {"one", "two"}
+
+
+def test_one_that_a_restart_of_the_machine_has_ended_is_over_since_that_was_found_out(
+    containers: Containers,
+) -> None:
+    """Also beside a state that was half written then [MON-7]."""
+    container = make(containers, "lived")
+    with container.home() as home:
+        write_state(home, ContainerState("running", pid=1, boot="another", started=10**18, born=1))
+    Path(container.path, "state.json.0123abcd").write_text('{"st')
+    before = time.time_ns()
+    state = container.state()
+    assert (state.status, state.pid, state.exit_code) == ("exited", 0, 255)
+    assert before <= state.finished <= time.time_ns()
+    assert container.state() == state
