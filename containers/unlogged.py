@@ -41,7 +41,8 @@ class UnloggedOutput:
         self._home = home
         self._name = name
         self.fd = -1
-        self._start = self._end = _BEGIN
+        self._start: int = _BEGIN
+        self._end: int = _BEGIN
         self._is_kept = True
 
     def recover(self, log: int) -> bytes:
@@ -119,7 +120,9 @@ class UnloggedOutput:
             os.close(fd)
             raise
         os.close(self.fd)
-        self.fd, self._start, self._end = fd, _BEGIN, _BEGIN + len(rest)
+        self.fd = fd
+        self._start = _BEGIN
+        self._end = _BEGIN + len(rest)
 
     def note(self, inode: int, before: int, length: int, count: int) -> None:
         """Note that *length* bytes are about to be written to the log, whose size is *before*.
