@@ -233,6 +233,11 @@ def _run(command: Command, parsed: Parsed) -> int:
     record, target = chosen(parsed), command.target
     if command.name == "build" and not parsed.values.keys().isdisjoint(("call", "check")):
         target = "pybuild.commands.check:main"
+    elif command.name == "build" and record is not None:
+        from pybuild.client.docker.probing import is_for_docker
+
+        if is_for_docker(record.address, parsed):
+            return _far(command, parsed)
     elif command.name == "build" and record is None:
         from pybuild.fastpath import try_cached_build
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from pybuild.client.docker import acting, copying, images, looking, running
+from pybuild.client.docker import acting, building, copying, images, looking, running
 from pybuild.client.docker.creation import CreationOptions
 from pybuild.client.docker.places import engine_place
 from pybuild.client.docker.relay import relay
@@ -213,6 +213,7 @@ def _silent(work: Callable[[Requests, Options], None]) -> Far:
 
 
 _COMMANDS: Mapping[str, Far] = {
+    "build": lambda engine, options: building.build(engine, options, _say(options)),
     "attach": lambda engine, options: running.attach(engine, options, options.positionals[0]),
     "container inspect": _inspect("container"),
     "context": _context,

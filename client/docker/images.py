@@ -73,6 +73,16 @@ def _kept(lines: Generator[dict[str, Any]], say: Say) -> Generator[dict[str, Any
 def _login(options: CreationOptions, reference: Reference) -> dict[str, str]:
     """Return the header with our login at an image's registry."""
     host = reference.repository.partition("/")[0]
+    return {"X-Registry-Auth": _encoded(_fields(options, host))}
+
+
+def logins(options: CreationOptions) -> dict[str, str]:
+    """Return the header with our logins at the registries of the images that are to be built."""
+    hosts = {parse_reference(name).repository.partition("/")[0] for name in options.many("tag")}
+    return {"X-Registry-Config": _encoded({host: _fields(options, host) for host in sorted(hosts)})}
+
+
+def _fields(options: CreationOptions, host: str) -> dict[str, str]:
     if given := options.one("creds"):
         name, _, password = given.partition(":")
         known: Credential | None = Credential(name, password)
@@ -81,14 +91,17 @@ def _login(options: CreationOptions, reference: Reference) -> dict[str, str]:
         if path := options.one("authfile"):
             environ["REGISTRY_AUTH_FILE"] = path
         known = asyncio.run(DockerCredentials(environ).find(host))
-    fields: dict[str, str] = {}
-    if known is not None:
-        fields = {
-            "username": known.username,
-            "password": known.password,
-            "identitytoken": known.identity_token,
-            "registrytoken": known.registry_token,
-            "serveraddress": host,
-        }
-    text = json.dumps({key: value for key, value in fields.items() if value})
-    return {"X-Registry-Auth": base64.urlsafe_b64encode(text.encode()).decode()}
+    if known is None:
+        return {}
+    fields = {
+        "username": known.username,
+        "password": known.password,
+        "identitytoken": known.identity_token,
+        "registrytoken": known.registry_token,
+        "serveraddress": host,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _encoded(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode()

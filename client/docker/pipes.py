@@ -152,6 +152,8 @@ def dial(place: EnginePlace) -> Pipe:
     try:
         if parts.scheme == "ssh":
             return _over_ssh(place.url)
+        if parts.scheme == "npipe":
+            return NamedPipe(open(pipe_path(place.url), "r+b", buffering=0))
         if parts.scheme == "unix":
             return SocketPipe(_unix(parts.path))
         host, port = parts.hostname or "localhost", parts.port or (2376 if place.tls else 2375)
@@ -178,6 +180,39 @@ def dial(place: EnginePlace) -> Pipe:
         ) from error
     except ValueError as error:
         raise UsageError(f'invalid address "{place.url}": {error}') from error
+
+
+def pipe_path(url: str) -> str:
+    """Return the path of ``npipe:////./pipe/NAME`` as Windows opens it."""
+    return url.removeprefix("npipe://").replace("/", "\\")
+
+
+class NamedPipe:
+    """A named pipe of Windows, which is a file to it: nothing is sent while an answer is waited for.
+
+    So requests and their answers go by it, logs and builds too; what is typed into a container meanwhile waits.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def receive(self, most: int = _PIECE_BYTES) -> bytes:
+        try:
+            return self._file.read(most) or b""
+        except BrokenPipeError:  # so Windows says that the other side has closed it
+            return b""
+
+    def sendall(self, data: bytes | bytearray | memoryview, /) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def end_input(self) -> None:
+        with suppress(OSError):
+            self._file.write(b"")  # a message of no bytes is the end, as engines of Windows take it
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _unix(path: str) -> socket.socket:

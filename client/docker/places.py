@@ -19,6 +19,7 @@ DOCKER = "docker"
 """The engine that docker's own client would use: $DOCKER_HOST, $DOCKER_CONTEXT, the context in use."""
 
 _SCHEMES = ("unix:///", "tcp://", "ssh://")
+_PIPES = "npipe://"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ def engine_place(options: Options) -> EnginePlace:
         if record is not None:
             files = {key: files[key] or getattr(record, key) for key in files}
             return _place(record.address, files, name or record.server_name)
+    if host.startswith(_PIPES) and os.name == "nt":
+        return EnginePlace(url=host)
     if "://" in host:
         environ = {**os.environ, "DOCKER_HOST": host, "DOCKER_CONTEXT": ""}
         known = address_of(environ, schemes=_SCHEMES) if host.startswith(_SCHEMES) else None
@@ -65,8 +68,10 @@ def engine_place(options: Options) -> EnginePlace:
         raise UsageError(
             f'invalid address "{host}": expected unix:///PATH, tcp://HOST:PORT or ssh://HOST',
             hints=(
-                ["named pipes are not spoken: let the engine listen on tcp://, or use ssh://"]
-                if host.startswith("npipe://")
+                [
+                    "named pipes are Windows's: from here, let the engine listen on tcp://, or use ssh://"
+                ]
+                if host.startswith(_PIPES)
                 else []
             ),
         )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pybuild.client.docker.commands import Acted, Described, Listed, ToPrune, outcome
 from pybuild.commandline.parser import Parsed
@@ -15,8 +13,8 @@ from pybuild.model.listing import list_text
 def main(parsed: Parsed, name: str) -> int:
     """Have the command *name* done, and print what came of it."""
     match outcome(parsed, name):
-        case Listed(rows, titles, shown):
-            return _show(parsed, rows, titles, shown)
+        case Listed() as listed:
+            return _show(parsed, listed)
         case Described(look):
             return show_documents(parsed.one("format"), parsed.positionals, look)
         case Acted(act):
@@ -30,16 +28,12 @@ def main(parsed: Parsed, name: str) -> int:
             return status
 
 
-def _show(
-    parsed: Parsed,
-    rows: Sequence[Mapping[str, Any]],
-    titles: Mapping[str, str],
-    shown: Sequence[str],
-) -> int:
+def _show(parsed: Parsed, listed: Listed) -> int:
     form = parsed.one("format")
     if parsed.flag("quiet") and not form:
-        field = "ID" if "ID" in titles else "Name"
-        sys.stdout.write("".join(f"{one}\n" for one in dict.fromkeys(row[field] for row in rows)))
+        field = "ID" if "ID" in listed.titles else "Name"
+        names = dict.fromkeys(row[field] for row in listed.rows)
+        sys.stdout.write("".join(f"{one}\n" for one in names))
     else:
-        sys.stdout.write(list_text(form, rows, titles, shown))
+        sys.stdout.write(list_text(form, listed.rows, listed.titles, listed.shown))
     return 0

@@ -195,7 +195,7 @@ def test_it_comes_by_ssh_and_by_a_context(site: Site, tmp_path: Path) -> None:
             "",
         )
     code, _, err = site.far("ps", url="npipe:////./pipe/x")
-    assert code == 2 and "named pipes are not spoken" in err
+    assert code == 2 and "named pipes are Windows's" in err
 
 
 def test_a_signal_and_a_terminal_are_the_containers(site: Site) -> None:
