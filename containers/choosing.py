@@ -88,6 +88,8 @@ def _test(
             _check(key, values, STATES)
         case "is-task":
             flags = {boolean(value) for value in values}
+            if None in flags:
+                raise UsageError(f"invalid filter 'is-task=[{values[0]}]'")
             return lambda _config, _state: False in flags
         case _:
             pass

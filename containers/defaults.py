@@ -25,6 +25,7 @@ _LOG_OPTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _PERIOD_US = 100_000
 _LEAST_MEMORY = 6 << 20
+_NODES = "/sys/devices/system/node/node"
 _MOST_DIGITS = 9
 _MOST_FILES = 1000
 """Of a log: each is looked for at every turn of them."""
@@ -214,6 +215,17 @@ def check_limits(limits: StepLimits) -> None:
             f"requested CPUs are not available - requested {limits.cpuset_cpus}, "
             f"available: 0-{there - 1}"
         )
+
+
+def check_memory_nodes(text: str) -> None:
+    """See that the nodes of memory in a list such as ``0-2,4`` are there.
+
+    Raises:
+        UsageError: one is not.
+    """
+    numbers = re.findall(r"\d+", text)
+    if not all(one == "0" or os.path.exists(f"{_NODES}{int(one)}") for one in numbers):
+        raise UsageError(f"requested memory nodes are not available - requested {text}")
 
 
 def with_cpus(limits: StepLimits, count: float) -> StepLimits:

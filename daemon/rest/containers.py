@@ -284,7 +284,7 @@ async def update(exchange: ApiExchange) -> web.StreamResponse:
     given = body.part("RestartPolicy")
     most = given.number("MaximumRetryCount")
     policy = restart_policy(given.text("Name"), most or None) if given.text("Name") else None
-    limits = limits_of(body)
+    limits = limits_of(body, is_update=True)
     warnings = await exchange.host.run(exchange.host.containers.update, container, limits, policy)
     return answer({"Warnings": list(warnings) or None})
 

@@ -90,6 +90,10 @@ def request_of(
     """
     host = body.part("HostConfig")
     warnings = _refuse_unknown(host)
+    if (isolation := host.text("Isolation")) not in ("", "default"):
+        raise ApiRefusal(
+            400, f"invalid isolation: \"{isolation[:100]}\" - linux only supports 'default'"
+        )
     id = new_id()
     namespaces = _namespaces(host)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
@@ -247,12 +251,26 @@ def health_of(given: Fields) -> dict[str, Any]:
     return known
 
 
-def limits_of(host: Fields) -> StepLimits:
+_LIST = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
+"""As the kernel writes processors and nodes of memory: ``0-2,4``."""
+
+
+def limits_of(host: Fields, *, is_update: bool = False) -> StepLimits:
     """Return the limits of a cgroup [CTR-7].
 
+    Args:
+        is_update: of a container that has others, which these complete.
+
     Raises:
-        UsageError: they contradict each other, or are too small.
+        UsageError, ApiRefusal: they contradict each other, are too small, or cannot be had here.
     """
+    if host.number("MemorySwap") > 0 and not host.number("Memory") and not is_update:
+        raise ApiRefusal(
+            400, "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    for name, words in (("CpusetCpus", "cpuset cpus"), ("CpusetMems", "cpuset mems")):
+        if (text := host.text(name)) and not _LIST.fullmatch(text):
+            raise ApiRefusal(400, f"Invalid value {text[:100]} for {words}: invalid format")
     limits = StepLimits(
         memory_bytes=host.number("Memory"),
         memory_swap_bytes=host.number("MemorySwap"),
@@ -269,6 +287,7 @@ def limits_of(host: Fields) -> StepLimits:
         ),
     )
     defaults.check_limits(limits)
+    defaults.check_memory_nodes(limits.cpuset_mems)
     if 0 < limits.memory_swap_bytes < limits.memory_bytes:
         raise ApiRefusal(
             400, "Minimum memoryswap limit should be larger than memory limit, see usage"

@@ -12,7 +12,7 @@ import pytest
 from pybuild.containers.order import ContainerPrivileges
 from pybuild.containers.starting import NotExecuted
 from pybuild.containers.steps import step_of
-from pybuild.daemon.rest.creating import request_of
+from pybuild.daemon.rest.creating import limits_of, request_of
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.hijack import frame
 from pybuild.daemon.rest.query import Query
@@ -433,3 +433,25 @@ def test_a_terminal_has_its_size_from_the_start(given: str, size: tuple[int, int
     data = f'{{"Image":"i","Cmd":["c"],"Tty":true,"HostConfig":{{"ConsoleSize":{given}}}}}'
     wish = request_of(read_object(data.encode()), "", {}, {True: "", False: ""})
     assert step_of(wish.config, "/c", (), ()).terminal == size
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ({"MemorySwap": 10 << 20}, "You should always set the Memory limit when using Memoryswap"),
+        ({"CpusetCpus": "x"}, "Invalid value x for cpuset cpus: invalid format"),
+        ({"CpusetMems": "0,"}, "Invalid value 0, for cpuset mems: invalid format"),
+        ({"CpusetMems": "0,9999"}, "requested memory nodes are not available - requested 0,9999"),
+        ({"Isolation": "nonsense"}, 'invalid isolation: "nonsense"'),
+    ],
+)
+def test_limits_that_dockerd_refuses_are_refused(host: dict[str, Any], words: str) -> None:
+    """As dockerd 20.10 answered, which was sent the same bodies [ENG-20, CTR-7]."""
+    body = Fields({"Image": "x", "HostConfig": host})
+    with pytest.raises((ApiRefusal, UsageError)) as caught:
+        request_of(body, "", {"Cmd": ["x"]}, {True: "", False: ""})
+    assert str(caught.value).startswith(words)
+
+
+def test_an_update_may_give_the_swap_alone() -> None:
+    assert limits_of(Fields({"MemorySwap": 1 << 30}), is_update=True).memory_swap_bytes == 1 << 30
