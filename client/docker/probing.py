@@ -1,4 +1,4 @@
-"""Which of the two APIs an address speaks: Docker's, by which `build` then goes, or BuildKit's."""
+"""The API that an address speaks: Docker's, by which `build` then goes, or BuildKit's."""
 
 from __future__ import annotations
 

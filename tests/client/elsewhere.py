@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 from importlib.abc import MetaPathFinder
 from typing import Any
 
@@ -129,9 +128,8 @@ def _pair(*given: Any) -> tuple[socket.socket, socket.socket]:
 def main() -> int:
     for name in ("asyncio", "selectors", "subprocess"):  # those of Unix have begun by what it has
         __import__(name)
-    setattr(tempfile, "_O_TMPFILE_WORKS", False)  # noqa: B010
 
-    for name in UNIX_MODULES:
+    for name in (*UNIX_MODULES, "tempfile"):  # which looks what there is when it is imported
         sys.modules.pop(name, None)
     sys.meta_path.insert(0, _Absent())
     for name in _OF_OS:
