@@ -223,8 +223,8 @@ def check_memory_nodes(text: str) -> None:
     Raises:
         UsageError: one is not.
     """
-    numbers = re.findall(r"\d+", text)
-    if not all(one == "0" or os.path.exists(f"{_NODES}{int(one)}") for one in numbers):
+    numbers = text.replace("-", ",").split(",")
+    if not all(one in ("", "0") or os.path.exists(f"{_NODES}{one}") for one in numbers):
         raise UsageError(f"requested memory nodes are not available - requested {text}")
 
 
