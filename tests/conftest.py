@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 from tests import skips
-from tests.ownnetwork import enter_own_network
+from tests.ownnetwork import enter_own_network, machines_network
 
 # The same examples in each run; a loaded machine is no failure.
 settings.register_profile("pybuild", database=None, deadline=None, derandomize=True)
@@ -90,6 +90,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     place = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     # The last ones, of stress and security, are the longest.
     items.sort(key=lambda item: -place[item.path] if item.path in slow else place[item.path] + 1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run what asks servers elsewhere in the machine's network, with all of its fixtures."""
+    if item.get_closest_marker("network") is None:
+        return (yield)
+    with machines_network():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

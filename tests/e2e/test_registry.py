@@ -188,7 +188,7 @@ def test_our_pull_checks_and_runs(world: World, tmp_path: Path) -> None:
     assert "every digest, diffID and size is right" in pybuild("inspect", "--check", world.web).out
     assert pybuild("run", world.web, "--version").out == "greeter 1.2\n"
     with serving(pybuild, world.web) as port:
-        probe = pybuild("run", "-e", f"PORT={port}", world.web, "--probe")
+        probe = pybuild("run", "--network=host", "-e", f"PORT={port}", world.web, "--probe")
         assert probe.out == "hello from greeter 1.2\n"
     wait_until(lambda: not leftovers(pybuild.store))
 
@@ -203,7 +203,7 @@ def serving(pybuild: Pybuild, image: str) -> Generator[int]:
     """The service under ``pybuild run``; ended by SIGTERM, and it must end."""
     (port,) = free_ports()
     server = subprocess.Popen(
-        pybuild.command("run", "-e", f"PORT={port}", image),
+        pybuild.command("run", "--network=host", "-e", f"PORT={port}", image),
         env=pybuild.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
