@@ -44,10 +44,7 @@ def _prepare(kernel: Rtnetlink, server: str) -> Connecting:
     listing = firewall().run("list chains")
     if obstacle := uplink.obstacle(listing):
         raise Fault(ENVIRONMENT, obstacle)
-    if buildrules.has_dockers_chain(listing):
-        known = firewall().run(buildrules.DOCKERS_CHAIN)
-        if BRIDGE not in known:
-            firewall().run(buildrules.LET_BY_DOCKER)
+    uplink.let_by_docker(listing, BRIDGE)
     device = uplink.device()
     if not device and uplink.device(uplink.ROUTES_6):
         raise Fault(ENVIRONMENT, "this machine reaches others by IPv6 alone")

@@ -12,13 +12,6 @@ BRIDGE = "pybuild0"
 TABLE = "pybuild_builds"
 _GUARD = "no_router"
 _MARK = "as_"
-# Docker has all that is forwarded dropped unless somebody accepts it in a chain that it keeps for that. What
-# comes to the bridge unasked is dropped by our own table.
-DOCKERS_CHAIN = "list chain ip filter DOCKER-USER"
-LET_BY_DOCKER = f"""
-insert rule ip filter DOCKER-USER iifname "{BRIDGE}" accept
-insert rule ip filter DOCKER-USER oifname "{BRIDGE}" accept
-"""
 # A step reaches neither the host's loopback addresses nor the link-local ones, at which clouds give
 # out credentials; its packets bear an address of the network, and of IP version 4.
 _CHAINS = """
@@ -93,11 +86,6 @@ def _mark(table: str, listing: str) -> str:
 def _blank(listing: str) -> str:
     """Return a listing without its empty lines, which part chains."""
     return "\n".join(line for line in listing.splitlines() if line)
-
-
-def has_dockers_chain(listing: str) -> bool:
-    """Whether docker alone decides what is forwarded; *listing* is what ``list chains`` printed."""
-    return "chain DOCKER-USER " in listing and "chain ufw-" not in listing
 
 
 def is_guarded(listing: str) -> bool:

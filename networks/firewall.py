@@ -21,8 +21,11 @@ if TYPE_CHECKING:
         @property
         def name(self) -> str: ...
 
-        def run(self, commands: str) -> str:
+        def run(self, commands: str, *, numbers: bool = False) -> str:
             """Do commands of nft's language, all or none; return what they print.
+
+            Args:
+                numbers: of rules, too, by which they can be removed.
 
             Raises:
                 OSError: the kernel, or the language, refuses.
@@ -34,6 +37,7 @@ _LIBRARY = "libnftables.so.1"
 _PROGRAM = "nft"
 _PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin")
 _SECONDS = 10
+_HANDLES = 1 << 3  # NFT_CTX_OUTPUT_HANDLE of nftables/libnftables.h
 MISSING = Fault(
     ENVIRONMENT,
     "a network of the container's own needs nftables, which is not installed",
@@ -52,18 +56,21 @@ class Library:
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         for call in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
             getattr(library, call).argtypes = [ctypes.c_void_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         for call in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
             getattr(library, call).argtypes = [ctypes.c_void_p]
             getattr(library, call).restype = ctypes.c_char_p
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, *, numbers: bool = False) -> str:
         # Each time a context of its own: its socket belongs to the namespace that it was made in.
         context = self._library.nft_ctx_new(0)
         try:
             self._library.nft_ctx_buffer_output(context)
             self._library.nft_ctx_buffer_error(context)
+            if numbers:
+                self._library.nft_ctx_output_set_flags(context, _HANDLES)
             status = self._library.nft_run_cmd_from_buffer(context, commands.encode())
             if status:
                 error = self._library.nft_ctx_get_error_buffer(context)
@@ -81,12 +88,12 @@ class Program:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def run(self, commands: str) -> str:
+    def run(self, commands: str, *, numbers: bool = False) -> str:
         import subprocess
 
         try:
             done = subprocess.run(
-                [self._path, "-f", "-"],
+                [self._path, *(["-a"] if numbers else []), "-f", "-"],
                 input=commands,
                 capture_output=True,
                 text=True,

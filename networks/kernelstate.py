@@ -10,7 +10,7 @@ import os
 
 from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.networks import pools, records, rules, uplink
+from pybuild.networks import dockerchain, pools, records, rules, uplink
 from pybuild.networks.firewall import firewall
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
 
@@ -59,7 +59,7 @@ def _make_bridge(
         if index_of(endpoint.peer):
             outside.set_master(index_of(endpoint.peer), index)
     if not network.internal:
-        warnings += _obstacles(store)
+        warnings += _obstacles(store, network.bridge)
     for subnet in network.subnets:
         block = pools.Block(subnet.prefix)
         outside.add_address(index, pools.packed_address(subnet.gateway), block.prefix)
@@ -119,6 +119,7 @@ def remove_bridge(store: NetworkFiles, network: Network) -> None:
     else:
         commands = rules.drop(store.table)
     try:
+        uplink.forget_by_docker(network.bridge)
         firewall().run(commands)
     except (OSError, Fault):
         pass  # it was never there, or is not any more
@@ -227,10 +228,14 @@ def _forward(network: Network) -> None:
         set_sysctl("ipv6/conf/all/forwarding", "1")
 
 
-def _obstacles(store: NetworkFiles) -> list[str]:
-    """Return warnings about chains of others that keep containers from being reached."""
+def _obstacles(store: NetworkFiles, bridge: str) -> list[str]:
+    """Return warnings about chains of others that keep containers from being reached; docker's is told of them."""
     try:
-        strict = rules.strict_chains(firewall().run("list chains"), store.table)
+        listing = firewall().run("list chains")
+        strict = rules.strict_chains(listing, store.table)
+        if strict == [dockerchain.STRICT]:
+            uplink.let_by_docker(listing, bridge)
+            strict = [] if dockerchain.decides(listing) else strict
     except (OSError, Fault):
         return []
     return [

@@ -8,7 +8,8 @@ import os
 import struct
 
 from pybuild.model.lightlib import contextmanager
-from pybuild.networks import buildrules
+from pybuild.networks import buildrules, dockerchain
+from pybuild.networks.firewall import firewall
 from pybuild.networks.rules import strict_chains
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ def obstacle(listing: str) -> str:
     strict = strict_chains(listing, buildrules.TABLE)
     if "table inet firewalld " in listing:
         return "firewalld lets no packets pass that it does not know"
-    if strict and not (strict == ["ip filter FORWARD"] and buildrules.has_dockers_chain(listing)):
+    if strict and not (strict == [dockerchain.STRICT] and dockerchain.decides(listing)):
         return f"the packet filter's chain {strict[0]} drops what is not allowed there"
     try:
         with open("/proc/net/ip_tables_names", encoding="ascii") as file:
@@ -57,6 +58,23 @@ def obstacle(listing: str) -> str:
     except OSError:
         names = []
     return "iptables-legacy has rules, which cannot be seen" if "filter" in names else ""
+
+
+def let_by_docker(listing: str, bridge: str) -> None:
+    """Let packets of a bridge pass where docker has all dropped; *listing* is what ``list chains`` printed."""
+    if dockerchain.decides(listing):
+        known = firewall()
+        if commands := dockerchain.let_pass(bridge, known.run(dockerchain.LISTED)):
+            known.run(commands)
+
+
+def forget_by_docker(bridge: str) -> None:
+    """Take a bridge out of docker's chain, if it is in there."""
+    known = firewall()
+    if dockerchain.decides(known.run("list chains")):
+        listed = known.run(dockerchain.LISTED, numbers=True)
+        if commands := dockerchain.take_back(bridge, listed):
+            known.run(commands)
 
 
 def device(routes: str = ROUTES_4) -> str:

@@ -24,6 +24,7 @@ from tests.e2e.networked import (
 )
 from tests.e2e.test_container_life import spawners
 from tests.e2e.test_containers import monitors, wait_until
+from tests.e2e.test_reachability import HERE, OUTSIDE, THERE, wired
 from tests.harness import leftovers
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.root]
@@ -157,6 +158,25 @@ def test_where_somebody_drops_what_is_forwarded_the_default_is_the_machines(
     done = machine("run", "--rm", "--network", "bridge", "base", "true")
     assert "containers may reach nobody" in done.err
     assert machine("run", "--rm", "--network", "host", "base", "true").err == ""
+
+
+def test_where_docker_drops_what_is_forwarded_its_own_chain_lets_containers_pass(
+    machine: NetworkedPybuild,
+) -> None:
+    machine.sh(
+        "nft 'add table ip filter; add chain ip filter DOCKER-USER; add chain ip filter FORWARD "
+        "{ type filter hook forward priority 0; policy drop; }; "
+        "add rule ip filter FORWARD jump DOCKER-USER'"
+    )
+    with wired(machine) as other:
+        web = run(machine, "web", SERVE, "-p", "8080:80")[:12]
+        up(machine, "127.0.0.1", 8080)
+        assert asked(machine, tries((THERE, 80))) == [OUTSIDE]
+        assert get(other, HERE) == web
+        inside = machine.sh("nft list chain ip filter DOCKER-USER").out
+        assert inside.count('"br-') == 2
+        machine("rm", "-f", *machine("ps", "-aq").out.split())
+    assert '"br-' not in machine.sh("nft list ruleset").out
 
 
 def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:

@@ -34,10 +34,3 @@ def test_a_machine_that_was_no_router_is_guarded_and_stays_so() -> None:
     assert not buildrules.is_guarded(
         buildrules.table("172.17.0.1", "172.17.0.0/16", "", guarded=False)
     )
-
-
-def test_dockers_chain_is_used_where_docker_alone_decides() -> None:
-    listing = "table ip filter {\n\tchain DOCKER-USER {\n\t}\n}\n"
-    assert buildrules.has_dockers_chain(listing)
-    assert not buildrules.has_dockers_chain(listing + "chain ufw-before-forward {\n")
-    assert not buildrules.has_dockers_chain("table ip filter {\n}\n")
