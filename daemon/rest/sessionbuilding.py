@@ -27,6 +27,7 @@ from pybuild.daemon.rest.upgrades import client_of_api, served_builds
 from pybuild.daemon.session.upload import HOST
 from pybuild.model.jsontext import as_list, as_object
 from pybuild.model.stepoptions import attributes_of_settings
+from pybuild.model.text import boolean
 from pybuild.net.grpc.status import RpcError
 
 FRONTEND = "dockerfile.v0"
@@ -35,7 +36,6 @@ _OF_BODY = "upload-request"
 _UPLOAD = f"{_OF_BODY}:"
 _PIECE = 1 << 18
 _INLINE = "BUILDKIT_INLINE_CACHE"
-_YES = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 _IMAGE_KINDS = ("moby", "image")
 _FACTS = ("containerimage.config.digest", "containerimage.digest")
 
@@ -53,7 +53,7 @@ def solve_request(query: Query, ref: str) -> pb.SolveRequest:
     if tags and kind in _IMAGE_KINDS:
         attrs["name"] = ",".join(str(tag) for tag in tags)
     args = map_of(query, "buildargs")
-    exports = [pb.CacheOptionsEntry(Type="inline")] if args.get(_INLINE) in _YES else []
+    exports = [pb.CacheOptionsEntry(Type="inline")] if boolean(args.get(_INLINE, "")) else []
     return pb.SolveRequest(
         Ref=ref,
         Session=session,

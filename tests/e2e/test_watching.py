@@ -41,7 +41,7 @@ def test_one_life_is_told_in_order(machine: Pybuild) -> None:
     run(
         machine,
         "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done",
-        *("--name", "one", "-v", "data:/data", "--label", "tier=a"),
+        *("--name", "one", "-v", "data:/data", "--label", "tier=a", "--network", "host"),
     )
     wait_until(lambda: "up" in machine("logs", "one").out)
     machine("exec", "one", "sh", "-c", "exit 3", code=3)
@@ -131,7 +131,8 @@ def test_stats_are_those_of_its_processes(machine: Pybuild) -> None:
             "PIDS",
         ]
     )
-    run(machine, "echo up; sleep 1000 & while :; do :; done", "--name", "busy")
+    alone = ("--network", "none")
+    run(machine, "echo up; sleep 1000 & while :; do :; done", "--name", "busy", *alone)
     run(machine, "exit 0", "--name", "done")
     machine("wait", "done")
     wait_until(lambda: "up" in machine("logs", "busy").out)
