@@ -6,6 +6,10 @@ What may come to a bridge, our own tables decide, which are asked as well.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 STRICT = "ip filter FORWARD"
 """Docker's own chain that drops."""
 LISTED = "list chain ip filter DOCKER-USER"
@@ -17,6 +21,11 @@ _NUMBER = " # handle "
 def decides(listing: str) -> bool:
     """Whether docker alone decides what is forwarded; *listing* is what ``list chains`` printed."""
     return "chain DOCKER-USER " in listing and "chain ufw-" not in listing
+
+
+def alone_drops(strict: Sequence[str], listing: str) -> bool:
+    """Whether docker's is the only one of the chains that drop, and lets pass what its chain for others does."""
+    return list(strict) == [STRICT] and decides(listing)
 
 
 def let_pass(bridge: str, listed: str) -> str:

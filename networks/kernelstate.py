@@ -233,9 +233,9 @@ def _obstacles(store: NetworkFiles, bridge: str) -> list[str]:
     try:
         listing = firewall().run("list chains")
         strict = rules.strict_chains(listing, store.table)
-        if strict == [dockerchain.STRICT]:
+        if dockerchain.alone_drops(strict, listing):
             uplink.let_by_docker(listing, bridge)
-            strict = [] if dockerchain.decides(listing) else strict
+            return []
     except (OSError, Fault):
         return []
     return [

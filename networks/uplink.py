@@ -50,7 +50,7 @@ def obstacle(listing: str) -> str:
     strict = strict_chains(listing, buildrules.TABLE)
     if "table inet firewalld " in listing:
         return "firewalld lets no packets pass that it does not know"
-    if strict and not (strict == [dockerchain.STRICT] and dockerchain.decides(listing)):
+    if strict and not dockerchain.alone_drops(strict, listing):
         return f"the packet filter's chain {strict[0]} drops what is not allowed there"
     try:
         with open("/proc/net/ip_tables_names", encoding="ascii") as file:

@@ -56,7 +56,7 @@ class TestFarBuilds:
         assert far(url, "ps", "-q") == ""
 
     def test_a_directory_is_built_and_brought_back(self, url: str, tmp_path: Path) -> None:
-        """What the ignore file names stays here; the Dockerfile may lie elsewhere; -t names, -o brings."""
+        """Files that the ignore file names stay here; the Dockerfile may lie elsewhere; -t names, -o brings."""
         text = "FROM base:1\nARG X\nRUN echo $X > /x\nCOPY . /c/\n"
         context = write(
             tmp_path / "c", **{".dockerignore": "*no\n", "a/no": "", "b no": "", "yes": "1"}

@@ -131,7 +131,7 @@ def test_a_store_has_one_form_of_snapshots(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_form_that_only_a_worker_knows_is_nobodys(tmp_path: Path) -> None:
-    """Whoever may make a container without asking a worker knows the form: it is ours, or it is not known."""
+    """The form is known without asking a worker where a container may be made so: it is ours, or it is not known."""
     assert not storeform.is_ours(str(tmp_path))
     storeform.settle(str(tmp_path), userxattr=os.geteuid() != 0)
     whole = os.geteuid() != 0 or (procstatus.may_administer() and procstatus.is_initial())
