@@ -30,7 +30,7 @@ from pybuild.executor.zygote import cgroups, isolation, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import Misfit, unpacked
-from pybuild.networks import pod
+from pybuild.networks import pod, tidying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ else:
     import _signal as signal  # the C part; signal.py imports enum
 
 _IDLE_MS = 3_000
+_RESTS = 2
 _PAUSE_S = 0.2
 _LINE, _ORPHAN, _MONITOR = "line", "orphan", "monitor"
 _MOST_FDS = 250  # the kernel sends no more at once
@@ -81,8 +82,22 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     cgroups.default_pids()
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
+    root = os.path.dirname(_folder_of(lock_fd))
     _Spawner(listener, lock_fd, refusal).serve()
-    os._exit(0)
+    # Another may begin while networks are taken out of the kernel: they have a lock of their own.
+    listener.close()
+    os.close(lock_fd)
+    _tidy_networks(root)
+
+
+def _tidy_networks(root: str) -> NoReturn:
+    """Leave no network in the kernel that nobody is on; end."""
+    try:
+        tidying.tidy(os.path.join(root, "networks"))
+    except (OSError, Fault) as error:
+        os.write(2, f"networks are left: {error}\n".encode())
+    finally:
+        os._exit(0)
 
 
 def _pod_process(lock_fd: int) -> int:
@@ -128,12 +143,17 @@ class _Spawner:
         self._lines: dict[int, _Monitor] = {}
         self._orphans: dict[int, _Monitor] = {}
         """Those of adopted first processes, which are our children now, by pidfd."""
+        self._rests_due = 0
+        """How many rests are still to be used: in one networks are tidied, in the next strays reaped."""
 
     def serve(self) -> None:
         while True:
-            ready = self._poller.poll(None if self._monitors else _IDLE_MS)
-            if not ready and self._may_leave():
-                return
+            rests = not self._monitors or self._rests_due
+            ready = self._poller.poll(_IDLE_MS if rests else None)
+            if not ready:
+                if not self._monitors and self._may_leave():
+                    return
+                self._use_rest()
             owners = [(fd, self._owner(fd)) for fd, _ in ready]
             for fd, owner in owners:
                 if fd == self._listener.fileno():
@@ -164,6 +184,16 @@ class _Spawner:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             return False
         return True
+
+    def _use_rest(self) -> None:
+        """Have networks tidied by another process, since containers may be started meanwhile."""
+        self._reap_strays()
+        if self._rests_due == _RESTS and syscalls.clone3(0)[0] == 0:
+            root = os.path.dirname(_folder_of(self._lock_fd))
+            self._listener.close()
+            os.close(self._lock_fd)
+            _tidy_networks(root)
+        self._rests_due = max(0, self._rests_due - 1)
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -293,6 +323,7 @@ class _Spawner:
         if status != 0 and monitor.first:
             self._replace(monitor)
         monitor.let_go()
+        self._rests_due = _RESTS
         self._reap_strays()
 
     def _replace(self, dead: _Monitor) -> None:

@@ -51,7 +51,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
         for (fd,) in struct.iter_unpack("=i", sent[: len(sent) // 4 * 4])
     ]
     if not data:
-        attaching.detach(order.folder, order.container, pid)
+        attaching.remove_devices(attaching.detach(order.folder, order.container, pid))
         raise Fault(ENVIRONMENT, "the process that connects the container ended")
     message = marshal.loads(data)
     if message[0] == "fault":
@@ -96,5 +96,5 @@ def _hand_over(channel: _socket.socket, order: NetworkOrder, pid: int) -> None:
         ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if sockets else []
         channel.sendmsg([marshal.dumps(message)], ancillary)
     except BaseException:
-        attaching.detach(order.folder, order.container, pid)
+        attaching.remove_devices(attaching.detach(order.folder, order.container, pid))
         raise

@@ -123,7 +123,7 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
                 for network, one in places:
                     _join(made, inside, network, one, is_main=network is main)
     except BaseException:
-        detach(order.folder, order.container, pid)
+        remove_devices(detach(order.folder, order.container, pid))
         made.close()
         raise
     return made
@@ -222,19 +222,35 @@ def _forget(made: Attachment, network: Network) -> None:
     made.places = [place for place in made.places if place[0].id != network.id]
 
 
-def detach(folder: str, container: str, pid: int) -> None:
-    """Give back all that one run of a container had; again and again, where need be."""
+def detach(folder: str, container: str, pid: int) -> list[str]:
+    """Give back all that one run of a container had, but for devices; again and again, where need be.
+
+    Returns:
+        its devices that are left, for `remove_devices`. Networks that nobody is on any more stay in the
+        kernel until the store's spawner has had nothing to do for a moment (`tidying`).
+    """
     store = records.NetworkFiles(folder)
+    devices: list[str] = []
     with locked(store.lock):
         for network in store.networks():
             endpoint = store.endpoint(network, container)
             if endpoint is not None and endpoint.pid == pid:
-                leave(store, network, container)
-            elif endpoint is None:  # its bridge may have been made before something failed
-                try:
-                    kernelstate.retire(store, network)
-                except PermissionError:
-                    pass  # it is in the pod, and we are not
+                devices.append(endpoint.peer)
+                _withdraw(store, network, endpoint)
+    return devices
+
+
+def remove_devices(names: Sequence[str]) -> None:
+    """Remove devices, for which the kernel takes tens of milliseconds: it waits until no processor uses them.
+
+    They would go with their network namespace, too, but that may be shared, and live on.
+    """
+    try:
+        with Rtnetlink() as outside:
+            for name in names:
+                outside.remove_link(name)
+    except PermissionError:
+        pass  # they are in the pod, and we are not
 
 
 def _join(
@@ -415,20 +431,25 @@ def leave(store: NetworkFiles, network: Network, container: str) -> bool:
     if endpoint is None:
         return False
     try:
-        # With its namespace it would go, too, but that may be shared, and live on.
-        with Rtnetlink() as outside:
-            outside.remove_link(endpoint.peer)
-        kernelstate.unpublish(store, endpoint)
-    except PermissionError:
-        pass  # it is in the pod, and we are not
+        remove_devices([endpoint.peer])
     finally:
-        store.drop(network, endpoint)
-        _note(store, "disconnect", network, container)
+        _withdraw(store, network, endpoint)
     try:
         kernelstate.retire(store, network)
     except PermissionError:
         pass  # it is in the pod, and we are not
     return True
+
+
+def _withdraw(store: NetworkFiles, network: Network, endpoint: NetworkEndpoint) -> None:
+    """Have the ports of an endpoint lead nowhere, and its addresses be nobody's."""
+    try:
+        kernelstate.unpublish(store, endpoint)
+    except PermissionError:
+        pass  # it is in the pod, and we are not
+    finally:
+        store.drop(network, endpoint)
+        _note(store, "disconnect", network, endpoint.container)
 
 
 def _note(store: NetworkFiles, action: str, network: Network, container: str) -> None:

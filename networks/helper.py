@@ -58,11 +58,15 @@ def serve(channel: _socket.socket | None, order: NetworkOrder, pid: int) -> NoRe
             order = hostfiles.beyond_loopback(order, NAME_SERVER)
         watched = os.pidfd_open(pid)
         lock = _only_one(order)
+        devices: list[str] = []
         try:
-            _serve_locked(channel, order, pid, watched, lock)
+            _serve_locked(channel, order, pid, watched, lock, devices)
         finally:
             os.unlink(_place(order))
             os.close(lock)
+        # The monitor waits for our end, but nobody for that of devices: their names come only once.
+        if devices and syscalls.clone3(0)[0] == 0:
+            attaching.remove_devices(devices)
         status = 0
     except BaseException as error:  # noqa: BLE001 - all of it is reported
         try:
@@ -76,9 +80,14 @@ def serve(channel: _socket.socket | None, order: NetworkOrder, pid: int) -> NoRe
 
 
 def _serve_locked(
-    channel: _socket.socket | None, order: NetworkOrder, pid: int, watched: int, lock: int
+    channel: _socket.socket | None,
+    order: NetworkOrder,
+    pid: int,
+    watched: int,
+    lock: int,
+    devices: list[str],
 ) -> None:
-    """Do it as the only helper of the container."""
+    """Do it as the only helper of the container; *devices* gets the names of those that are left."""
     ended: list[bool] = []
     try:
         if channel is not None:
@@ -87,7 +96,7 @@ def _serve_locked(
                 with locked(made.store.lock):
                     pod.enter(made.store)
         elif _has_ended(watched):
-            attaching.detach(order.folder, order.container, pid)
+            devices += attaching.detach(order.folder, order.container, pid)
             return
         else:
             made = attaching.take_over(order, pid)
@@ -114,7 +123,7 @@ def _serve_locked(
             os.unlink(os.path.join(order.folder, records.CALLS, order.container))
         made.close()
         if ended or channel is not None:  # else it runs, connected, and another helper follows
-            attaching.detach(order.folder, order.container, pid)
+            devices += attaching.detach(order.folder, order.container, pid)
 
 
 def _has_ended(pidfd: int) -> bool:

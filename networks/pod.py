@@ -110,6 +110,11 @@ def hold(store: NetworkFiles) -> list[str]:
     return said.decode().splitlines()[1:]
 
 
+def is_held(folder: str) -> bool:
+    """Whether there is a pod, with a process that holds it."""
+    return bool(_holder(folder))
+
+
 def find_holder(folder: str) -> int:
     """Return the number of the process that holds the pod, which is another where that was killed.
 

@@ -174,6 +174,18 @@ def test_vocabulary_is_sorted_and_its_owners_exist() -> None:
     assert [owner for owner in owners if not (ROOT / owner).is_file()] == []
 
 
+def test_no_merge_was_left_half_done() -> None:
+    """Conflicts of a rebase have stood in `docs/decisions.md` for an evening: prose has no checker."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    marks = ("<<<<<<< ", ">>>>>>> ")
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        for number, line in enumerate(_text(path).splitlines(), 1)
+        if line.startswith(marks)
+    ] == []
+
+
 def test_tests_reach_for_private_names_in_few_places() -> None:
     """A limit that tests lower, or a function that they call, is public."""
     reaches = [

@@ -53,4 +53,4 @@ def networked(pybuild: Pybuild, base: str) -> Generator[NetworkedPybuild]:
         if ids:
             made("rm", "-f", *ids)
         wait_until(lambda: not leftovers(pybuild.store))
-        assert devices(made, "veth") == []
+        wait_until(lambda: devices(made, "veth") == [])

@@ -135,7 +135,7 @@ def left(pybuild: Pybuild, ids: Iterable[str]) -> list[str]:
     files += [*networks.glob("*/leases/*"), *networks.glob("*/endpoints/*")]
     found = [*map(str, files), *leftovers(store), *cgroups(ids)]
     if isinstance(pybuild, NetworkedPybuild):
-        found += devices(pybuild, "veth")
+        found += [*devices(pybuild, "veth"), *devices(pybuild, "br-")]
         found += [one for one in pybuild.sh("nft list ruleset").out.splitlines() if "8080" in one]
     return found
 
