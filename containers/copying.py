@@ -53,6 +53,8 @@ def _place_here(source: BinaryIO, path: str, dest: str, *, owners: bool) -> None
             inside = first.isdir() and path.endswith("/.") and os.path.isdir(dest)
             place = TarPlace(dest, "") if inside else place_for(dest, first)
             extract(archive, first, place, owners=owners)
+        while source.read(1 << 16):
+            pass  # what fills the archive up: who writes it would else find nobody there
     except NoPlace as error:
         raise UserError(str(error)) from error
     except tarfile.ReadError:
@@ -97,7 +99,10 @@ async def _carry(
     *,
     reads: bool,
 ) -> None:
-    """Have a worker do its half of a copy and do ours, joined by a pipe; the worker's fault is told first."""
+    """Have a worker do its half of a copy and do ours, joined by a pipe.
+
+    The fault of who reads is told first: who writes finds nobody there then.
+    """
     read_end, write_end = os.pipe()
     mine, theirs = (read_end, write_end) if reads else (write_end, read_end)
 
@@ -114,6 +119,6 @@ async def _carry(
             os.close(mine)
 
     results = await asyncio.gather(there(), asyncio.to_thread(here), return_exceptions=True)
-    for result in results:
+    for result in reversed(results) if reads else results:
         if isinstance(result, BaseException):
             raise result
