@@ -136,7 +136,12 @@ def test_an_image_has_a_layer_more_and_the_config_with_what_was_given(tmp_path: 
 def test_a_config_comes_over_another() -> None:
     own = {"Env": ["A=1", "GONE"], "Labels": {"a": "b"}, "Cmd": ["x"]}
     assert with_config(own, {}) == {"Env": ["A=1"], "Labels": {"a": "b"}, "Cmd": ["x"]}
-    given = {"Env": ["A=2"], "Labels": {"c": "d"}, "Cmd": ["y"], "Volumes": {"/v": {}}}
+    given: dict[str, Any] = {
+        "Env": ["A=2"],
+        "Labels": {"c": "d"},
+        "Cmd": ["y"],
+        "Volumes": {"/v": {}},
+    }
     assert with_config(own, given) == {
         "Env": ["A=2"], "Labels": {"a": "b", "c": "d"}, "Cmd": ["y"], "Volumes": {"/v": {}}
     }  # fmt: skip
