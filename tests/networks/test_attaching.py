@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def process_apart() -> Generator[int]:
         os.waitpid(child, 0)
 
 
-def order(networks: Networks, *endpoints: EndpointOrder, **fields: object) -> NetworkOrder:
+def order(networks: Networks, *endpoints: EndpointOrder, **fields: Any) -> NetworkOrder:
     made = NetworkOrder(networks.records.folder, ID, "one", "here", endpoints)
     return made._replace(**fields)
 
