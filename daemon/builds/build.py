@@ -431,12 +431,11 @@ class Build:
         self.producers.add(definition, self.ref, document)
 
     def borrow_secrets(self, definitions: Iterable[Definition]) -> None:
-        """Find the secrets of the steps in *definitions* where these were made [MNT-18]."""
+        """Find the secrets of the steps in *definitions* where these were made, or where their makers do [MNT-18]."""
         for ref in self.producers.builds(definitions):
             maker = self._tenant.find(ref)
-            session = self._tenant.sessions.find(maker.request.Session) if maker else None
-            if session is not None:
-                self.scope.borrow_secrets(session)
+            if maker is not None and maker._scope is not None:
+                self.scope.borrow_secrets(maker._scope)
 
     async def _built(self, result: Result, key: str, reference: LazyTree | None) -> Built | None:
         """Return a tree with the config that it goes out with."""

@@ -203,10 +203,10 @@ class Scope:
         """Have *work* done and awaited when the scope is left."""
         self._stack.push_async_callback(work)
 
-    def borrow_secrets(self, session: Session) -> None:
-        """Look for secrets in *session*, too: the build has a part of another one of its owner."""
-        if self.session is not None and session not in self._lenders:
-            self._lenders.append(session)
+    def borrow_secrets(self, maker: Scope) -> None:
+        """Look for secrets where *maker* does, too: the build has a part of that one of its owner."""
+        if self.session is not None:
+            self._lenders += [one for one in maker._lenders if one not in self._lenders]
 
     def client_name(self, op: LocalSource) -> str:
         """Return the client's name of a directory."""
