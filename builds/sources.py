@@ -11,7 +11,6 @@ from pybuild.builds.lookups import note_vertices
 from pybuild.builds.request import BuildRequest
 from pybuild.engine.engine import Engine
 from pybuild.engine.progress import named_only
-from pybuild.executor.runner import BuildRunner
 from pybuild.executor.sources.remote import RemoteSources
 from pybuild.executor.workers.job import JobService, WorkerModule, job
 from pybuild.model.digest import Digest
@@ -22,6 +21,7 @@ from pybuild.model.snapshot import LocalTree, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.files import jobs
+    from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
     from pybuild.executor.steps.spec import Connecting
@@ -80,7 +80,7 @@ class BuildSources:
     def runner(self, trees: Mapping[str, LocalTree] | LocalTrees) -> BuildRunner:
         """Return a runner on these sources and local *trees*, to be entered by the caller."""
         settings = self._engine.settings
-        return BuildRunner(
+        return self._engine.runners(
             self.store,
             self._engine.workers,
             fetcher=self._engine.images,

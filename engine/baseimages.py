@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.cache.content.resolutions import Resolutions
 from pybuild.cache.records.layers import delta_of_layer, keep_layer, layer_facts
@@ -30,7 +30,7 @@ from pybuild.model.descriptor import MANIFEST_TYPES, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import BlobMissing, EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import Emit
-from pybuild.model.layerfacts import LayerFacts
+from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
 
@@ -41,6 +41,33 @@ if TYPE_CHECKING:
     from pybuild.registry.client.pull import ResolvedManifest
 
 Lender = Callable[[Descriptor, InternalStep], Awaitable[None]]
+PEERS_COMPRESSION = ("zstd", 1)  # of what is unpacked at once: less bytes, and hardly any time
+
+
+class Peers(Protocol):
+    """Other stores, which make layers of the deltas that they have when one is asked for."""
+
+    def have(self, delta: str) -> bool:
+        """Return whether a store that can be reached is known to have the delta."""
+        ...
+
+    async def make(
+        self, delta: str, compression: str, level: int | None
+    ) -> tuple[Digest, Descriptor]:
+        """Have a store that has the delta make a layer of it; return its diffID and its blob.
+
+        Raises:
+            LayerGone: there is none that can be reached.
+        """
+        ...
+
+    async def bring(self, delta: str, layer: Descriptor, step: InternalStep) -> None:
+        """Copy the blob of a layer that was made into our store, compared with its digest.
+
+        Raises:
+            LayerGone: as `make`.
+        """
+        ...
 
 
 class ImageSourceResolver:
@@ -56,6 +83,7 @@ class ImageSourceResolver:
         damaged: blobs of layout directories that turned out not to be what their names say.
         lenders: who copies a blob into the store from what is no directory here, by the name that
             a layer's record has as its layout.
+        peers: other stores that this one works with.
     """
 
     def __init__(
@@ -74,6 +102,7 @@ class ImageSourceResolver:
         self.used: list[tuple[ImageRequest, Digest, bool]] = []
         self.damaged: set[tuple[str, Digest]] = set()
         self.lenders: dict[str, Lender] = {}
+        self.peers: Peers | None = None
         self.is_guest = is_guest
 
     async def resolve(self, request: ImageRequest, *, pull: Pull) -> ResolvedImage:
@@ -282,15 +311,45 @@ class ImageSourceResolver:
             )
         descriptor = facts.descriptor
         if not facts.cache:
-            await self._fetch(descriptor, facts, emit, follower)
+            await self._fetch(delta, descriptor, facts, emit, follower)
             return
         try:
-            await self._fetch(descriptor, facts, emit, follower)
+            await self._fetch(delta, descriptor, facts, emit, follower)
+        except LayerGone:
+            raise
         except PybuildError as error:
             missing = isinstance(error, UserError) or getattr(error, "status", 0) == 404
             raise LayerGone(delta, error.message, everywhere=not missing) from error
         if not facts.is_checked and not is_compared:
             await self._check(delta, descriptor, facts)
+
+    async def described(self, delta: str) -> LayerFacts:
+        """Return the facts of a delta of another store (`executor.fetch.Fetcher`)."""
+        diff_id, layer = await self.lent(delta, *PEERS_COMPRESSION)
+        known = await asyncio.to_thread(layer_facts, self._store.records, delta) or LayerFacts()
+        facts = replace(known, diff_id=diff_id, descriptor=layer)
+        await asyncio.to_thread(keep_layer, self._store.records, delta, facts)
+        return facts
+
+    async def lent(
+        self, delta: str, compression: str, level: int | None
+    ) -> tuple[Digest, Descriptor]:
+        """Have another store make a layer of its delta; return its diffID and its blob.
+
+        Raises:
+            LayerGone: there is no such store that can be reached.
+        """
+        if self.peers is None:
+            raise LayerGone(delta, f"{delta} is in another store, and none is connected")
+        return await self.peers.make(delta, compression, level)
+
+    async def borrow(self, delta: str, layer: Descriptor, emit: Emit) -> None:
+        """Bring the blob of a layer that another store made into this one.
+
+        Raises:
+            LayerGone: as `lent`.
+        """
+        await self._fetch(delta, layer, LayerFacts(layout=LENT_PREFIX), emit, None)
 
     async def _check(self, delta: str, descriptor: Descriptor, facts: LayerFacts) -> None:
         """Compare a cached layer with its diffID: nothing but the cache's word binds the two.
@@ -311,7 +370,12 @@ class ImageSourceResolver:
         await asyncio.to_thread(keep_layer, self._store.records, delta, checked)
 
     async def _fetch(
-        self, descriptor: Descriptor, facts: LayerFacts, emit: Emit, follower: Follower | None
+        self,
+        delta: str,
+        descriptor: Descriptor,
+        facts: LayerFacts,
+        emit: Emit,
+        follower: Follower | None,
     ) -> None:
         lock = self._fetching.setdefault(descriptor.digest, asyncio.Lock())
         async with lock, AsyncExitStack() as stack:
@@ -325,6 +389,13 @@ class ImageSourceResolver:
             if not (facts.reference or layout):
                 raise EnvironmentFault(f"blob {descriptor.digest} is missing from the store")
             self._store.blobs.delete(descriptor.digest)  # what is there of it is not all of it
+            if facts.is_lent:
+                if self.peers is None:
+                    raise LayerGone(delta, f"{delta} is in another store, and none is connected")
+                title = f"[internal] copy {descriptor.digest.short} of another store"
+                async with internal_step(title, emit, self._store.clock) as step:
+                    await self.peers.bring(delta, descriptor, step)
+                return
             if layout in self.lenders:
                 title = f"[internal] copy {descriptor.digest.short} of {layout}"
                 async with internal_step(title, emit, self._store.clock) as step:

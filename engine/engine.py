@@ -21,6 +21,7 @@ from pybuild.engine.settings import Settings
 from pybuild.executor import network
 from pybuild.executor.files.values import ExportTree
 from pybuild.executor.layers import Layers
+from pybuild.executor.runner import BuildRunner
 from pybuild.executor.workers.job import Answer, Args, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.printable import in_log
@@ -56,6 +57,10 @@ class Engine:
     Args:
         ahead: workers that were started already.
         to_read: nothing is to be built or freed; see `Store.open`.
+
+    Attributes:
+        runners: makes the runner of a build, of what `BuildRunner` takes; others of it may run steps
+            elsewhere.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Engine:
         self._mountpoint: str | None = None
         self._held: set[Closing] = set()
         self._shared: dict[Hashable, Closing] = {}
+        self.runners: Callable[..., BuildRunner] = BuildRunner
 
     async def __aenter__(self) -> Self:
         # What may complain comes before what must be ended: the configuration, then the store.
@@ -139,6 +145,7 @@ class Engine:
         guest.images = ImageSourceResolver(
             guest.store, guest.client, guest.cache_client, is_guest=shares
         )
+        guest.images.peers = self.images.peers
         guest._stack.push_async_callback(guest._release_all)
         return guest
 

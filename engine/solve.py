@@ -88,7 +88,10 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
             raise LayerGone(delta, f"the cache has no layers of {delta}")
     if not whole:
         return
-    fetched = await asyncio.to_thread(_from_caches, engine, deltas)
+    fetched, lent = await asyncio.to_thread(_from_elsewhere, engine, deltas)
+    for delta in lent:
+        if engine.images.peers is None or not engine.images.peers.have(delta):
+            raise LayerGone(delta, f"no store that can be reached has {delta}")
     try:
         async with asyncio.TaskGroup() as group:
             for delta in fetched:
@@ -98,12 +101,18 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
         raise unwrap_group(mendable) from None
 
 
-def _from_caches(engine: Engine, deltas: set[str]) -> list[str]:
+def _from_elsewhere(engine: Engine, deltas: set[str]) -> tuple[list[str], list[str]]:
+    """Return the absent deltas that caches have, and those that other stores made."""
     store = engine.store
-    absent = [delta for delta in sorted(deltas) if not store.deltas.has(delta)]
-    return [
-        delta for delta in absent if (facts := layer_facts(store.records, delta)) and facts.cache
-    ]
+    fetched: list[str] = []
+    lent: list[str] = []
+    for delta in sorted(deltas):
+        facts = None if store.deltas.has(delta) else layer_facts(store.records, delta)
+        if facts is not None and facts.is_lent:
+            lent.append(delta)
+        elif facts is not None and facts.cache:
+            fetched.append(delta)
+    return fetched, lent
 
 
 def unwrap_group(error: BaseException) -> BaseException:

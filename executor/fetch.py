@@ -9,6 +9,7 @@ from pybuild.model.events import Emit
 
 if TYPE_CHECKING:
     from pybuild.cache.content.blobwriter import Follower
+    from pybuild.model.layerfacts import LayerFacts
 
 
 class LayerGone(EnvironmentFault):
@@ -50,5 +51,13 @@ class Fetcher(Protocol):
 
         Raises:
             EnvironmentFault: nobody has it; `LayerGone` for a layer that the step can make again.
+        """
+        ...
+
+    async def described(self, delta: str) -> LayerFacts:
+        """Return the facts of a delta of another store, which makes a layer of it by then.
+
+        Raises:
+            LayerGone: no store has it that can be reached.
         """
         ...

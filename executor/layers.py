@@ -132,6 +132,8 @@ class Layers:
         below: tuple[asyncio.Future[list[str]], ...],
         emit: Emit,
     ) -> list[str]:
+        if facts.descriptor is None and facts.is_lent:
+            facts = await self._fetcher.described(delta)
         descriptor = facts.descriptor
         if descriptor is None:
             raise LayerGone(delta, f"snapshot {delta} is not in the store")

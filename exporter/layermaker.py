@@ -70,6 +70,8 @@ class LayerMaker:
         """The diffID and blob of one delta; made if there is none in our compression."""
         store = self._store
         facts = await asyncio.to_thread(layer_facts, store.records, delta)
+        if facts is not None and facts.is_lent:
+            return await self._lent(delta, facts)
         if facts is not None and facts.descriptor is not None and facts.diff_id is not None:
             # A pulled layer keeps its bytes, whatever the compression: its digest is untouched.
             try:
@@ -83,6 +85,21 @@ class LayerMaker:
                 return await self._recompressed(delta, facts, diff_id, pulled)
             return diff_id, pulled
         return await self._made(delta, facts or LayerFacts())
+
+    async def _lent(self, delta: str, facts: LayerFacts) -> tuple[Digest, Descriptor]:
+        """The layer of another store's delta, made there: from the files themselves, as it would be here."""
+        known = await self._known(facts)
+        if known is not None:
+            return known
+        try:
+            made = await self._engine.images.lent(delta, self._compression, self._level)
+            await self._engine.images.borrow(delta, made[1], lambda event: None)
+        except LayerGone:
+            if not self._store.deltas.has(delta):
+                raise
+            return await self._made(delta, facts)
+        await asyncio.to_thread(keep_layer, self._store.records, delta, self._noting(facts, *made))
+        return made
 
     def _is_other(self, layer: Descriptor) -> bool:
         """Whether a layer is in another compression, and may be changed [IMG-5]."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+LENT_PREFIX = "peer:"
+"""The start of a layout's name that is another store: what it has is made into a layer when asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenLayer:
     """A blob that was written of a delta; *diff_id* where it is not the delta's, as for eStargz."""
@@ -26,7 +30,8 @@ class LayerFacts:
     """A layer: what it is, where it comes from, and the blobs that were written of it.
 
     Attributes:
-        descriptor: of the blob that is pulled for it; None where it was made here.
+        descriptor: of the blob that is pulled for it; None where it was made here, or where another
+            store made it and nobody has asked for its layer yet.
         reference, layout: where that is: an image's name, or the name of an OCI layout.
         parents: the deltas that it lies on in its image, base first.
         cache: the cache that names it; "" for a base image's.
@@ -67,6 +72,11 @@ class LayerFacts:
             blobs=_written(record.get("blobs")),
             rewritten=_written(record.get("rewritten")),
         )
+
+    @property
+    def is_lent(self) -> bool:
+        """Return whether another store made the delta, and has it unless it is here too."""
+        return self.layout.startswith(LENT_PREFIX)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record."""

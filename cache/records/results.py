@@ -133,8 +133,9 @@ class Results:
         """Return whether *delta* is here, or is a layer that can still be pulled."""
         if self._store.deltas.has(delta):
             return True
+        facts = layer_facts(self._store.records, delta)
         lazy = delta.startswith(("sha256-", "chain-"))
-        return lazy and self._store.records.get(LAYER, delta) is not None
+        return facts is not None and (lazy or facts.is_lent)
 
     def _decode(self, key: Digest, value: dict[str, Any]) -> Record:
         deltas = tuple(value["deltas"])

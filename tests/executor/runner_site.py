@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pybuild.cache.store import Store
+from pybuild.executor.fetch import LayerGone
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.digest import Digest
@@ -38,6 +39,7 @@ from tests.executor.sandbox_helpers import make_base, skip_unless_possible
 
 if TYPE_CHECKING:
     from pybuild.cache.content.blobwriter import Follower
+    from pybuild.model.layerfacts import LayerFacts
 
 
 SCRATCH = Vertex(ScratchSource())
@@ -77,6 +79,9 @@ class Shelf:
             await asyncio.sleep(0)
             writer.write(data[len(data) // 2 :])
             writer.commit()
+
+    async def described(self, delta: str) -> LayerFacts:
+        raise LayerGone(delta, f"nobody has {delta}")
 
 
 class Site:
