@@ -9,8 +9,8 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from pybuild.cache.disk.ownership import warning_of_key
@@ -56,13 +56,19 @@ def docker_addresses(path: str, addresses: Sequence[str]) -> Sequence[str]:
 
 
 async def serve(
-    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: Sequence[str] = ()
+    settings: Settings,
+    addresses: Sequence[str],
+    *,
+    insecure: bool,
+    docker: Sequence[str] = (),
+    within: Callable[[Engine], AbstractAsyncContextManager[None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, also what comes to sockets that a service manager hands us.
 
     Args:
         insecure: listen on TCP without TLS all the same.
         docker: addresses for Docker's REST API.
+        within: entered with the engine before anybody is served, and left last.
 
     Raises:
         UsageError: an address that cannot be. EnvironmentFault: one that cannot be had.
@@ -88,7 +94,10 @@ async def serve(
     unsafe = warning_of_key(daemon.key or daemon.cert)
     if context is not None and unsafe:
         sys.stderr.write(f"warning: {unsafe}\n")
-    async with Engine(settings) as engine:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine(settings))
+        if within is not None:
+            await stack.enter_async_context(within(engine))
         config = ServerSettings(
             entitlements=frozenset(daemon.entitlements),
             labels=dict(daemon.labels),

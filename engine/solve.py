@@ -88,7 +88,7 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
             raise LayerGone(delta, f"the cache has no layers of {delta}")
     if not whole:
         return
-    fetched, lent = await asyncio.to_thread(_from_elsewhere, engine, deltas)
+    fetched, lent = await asyncio.to_thread(_absent_layers, engine, deltas)
     for delta in lent:
         if engine.images.peers is None or not engine.images.peers.have(delta):
             raise LayerGone(delta, f"no store that can be reached has {delta}")
@@ -101,7 +101,7 @@ async def _bring(engine: Engine, solution: Solution, emit: Emit, *, whole: bool)
         raise unwrap_group(mendable) from None
 
 
-def _from_elsewhere(engine: Engine, deltas: set[str]) -> tuple[list[str], list[str]]:
+def _absent_layers(engine: Engine, deltas: set[str]) -> tuple[list[str], list[str]]:
     """Return the absent deltas that caches have, and those that other stores made."""
     store = engine.store
     fetched: list[str] = []

@@ -15,6 +15,7 @@ ROOMS = [
     "builds",
     "cache",
     "client",
+    "cluster",
     "containers",
     "daemon",
     "engine",

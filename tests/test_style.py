@@ -38,8 +38,19 @@ NOT_CODE = re.compile(
 )
 
 PLAIN = (
-    *("buildkit", "builds", "cache", "client", "containers", "daemon", "engine", "executor"),
-    *("explain", "exporter", "frontend", "grammar", "image", "model", "net", "networks"),
+    *("buildkit", "builds", "cache", "client", "cluster", "containers", "daemon"),
+    *(
+        "engine",
+        "executor",
+        "explain",
+        "exporter",
+        "frontend",
+        "grammar",
+        "image",
+        "model",
+        "net",
+        "networks",
+    ),
     *("progress", "pybuild", "registry", "remotecache", "solver", "volumes"),
 )
 """Rooms without such names."""

@@ -20,6 +20,8 @@ _GROUPS = {
     "buildx": "building",
     "buildx history": "building",
     "cache": "disk",
+    "cluster": "pybuild.cluster.table",
+    "cluster up": "pybuild.cluster.table",
     "commit": "containers",
     "completion": "building",
     "container": "containers",
@@ -99,6 +101,7 @@ _GROUPS = {
     "volume rm": "volumes",
     "wait": "containers",
     "why-kept": "disk",
+    "worker": "pybuild.cluster.table",
 }
 NAMES = tuple(name for name in _GROUPS if " " not in name)
 
@@ -108,7 +111,8 @@ def find(name: str) -> Command | None:
     group = _GROUPS.get(name)
     if group is None:
         return None
-    commands: tuple[Command, ...] = import_module(f"{__name__}.{group}").COMMANDS
+    module = group if "." in group else f"{__name__}.{group}"
+    commands: tuple[Command, ...] = import_module(module).COMMANDS
     return next(command for command in commands if command.name == name)
 
 

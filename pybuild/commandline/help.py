@@ -22,6 +22,7 @@ _HEADS = {
     "networks": "networks:",
     "registries": "registries, and images in them:",
     "disk": "the store and its share of the disk:",
+    "pybuild.cluster.table": "one build on many machines:",
 }
 
 

@@ -356,6 +356,7 @@ def test_options_of_which_all_values_count() -> None:
     }
     assert {name: options for name, options in repeated.items() if options} == {
         "build": both | more,
+        "cluster up": {"addr", "worker"},
         "commit": {"change"},
         "container prune": {"filter"},
         "create": created,
@@ -381,6 +382,7 @@ def test_options_of_which_all_values_count() -> None:
         "volume create": {"label", "opt"},
         "volume ls": {"filter"},
         "volume prune": {"filter"},
+        "worker": {"addr"},
     }
 
 

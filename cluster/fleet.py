@@ -1,0 +1,167 @@
+"""The fleet: the workers that a coordinator is connected to, what each holds, and who has a free slot."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from pybuild.cluster import wire
+from pybuild.cluster.borrowing import DeltaPlace
+from pybuild.cluster.dialing import dial
+from pybuild.cluster.messages import HELLO, Hello, read
+from pybuild.cluster.placing import Candidate, Needs, fitting, place
+from pybuild.model.layerfacts import LENT_PREFIX
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.status import RpcError
+
+_HELLO_S = 5.0
+_AGAIN_S = 1.0
+_PING_S = 2.0
+_PONG_S = 6.0
+
+
+class Worker:
+    """A worker that answers.
+
+    Attributes:
+        has: the deltas that it is known to hold.
+    """
+
+    def __init__(self, address: str, channel: Channel, hello: Hello) -> None:
+        self.address = address
+        self.channel = channel
+        self.hello = hello
+        self.busy = 0
+        self.has: set[str] = set()
+
+    @property
+    def is_closed(self) -> bool:
+        return self.channel.closed.is_set()
+
+    def candidate(self) -> Candidate:
+        """Return it as the placer sees it."""
+        return Candidate(
+            address=self.address,
+            platforms=self.hello.platforms,
+            slots=self.hello.slots,
+            busy=self.busy,
+            has=self.has,
+        )
+
+    async def reach(self) -> Channel:
+        """Return the channel."""
+        return self.channel
+
+
+class Fleet:
+    """The workers at *addresses*; who does not answer is tried again for as long as the fleet is open."""
+
+    def __init__(self, addresses: Sequence[str], tls: ssl.SSLContext | None) -> None:
+        self._addresses = addresses
+        self._tls = tls
+        self._workers: dict[str, Worker] = {}
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.reasons: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Connect to all; return when each has answered or failed once."""
+        first = [asyncio.Event() for _ in self._addresses]
+        self._tasks = [
+            asyncio.create_task(self._keep(address, tried))
+            for address, tried in zip(self._addresses, first, strict=True)
+        ]
+        await asyncio.gather(*(tried.wait() for tried in first))
+
+    async def close(self) -> None:
+        """Leave all workers."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [worker for worker in self._workers.values() if not worker.is_closed]
+
+    @property
+    def slots(self) -> int:
+        return sum(worker.hello.slots for worker in self.workers)
+
+    def fits(self, needs: Needs) -> bool:
+        """Return whether any worker can run the step, busy or not."""
+        return bool(fitting(needs, [worker.candidate() for worker in self.workers]))
+
+    @asynccontextmanager
+    async def slot(self, needs: Needs) -> AsyncGenerator[Worker | None]:
+        """Hold a slot of the worker that suits the step best, when one is free; None: none can run it."""
+        worker = await self._placed(needs)
+        if worker is None:
+            yield None
+            return
+        try:
+            yield worker
+        finally:
+            worker.busy -= 1
+            self._change()
+
+    async def _placed(self, needs: Needs) -> Worker | None:
+        while self.fits(needs):
+            chosen = place(needs, [worker.candidate() for worker in self.workers], {})
+            if chosen is not None:
+                worker = self._workers[chosen.address]
+                worker.busy += 1
+                return worker
+            changed = self._changed
+            await changed.wait()
+        return None
+
+    def holders(self, delta: str) -> list[Worker]:
+        """Return the workers that hold a delta, the idle ones first."""
+        having = [worker for worker in self.workers if delta in worker.has]
+        return sorted(having, key=lambda worker: (worker.busy, worker.address))
+
+    def places(self, delta: str, layout: str) -> list[DeltaPlace]:
+        """Return where a delta can be asked for; *layout* is what its record names."""
+        workers = self.holders(delta)
+        noted = self._workers.get(layout.removeprefix(LENT_PREFIX))
+        if noted is not None and not noted.is_closed and noted not in workers:
+            workers.append(noted)
+        return [DeltaPlace(worker.address, worker.reach, delta) for worker in workers]
+
+    def _change(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _keep(self, address: str, tried: asyncio.Event) -> None:
+        while True:
+            channel: Channel | None = None
+            try:
+                channel = await dial(address, self._tls)
+                answer = await channel.unary(HELLO, wire.write(Hello()), timeout=_HELLO_S)
+                worker = Worker(address, channel, read(Hello, answer))
+                self._workers[address] = worker
+                self.reasons.pop(address, None)
+                tried.set()
+                self._change()
+                await self._watch(worker)
+                self.reasons[address] = "it has gone"
+            except (OSError, RpcError, ValueError) as error:
+                self.reasons[address] = str(error) or type(error).__name__
+            finally:
+                tried.set()
+                if channel is not None:
+                    await channel.close()
+                self._change()
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _watch(self, worker: Worker) -> None:
+        """Return when the worker has gone, or is silent for some seconds though connected."""
+        while not worker.is_closed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PING_S):
+                    await worker.channel.closed.wait()
+                    return
+            await worker.channel.unary(HELLO, wire.write(Hello()), timeout=_PONG_S)

@@ -1,0 +1,247 @@
+"""The runner of a coordinator's build: steps go to workers, all else is done here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from pybuild.cache.content.patches import whole_of
+from pybuild.cache.records.layers import keep_layer
+from pybuild.cluster.cluster import Cluster
+from pybuild.cluster.fleet import Worker
+from pybuild.cluster.home import Seat
+from pybuild.cluster.placing import Needs
+from pybuild.cluster.ticket import DeltaPlaces, Said, StepOutcome, Ticket
+from pybuild.executor.inputs import input_of
+from pybuild.executor.runner import BuildRunner
+from pybuild.executor.steps.execop import Secrets
+from pybuild.executor.steps.outputs import kept_mounts
+from pybuild.model.contents import ContentDigest
+from pybuild.model.errors import EnvironmentFault, InternalError
+from pybuild.model.events import BuildWarning, Emit
+from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts
+from pybuild.model.ops import (
+    ExecOp,
+    FileOp,
+    MountType,
+    NetworkMode,
+    ScratchSource,
+    SecurityMode,
+    Vertex,
+)
+from pybuild.model.selection import Selection
+from pybuild.model.snapshot import LocalTree, Result, Snapshot
+from pybuild.net.grpc.status import Code, RpcError
+
+_MOST_LOSSES = 3
+"""A step that so many workers were lost with is not tried on another one."""
+
+
+class ClusterRunner(BuildRunner):
+    """Runs the vertices of one build, on workers where it can.
+
+    Args:
+        cluster: has the workers.
+        given: as `BuildRunner` takes it.
+    """
+
+    def __init__(self, cluster: Cluster, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self._cluster = cluster
+        secrets: Secrets | None = given.get("secrets")
+        self._secrets: Secrets = {} if secrets is None else secrets
+        self._build = os.urandom(16).hex()
+        self._seats: dict[Worker, asyncio.Task[Seat]] = {}
+        self._seated = AsyncExitStack()
+        self._own_names: dict[str, str] = {}
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self._seated.aclose()
+        finally:
+            await super().__aexit__(*exc)
+
+    async def content_digest(self, result: Result, selection: Selection) -> ContentDigest:
+        """Digest what *selection* picks from *result*, at a worker where that has the tree and we do not."""
+        if isinstance(result, Snapshot):
+            for worker in self._cluster.holders_of(result.deltas):
+                try:
+                    seat = await self._seat(worker)
+                    names = [self._portable(delta) for delta in result.deltas]
+                    return await seat.digest(names, selection)
+                except RpcError:
+                    continue
+        return await super().content_digest(result, selection)
+
+    async def _run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
+        if not _can_leave(vertex, inputs):
+            return await super()._run(vertex, inputs, emit)
+        op, stacks = await self._prepared(vertex, inputs, emit)
+        named = list(dict.fromkeys(delta for stack in stacks for delta in stack))
+        platform = op.platform if isinstance(op, ExecOp) else None
+        losses: list[str] = []
+        while len(losses) < _MOST_LOSSES:
+            needs = Needs(platform=platform, deltas=tuple(named), avoid=frozenset(losses))
+            async with self._cluster.fleet.slot(needs) as worker:
+                if worker is None:
+                    break
+                ticket = self._ticket(vertex, op, stacks, named)
+                try:
+                    outcome = await self._run_at(worker, vertex, ticket, emit)
+                except RpcError as error:
+                    if not _is_loss(worker, error):
+                        raise EnvironmentFault(f"{worker.address}: {error}") from error
+                    losses.append(worker.address)
+                    text = f"worker {worker.address} was lost with {vertex.meta.name}: {error}"
+                    emit(BuildWarning(message=text, at_once=True))
+                    continue
+                if outcome.fault is not None:
+                    raise outcome.fault.error(vertex.meta.name)
+                return await self._taken(worker, outcome, named)
+        if len(losses) >= _MOST_LOSSES:
+            raise EnvironmentFault(
+                f"{vertex.meta.name}: {len(losses)} workers were lost while they ran it: "
+                + ", ".join(losses)
+            )
+        return await super()._run(vertex, inputs, emit)
+
+    async def _prepared(
+        self, vertex: Vertex, inputs: Sequence[Result], emit: Emit
+    ) -> tuple[ExecOp | FileOp, list[tuple[str, ...]]]:
+        """Return the op and its inputs as stacks; what it mounts of a client's directory is copied for that."""
+        op = vertex.op
+        assert isinstance(op, ExecOp | FileOp)
+        stacks = [one.deltas if isinstance(one, Snapshot) else () for one in inputs]
+        if isinstance(op, FileOp):
+            return op, stacks
+        mounts = list(op.mounts)
+        for number, mount in enumerate(mounts):
+            if mount.input is None:
+                continue
+            tree = input_of(vertex, inputs, mount.input)
+            if not isinstance(tree, LocalTree):
+                continue
+            path = os.path.normpath("/" + mount.selector.lstrip("/"))
+            copy = await self._inputs.copy(vertex, mount.input, tree, path, emit)
+            mounts[number] = replace(mount, input=len(stacks), selector=copy.selector)
+            stacks.append(copy.snapshot.deltas)
+        return replace(op, mounts=tuple(mounts)), stacks
+
+    def _ticket(
+        self,
+        vertex: Vertex,
+        op: ExecOp | FileOp,
+        stacks: Sequence[Sequence[str]],
+        named: Sequence[str],
+    ) -> Ticket:
+        deltas = [
+            DeltaPlaces(
+                name=self._portable(delta),
+                places=tuple(worker.address for worker in self._cluster.fleet.holders(delta)),
+            )
+            for delta in named
+        ]
+        return Ticket(
+            run=os.urandom(16).hex(),
+            op=op,
+            inputs=tuple(tuple(self._portable(delta) for delta in stack) for stack in stacks),
+            scratch=tuple(
+                number
+                for number, source in enumerate(vertex.inputs)
+                if isinstance(source.op, ScratchSource)
+            ),
+            deltas=tuple(deltas),
+            name=vertex.meta.name,
+            stage=vertex.meta.stage,
+            ignore_cache=vertex.meta.ignore_cache,
+        )
+
+    def _portable(self, delta: str) -> str:
+        """Return the name of a delta for other stores: there a patch is a delta like any other."""
+        name = delta if whole_of(delta) is None else delta.partition(".")[0]
+        self._own_names[name] = delta
+        return name
+
+    async def _run_at(
+        self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit
+    ) -> StepOutcome:
+        def hear(said: Said) -> None:
+            event = said.event
+            if event is None:
+                return
+            if said.own and not isinstance(event, BuildWarning):
+                event = replace(event, vertex=vertex.digest)
+            emit(event)
+
+        seat = await self._seat(worker)
+        return await seat.run(ticket, hear)
+
+    async def _taken(self, worker: Worker, outcome: StepOutcome, named: Sequence[str]) -> Snapshot:
+        """Note what a worker has made, and return it as a tree."""
+        deltas = tuple(self._own_names.get(name, name) for name in outcome.deltas)
+        made = [delta for delta in deltas if delta not in named]
+        worker.has.update(named, deltas)
+        facts = LayerFacts(
+            layout=LENT_PREFIX + worker.address,
+            cache=f"worker {worker.address}",
+            created=outcome.created,
+        )
+        await asyncio.to_thread(self._note, made, facts)
+        return Snapshot(deltas)
+
+    def _note(self, made: Sequence[str], facts: LayerFacts) -> None:
+        for delta in made:
+            try:
+                self._store.deltas.path(delta)
+            except ValueError as error:
+                raise EnvironmentFault(f"{facts.cache}: {error}") from error
+            if whole_of(delta) is not None or delta.startswith(("sha256-", "chain-")):
+                raise InternalError(f"{facts.cache} made {delta}, which is no new delta")
+        self._lease.add_all([("delta", delta) for delta in made])
+        for delta in made:
+            keep_layer(self._store.records, delta, facts)
+
+    async def _seat(self, worker: Worker) -> Seat:
+        """Return the build's seat at a worker, taken when first needed."""
+        task = self._seats.get(worker)
+        if task is None:
+            task = self._seats[worker] = asyncio.create_task(self._take_seat(worker))
+        return await asyncio.shield(task)
+
+    async def _take_seat(self, worker: Worker) -> Seat:
+        engine = self._cluster.engine
+        seat = Seat(engine, worker, self._build, self._secrets, self._own_name)
+        self._seated.push_async_callback(seat.close)
+        await seat.open()
+        return seat
+
+    def _own_name(self, name: str) -> str:
+        return self._own_names.get(name, name)
+
+
+def _can_leave(vertex: Vertex, inputs: Sequence[Result]) -> bool:
+    """Return whether a step can run elsewhere: it wants nothing that is this machine's alone."""
+    match vertex.op:
+        case FileOp():
+            return all(isinstance(one, Snapshot) for one in inputs)
+        case ExecOp() as op:
+            return not (
+                op.host_mounts
+                or op.devices
+                or op.settings.resources.parent
+                or op.settings.network is NetworkMode.HOST
+                or op.security is not SecurityMode.SANDBOX
+                or any(mount.type is MountType.SSH for mount in op.mounts)
+                or len(kept_mounts(op)) != 1
+            )
+        case _:
+            return False
+
+
+def _is_loss(worker: Worker, error: RpcError) -> bool:
+    """Return whether the worker has gone, rather than refused."""
+    return worker.is_closed or error.code in (Code.UNAVAILABLE, Code.CANCELLED, Code.NOT_FOUND)

@@ -1,0 +1,173 @@
+"""The calls that a worker answers: builds, steps, digests, layers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import wraps
+
+from pybuild.buildkit.session.bytesmessage import CallBytes
+from pybuild.cache.records.layers import layer_facts
+from pybuild.cluster import wire
+from pybuild.cluster.dialing import WorkerAddresses
+from pybuild.cluster.lending import Lending
+from pybuild.cluster.messages import (
+    BUILD,
+    BUILD_ID,
+    DIGEST,
+    HELLO,
+    RUN,
+    DigestAnswer,
+    DigestQuery,
+    Hello,
+    answering,
+    read,
+)
+from pybuild.cluster.ticket import FORMAT, Said, StepFault, StepOutcome, Ticket
+from pybuild.cluster.workerbuild import WorkerBuild
+from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
+from pybuild.executor.runnable import runnable
+from pybuild.exporter.layermaker import made_at
+from pybuild.model.errors import PybuildError, unwrap
+from pybuild.model.events import BuildWarning, Event
+from pybuild.model.package import VERSION
+from pybuild.net.grpc.calls import Handler, IncomingCall
+from pybuild.net.grpc.channel import Channel
+from pybuild.net.grpc.peer import Peer
+from pybuild.net.grpc.status import Code, RpcError
+
+
+class WorkerService:
+    """A worker's side of all calls.
+
+    Args:
+        slots: the number of steps at once, of all builds.
+        trusts: whether who called may.
+    """
+
+    def __init__(
+        self, engine: Engine, slots: int, peers: WorkerAddresses, trusts: Callable[[Peer], bool]
+    ) -> None:
+        self._engine = engine
+        self._peers = peers
+        self._trusts = trusts
+        self._slots = slots
+        self._places = asyncio.Semaphore(slots)
+        self._builds: dict[tuple[str, str], WorkerBuild] = {}
+        self._lending = Lending(engine, self._known)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the calls by method; none is answered to whom the worker does not trust."""
+        calls = {
+            HELLO: answering(Hello, self._hello),
+            BUILD: self._build,
+            RUN: self._run,
+            DIGEST: answering(DigestQuery, self._digest),
+            **self._lending.handlers(),
+        }
+        return {method: self._guarded(handler) for method, handler in calls.items()}
+
+    def _guarded(self, handler: Handler) -> Handler:
+        @wraps(handler)
+        async def handle(call: IncomingCall) -> None:
+            if not self._trusts(call.peer):
+                raise RpcError(Code.PERMISSION_DENIED, "this worker works for others")
+            await handler(call)
+
+        return handle
+
+    async def _hello(self, query: Hello, call: IncomingCall) -> Hello:
+        del call
+        if query.format != FORMAT:
+            raise RpcError(
+                Code.FAILED_PRECONDITION,
+                f"this worker speaks format {FORMAT} (pybuild {VERSION}), not {query.format}",
+            )
+        platforms = tuple(runnable(native_platform()))
+        return Hello(version=VERSION, slots=self._slots, platforms=platforms)
+
+    async def _build(self, call: IncomingCall) -> None:
+        """Keep a build for as long as the call lasts; the call carries the channel back."""
+        key = _key(call)
+        if key in self._builds:
+            raise RpcError(Code.ALREADY_EXISTS, f"build {key[1]} is open")
+        channel = await Channel.over(CallBytes(call))
+        try:
+            async with WorkerBuild(self._engine, channel, self._peers.get) as build:
+                self._builds[key] = build
+                try:
+                    await call.send_headers()
+                    await channel.closed.wait()
+                finally:
+                    del self._builds[key]
+        finally:
+            await channel.close()
+
+    async def _run(self, call: IncomingCall) -> None:
+        """Run a step, and say what happens until it ends; it is stopped when nobody listens any more."""
+        build = self._of(call)
+        ticket = read(Ticket, await call.receive() or b"")
+        if ticket.format != FORMAT:
+            raise RpcError(Code.FAILED_PRECONDITION, f"tickets of format {FORMAT} are read here")
+        own = ticket.vertex().digest
+        said: asyncio.Queue[Said] = asyncio.Queue()
+
+        def emit(event: Event) -> None:
+            is_own = not isinstance(event, BuildWarning) and event.vertex == own
+            said.put_nowait(Said(event=event, own=is_own))
+
+        async def work() -> None:
+            async with self._places:
+                outcome = await self._outcome(build, ticket, emit)
+            said.put_nowait(Said(outcome=outcome))
+
+        task = asyncio.create_task(work())
+        try:
+            while True:
+                one = await said.get()
+                await call.send(wire.write(one))
+                if one.outcome is not None:
+                    return
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _outcome(
+        self, build: WorkerBuild, ticket: Ticket, emit: Callable[[Event], None]
+    ) -> StepOutcome:
+        try:
+            result = await build.run(ticket, emit)
+            top = result.deltas[-1] if result.deltas else ""
+            created = await asyncio.to_thread(made_at, self._engine.store, top) if top else 0.0
+            return StepOutcome(deltas=result.deltas, created=created)
+        except Exception as error:  # noqa: BLE001  the coordinator raises it
+            return StepOutcome(fault=StepFault.of(unwrap(error)))
+
+    async def _digest(self, query: DigestQuery, call: IncomingCall) -> DigestAnswer:
+        try:
+            content = await self._of(call).digest(query.deltas, query.selection)
+            return DigestAnswer(content=content)
+        except PybuildError as error:
+            return DigestAnswer(fault=StepFault.of(error))
+
+    def _of(self, call: IncomingCall) -> WorkerBuild:
+        build = self._builds.get(_key(call))
+        if build is None:
+            raise RpcError(Code.NOT_FOUND, "this build is not open here")
+        return build
+
+    def _known(self, call: IncomingCall, delta: str) -> str | None:
+        """Return the name of a delta that is here. Who knows the name of one that a step made may have it:
+        it is 128 random bits, which only tickets tell."""
+        del call
+        store = self._engine.store
+        if store.deltas.has_name(delta) and store.deltas.has(delta):
+            return delta
+        facts = layer_facts(store.records, delta)
+        is_here = facts is not None and facts.descriptor is not None
+        return delta if is_here and store.blobs.holds(facts.descriptor) else None  # type: ignore[union-attr,arg-type]
+
+
+def _key(call: IncomingCall) -> tuple[str, str]:
+    return call.peer.owner, call.metadata.get(BUILD_ID) or ""

@@ -1,0 +1,49 @@
+"""The commands of the cluster as a table (`pybuild.commandline`)."""
+
+from __future__ import annotations
+
+from pybuild.commandline.parser import GLOBAL, Command
+from pybuild.model.options import Option
+
+_TLS = (
+    Option("tlscacert", "authority of all certificates of the cluster", "FILE"),
+    Option("tlscert", "certificate of this machine", "FILE"),
+    Option("tlskey", "its key", "FILE"),
+)
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "cluster",
+        "Build on many machines.",
+        "",
+        GLOBAL,
+        ("VERB", 0, -1),
+        {"up": "cluster up"},
+    ),
+    Command(
+        "cluster up",
+        "Serve builds to BuildKit's clients and to pybuild -H, with their steps run on workers.",
+        "pybuild.cluster.commands:up",
+        (
+            Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
+            Option("local", "workers to start on this machine", "N"),
+            Option("slots", "steps at once on each of those (2)", "N"),
+            Option("worker", "a worker that runs already (unix://… or tcp://…)", "ADDR", "", True),
+            *_TLS,
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
+        "worker",
+        "Run steps for a cluster.",
+        "pybuild.cluster.commands:worker",
+        (
+            Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
+            Option("slots", "steps at once (the number of processors)", "N"),
+            *_TLS,
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+)

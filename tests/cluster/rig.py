@@ -1,0 +1,163 @@
+"""Workers as processes of their own, and an engine here whose builds run their steps on them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pybuild.builds.build import build
+from pybuild.builds.request import BuildRequest
+from pybuild.builds.result import BuildResult
+from pybuild.cluster.cluster import Cluster
+from pybuild.cluster.coordinator import clustered
+from pybuild.engine.engine import Engine
+from pybuild.engine.settings import Settings
+from pybuild.exporter.output import Output
+from pybuild.model.events import Event, VertexLog
+from tests.harness import BUSYBOX, TOOLS, Pybuild
+from tests.needs import need
+
+READY_S = 60.0
+BASE = "FROM scratch AS base\nCOPY root/ /\nENV PATH=/bin\n"
+
+
+class WorkerProcess:
+    """A ``pybuild worker`` on a store of its own."""
+
+    def __init__(self, place: Path, name: str, slots: int, *words: str, address: str = "") -> None:
+        self.root = place / name
+        self.root.mkdir(mode=0o700, exist_ok=True)
+        self.address = address or f"unix://{place}/{name}.sock"
+        self.log = place / f"{name}.log"
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
+        pybuild = Pybuild(self.root)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["timeout", "-k", "5", "600"]
+                + pybuild.command("worker", "--addr", self.address, "--slots", str(slots), *words),
+                env=pybuild.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        began = time.monotonic()
+        while f"running worker on {self.address}" not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() - began < READY_S, self.said()
+            time.sleep(0.01)
+
+    def said(self) -> str:
+        return self.log.read_bytes()[self._begin :].decode(errors="replace")
+
+    def kill(self) -> None:
+        """End the process and all that it started as a machine's death would."""
+        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False, timeout=10)
+        self.process.wait(10)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+
+
+class Site:
+    """A coordinator and its workers."""
+
+    def __init__(self, engine: Engine, cluster: Cluster, workers: dict[str, WorkerProcess]) -> None:
+        self.engine, self.cluster, self.workers = engine, cluster, workers
+        self.events: list[Event] = []
+
+    async def build(
+        self, context: Path, emit: Callable[[Event], None] | None = None, **options: Any
+    ) -> BuildResult:
+        """Build an image of *context*, whose times do not differ between machines."""
+        output = Output(type="image", attrs={"rewrite-timestamp": "true"})
+        request = BuildRequest(
+            context=str(context),
+            outputs=(output,),
+            build_args={"SOURCE_DATE_EPOCH": "0"},
+            **options,
+        )
+
+        def note(event: Event) -> None:
+            self.events.append(event)
+            if emit is not None:
+                emit(event)
+
+        return await build(self.engine, request, note)
+
+    @property
+    def log(self) -> str:
+        """All that steps wrote."""
+        data = b"".join(event.data for event in self.events if isinstance(event, VertexLog))
+        return data.decode(errors="replace")
+
+
+@asynccontextmanager
+async def site(
+    root: Path, slots: Mapping[str, int], gone: tuple[str, ...] = ()
+) -> AsyncGenerator[Site]:
+    """Start workers with so many slots each, and a coordinator."""
+    place = Path(tempfile.mkdtemp(prefix="pbc-"))  # sockets have short names
+    workers = {name: WorkerProcess(place, name, count) for name, count in slots.items()}
+    try:
+        for worker in workers.values():
+            await asyncio.to_thread(worker.wait_ready)
+        addresses = [worker.address for worker in workers.values()]
+        addresses += [f"unix://{place}/{name}.sock" for name in gone]
+        async with (
+            Engine(Settings(root=str(root))) as engine,
+            clustered(engine, addresses) as cluster,
+        ):
+            yield Site(engine, cluster, workers)
+    finally:
+        for worker in workers.values():
+            await asyncio.to_thread(worker.end)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def run_site(root: Path, slots: Mapping[str, int], work: Callable[[Site], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(240), site(root, slots) as opened:
+            await work(opened)
+
+    asyncio.run(main())
+
+
+async def build_alone(root: Path, context: Path, **options: Any) -> BuildResult:
+    """Build on one machine, in a store of its own."""
+    output = Output(type="image", attrs={"rewrite-timestamp": "true"})
+    async with Engine(Settings(root=str(root))) as engine:
+        request = BuildRequest(
+            context=str(context),
+            outputs=(output,),
+            build_args={"SOURCE_DATE_EPOCH": "0"},
+            **options,
+        )
+        return await build(engine, request, lambda event: None)
+
+
+def context(path: Path, dockerfile: str, **files: str) -> Path:
+    """Make a context with a shell; *dockerfile* follows a stage ``base``."""
+    need("busybox")
+    tools = path / "root" / "bin"
+    tools.mkdir(parents=True)
+    shutil.copy(str(BUSYBOX), tools / "busybox")
+    for tool in TOOLS:
+        (tools / tool).symlink_to("busybox")
+    (path / "root" / "tmp").mkdir()
+    (path / "Dockerfile").write_text(BASE + dockerfile)
+    for name, text in files.items():
+        (path / name).write_text(text)
+    return path
