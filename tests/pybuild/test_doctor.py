@@ -10,79 +10,10 @@ from pathlib import Path
 import pytest
 
 from pybuild.cli import main
-from pybuild.executor.doctor import Check, CheckState
-from pybuild.executor.rungs import as_text, rungs_of
 from tests.harness import ROOT, Pybuild
 from tests.needs import need
 
-_NAMES = ("user namespace", "mount namespace", "overlay", "overlay in user namespace", "proc")
 NEW_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 11))"
-FINE = {name: "" for name in (*_NAMES, "network namespace", "tun")}
-
-
-def checks(**states: tuple[CheckState, str, str]) -> list[Check]:
-    known = {
-        "user": (CheckState.INFO, "uid 7: steps need a user namespace", ""),
-        "user namespaces": (CheckState.OK, "can be made", ""),
-        "newuidmap": (CheckState.OK, "/usr/bin/newuidmap", ""),
-        "sub-ids": (CheckState.OK, "65536", ""),
-        "overlay": (CheckState.OK, "", ""),
-        "/proc": (CheckState.OK, "", ""),
-        "chroot": (CheckState.MISSING, "needs root", "run as root, in a container"),
-    }
-    known |= {name.replace("_", " "): state for name, state in states.items()}
-    return [Check(name, *state) for name, state in known.items()]
-
-
-def test_rungs_above_the_chosen_one_say_why_and_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 7)
-    found = checks(newuidmap=(CheckState.MISSING, "newuidmap not installed", "install uidmap"))
-    rungs = rungs_of("userns-single", "newuidmap is not there", found, FINE)
-    assert [(r.name, r.state) for r in rungs] == [
-        ("root", "not possible"),
-        ("userns", "not possible"),
-        ("userns-single", "chosen"),
-        ("chroot", "not possible"),
-    ]
-    assert rungs[1].why == "newuidmap: newuidmap not installed"
-    assert rungs[1].fix == "install uidmap"
-    text = as_text(rungs, found)
-    assert "userns-single   chosen" in text
-    assert "userns      install uidmap" in text
-
-
-def test_a_reason_that_no_check_knows_is_that_of_the_climb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 7)
-    rungs = rungs_of("userns-single", "newuidmap: write to uid_map failed", checks(), FINE)
-    assert rungs[1].why == "newuidmap: write to uid_map failed"
-
-
-def test_without_any_rung_all_are_refused() -> None:
-    rungs = rungs_of("", "no way", checks(), {**FINE, "user namespace": "No space left"})
-    assert {r.state for r in rungs} == {"not possible"}
-    assert rungs[2].why == "no way"
-
-
-def test_root_in_a_container_is_told_why_it_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    found = checks(
-        user=(CheckState.LIMITED, "root without CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"),
-        user_namespaces=(CheckState.OK, "can be made", ""),
-        chroot=(CheckState.OK, "", ""),
-    )
-    found = [
-        Check(c.name, CheckState.MISSING, "refused", "mend") if c.name == "/proc" else c
-        for c in found
-    ]
-    rungs = rungs_of("chroot", "no /proc", found, FINE)
-    assert [(r.name, r.state, r.why) for r in rungs] == [
-        ("root", "not possible", "root without CAP_SYS_ADMIN"),
-        ("userns", "not possible", "/proc: refused"),
-        ("userns-single", "not possible", "/proc: refused"),
-        ("chroot", "chosen", ""),
-    ]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The ladder of `pybuild doctor`, each obstacle by itself."""
+"""The ladder of isolation, each obstacle by itself."""
 
 from __future__ import annotations
 
