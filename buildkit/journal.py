@@ -114,7 +114,7 @@ class Journal:
             at += len(data)
 
     def discard(self) -> None:
-        """Close the file; readers that are under way have their own. Once, by who wrote it."""
+        """Close the file; readers that are under way have their own. Once, by who wrote it, or had it stored."""
         self._file.close()
         self._room.taken -= self._size
 

@@ -65,9 +65,9 @@ class ControlService:
     async def _status(self, call: IncomingCall) -> None:
         request = parse(pb.StatusRequest(), await call.receive())
         await call.send_headers(_now())
-        journal = await self._tenant(call).journal(request.Ref)
-        async for message in journal.follow():
-            await call.send(message)
+        async with self._tenant(call).journal(request.Ref) as journal:
+            async for message in journal.follow():
+                await call.send(message)
 
     async def _list_workers(self, data: bytes, call: IncomingCall) -> bytes:
         parse(pb.ListWorkersRequest(), data)

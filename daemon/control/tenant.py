@@ -6,8 +6,8 @@ Whoever holds a tenant finds nothing of another's by any id: it is not there to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from pybuild.buildkit.journal import Journal, LogRoom
@@ -128,24 +128,30 @@ class Tenant(Generic[B]):
             raise _no_such(ref) from None
         return self._builds[ref]
 
-    async def journal(self, ref: str) -> Journal:
-        """Return the progress of a build, also of one that has ended.
+    @asynccontextmanager
+    async def journal(self, ref: str) -> AsyncGenerator[Journal]:
+        """Give the progress of a build for the block, also of one that has ended.
 
         Raises:
             RpcError: there is none.
         """
+        stored: Journal | None = None
         try:
             async with asyncio.timeout(WAIT_S):
-                while ref not in self._builds:
+                while stored is None and ref not in self._builds:
                     arrived = self._arrived
                     stored = await asyncio.to_thread(self._stored, ref)
-                    if stored is not None:
-                        return stored
-                    if ref not in self._builds:
+                    if stored is None and ref not in self._builds:
                         await arrived.wait()
         except TimeoutError:
             raise _no_such(ref) from None
-        return self._builds[ref].journal
+        if stored is None:
+            yield self._builds[ref].journal
+            return
+        try:
+            yield stored
+        finally:
+            stored.discard()
 
     def _stored(self, ref: str) -> Journal | None:
         record = self.history.get(ref)

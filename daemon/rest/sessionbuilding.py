@@ -133,11 +133,11 @@ async def _work(
     has_begun = asyncio.Event()
 
     async def follow() -> None:
-        journal = await tenant.journal(request.Ref)
-        has_begun.set()
-        async for message in journal.follow():
-            _tell(lines, "moby.buildkit.trace", base64.b64encode(message).decode())
-            await lines.room()
+        async with tenant.journal(request.Ref) as journal:
+            has_begun.set()
+            async for message in journal.follow():
+                _tell(lines, "moby.buildkit.trace", base64.b64encode(message).decode())
+                await lines.room()
 
     following = asyncio.ensure_future(follow())
     try:

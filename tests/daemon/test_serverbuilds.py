@@ -1,4 +1,7 @@
-"""Builds by a server, from the client's request to its outputs: both in this process, without steps [7]."""
+"""Builds by a server, from the client's request to its outputs: both in this process, without steps [7].
+
+Each takes a third of a second at most, and nothing else of the quick tests tells this room's mistakes.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,6 @@ def test_an_image_stays_on_the_server_and_is_found_again(tmp_path: Path) -> None
     with_server(tmp_path, work)
 
 
-@pytest.mark.slow
 def test_results_come_to_the_client(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         outputs = (
@@ -137,7 +139,6 @@ def test_results_come_to_the_client(tmp_path: Path) -> None:
     with_server(tmp_path, work)
 
 
-@pytest.mark.slow
 def test_contexts_secrets_and_attestations_of_a_client(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         named = tmp_path / "n"
@@ -155,7 +156,6 @@ def test_contexts_secrets_and_attestations_of_a_client(tmp_path: Path) -> None:
     with_server(tmp_path, work)
 
 
-@pytest.mark.slow
 def test_a_cache_goes_to_a_directory_of_the_client_and_comes_from_there(tmp_path: Path) -> None:
     place = str(tmp_path / "cache")
 
@@ -173,7 +173,6 @@ def test_a_cache_goes_to_a_directory_of_the_client_and_comes_from_there(tmp_path
     with_server(tmp_path / "other", use)
 
 
-@pytest.mark.slow
 def test_errors_of_a_build_are_the_clients(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(UserError, match='"absent" is not in the context'):
@@ -199,7 +198,6 @@ def test_questions_are_answered_without_a_build(tmp_path: Path) -> None:
     with_server(tmp_path, work)
 
 
-@pytest.mark.slow
 def test_why_steps_ran_and_what_takes_room_is_told(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         assert await reports(client.channel) == []

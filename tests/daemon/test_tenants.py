@@ -75,7 +75,8 @@ def test_a_build_under_way_is_found_by_its_ref(tmp_path: Path) -> None:
         tenant = owner(tmp_path)
         going = Going("a")
         tenant.add(going)
-        assert await tenant.build("a") is going and await tenant.journal("a") is going.journal
+        async with tenant.journal("a") as journal:
+            assert await tenant.build("a") is going and journal is going.journal
         tenant.remove(going)
         tenant.history.end(record("a", 1))
         with pytest.raises(RpcError, match="no such job a") as caught:
@@ -90,7 +91,7 @@ def test_who_waits_hears_of_the_build_that_arrives(tmp_path: Path) -> None:
     async def run() -> None:
         tenant = owner(tmp_path)
         waiting = asyncio.create_task(tenant.build("a"))
-        journal = asyncio.create_task(tenant.journal("a"))
+        journal = asyncio.create_task(tenant.journal("a").__aenter__())
         other, going = Going("b"), Going("a")
         await asyncio.sleep(0)
         tenant.add(other)
@@ -131,9 +132,10 @@ def test_the_progress_of_a_build_that_ended_is_that_of_the_history(tmp_path: Pat
         done = record("a", 1)
         done.logs.CopyFrom(tenant.history.add_blob(b"\3\0\0\0one", "text/plain"))
         tenant.history.end(done)
-        stored = await tenant.journal("a")
-        assert [message async for message in stored.follow()] == [b"one"]
-        stored.discard()
+        open_before = os.listdir("/proc/self/fd")
+        async with tenant.journal("a") as stored:
+            assert [message async for message in stored.follow()] == [b"one"]
+        assert os.listdir("/proc/self/fd") == open_before
         with pytest.raises(RpcError, match="no such job a"):
             await tenant.build("a")
 
