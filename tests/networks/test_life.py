@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.containers.connecting import connect, disconnect
+from pybuild.containers.connecting import connect, disconnect, rename
 from pybuild.containers.container import Container
 from pybuild.executor.zygote import syscalls
+from pybuild.model.errors import UserError
+from pybuild.networks.calling import call
 from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder, PortOrder
 from tests.containers.busyboxes import BusyboxContainers, busybox_containers, execute, lines, until
@@ -95,7 +97,21 @@ def _one_is_found(containers: BusyboxContainers) -> None:
     others = networks.create(NewNetwork(name="other"))
     connect(containers, client, EndpointOrder("other"))
     assert [one.name for one in networks.records.living(others)] == ["client"]
-    disconnect(containers, containers.find("client"), "other")
+    assert execute(client, "sh", "-c", "cat /etc/hosts > /told") == 0
+    places = networks.records.places(client.config.id)
+    lines_told = Path(client.path, "fs/told").read_text().splitlines()
+    for _, endpoint in places:
+        assert f"{endpoint.address(4)}\there" in lines_told
+    with pytest.raises(UserError, match="already exists in network other"):
+        connect(containers, client, EndpointOrder("other"))
+    rename(containers, client, "guest")
+    assert execute(client, "busybox", "nslookup", "guest.other") == 0
+    said = call(networks.records.folder, client.config.id, "what")
+    assert said is not None and "another version of pybuild" in str(said)
+    client = containers.find("guest")
+    disconnect(containers, client, "other")
+    with pytest.raises(UserError, match="is not connected to network other"):
+        disconnect(containers, containers.find("guest"), "other")
     containers.remove(server, force=True)
     with pytest.raises(OSError):
         answer(port)

@@ -27,6 +27,15 @@ def rendered(error: BaseException) -> tuple[str, int]:
     return out.getvalue(), code
 
 
+def test_the_words_of_buildkit_are_for_who_debugs() -> None:
+    error = UserError("no", peer="failed to solve: no")
+    assert rendered(error) == ("error: no\n", ExitCode.BUILD_FAILURE)
+    out = StringIO()
+    report(error, out, debug=True)
+    assert "BuildKit says: failed to solve: no\n" in out.getvalue()
+    assert "BuildKit says" not in rendered(UserError("no"))[0]
+
+
 def test_a_span_prints_its_marked_lines_with_two_around() -> None:
     error = UserError(
         "unknown flag: --mont",
