@@ -121,7 +121,7 @@ def test_a_path_is_told_without_links_and_with_what_is_missing(tree: Path, fd: i
     (tree / "d").symlink_to("/etc/")
     (tree / "dangling").symlink_to("../new/place")
     (tree / "loop").symlink_to("loop")
-    located = {
+    located: dict[str, tuple[list[str], int]] = {
         "": ([], 0),
         "/etc/passwd": (["etc", "passwd"], 0),
         "d/passwd": (["etc", "passwd"], 0),
