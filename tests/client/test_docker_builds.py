@@ -88,7 +88,7 @@ def test_a_directory_is_built_and_its_tree_comes_back(
 ) -> None:
     requests, said = engine[0], list[str]()
     out, tar, id = tmp_path / "out", tmp_path / "out.tar", tmp_path / "id"
-    words = ("-t", "app:1", "-o", str(out), "--iidfile", str(id), str(context))
+    words: tuple[str, ...] = ("-t", "app:1", "-o", str(out), "--iidfile", str(id), str(context))
     assert build(requests, options(*words), said.append) == 0
     assert (out / "c/kept").read_text() == "kept" and (out / "c/d/inner").read_text() == "inner"
     assert os.readlink(out / "c/link") == "kept"
@@ -131,7 +131,7 @@ def test_the_context_is_what_the_ignore_file_leaves(context: Path, tmp_path: Pat
 def test_the_query_says_what_is_wanted(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERE", "of here")
     monkeypatch.delenv("NOWHERE", raising=False)
-    words = (
+    words: tuple[str, ...] = (
         "-t",
         "a:1",
         "-t",

@@ -106,8 +106,8 @@ def _one_is_found(containers: BusyboxContainers) -> None:
         connect(containers, client, EndpointOrder("other"))
     rename(containers, client, "guest")
     assert execute(client, "busybox", "nslookup", "guest.other") == 0
-    said = call(networks.records.folder, client.config.id, "what")
-    assert said is not None and "another version of pybuild" in str(said)
+    answered = call(networks.records.folder, client.config.id, "what")
+    assert "another version of pybuild" in str(answered)
     client = containers.find("guest")
     disconnect(containers, client, "other")
     with pytest.raises(UserError, match="is not connected to network other"):
