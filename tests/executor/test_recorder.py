@@ -1,4 +1,7 @@
-"""Owners, ids and devices of steps in a user namespace that has one id [USR, SBX]."""
+"""Owners, ids and devices of steps in a user namespace that has one id [USR, SBX].
+
+Two of them are quick tests, though each takes a third of a second: no other of those sees a recorder.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.executor.plain_user import PlainUser, need_sub_ids, plain_user
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,7 @@ def user() -> Iterator[PlainUser]:
         yield made
 
 
+@pytest.mark.slow
 def test_owners_modes_and_types_are_as_they_would_be_with_more_ids(user: PlainUser) -> None:
     """The layer of one script, entry by entry, is that of a build that has a range of ids."""
     need_sub_ids()
@@ -56,6 +60,7 @@ def test_steps_see_what_they_have_set(user: PlainUser) -> None:
     assert (node.type, node.devmajor, node.devminor, node.uid) == (b"4", 8, 17, 5)
 
 
+@pytest.mark.slow
 def test_a_user_of_the_image_owns_what_it_makes(user: PlainUser) -> None:
     """USR-1: whatever the kernel thinks, USER is who the program is, and whose the files are."""
     done = user.run(
@@ -106,6 +111,7 @@ def test_ids_follow_the_kernels_rules_and_are_inherited(user: PlainUser) -> None
     assert (done.out, done.status) == ("22 20 20 10 11 11\n", 0)
 
 
+@pytest.mark.slow
 def test_ids_belong_to_threads(user: PlainUser) -> None:
     """The system calls change one thread; it is the C library that changes all."""
     done = user.run(
@@ -128,6 +134,7 @@ print(seen["other"], seen["main"])
     assert (done.owner("byother"), done.owner("bymain")) == ((33, 0), (0, 0))
 
 
+@pytest.mark.slow
 def test_set_id_programs_change_who_one_is(user: PlainUser) -> None:
     done = user.run(
         """
@@ -152,6 +159,7 @@ subprocess.run(["/asroot", "-ISc", "import os; os.chown('/asplain', 8, -1)"], ch
     assert done.owner("asplain") == (8, 44)
 
 
+@pytest.mark.slow
 def test_chown_takes_set_id_bits_as_the_kernel_does(user: PlainUser) -> None:
     done = user.run(
         "touch /f; chmod 6755 /f; chown 33 /f; stat -c %a /f; chmod 6755 /f; stat -c %a /f"
@@ -182,6 +190,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_links_swapped_under_chown_lead_to_one_of_their_targets(user: PlainUser) -> None:
     done = user.run(RACE, python=True)
     assert done.out == "done\n"
@@ -219,6 +228,7 @@ print(bad, libc.chown(ctypes.c_void_p(at + 4091), 6, 6))
 """
 
 
+@pytest.mark.slow
 def test_arguments_that_change_meanwhile_or_are_no_memory_do_no_harm(user: PlainUser) -> None:
     done = user.run(MEMORY, python=True)
     first, second = done.out.splitlines()
@@ -228,6 +238,7 @@ def test_arguments_that_change_meanwhile_or_are_no_memory_do_no_harm(user: Plain
     assert done.owner("two") in ((0, 0), (5, 5))
 
 
+@pytest.mark.slow
 def test_notes_can_be_neither_seen_nor_forged(user: PlainUser) -> None:
     done = user.run(
         """
@@ -248,6 +259,7 @@ os.removexattr("/f", "user.mine"); print(os.listxattr("/f"))
     assert done.entries["f"].pax_headers == {}
 
 
+@pytest.mark.slow
 def test_chroot_and_descriptors_of_directories_resolve_as_the_step_means(user: PlainUser) -> None:
     done = user.run(
         """
@@ -272,6 +284,7 @@ except OSError as error: print(error.errno)
     assert done.owner("c") == (6, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="calls of i386 on x86_64")
 def test_32_bit_calls_are_recorded_or_refused(user: PlainUser) -> None:
     """int 0x80 takes the other table of numbers, in the same process."""
@@ -294,6 +307,7 @@ print(call(182, page + 2048, 1, 0, 1), call(213, 7, 0, 0, 0), os.getuid(), call(
     assert done.out.splitlines() == ["0 33 44", "-38 0 7 7"]
 
 
+@pytest.mark.slow
 def test_static_programs_and_many_processes_at_once_lose_nothing(user: PlainUser) -> None:
     done = user.run(
         "for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5 6 7 8 9 10; do"
@@ -303,6 +317,7 @@ def test_static_programs_and_many_processes_at_once_lose_nothing(user: PlainUser
     assert owners == {f"f{i}-{j}": (i, j) for i in range(1, 9) for j in range(1, 11)}
 
 
+@pytest.mark.slow
 def test_tasks_that_outlive_the_step_end_with_it(user: PlainUser) -> None:
     done = user.run("(while :; do chown 5 /bin/sh; done) & sleep 0.2; chown 6 /bin/id; exit 3")
     assert done.status == 3
