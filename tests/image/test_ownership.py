@@ -129,6 +129,13 @@ def test_lists_with_strange_names_survive_and_ways_out_do_not(tmp_path: Path) ->
     assert ownership.read_list(delta) == {b"a:b\n\xff/c": (1, 2)}
 
 
+def test_lines_of_a_list_that_are_none_are_passed_over(tmp_path: Path) -> None:
+    lines = (b"x:1:no number", b"1:2:", b"1:2", b"-1:2:below nothing", b"3:4:kept", b"")
+    (tmp_path / f"fs{ownership.LIST_SUFFIX}").write_bytes(b"\0".join(lines))
+    assert ownership.read_list(f"{tmp_path}/fs/") == {b"kept": (3, 4)}
+    assert ownership.read_list(str(tmp_path / "none")) == {}
+
+
 def test_notes_are_never_attributes_of_an_image() -> None:
     for own in (overlayfs.namespace(True), overlayfs.namespace(False)):
         assert overlayfs.to_image([ownership.OWNER, ownership.NODE, "user.x"], own) == [
