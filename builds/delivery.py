@@ -20,18 +20,21 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Emit
-from pybuild.model.ops import Vertex
+from pybuild.model.ops import ExecOp, NetworkMode, Vertex, walk
 from pybuild.model.snapshot import Snapshot
 from pybuild.solver.drive import OnMiss, goes_on
 
 if TYPE_CHECKING:
     from pybuild.cache.content.origins import Origin
     from pybuild.engine.engine import Engine
+    from pybuild.executor.runner import BuildRunner
     from pybuild.exporter.output import Output
     from pybuild.exporter.sink import Sink
+    from pybuild.model.digest import Digest
+    from pybuild.model.ops import Op
     from pybuild.model.reference import Reference
     from pybuild.remotecache.session import CacheSession
-    from pybuild.solver.runner import Runner
+    from pybuild.solver.messages import Run
     from pybuild.solver.solution import Solution
 
 
@@ -60,7 +63,7 @@ class Solves:
         self._missed = missed
         self.solutions: list[Solution] = []
 
-    async def solve(self, targets: Sequence[Vertex], runner: Runner, emit: Emit) -> Solution:
+    async def solve(self, targets: Sequence[Vertex], runner: BuildRunner, emit: Emit) -> Solution:
         """Make *targets*.
 
         Raises:
@@ -74,7 +77,7 @@ class Solves:
             named_only(emit),
             whole=self._whole,
             progress=None if session is None else session.follow(targets),
-            missed=self._missed,
+            missed=foreseeing_steps(targets, runner.foresee, self._missed),
         )
         self.solutions.append(solution)
         return solution
@@ -86,6 +89,42 @@ class Solves:
             if solved is not None and isinstance(solved.result, Snapshot):
                 return solved.result.deltas
         return None
+
+
+def foreseeing_steps(
+    targets: Sequence[Vertex], foresee: Callable[[int], None], missed: OnMiss
+) -> OnMiss:
+    """Return *missed* that also tells, once, when the first of what steps are built on runs.
+
+    What they need beside it can be made ready meanwhile. Where one ignores the cache, it is told at once.
+    A step that is found in the cache needs nothing, and has nothing run that it is built on.
+
+    Args:
+        foresee: is told the number of steps that ask for no network.
+    """
+    order = list(walk(*targets))
+    steps = [vertex for vertex in order if _asks_for_no_network(vertex.op)]
+    if not steps:
+        return missed
+    if any(step.meta.ignore_cache for step in steps):
+        foresee(len(steps))
+        return missed
+    below: set[Digest] = set()
+    for vertex in reversed(order):
+        if vertex.digest in below or _asks_for_no_network(vertex.op):
+            below.update(source.digest for source in vertex.inputs)
+
+    def missed_or_first(vertex: Vertex, run: Run) -> None:
+        if vertex.digest in below:
+            below.clear()
+            foresee(len(steps))
+        missed(vertex, run)
+
+    return missed_or_first
+
+
+def _asks_for_no_network(op: Op) -> bool:
+    return isinstance(op, ExecOp) and op.settings.network is NetworkMode.DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

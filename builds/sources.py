@@ -33,6 +33,11 @@ else:
 
 
 async def _connect(workers: JobService, server: str) -> Connecting:
+    from pybuild.networks import lastbuild, wayout  # most builds find all their steps in the cache
+
+    # Here, not in a thread: that would wait for this one at each of its system calls.
+    if known := lastbuild.look(wayout.SHARED, server):
+        return known
     return await workers.call(job(buildnetwork.prepare, server), stay=True)
 
 

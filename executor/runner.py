@@ -137,7 +137,7 @@ class BuildRunner:
     async def __aexit__(self, *exc: object) -> None:
         try:
             self._workers.rest()
-            self._steps.close()
+            await self._steps.close()
             if self._failed is not None:
                 self._failed.close()
             await self._digests.close()
@@ -178,6 +178,10 @@ class BuildRunner:
     def reread(self, vertex: Vertex) -> Contents:
         """Return the contents of the client's directories that the ended run of *vertex* read."""
         return self._inputs.take(vertex)
+
+    def foresee(self, steps: int) -> None:
+        """Have ready what so many steps are going to need; until *run* is done, nobody waits for it."""
+        self._steps.foresee(steps)
 
     async def run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
         """Do the vertex's op on its inputs' results and return a committed result, leased.

@@ -43,6 +43,17 @@ class DefaultNetwork:
         self._connect = connect
         self._known: asyncio.Task[Connecting | None] | None = None
 
+    def foresee(self, steps: int) -> None:
+        """Begin to find it out, and have namespaces made ahead for so many steps, as far as that helps."""
+        if self._mode != HOST and self._connect is not None and self._known is None:
+            self._known = asyncio.create_task(self._find_ahead(self._connect, steps))
+
+    async def close(self) -> None:
+        """Give up what was foreseen, should no step have come."""
+        if self._known is not None and not self._known.done():
+            self._known.cancel()
+            await asyncio.wait([self._known])
+
     async def of(self, mode: NetworkMode) -> tuple[str, Connecting | None]:
         """Return the sandbox's word for the network of a step with this *mode*, and how it gets there."""
         if mode is not NetworkMode.DEFAULT:
@@ -54,14 +65,19 @@ class DefaultNetwork:
         known = await asyncio.shield(self._known)
         return ("connected", known) if known else (_HOW.get(self._mode, "default"), None)
 
+    async def _find_ahead(self, connect: Connect, steps: int) -> Connecting | None:
+        known = await self._find(connect)
+        if known is not None:
+            await self._workers.connect_ahead(known, steps)
+        return known
+
     async def _find(self, connect: Connect) -> Connecting | None:
         if await self._workers.isolation() != "root":
             if self._mode != ISOLATED:
                 self.obstacle = _NEEDS_ROOT
             return None
-        server = await asyncio.to_thread(network.local_server)
         try:
-            return await connect(self._workers, server)
+            return await connect(self._workers, network.local_server())
         except (EnvironmentFault, InternalError) as error:
             if self._mode != ISOLATED:
                 self.obstacle = error.message.partition("\n")[0]
@@ -91,9 +107,7 @@ class Resolvers:
         )
         self._known: dict[Hashable, str] = {}
 
-    async def of(
-        self, settings: StepSettings, connection: str, connecting: Connecting | None
-    ) -> str:
+    def of(self, settings: StepSettings, connection: str, connecting: Connecting | None) -> str:
         """Return the resolv.conf of steps with those settings; the same throughout the build.
 
         Args:
@@ -104,7 +118,7 @@ class Resolvers:
         key = (connection, gateway, *dns)
         if key not in self._known:
             own = _Dns(*(given or ours for given, ours in zip(dns, self._dns, strict=True)))
-            self._known[key] = await asyncio.to_thread(self._text, connection, gateway, own)
+            self._known[key] = self._text(connection, gateway, own)
         return self._known[key]
 
     def _text(self, connection: str, gateway: str, dns: network.DnsSettings) -> str:

@@ -1,7 +1,8 @@
 """The network of builds: one bridge of the machine, behind which steps have namespaces of their own.
 
 It is the same for all stores and builds, made by the first that needs it, and stays, as a bridge without
-anybody on it and a table of the packet filter: 3 ms for the next build.
+anybody on it and a table of the packet filter: the next build looks at it, or sees that nothing has
+changed (`lastbuild`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import os
 from pybuild.executor.steps.spec import Connecting
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
-from pybuild.networks import buildrules, buildspaces, pools, uplink
+from pybuild.networks import buildrules, buildspaces, lastbuild, pools, uplink, wayout
 from pybuild.networks.firewall import firewall
-from pybuild.networks.kernelstate import set_sysctl, sysctl
+from pybuild.networks.kernelstate import set_sysctl
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
+from pybuild.networks.wayout import sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pybuild.model.border import WorkerCall
 
 BRIDGE = buildrules.BRIDGE
-_MAKE = f"{buildspaces.make.__module__}:{buildspaces.make.__name__}"
 
 
 def prepare(call: WorkerCall, server: str) -> Connecting:
@@ -41,14 +42,15 @@ def prepare(call: WorkerCall, server: str) -> Connecting:
 
 
 def _prepare(kernel: Rtnetlink, server: str) -> Connecting:
+    number = lastbuild.generation()
     listing = firewall().run("list chains")
     if obstacle := uplink.obstacle(listing):
         raise Fault(ENVIRONMENT, obstacle)
     uplink.let_by_docker(listing, BRIDGE)
-    device = uplink.device()
-    if not device and uplink.device(uplink.ROUTES_6):
+    device = wayout.device()
+    if not device and wayout.device(wayout.ROUTES_6):
         raise Fault(ENVIRONMENT, "this machine reaches others by IPv6 alone")
-    mtu = uplink.small_mtu(device)
+    mtu = wayout.small_mtu(device)
     gateway, subnet = _bridge(kernel, mtu)
     routes = sysctl("ipv4/ip_forward") == "1" and not buildrules.is_guarded(listing)
     set_sysctl("ipv4/ip_forward", "1")
@@ -62,7 +64,9 @@ def _prepare(kernel: Rtnetlink, server: str) -> Connecting:
         firewall().run(table)
         syscalls.close_quietly(*buildspaces.make(*words))  # who cannot is not to find a mark
         firewall().run(buildrules.mark(table, _listed(f"table inet {buildrules.TABLE} ")))
-    return Connecting(_MAKE, words, gateway)
+    way = Connecting(lastbuild.MAKE, words, gateway)
+    lastbuild.note(wayout.SHARED, number, server, way, guarded=not routes)
+    return way
 
 
 def _listed(chains: str) -> str:

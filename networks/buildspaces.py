@@ -80,8 +80,13 @@ def _new() -> tuple[int, int]:
 def _leave_out_ipv6() -> None:
     """Have devices to come without IPv6, which the bridge does not carry; ``::1`` stays."""
     try:
-        with open(_NO_IPV6, "w", encoding="ascii") as file:
-            file.write("1")
+        file = os.open(
+            _NO_IPV6, os.O_WRONLY | os.O_CLOEXEC
+        )  # open() imports the encoding, for 0.3 ms
+        try:
+            os.write(file, b"1")
+        finally:
+            os.close(file)
     except OSError:
         pass  # there is none, or /proc is read-only: the packet filter lets none of it through
 

@@ -10,9 +10,10 @@ import os
 
 from pybuild.cache.disk.locks import boot_id
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.networks import dockerchain, pools, records, rules, uplink
+from pybuild.networks import dockerchain, pools, records, rules, uplink, wayout
 from pybuild.networks.firewall import firewall
 from pybuild.networks.rtnetlink import Rtnetlink, index_of
+from pybuild.networks.wayout import sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def ensure_bridge(
             _remove_strangers(store, outside)
             index = _make_bridge(store, network, outside, warnings)
     else:
-        small = 0 if network.mtu else uplink.small_mtu(uplink.device())
+        small = 0 if network.mtu else wayout.small_mtu(wayout.device())
         if not index:
             with uplink.alone():  # until others see its addresses
                 network = _beside_others(store, network, outside)._replace(mtu=network.mtu or small)
@@ -253,12 +254,3 @@ def set_sysctl(name: str, value: str) -> None:
                 file.write(value)
     except OSError:
         pass
-
-
-def sysctl(name: str) -> str:
-    """Return one of the kernel's settings of networks, "": it has none such."""
-    try:
-        with open(f"/proc/sys/net/{name}", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

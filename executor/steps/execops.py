@@ -114,8 +114,13 @@ class ExecOps:
         self._has_said_rung = False
         self._common = ""
 
-    def close(self) -> None:
+    def foresee(self, steps: int) -> None:
+        """Begin with what so many steps are going to need that ask for no network."""
+        self._network.foresee(steps)
+
+    async def close(self) -> None:
         """Remove the directories that steps had in common."""
+        await self._network.close()
         self._trees.close()
         if self._common:
             self._store.discard(self._common)
@@ -163,7 +168,7 @@ class ExecOps:
                 mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
                 default_env = self._authorities.environment(op.env)
             connection, connecting = await self._network.of(op.settings.network)
-            resolv_conf = await self._resolvers.of(op.settings, connection, connecting)
+            resolv_conf = self._resolvers.of(op.settings, connection, connecting)
             lowers = await self._ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pybuild.executor.steps.spec import StepJoin, StepStart
+from pybuild.executor.steps.spec import Connecting, StepJoin, StepStart
 from pybuild.executor.workers.interpreter import library_path
 from pybuild.executor.workers.keptjobs import KeptJobs
 from pybuild.executor.workers.launch import Launched, error_of, launch
@@ -231,6 +231,11 @@ class ZygoteProcess:
         """Send a signal to the job's first process; nothing happens when it is gone."""
         if job.id in self._jobs:
             self._post(marshal.dumps(("kill", job.id, number)), [])
+
+    def connect_ahead(self, way: Connecting, steps: int) -> None:
+        """Have network namespaces made for so many steps that are to come, as far as that helps."""
+        if self.alive:
+            self._post(marshal.dumps(("connect", packed(way), steps)), [])
 
     def rest(self) -> None:
         """Let go of what was made for jobs that may not come: a build has ended."""

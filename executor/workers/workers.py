@@ -8,12 +8,12 @@ because a module costs more to import than to inherit.
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pybuild.executor.steps.spec import StepExit, StepJoin, StepSpec, StepStart
+from pybuild.executor.steps.spec import Connecting, StepExit, StepJoin, StepSpec, StepStart
 from pybuild.executor.workers.bounded import AT_ONCE, bounded
 from pybuild.executor.workers.job import Answer, Job, WorkerModule, job
 from pybuild.executor.workers.launch import Ahead, default_pythonpath, error_of
@@ -189,9 +189,7 @@ class Workers:
                         on_ready()
                     _compare_descriptors(message[1:], handed_over)
                     if "listener" in message:
-                        answer = functools.partial(
-                            _call_beside, zygote, job(socketcalls.answer_all)
-                        )
+                        answer = partial(_call_beside, zygote, job(socketcalls.answer_all))
                         services.append(SocketService(handed_over.pop(0), answer))
             else:
                 warnings.append(message[1])
@@ -250,6 +248,10 @@ class Workers:
         if ended.status == RECORDER_FAILED:
             raise InternalError("the recorder of owners failed" + zygote.last_words())
         return ended._replace(warnings=tuple(warnings))
+
+    async def connect_ahead(self, way: Connecting, steps: int) -> None:
+        """Have network namespaces made for so many steps that are to come."""
+        (await self._zygote("exec")).connect_ahead(way, steps)
 
     def rest(self) -> None:
         """Let processes end that wait for another job: the build that they did it for is over."""

@@ -309,7 +309,6 @@ class Children:
         seconds = time.monotonic() - child.start
         child.net.stop()
         self._end_strays()
-        self.networks.give_back(child.connected)
         peak, oom_kills, pids_hit = -1, -1, False
         if child.leaf is not None:
             peak, oom_kills, pids_hit = child.leaf.usage()
@@ -322,6 +321,7 @@ class Children:
         ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit)
         self._recorders.report(child.job, ended)
         # Only now: who waits for the step's end does not wait for this.
+        self.networks.give_back(child.connected)
         if child.work:
             rootfs.remove_work(child.work)
         if child.leaf is not None:

@@ -11,6 +11,7 @@ import os
 import sys
 
 from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote.faults import Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,10 +72,16 @@ class StepNetworks:
             if one.made_by == made_by:
                 self._waiting.remove(one)
                 return one
-        module, _, name = made_by.function.partition(":")
-        __import__(module)
-        make: Callable[..., tuple[int, int]] = getattr(sys.modules[module], name)
-        return StepNetwork(made_by, *make(*made_by.words))
+        return _make(made_by)
+
+    def make_ahead(self, made_by: Connecting, number: int) -> None:
+        """Have so many of a kind wait; should one be impossible, the step that asks for it hears why."""
+        missing = number - sum(one.made_by == made_by for one in self._waiting)
+        try:
+            for _ in range(missing):
+                self._waiting.append(_make(made_by))
+        except (OSError, Fault):
+            pass
 
     def give_back(self, network: StepNetwork | None) -> None:
         """Take back that of a step which has ended."""
@@ -93,3 +100,10 @@ class StepNetworks:
 
     def fds(self) -> list[int]:
         return [fd for one in self._waiting for fd in one.fds()]
+
+
+def _make(made_by: Connecting) -> StepNetwork:
+    module, _, name = made_by.function.partition(":")
+    __import__(module)
+    make: Callable[..., tuple[int, int]] = getattr(sys.modules[module], name)
+    return StepNetwork(made_by, *make(*made_by.words))

@@ -128,6 +128,9 @@ class _Zygote:
         elif message[0] == "kill":
             _, job, number = message
             self.children.kill(job, number)
+        elif message[0] == "connect":
+            _, way, steps = message
+            self.children.networks.make_ahead(unpacked(way), self.wish.at_once(steps))
         elif not self.children:
             self.wish.forget()
             self.children.networks.rest()

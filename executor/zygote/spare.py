@@ -104,6 +104,10 @@ class Wish:
         self._seen = self._seen + 1 if usual and kind == self._kind else int(usual)
         self._kind = kind
 
+    def at_once(self, steps: int) -> int:
+        """Return the number of processes that so many steps, one after the other, have at the same time."""
+        return 2 if self._possible and steps > _AFTER else 1
+
     def kind(self) -> StepKind | None:
         is_due = self._possible and self._seen >= _AFTER and self._kind != self._failed
         return self._kind if is_due else None

@@ -75,3 +75,30 @@ def test_one_that_leads_elsewhere_is_not_taken(
     other = networks.take(way._replace(gateway="172.17.0.1"))
     assert other is not first
     networks.give_back(other)
+
+
+def test_so_many_as_are_to_come_wait_for_their_steps(
+    networks: StepNetworks, way: Connecting
+) -> None:
+    networks.make_ahead(way, 2)
+    ahead = networks.fds()
+    assert len(ahead) == 4
+    networks.make_ahead(way, 2)
+    networks.make_ahead(way, 1)
+    assert networks.fds() == ahead
+    first, second = networks.take(way), networks.take(way)
+    assert first is not None
+    assert second is not None
+    assert [*first.fds(), *second.fds()] == ahead
+    networks.give_back(first)
+    networks.give_back(second)
+
+
+def test_the_step_that_asks_for_one_hears_why_there_is_none(
+    networks: StepNetworks, way: Connecting, tmp_path: Path
+) -> None:
+    (tmp_path / "sockstat").unlink()
+    networks.make_ahead(way, 2)
+    assert networks.fds() == []
+    with pytest.raises(FileNotFoundError):
+        networks.take(way)

@@ -403,3 +403,17 @@ def test_one_is_wished_for_after_two_steps_of_a_kind() -> None:
     for _ in range(2):
         wish.note(other, usual=True)
     assert wish.kind() is not None, "another kind has not failed"
+
+
+def test_two_processes_are_there_at_once_where_many_steps_are_to_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def numbers(processors: set[int]) -> list[int]:
+        def ours(_: int) -> set[int]:
+            return processors
+
+        monkeypatch.setattr(os, "sched_getaffinity", ours)
+        return [Wish().at_once(steps) for steps in (1, 2, 3, 40)]
+
+    assert numbers({0, 1}) == [1, 1, 2, 2]
+    assert numbers({0}) == [1, 1, 1, 1]

@@ -22,9 +22,13 @@ class OnRung(Workers):
     def __init__(self, rung: str) -> None:
         super().__init__()
         self._rung = rung
+        self.ahead: list[tuple[Connecting, int]] = []
 
     async def isolation(self) -> str:
         return self._rung
+
+    async def connect_ahead(self, way: Connecting, steps: int) -> None:
+        self.ahead.append((way, steps))
 
 
 class Connecter:
@@ -89,3 +93,50 @@ def test_the_configuration_may_want_to_share_it() -> None:
     by = Connecter()
     assert network("host", "root", by, NetworkMode.DEFAULT) == ([("default", None)], "")
     assert by.calls == 0
+
+
+def test_what_is_foreseen_is_made_ready_once_and_ahead() -> None:
+    by = Connecter()
+
+    async def body() -> None:
+        workers = OnRung("root")
+        made = DefaultNetwork(workers, "auto", by.connect)
+        made.foresee(40)
+        made.foresee(40)
+        assert await made.of(NetworkMode.DEFAULT) == ("connected", WAY)
+        assert workers.ahead == [(WAY, 40)]
+        await made.close()
+
+    asyncio.run(body())
+    assert by.calls == 1
+
+
+@pytest.mark.parametrize(("mode", "rung"), [("host", "root"), ("auto", "userns")])
+def test_where_there_will_be_none_nothing_is_made_ahead(mode: str, rung: str) -> None:
+    async def body() -> None:
+        workers = OnRung(rung)
+        made = DefaultNetwork(workers, mode, Connecter("never asked").connect)
+        made.foresee(40)
+        assert await made.of(NetworkMode.DEFAULT) == ("default", None)
+        assert workers.ahead == []
+        await made.close()
+
+    asyncio.run(body())
+
+
+def test_a_build_whose_steps_never_came_waits_for_nothing() -> None:
+    async def body() -> None:
+        begun = asyncio.Event()
+
+        async def connect(_: JobService, __: str) -> Connecting:
+            begun.set()
+            await asyncio.Event().wait()
+            return WAY
+
+        made = DefaultNetwork(OnRung("root"), "auto", connect)
+        await made.close()
+        made.foresee(1)
+        await begun.wait()
+        await made.close()
+
+    asyncio.run(body())

@@ -18,7 +18,7 @@ import pytest
 from pybuild.cache.disk.locks import locked
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import Fault
-from pybuild.networks import attaching, kernelstate
+from pybuild.networks import attaching, kernelstate, wayout
 from pybuild.networks.attaching import Attachment, attach, connect, detach, disconnect, take_over
 from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder, NetworkOrder, PortOrder
@@ -107,10 +107,10 @@ def test_one_is_brought_to_its_networks_and_leaves_nothing(tmp_path: Path) -> No
         assert "hairpin off" in told("ip", "-d", "link", "show", "master", inner.bridge)
         table = told("nft", "list", "ruleset")
         assert f"tcp . {number}" in table and "10.81.0.7 . 80" in table
-        assert kernelstate.sysctl(f"ipv4/conf/{net.bridge}/route_localnet") == "1"
-        assert kernelstate.sysctl("ipv4/ip_forward") == "1"
+        assert wayout.sysctl(f"ipv4/conf/{net.bridge}/route_localnet") == "1"
+        assert wayout.sysctl("ipv4/ip_forward") == "1"
         with Inside(made.namespace):
-            assert kernelstate.sysctl("ipv4/conf/eth0/arp_notify") == "1"
+            assert wayout.sysctl("ipv4/conf/eth0/arp_notify") == "1"
         with pytest.raises(OSError), socket.socket() as taken:
             taken.bind(("127.0.0.1", number))
         again = take_over(wanted, pid)
