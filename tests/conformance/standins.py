@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import threading
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ validation:
 """
 _DOCKER = "application/vnd.docker."
 _MANIFEST = _DOCKER + "distribution.manifest.v2+json"
+_INDEX = _DOCKER + "distribution.manifest.list.v2+json"
 _TIME = 1700000000
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -60,11 +61,27 @@ _DIRECTORIES = (
 )
 # An applet of the real images' busybox that Debian's has not: columns, then rows.
 _TTYSIZE = b"#!/bin/sh\nset -- $(stty size) && echo $2 $1\n"
+# Users as the real images' `adduser -D NAME` adds them: a group of its own each, ids from 1000 on.
+_ADDUSER = b"""\
+#!/bin/sh
+for name; do :; done
+id=1000
+while grep -q "^[^:]*:[^:]*:$id:" /etc/passwd /etc/group; do id=$((id + 1)); done
+echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /etc/passwd
+echo "$name:x:$id:" >> /etc/group
+mkdir -p "/home/$name" && chown "$id:$id" "/home/$name"
+"""
 _GROUP = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\nwww-data:x:33:\nnobody:x:65534:\n"
 
 
-def fill_mirror(registry: str, directory: Path) -> None:
-    """Start *registry* on *directory*, push the stand-ins to it, and end it."""
+def fill_mirror(
+    registry: str, directory: Path, frontend: Path | None = None, platforms: Sequence[str] = ()
+) -> None:
+    """Start *registry* on *directory*, push the stand-ins to it, and end it.
+
+    *frontend* is the reference's own of Dockerfiles, for cases that name it by its image. With further
+    *platforms* busybox and alpine claim to be for these, too: what is in them is always this machine's.
+    """
     directory.mkdir(parents=True)
     config = directory / "config.yaml"
     config.write_text(_CONFIG.format(data=directory / "data"))
@@ -78,9 +95,25 @@ def fill_mirror(registry: str, directory: Path) -> None:
     try:
         port = next(m[1] for m in map(_LISTENING.search, process.stderr) if m)
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        push = _Pusher(f"http://127.0.0.1:{port}/v2/").image
-        push("library/busybox", "latest", [_tar(_busybox)])
-        push("library/alpine", "latest", [_tar(_alpine)])
+        pusher = _Pusher(f"http://127.0.0.1:{port}/v2/")
+        push = pusher.image
+        for name, tag, fill in (
+            ("busybox", "latest", _busybox),
+            ("busybox", "stable-musl", _busybox),
+            ("alpine", "latest", _alpine),
+            ("alpine", "3.21", _alpine),
+        ):
+            push(f"library/{name}", tag, [_tar(fill)])
+            if platforms:
+                pusher.index(f"library/{name}", tag, [_tar(fill)], ("amd64", *platforms))
+        push("moby/buildkit", "buildx-stable-1", [_tar(_busybox)])
+        if frontend:
+            data = frontend.read_bytes()
+            layer = _tar(partial(_file, name="bin/frontend", data=data, mode=0o755))
+            entrypoint = {"Entrypoint": ["/bin/frontend"]}
+            push("docker/dockerfile-upstream", "1.18.0", [layer], config=entrypoint)
+        push("tonistiigi/hellofs", "latest", [_tar(partial(_file, name="hellofs", data=b"x"))])
+        push("amd64/debian", "bullseye-20230109-slim", [_tar(_alpine)])
         push("tonistiigi/test", "nolayers", [])
         layers = [_tar(partial(_file, name=name, data=b"x")) for name in ("foreign", "own")]
         push("cpuguy83/buildkit-foreign", "latest", layers, foreign=1)
@@ -96,8 +129,17 @@ class _Pusher:
     def __init__(self, base: str) -> None:
         self._base = base
 
-    def image(self, name: str, tag: str, layers: Sequence[bytes], *, foreign: int = 0) -> None:
-        """Push an image of *layers*, the first *foreign* ones of which are said to be elsewhere."""
+    def image(
+        self,
+        name: str,
+        tag: str,
+        layers: Sequence[bytes],
+        *,
+        foreign: int = 0,
+        config: Mapping[str, Any] | None = None,
+        architecture: str = "amd64",
+    ) -> dict[str, Any]:
+        """Push an image of *layers*, the first *foreign* ones of which are said to be elsewhere; return its descriptor."""
         described: list[dict[str, Any]] = []
         for number, layer in enumerate(layers):
             kind = "foreign.diff" if number < foreign else "diff"
@@ -106,13 +148,14 @@ class _Pusher:
             )
             if number < foreign:
                 described[-1]["urls"] = [f"https://elsewhere.invalid/{described[-1]['digest']}"]
-        config = {
-            "architecture": "amd64",
+        content = {
+            "architecture": architecture,
             "os": "linux",
             "created": "2023-11-14T22:13:20Z",
             "config": {
                 "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
                 "Cmd": ["sh"],
+                **(config or {}),
             },
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
             "history": [
@@ -122,12 +165,27 @@ class _Pusher:
         manifest = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
-            "config": self._blob(name, "container.image.v1+json", json.dumps(config).encode()),
+            "config": self._blob(name, "container.image.v1+json", json.dumps(content).encode()),
             "layers": described,
         }
-        self._send(
-            "PUT", f"{self._base}{name}/manifests/{tag}", json.dumps(manifest).encode(), _MANIFEST
-        )
+        data = json.dumps(manifest).encode()
+        self._send("PUT", f"{self._base}{name}/manifests/{tag}", data, _MANIFEST)
+        return {"mediaType": _MANIFEST, "size": len(data), "digest": _digest(data)}
+
+    def index(
+        self, name: str, tag: str, layers: Sequence[bytes], architectures: Sequence[str]
+    ) -> None:
+        """Push an image of *layers* for each of *architectures*, and their index under *tag*."""
+        manifests = [
+            {
+                **self.image(name, f"{tag}-{architecture}", layers, architecture=architecture),
+                "platform": {"architecture": architecture, "os": "linux"},
+            }
+            for architecture in architectures
+        ]
+        index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
+        data = json.dumps(index).encode()
+        self._send("PUT", f"{self._base}{name}/manifests/{tag}", data, _INDEX)
 
     def _blob(self, name: str, kind: str, data: bytes) -> dict[str, Any]:
         location = self._send("POST", f"{self._base}{name}/blobs/uploads/", b"", "text/plain")
@@ -188,5 +246,7 @@ def _tree(tar: tarfile.TarFile) -> None:
             _entry(tar, f"bin/{applet}", tarfile.SYMTYPE, 0o755, "busybox")
     if "ttysize" not in listed.stdout.split():
         _file(tar, "bin/ttysize", _TTYSIZE, 0o755)
+    if "adduser" not in listed.stdout.split():
+        _file(tar, "usr/sbin/adduser", _ADDUSER, 0o755)
     _file(tar, "etc/passwd", _PASSWD.encode())
     _file(tar, "etc/group", _GROUP.encode())

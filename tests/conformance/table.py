@@ -46,6 +46,10 @@ The reference was run without extended attributes on its disk, so these are cove
 
 {suite}
 
+## buildx and buildctl
+
+{other_suites}
+
 ## BuildKit's client package
 
 {client_suite}
@@ -136,7 +140,30 @@ def suite() -> str:
     for run in runs:
         lines += ["", f"Missed with the {run['title']}:", "", "| case | why |", "|---|---|"]
         lines += [f"| `{name}` | {why} |" for name, why in sorted(run["misses"].items())]
+        alike = sorted(run["alike"].items())
+        lines += [f"| `{name}` | {why}; the reference fails likewise |" for name, why in alike]
     return "\n".join(lines)
+
+
+def other_suites() -> str:
+    """The results of the suites of the reference's command lines against the build server; measured, too."""
+    data: dict[str, Any] = tomllib.loads((HERE / "othersuites.toml").read_text(encoding="utf-8"))
+    lines = [
+        "Unmodified, by `tests/conformance/peersuite.py`, in a network namespace of its own, with the same stand-ins.",
+        "",
+        "| suite | cases | skipped | the reference passes | pybuild passes |",
+        "|---|---|---|---|---|",
+    ]
+    rows: list[str] = []
+    for run in data.values():
+        numbers = f"{run['cases']} | {run['skipped']} | {run['reference']} | {run['passed']}"
+        lines.append(f"| {run['title']} ({run['version']}) | {numbers} |")
+        rows += [f"| `{name}` | {_cell(why)} |" for name, why in sorted(run["misses"].items())]
+        alike = sorted(run["alike"].items())
+        rows += [
+            f"| `{name}` | {_cell(why)}; the reference fails likewise |" for name, why in alike
+        ]
+    return "\n".join([*lines, "", "| missed | why |", "|---|---|", *rows])
 
 
 def client_suite() -> str:
@@ -247,6 +274,7 @@ def page() -> str:
         counts=counts,
         differences=differences,
         suite=suite(),
+        other_suites=other_suites(),
         client_suite=client_suite(),
         moby_suites=moby_suites(),
         docker_suites=docker_suites(),
