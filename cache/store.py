@@ -92,6 +92,7 @@ class Store:
         warn: Warn,
         remover: Remover | None,
         measurer: Measurer | None,
+        brief: bool = False,
     ) -> None:
         self.root = root
         self.clock = clock
@@ -103,6 +104,7 @@ class Store:
         self.disk = disk
         self.making = RLock()
         self._remover = remover
+        self._brief = brief
         self._measurer = measurer
         self._reads = self._promises_nothing = False
 
@@ -111,7 +113,7 @@ class Store:
         """``tmp/``, open: what is being written, and what waits for deletion."""
         from pybuild.cache.disk.scratch import Scratch
 
-        tmp = Scratch(self.root, self.disk, self._remover)
+        tmp = Scratch(self.root, self.disk, self._remover, brief=self._brief)
         if not self._promises_nothing:
             tmp.hold()
         return tmp
@@ -178,6 +180,7 @@ class Store:
         remover: Remover | None = None,
         measurer: Measurer | None = None,
         to_read: bool = False,
+        brief: bool = False,
     ) -> Self:
         """Open the store at *root*, making it if there is none.
 
@@ -189,12 +192,16 @@ class Store:
             remover: deletes a directory tree that needs privileges of a worker; called from a
                 background thread; what it cannot delete is tried again by the next process.
             measurer: measures a tree that needs those privileges.
+            brief: for a command that is over in milliseconds: it starts no thread.
 
         Raises:
             EnvironmentFault: not a store, of a future version, or not writable.
         """
         path: str = os.path.abspath(root)
-        store = cls(path, clock, disk=disk or Disk(), warn=warn, remover=remover, measurer=measurer)
+        ours = disk or Disk()
+        store = cls(
+            path, clock, disk=ours, warn=warn, remover=remover, measurer=measurer, brief=brief
+        )
         try:
             store._prepare(to_read)
         except OSError as error:

@@ -206,9 +206,11 @@ def check_limits(limits: StepLimits) -> None:
         )
     if 0 < limits.cpu_quota_us < 1000:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    there = os.cpu_count() or 1
+    if not limits.cpuset_cpus:
+        return
     import re
 
+    there = os.cpu_count() or 1
     numbers = re.findall(r"\d+", limits.cpuset_cpus)
     if any(len(one) > _MOST_DIGITS or int(one) >= there for one in numbers):
         raise UsageError(

@@ -13,9 +13,8 @@ checkers see nothing else. Options that are not used here, and classes without s
 from __future__ import annotations
 
 import sys
-from functools import cache
-from operator import attrgetter
-from reprlib import recursive_repr
+from _operator import attrgetter
+from _thread import get_ident
 from types import FunctionType, ModuleType
 
 TYPE_CHECKING = False
@@ -36,12 +35,40 @@ else:
         def __getattr__(self, name):
             return getattr(__import__(self.__name__), name)
 
-    if "dataclasses" not in sys.modules and "inspect" not in sys.modules:
-        # It takes longer to load than all else of dataclasses, for signatures that are asked for nowhere.
-        sys.modules["inspect"] = _LateModule("inspect")
-        import dataclasses
+    class _Words:
+        """The pattern by which dataclasses knows the names in an annotation, without `re`."""
 
-        del sys.modules["inspect"]
+        def __init__(self, pattern):
+            self._pattern = pattern
+
+        def match(self, annotation):
+            word = annotation.partition("[")[0]
+            if "." in word or "Var" in word:  # a module's name may stand before it
+                import re
+
+                return re.match(self._pattern, annotation)
+            return None  # neither ClassVar nor InitVar, the only ones that it asks for
+
+    def _stand_ins():
+        """Return stand-ins for what dataclasses loads and our classes need nothing of."""
+        made = {name: _LateModule(name) for name in ("copy", "functools", "inspect", "re")}
+        made["re"].compile = _Words
+        made["functools"].wraps = lambda function: (
+            lambda wrapper: wrapper
+        )  # of one method of its own
+        return {name: module for name, module in made.items() if name not in sys.modules}
+
+    if "dataclasses" not in sys.modules:
+        # They take longer to load than all else of dataclasses.
+        _known = _stand_ins()
+        sys.modules.update(_known)
+        try:
+            import dataclasses
+        finally:
+            for _name in _known:
+                del sys.modules[_name]
+        if "functools" in _known:
+            del _known["functools"].wraps
     else:
         import dataclasses
 
@@ -58,6 +85,7 @@ __all__ = ["dataclass", "field", "replace"]
 
 field, replace = dataclasses.field, dataclasses.replace
 
+_codes: dict[tuple[object, ...], CodeType] = {}
 _FACTORY = object()
 """The default of a parameter that a factory makes."""
 
@@ -114,7 +142,6 @@ def _init(cls: type[Any], fields: Sequence[Field], *, frozen: bool) -> FunctionT
     return init
 
 
-@cache
 def _code(made: tuple[bool, ...], first: int, *, frozen: bool, after: bool) -> CodeType:
     """Return the code of an ``__init__`` whose parameters are called p0, p1 and so on.
 
@@ -123,6 +150,9 @@ def _code(made: tuple[bool, ...], first: int, *, frozen: bool, after: bool) -> C
         first: how many may be given by their place.
         after: call ``__post_init__``.
     """
+    shape = (made, first, frozen, after)
+    if shape in _codes:
+        return _codes[shape]
     names = [f"p{number}" for number in range(len(made))]
     parameters = ["self", *names[:first], *(["*"] if names[first:] else []), *names[first:]]
     lines = [f"def __init__({', '.join(parameters)}):"]
@@ -133,6 +163,7 @@ def _code(made: tuple[bool, ...], first: int, *, frozen: bool, after: bool) -> C
     scope: dict[str, Any] = {}
     exec("\n".join(lines), scope)  # noqa: S102 (nothing in it comes from elsewhere)
     code: CodeType = scope["__init__"].__code__
+    _codes[shape] = code
     return code
 
 
@@ -166,8 +197,22 @@ def _hash(hashed: Getter) -> Callable[[Any], int]:
     return __hash__
 
 
-@recursive_repr()
+_shown: set[tuple[int, int]] = set()
+"""Instances whose text is being made, by thread: one that holds itself is shown once."""
+
+
 def _repr(self: Any) -> str:
+    key = (id(self), get_ident())
+    if key in _shown:
+        return "..."
+    _shown.add(key)
+    try:
+        return _text(self)
+    finally:
+        _shown.discard(key)
+
+
+def _text(self: Any) -> str:
     shown = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if f.repr]
     return f"{self.__class__.__qualname__}({', '.join(shown)})"
 

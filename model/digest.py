@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.model.lightlib import sha256_of
 
-_PATTERN = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+_DIGITS = {"sha256": 64, "sha512": 128}
 
 
 class Digest(str):
@@ -21,7 +19,8 @@ class Digest(str):
         Raises:
             ValueError: not ``sha256:`` + 64 or ``sha512:`` + 128 lower-case hex digits.
         """
-        if not _PATTERN.match(text):
+        algorithm, _, digits = text.partition(":")
+        if len(digits) != _DIGITS.get(algorithm) or digits.strip("0123456789abcdef"):
             raise ValueError(f'invalid digest "{text}"')
         return cls(text)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from pybuild.model.dataclass import dataclass
 from pybuild.model.suggest import did_you_mean
 
@@ -33,8 +31,7 @@ KNOWN_ARCHES = frozenset(
 KNOWN_OSES = frozenset(("darwin", "freebsd", "linux", "wasi", "windows"))
 # Windows can run images of its own build only, and from here on those of the release before, too.
 _WINDOWS_RELEASES = (20348, 26100)
-_OS = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]+)\))?\Z", re.ASCII)
-_WORD = re.compile(r"[A-Za-z0-9_.-]+\Z", re.ASCII)
+_WORD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +72,20 @@ class Platform:
             ValueError: unknown os or architecture, or too many parts.
         """
         parts = text.split("/")
-        match = _OS.match(parts[0])
-        wrong = [part for part in parts[1:] if not _WORD.match(part)]
-        if match is None or wrong:
-            part = parts[0] if match is None else wrong[0]
+        name, opened, version = parts[0].partition("(")
+        named = _is_word(name, _WORD)
+        if opened:
+            named = named and version[-1:] == ")" and _is_word(version[:-1], _WORD + ".")
+        wrong = [part for part in parts[1:] if not _is_word(part, _WORD + ".")]
+        if not named or wrong:
+            part = wrong[0] if named else parts[0]
             raise ValueError(
                 f'"{part}" is an invalid component of "{text}": platform specifier component'
                 ' must match "^[A-Za-z0-9_.-]+$": invalid argument'
             )
         if len(parts) > 3:
             raise ValueError(f'platform "{text}": expected os/arch or os/arch/variant')
-        name, version = match[1].lower(), match[2] or ""
+        name, version = name.lower(), version[:-1]
         name = "darwin" if name == "macos" else name
         if len(parts) == 1:
             base = default or LINUX_AMD64
@@ -175,3 +175,8 @@ def _windows_build(version: str) -> tuple[int, int, int] | None:
 
 
 LINUX_AMD64 = Platform("linux", "amd64")
+
+
+def _is_word(text: str, letters: str) -> bool:
+    """Whether there is a text, of these letters alone; `re` would take longer to load than a command takes."""
+    return bool(text) and not text.strip(letters)

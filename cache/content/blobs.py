@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from copy import copy
 
 from pybuild.cache.disk.atomic import Disk, discard, fault, faults, write_file
 from pybuild.cache.disk.plainfile import plain
@@ -48,15 +47,20 @@ class Blobs:
 
     def followed_by(self, follower: Follower) -> Self:
         """Return the same blobs; *follower* gets all that is written to them, piece by piece."""
-        twin = copy(self)
+        twin = self._twin()
         twin._follower = follower
         return twin
 
     def leased_by(self, lease: Lease) -> Self:
         """Return the same blobs; what is written and nobody else leases is *lease*'s."""
-        twin = copy(self)
+        twin = self._twin()
         twin._own = lease
         return twin
+
+    def _twin(self) -> Self:
+        from copy import copy
+
+        return copy(self)
 
     def path(self, digest: str) -> str:
         """Return the path of the blob, whether it is there or not.

@@ -8,17 +8,18 @@ is either gone already, and the caller must look, or it stays until the lease en
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from _thread import allocate_lock
 
 from pybuild.cache.content.patches import whole_of
 from pybuild.cache.disk.atomic import Disk, discard, fault
 from pybuild.cache.disk.locks import LiveFile, bury, is_alive, locked
 from pybuild.cache.disk.plainfile import NotPlain, plain
+from pybuild.model.lightlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from contextlib import AbstractContextManager
     from typing import Protocol, Self
 
     class Keeper(Protocol):
@@ -37,7 +38,7 @@ class Lease:
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._names: set[tuple[str, str]] = set()
         self._file: LiveFile | None = None
 
@@ -155,9 +156,14 @@ class Leases:
         """Keep what is under *name* no longer."""
         discard(os.path.join(self._folder, _LASTING + name))
 
-    def guard(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def guard(self) -> Generator[None]:
         """Keep everybody from freeing anything meanwhile; for moments, not while working."""
-        return nullcontext() if self.read_only else locked(self._collection, shared=True)
+        if self.read_only:
+            yield
+            return
+        with locked(self._collection, shared=True):
+            yield
 
     def collecting(self) -> AbstractContextManager[None]:
         """Hold the collection lock, to look at `held` and free; for moments too."""
@@ -252,7 +258,7 @@ class RollingLease:
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._row: dict[int, Lease] = {0: leases.create()}
         self._newest = 0
         self._jobs: list[int] = []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
+from _thread import allocate_lock, get_native_id
 
 from pybuild.cache.disk.atomic import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
     from pybuild.cache.disk.atomic import Warn
 
 # Commits that come within this time share one flush. While a flush is going its process cannot end,
@@ -33,6 +35,8 @@ class Syncer:
     """
 
     hand_over: Callable[[str], object] | None = None
+    _wake: threading.Event
+    _stop: threading.Event
 
     def __init__(
         self,
@@ -47,12 +51,10 @@ class Syncer:
         self._backlog: Callable[[], list[str]] | None = backlog
         self._mark = mark
         self._warn = warn
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._pending: list[str] = []
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._is_requested = False
+        self._is_requested = self._is_closed = False
 
     def want(self) -> None:
         """Flush when we close, or have it flushed, also if no id was added."""
@@ -66,12 +68,16 @@ class Syncer:
         """
         with self._lock:
             self._pending.append(id)
-            if not now and self._thread is None and not self._stop.is_set():
+            if not now and self._thread is None and not self._is_closed:
+                import threading
+
+                self._wake, self._stop = threading.Event(), threading.Event()
                 self._thread = threading.Thread(target=self._run, name="store-syncer", daemon=True)
                 self._thread.start()
         if now:
             self._flush()
-        self._wake.set()
+        if self._thread is not None:
+            self._wake.set()
 
     def flush(self) -> None:
         """Flush what is pending, now; a failure is a warning."""
@@ -95,7 +101,7 @@ class Syncer:
 
     def _run(self) -> None:
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # this thread only
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), 19)  # this thread only
         except OSError:
             pass
         while not self._stop.is_set():
@@ -107,9 +113,11 @@ class Syncer:
 
     def close(self) -> None:
         """Flush what is left, or have it flushed, and stop."""
-        self._stop.set()
-        self._wake.set()
+        with self._lock:
+            self._is_closed = True
         if self._thread is not None:
+            self._stop.set()
+            self._wake.set()
             self._thread.join()
         if not self._pending and not self._is_requested:
             return

@@ -8,16 +8,21 @@ nobody, or to somebody dead, is deleted in the background, by whichever process 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from _thread import allocate_lock  # the C part; threading.py takes longer than all of this
 
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.disk.locks import LiveFile, bury
 from pybuild.cache.disk.trees import Stopped, remove_tree
+from pybuild.model.lightlib import suppress
 
-Remover = Callable[[str], int]
-"""Deletes a directory tree and returns the bytes that came free."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    Remover = Callable[[str], int]
+    """Deletes a directory tree and returns the bytes that came free."""
 
 # How long closing lets the janitor finish. The leavings of a build are small and gone in
 # milliseconds; a big tree is left to the next process.
@@ -30,22 +35,30 @@ _GATHER_S = 0.05
 class Scratch:
     """Gives names in ``tmp/`` and cleans up. Safe to use from threads.
 
+    Args:
+        brief: there is no thread for it: what nobody owns is deleted by `close`.
+
     Attributes:
         moving: held while something moves from here to its place, and by who counts both.
     """
 
-    def __init__(self, root: str, disk: Disk, remover: Remover | None) -> None:
+    _requested: threading.Event
+    _idle: threading.Event
+    _hurry: threading.Event
+
+    def __init__(
+        self, root: str, disk: Disk, remover: Remover | None, *, brief: bool = False
+    ) -> None:
         self.path = os.path.join(root, "tmp")
         self._disk = disk
         self._remover = remover
-        self._lock = threading.Lock()
-        self.moving = threading.Lock()
+        self._brief = brief
+        self._lock = allocate_lock()
+        self.moving = allocate_lock()
         self._owner: LiveFile | None = None
         self._janitor: threading.Thread | None = None
-        self._requested = threading.Event()
-        self._idle = threading.Event()
-        self._hurry = threading.Event()
-        self._stop = False
+        self._is_due = self._stop = False
+        self._end = 0.0
         self._folder = -1
 
     def hold(self) -> None:
@@ -82,8 +95,9 @@ class Scratch:
             return
         with self._lock:
             self._start()
-        self._idle.clear()
-        self._requested.set()
+            if self._janitor is not None:
+                self._idle.clear()
+                self._requested.set()
 
     def take_away(self, path: str) -> str | None:
         """Make *path* vanish now, to be deleted by `delete`; return its new one, None if gone.
@@ -99,14 +113,21 @@ class Scratch:
         return taken
 
     def _start(self) -> None:
-        if self._janitor is None and not self._stop:
+        self._is_due = True
+        if self._janitor is None and not self._stop and not self._brief:
+            import threading
+
+            self._requested, self._idle = threading.Event(), threading.Event()
+            self._hurry = threading.Event()
             self._janitor = threading.Thread(target=self._clean, name="store-janitor", daemon=True)
             self._requested.set()
             self._janitor.start()
 
     def _clean(self) -> None:
+        from _thread import get_native_id
+
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # this thread only
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), 19)  # this thread only
         except OSError:
             pass
         while not self._stop:
@@ -132,7 +153,7 @@ class Scratch:
         # again; harmless, but a new entry's lock exists before the entry does.
         names = sorted(os.listdir(self._folder), key=lambda name: name.endswith(".lock"))
         for name in names:
-            if self._stop:
+            if self._is_over():
                 raise Stopped
             owner = name.partition(".")[0]
             if owner not in dead:
@@ -151,21 +172,28 @@ class Scratch:
             if self._remover is not None and os.path.isdir(os.path.join(path, "fs")):
                 return self._remover(path)  # a delta: its files are of all ids
             try:
-                return remove_tree(os.path.basename(path), lambda: self._stop, self._folder)
+                return remove_tree(os.path.basename(path), self._is_over, self._folder)
             except PermissionError:
                 # A worker costs more than what an ordinary step leaves beside its delta.
                 if self._remover is not None:
                     return self._remover(path)
         return 0
 
+    def _is_over(self) -> bool:
+        return self._stop or 0 < self._end < time.monotonic()
+
     def close(self) -> None:
-        """Let the janitor finish what is quickly done, and own nothing any more."""
-        self._hurry.set()
+        """Delete what is quickly done, or let the janitor; own nothing any more."""
         if self._janitor is not None:
+            self._hurry.set()
             self._idle.wait(GRACE_S)
+        elif self._is_due and self._folder >= 0:
+            self._end = time.monotonic() + GRACE_S
+            with suppress(Stopped, OSError):
+                self.sweep()
         self._stop = True
-        self._requested.set()
         if self._janitor is not None:
+            self._requested.set()
             self._janitor.join()
         with self._lock:
             if self._owner is not None:

@@ -8,19 +8,18 @@ warning. Losing records costs time, never a build.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from _thread import RLock, allocate_lock
 
 from pybuild.cache.disk.atomic import Disk, discard, fault, faults
 from pybuild.cache.disk.locks import locked
 from pybuild.model.jsontext import as_object, is_object, parse
-from pybuild.model.lightlib import sha256_of
+from pybuild.model.lightlib import sha256_of, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeVar
 
     from pybuild.cache.disk.atomic import Warn
@@ -54,7 +53,7 @@ class _Link:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
 
@@ -88,7 +87,7 @@ class Records:
         # Two, so that no reader waits while a writer waits for another process.
         self._reader = _Link()
         self._writer = _Link()
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._rebuilt = 0
 
     def get(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -182,13 +181,14 @@ class Records:
     def _select(
         self, connection: sqlite3.Connection, query: str, values: tuple[str, ...]
     ) -> list[Any]:
-        import sqlite3
+        import _sqlite3 as sqlite3  # sqlite3 loads datetime
 
         try:
             return connection.execute(query, values).fetchall()
         except sqlite3.OperationalError:
             if self.read_only:
                 # No place for the files beside it that a reader keeps, too: take it as it lies there.
+                from contextlib import closing
                 from urllib.parse import quote
 
                 where = f"file:{quote(self._database)}?immutable=1"
@@ -229,7 +229,7 @@ class Records:
     def _connected(self, link: _Link) -> sqlite3.Connection:
         """Return the connection of *link*, whose lock is held: made now, if another process has
         moved a damaged database aside."""
-        import sqlite3
+        import _sqlite3 as sqlite3  # sqlite3 loads datetime
 
         if link.connection is not None and link.file == self._identity():
             return link.connection
@@ -293,7 +293,7 @@ class Records:
 
     def _is_damage(self, error: Exception, doing: str) -> bool:
         """Return whether the error is damage; for trouble that others can mend, raise the fault."""
-        import sqlite3
+        import _sqlite3 as sqlite3  # sqlite3 loads datetime
 
         if isinstance(error, OSError):
             raise fault(error, f"cannot {doing} the cache records", self._root) from error
@@ -366,7 +366,7 @@ class Records:
 
         Left alone where others are busy with it; it is shorter again after some hundred writes.
         """
-        import sqlite3
+        import _sqlite3 as sqlite3  # sqlite3 loads datetime
 
         if self.read_only or self._identity() is None:
             return
@@ -395,7 +395,7 @@ def _form(connection: sqlite3.Connection) -> int:
 
 def _use_log(connection: sqlite3.Connection) -> None:
     """Have changes written to a log beside the database; SQLite itself does not wait for others here."""
-    import sqlite3
+    import _sqlite3 as sqlite3
 
     end = time.monotonic() + BUSY_S
     while True:

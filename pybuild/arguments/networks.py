@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from pybuild.commandline.parser import Parsed
 from pybuild.executor import network
 from pybuild.model.errors import UsageError
@@ -27,12 +25,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@cache
+_default: list[tuple[str, str]] = []
+
+
 def default_network() -> tuple[str, str]:
     """Return `default_mode`, which is looked for once a command."""
     from pybuild.networks.defaultmode import default_mode
 
-    return default_mode()
+    _default[:] = _default or [default_mode()]
+    return _default[0]
 
 
 def mode_of(parsed: Parsed) -> str:

@@ -54,7 +54,7 @@ def open_store(parsed: Parsed, *, to_read: bool = False) -> Store:
     Args:
         to_read: nothing in it is to change; see `Store.open`.
     """
-    return Store.open(root_of(parsed), SystemClock(), to_read=to_read)
+    return Store.open(root_of(parsed), SystemClock(), to_read=to_read, brief=True)
 
 
 def with_engine(

@@ -243,7 +243,7 @@ def test_a_database_that_is_moved_aside_while_it_is_opened_is_made_anew(
         return connect(*args, **named)
 
     with Store.open(root, clock, warn=warnings.append) as store:
-        monkeypatch.setattr(sqlite3, "connect", late)
+        monkeypatch.setattr("_sqlite3.connect", late)
         if use == "put":
             store.records.put("k", "x", {"ok": 2})
         assert store.records.get("k", "x") == ({"ok": 2} if use == "put" else None)

@@ -202,6 +202,20 @@ def test_two_threads_create_one_store(root: Path, clock: FakeClock) -> None:
     assert os.listdir(root / "tmp") == []
 
 
+def test_a_brief_command_deletes_at_its_end_and_starts_no_thread(
+    root: Path, clock: FakeClock
+) -> None:
+    before = set(threading.enumerate())
+    with Store.open(root, clock, brief=True) as store:
+        (root / "tmp" / "trash.somebodys").mkdir()
+        tree = Path(store.scratch("tree"))
+        tree.mkdir()
+        store.discard(str(tree))
+        assert (set(threading.enumerate()), tree.exists()) == (before, False)
+        assert len(os.listdir(root / "tmp")) == 3  # our lock, and what is to be deleted
+    assert os.listdir(root / "tmp") == []
+
+
 def test_close_leaves_no_thread_and_no_file(root: Path, clock: FakeClock) -> None:
     before = set(threading.enumerate())
     with Store.open(root, clock) as store:

@@ -7,6 +7,8 @@ import dataclasses
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, field
 from pathlib import Path
@@ -210,3 +212,28 @@ def test_no_module_of_ours_takes_the_standard_librarys() -> None:
         if re.search(r"from dataclasses import .*\bdataclass\b", path.read_text())
     ]
     assert borrowed == ["model/dataclass.py"]
+
+
+def test_the_standard_librarys_own_classes_are_as_ever_after_ours() -> None:
+    """What it loads has stand-ins while it is loaded: annotations are understood, methods named, values copied."""
+    program = (
+        "import pybuild.model.dataclass, dataclasses, typing\n"
+        "@dataclasses.dataclass\n"
+        "class A:\n"
+        "    a: 'int'\n"
+        "    b: 'typing.ClassVar[int]' = 1\n"
+        "    c: 'dataclasses.InitVar[int]' = 2\n"
+        "    d: 'ClassVar[int]' = 3\n"
+        "    e: 'tuple[int, ...]' = ()\n"
+        "    def __post_init__(self, c): self.a += c\n"
+        "from typing import ClassVar\n"
+        "one = A(1)\n"
+        "assert A.__repr__.__name__ == '__repr__', A.__repr__\n"
+        "print(one, [f.name for f in dataclasses.fields(one)], dataclasses.asdict(one), A.__doc__)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    plain = program.replace("pybuild.model.dataclass, ", "")
+    command = [sys.executable, "-c", plain]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == expected.stdout

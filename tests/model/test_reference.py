@@ -38,6 +38,12 @@ def test_short_names_are_completed(text: str, whole: str, familiar: str) -> None
         ("x:", "invalid reference format"),
         ("x@sha256:1", "invalid"),
         ("../x", "invalid reference format"),
+        ("x²", "invalid reference format"),
+        ("x\n", "invalid reference format"),
+        ("x:1²", "invalid reference format"),
+        ("h.²/x", "invalid reference format"),
+        ("a//b", "invalid reference format"),
+        (f"{'x' * 300}", "invalid reference format"),
     ],
 )
 def test_what_is_no_reference(text: str, message: str) -> None:
