@@ -168,7 +168,7 @@ class ContainerConfig(NamedTuple):
         for name, default in zip(ContainerConfig._fields, _PLAINEST, strict=True):
             value = document.get(name, default)
             if value is not default and value.__class__ not in _PLAIN:
-                value = _read(name, value)
+                value = default if value == _AS_READ[name] else _read(name, value)
             values.append(value)
         return ContainerConfig(*values)
 
@@ -176,6 +176,8 @@ class ContainerConfig(NamedTuple):
 _REQUIRED = frozenset(("id", "name", "image", "manifest", "deltas"))
 _PLAINEST = ContainerConfig(id="", name="", image="", manifest="", deltas=())
 """A container of which nothing is said: the fields that a file lacks are as there."""
+_AS_READ: dict[str, Any] = lightjson.loads(_PLAINEST.to_json())
+"""Its document: most fields of most containers are as there, and need not be made anew."""
 
 
 def _read(name: str, value: Any) -> Any:

@@ -146,7 +146,6 @@ def _age(ns: int) -> str:
 
 def status_text(state: ContainerState, health: str = "") -> str:
     """Return the state in docker's words [CTR-30, CTR-37]."""
-    ended = _age(state.finished)
     match state.status:
         case "created":
             return "Created"
@@ -158,9 +157,9 @@ def status_text(state: ContainerState, health: str = "") -> str:
         case "paused":
             return f"Up {_age(state.started).removesuffix(' ago')} (Paused)"
         case "restarting":
-            return f"Restarting ({state.exit_code}) {ended}"
+            return f"Restarting ({state.exit_code}) {_age(state.finished)}"
         case _:
-            return f"Exited ({state.exit_code}) {ended}"
+            return f"Exited ({state.exit_code}) {_age(state.finished)}"
 
 
 def rows_of(
@@ -184,14 +183,26 @@ def rows_of(
             shown_ports(one, places),
             whole=whole,
         )
-        for one, state, places in chosen(containers, store, filters, all=all, last=last)
+        for one, state, places in chosen(
+            containers, store, filters, all=all, last=last, for_ports=True
+        )
     ]
 
 
 def chosen(
-    containers: Containers, store: Store, filters: Sequence[str], *, all: bool, last: int
+    containers: Containers,
+    store: Store,
+    filters: Sequence[str],
+    *,
+    all: bool,
+    last: int,
+    for_ports: bool = False,
 ) -> list[tuple[Container, ContainerState, Places]]:
-    """Return the containers of a list, each with its state and its places on networks; as `container_rows`."""
+    """Return the containers of a list, each with its state and its places on networks; as `rows_of`.
+
+    Args:
+        for_ports: places are needed of those alone that have some.
+    """
     choice = None
     if filters:
         from pybuild.containers.choosing import Choice
@@ -210,7 +221,10 @@ def chosen(
             known.append((one, state))
         if 0 < last <= len(known):
             break
-    has_networks = any(one.config.networks for one, _ in known)
+    has_networks = any(
+        one.config.networks and (one.config.ports or one.config.exposed or not for_ports)
+        for one, _ in known
+    )
     networks = NetworkFiles(os.path.join(store.root, "networks"))
     places = networks.all_places() if has_networks else {}
     return [(one, state, places.get(one.config.id, ())) for one, state in known]

@@ -12,6 +12,7 @@ import os
 
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import same_file
+from pybuild.cache.disk.plainfile import whole
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.order import CONFIG, NAMES
 from pybuild.model.errors import UserError
@@ -144,8 +145,8 @@ def read_config(path: str) -> ContainerConfig:
     Raises:
         OSError, ValueError, TypeError, KeyError: there is none, or it is damaged.
     """
-    with open(os.path.join(path, CONFIG), "rb") as file:
-        return ContainerConfig.of_json(file.read())
+    fd = os.open(f"{path}/{CONFIG}", os.O_RDONLY | os.O_CLOEXEC)
+    return ContainerConfig.of_json(whole(fd))
 
 
 def lease_of(id: str) -> str:

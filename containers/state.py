@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pybuild.cache.disk.plainfile import whole
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.containers.order import STATE
 from pybuild.model import lightjson
@@ -95,8 +96,7 @@ def read_state(home: int) -> ContainerState:
         fd = os.open(STATE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=home)
     except FileNotFoundError:
         return ContainerState()
-    with open(fd, "rb") as file:
-        known = lightjson.loads(file.read())
+    known = lightjson.loads(whole(fd))
     if not isinstance(known, dict):
         raise ValueError("not an object")
     return ContainerState(**{name: known[name] for name in ContainerState._fields if name in known})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 
 from pybuild.cache.disk.locks import boot_id, tried
+from pybuild.cache.disk.plainfile import whole
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.zygote.faults import USER, Fault
 from pybuild.model import lightjson
@@ -358,8 +359,8 @@ def is_living(endpoint: NetworkEndpoint, boot: str) -> bool:
 def start_time(pid: int) -> int:
     """Return when a process began, in the kernel's ticks; 0: there is none, or it has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        words = whole(fd).rpartition(b")")[2].split()
     except OSError:
         return 0
     return 0 if words[0] in (b"Z", b"X") else int(words[19])
@@ -372,8 +373,7 @@ def _subnet(document: dict[str, Any]) -> Subnet:
 
 
 def _read(path: str) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        known: dict[str, Any] = lightjson.loads(file.read())
+    known: dict[str, Any] = lightjson.loads(whole(os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
     return known
 
 

@@ -77,7 +77,6 @@ SHORT = {
     "buildkit/methods.py": "names for both sides of a connection; either side's room would be a circle",
     "buildkit/session/failures.py": "to be joined with a neighbour",
     "buildkit/session/pieces.py": "to be joined with a neighbour",
-    "cache/disk/plainfile.py": "the fully cached path imports it, and nothing heavier",
     "daemon/control/health.py": "one gRPC service",
     "image/layer/writing.py": "monitors of containers and commands import it, and nothing heavier",
     "model/clock.py": "one protocol, for types alone",

@@ -9,6 +9,8 @@ import errno
 import os
 from stat import S_ISREG
 
+_PIECE_BYTES = 1 << 16
+
 
 class NotPlain(OSError):
     """Something is there, and it is no regular file."""
@@ -21,3 +23,20 @@ def plain(path: str, flags: int) -> int:
         os.close(fd)
         raise NotPlain(errno.EINVAL, "not a regular file", path)
     return fd
+
+
+def whole(fd: int) -> bytes:
+    """Return the rest of a file, and close it: a third of the system calls of `open`, for small ones.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        data = b""
+        while piece := os.read(fd, _PIECE_BYTES):
+            data += piece
+            if len(piece) < _PIECE_BYTES:  # only the end of a regular file gives less
+                break
+        return data
+    finally:
+        os.close(fd)
