@@ -28,7 +28,7 @@ def _plain(verb: str) -> Act:
 def _ending(verb: str) -> Act:
     def act(engine: Requests, options: CreationOptions, name: str) -> None:
         query: dict[str, str] = {}
-        if text := options.one("time"):
+        if text := options.one("timeout") or options.one("time"):
             try:
                 query["t"] = str(int(float(text)))
             except (ValueError, OverflowError):

@@ -126,6 +126,7 @@ _SIG_PROXY = Option("sig-proxy", "hand signals on to its process (true)")
 _ENDING = (
     Option("signal", "signal to send: a name or a number", "SIGNAL", "s"),
     Option("time", "seconds to wait (10)", "SECONDS", "t"),
+    Option("timeout", "the same, as docker 28 writes it", "SECONDS"),
 )
 _SIGNAL = Option("signal", "signal to send: a name or a number", "SIGNAL", "s")
 

@@ -115,7 +115,7 @@ def _ending(parsed: Parsed) -> Callable[[Container], tuple[int, float]]:
     """Return the signal and the seconds of an end, by the options or a container's config [CTR-31]."""
     from pybuild.containers.signals import signal_number
 
-    text = parsed.one("time")
+    text = parsed.one("timeout") or parsed.one("time")
     try:
         given = float(text) if text else None
         if given is not None and not math.isfinite(given):

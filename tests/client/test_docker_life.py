@@ -130,7 +130,7 @@ def test_one_that_runs_is_entered_looked_at_and_ended(
     assert far("ps")[0]["Status"].endswith("(Paused)")
     assert far("unpause", "one") == [None]
     assert far("update", "--restart", "no", "one") == [None]
-    assert far("stop", "-t", "60", "one") == [None]
+    assert far("stop", "--timeout", "60", "one") == [None]
     assert far("wait", "one") == ["3"]
     assert far("start", "one") == [None]
     assert far("kill", "one") == [None]

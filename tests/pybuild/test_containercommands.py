@@ -95,7 +95,7 @@ def test_one_runs_in_the_background_and_is_entered_and_ended(
     assert do("unpause", "one") == (0, "one\n", "")
     assert do("update", "--restart", "no", "one")[0] == 0
     assert do("restart", "-t", "60", "one") == (0, "one\n", "")
-    assert do("stop", "-t", "60", "one") == (0, "one\n", "")
+    assert do("stop", "--timeout", "60", "one") == (0, "one\n", "")
     assert do("wait", "one")[1] == "3\n"
     assert do("start", "one")[0] == 0
     assert do("kill", "one") == (0, "one\n", "")
