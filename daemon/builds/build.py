@@ -447,11 +447,12 @@ class Build:
                 return None
             reference = LazyTree(Vertex(ScratchSource()), self.scope.snapshot)
         snapshot = await reference.snapshot()
+        exported = bool(self.request.Exporters) or self.request.EnableSessionExporter
         known = self.frontends.lowered.get(reference.id)
         if known is None or gateway_config(known) != config:
             known = lowered_from(
                 reference.vertex,
-                result.config(key),
+                result.config(key, exported=exported),
                 platform,
                 base=result.base_config(key),
                 layers=len(snapshot.deltas),

@@ -75,9 +75,16 @@ class Result:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"failed to parse platforms: {text[:200]!r}") from error
 
-    def config(self, key: str) -> dict[str, Any] | None:
-        """Return the image config that goes with the tree *key*; None where there is none."""
-        return self._config(CONFIG, key)
+    def config(self, key: str, *, exported: bool = True) -> dict[str, Any] | None:
+        """Return the image config that goes with the tree *key*; None where there is none.
+
+        Raises:
+            UserError: it is none, or is of half a platform and shall be *exported*.
+        """
+        config = self._config(CONFIG, key)
+        if exported and config and bool(config.get("os")) != bool(config.get("architecture")):
+            raise UserError("invalid image config: os and architecture must be specified together")
+        return config
 
     def base_config(self, key: str) -> dict[str, Any] | None:
         """Return the config of the base image of the tree *key*, if the frontend said it."""
@@ -108,8 +115,6 @@ class Result:
             raise UserError("invalid null image config for export")
         if not isinstance(config, dict):
             raise UserError("failed to parse image config: not an object")
-        if bool(config.get("os")) != bool(config.get("architecture")):  # pyright: ignore
-            raise UserError("invalid image config: os and architecture must be specified together")
         return config  # pyright: ignore[reportUnknownVariableType]
 
     def message(self) -> pb.Result:

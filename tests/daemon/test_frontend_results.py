@@ -97,6 +97,8 @@ def test_facts_of_a_tree_are_its_own() -> None:
     for text, words in ((b"null", "invalid null image config"), (b'{"os":"linux"}', "together")):
         with pytest.raises(UserError, match=words):
             Result(metadata={"containerimage.config": text}).config("")
+    half = Result(metadata={"containerimage.config": b'{"os":"linux"}'})
+    assert half.config("", exported=False) == {"os": "linux"}
 
 
 def test_results_of_all_ages_are_read() -> None:

@@ -21,11 +21,17 @@ from tests.daemon.test_serverbuilds import Client, with_server
 async def exported(client: Client, metadata: dict[str, bytes], **attrs: str) -> dict[str, str]:
     """Export a small tree as an image, as a frontend's result with *metadata*."""
     exporter = control.Exporter(Type="image", Attrs=attrs)
-    request = control.SolveRequest(Exporters=[exporter])
+    return await made(client, metadata, control.SolveRequest(Exporters=[exporter]))
+
+
+async def made(
+    client: Client, metadata: dict[str, bytes], request: control.SolveRequest
+) -> dict[str, str]:
+    """Give a small tree as a frontend's result with *metadata* to the build of *request*."""
     async with parked(client.channel, {}, request) as gate:
-        made = await gate.solve(gateway.SolveRequest(Definition=one(file_op(mkdir("/d", -1, 0)))))
+        tree = await gate.solve(gateway.SolveRequest(Definition=one(file_op(mkdir("/d", -1, 0)))))
         result = gateway.Result(metadata=metadata)
-        result.ref.id = made.ref.id
+        result.ref.id = tree.ref.id
         return dict(await gate.give(result))
 
 
@@ -56,6 +62,21 @@ def test_an_image_that_is_to_be_named_by_a_frontend_that_is_silent_is_refused(
     async def work(client: Client) -> None:
         with pytest.raises(RpcError, match="invalid reference format"):
             await exported(client, {}, name="*")
+
+    with_server(tmp_path, work)
+
+
+@pytest.mark.slow
+def test_a_config_of_half_a_platform_is_no_image_and_no_fault_of_a_build_without_one(
+    tmp_path: Path,
+) -> None:
+    """A frontend in BuildKit's client says only the system of a local directory that replaces a stage."""
+
+    async def work(client: Client) -> None:
+        metadata = {"containerimage.config": b'{"architecture":"","os":"linux"}'}
+        await made(client, metadata, control.SolveRequest())
+        with pytest.raises(RpcError, match="os and architecture must be specified together"):
+            await exported(client, metadata)
 
     with_server(tmp_path, work)
 
