@@ -176,11 +176,12 @@ class Suite(NamedTuple):
         """Run the binary to its end or to the limit; return what it wrote, and its status or -1."""
         log = self.scratch / "logs" / name
         log.parent.mkdir(exist_ok=True)
+        mark = f"{os.getpid()} {name}"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [str(self.binary), "-test.v", *words],
                 cwd=self.package,
-                env=environment,
+                env={**environment, "PEERSUITE_CASE": mark},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -190,7 +191,7 @@ class Suite(NamedTuple):
             except subprocess.TimeoutExpired:
                 status = -1
             finally:
-                _end(process)
+                _end(process, f"PEERSUITE_CASE={mark}")
         return log.read_text(errors="replace"), status
 
 
@@ -208,22 +209,28 @@ def outcome(case: str, text: str, status: int) -> Outcome:
     return Outcome(case, "failed", (errors or ["no message"])[0][:300])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill *process* and what it started: servers are in sessions of their own."""
+def _end(process: subprocess.Popen[bytes], mark: str) -> None:
+    """Kill *process* and what it started: servers are in sessions of their own, and outlive a case that panics.
+
+    Args:
+        mark: a word of the environment that all of them got.
+    """
     children: dict[int, list[int]] = {}
+    roots = {process.pid} if process.poll() is None else set[int]()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+                if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    roots.add(int(entry.name))
             except OSError:
                 continue
             children.setdefault(int(after_name[1]), []).append(int(entry.name))
-    for pid in _below(process.pid, children):
+    for pid in {one for root in roots for one in (root, *_below(root, children))}:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    process.kill()
     process.wait()
 
 
