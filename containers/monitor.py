@@ -51,6 +51,7 @@ from pybuild.executor.zygote import syscalls, worker
 from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.model.border import Misfit, unpacked
+from pybuild.networks import tidying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def become_monitor(
         else:
             monitor.start()
         monitor.serve()
+        if monitor.is_alone and order.networks is not None:
+            tidying.tidy(order.networks.folder, tidying.bridges_of(order.networks.folder))
     except (OSError, Fault) as error:
         tell(answer, worker.fault_message(error))
         if monitor is not None:
@@ -118,7 +121,7 @@ class _Monitor:
         self._kill_timer: Timer | None = None
         self._restart_timer: Timer | None = None
         self._health: Health | None = None
-        self._is_done = False
+        self._is_done = self.is_alone = False
         self._is_stopping = self._returns = False
         self._remover: AttachedClient | None = None
         self._streams = self._new_streams()
@@ -443,9 +446,7 @@ class _Monitor:
     def _stop(self, number: int, seconds: float) -> None:
         kill_at = time.monotonic() + seconds if seconds >= 0 else 0.0
         self._state = self._state._replace(stopped=True, kill_at=kill_at)
-        if self._cancel_restart():
-            return
-        if self._first is None:
+        if self._cancel_restart() or self._first is None:
             return
         self._is_stopping = True
         self._send(number, surely=bool(seconds) or self._order.restart.name != "no")
@@ -493,6 +494,7 @@ class _Monitor:
     def _hear_keeper(self, _events: int) -> None:
         status = self._keeper.status()
         if status is None:
-            self._loop.forget(self._keeper.fileno())  # the spawner is gone
+            self._loop.forget(self._keeper.fileno())
+            self.is_alone = True  # the spawner is gone
         if self._first is not None:
             self._first.note_status(status)

@@ -83,17 +83,18 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     root = os.path.dirname(_folder_of(lock_fd))
-    _Spawner(listener, lock_fd, refusal).serve()
+    spawner = _Spawner(listener, lock_fd, refusal)
+    spawner.serve()
     # Another may begin while networks are taken out of the kernel: they have a lock of their own.
     listener.close()
     os.close(lock_fd)
-    _tidy_networks(root)
+    _tidy_networks(root, spawner.bridges)
 
 
-def _tidy_networks(root: str) -> NoReturn:
+def _tidy_networks(root: str, bridges: frozenset[tuple[str, str]]) -> NoReturn:
     """Leave no network in the kernel that nobody is on; end."""
     try:
-        tidying.tidy(os.path.join(root, "networks"))
+        tidying.tidy(os.path.join(root, "networks"), bridges)
     except (OSError, Fault) as error:
         os.write(2, f"networks are left: {error}\n".encode())
     finally:
@@ -143,6 +144,7 @@ class _Spawner:
         self._lines: dict[int, _Monitor] = {}
         self._orphans: dict[int, _Monitor] = {}
         """Those of adopted first processes, which are our children now, by pidfd."""
+        self.bridges: frozenset[tuple[str, str]] = frozenset()
         self._rests_due = 0
         """How many rests are still to be used: in one networks are tidied, in the next strays reaped."""
 
@@ -192,7 +194,7 @@ class _Spawner:
             root = os.path.dirname(_folder_of(self._lock_fd))
             self._listener.close()
             os.close(self._lock_fd)
-            _tidy_networks(root)
+            _tidy_networks(root, self.bridges)
         self._rests_due = max(0, self._rests_due - 1)
 
     # --- commands ---------------------------------------------------------------------------------
@@ -226,7 +228,10 @@ class _Spawner:
             elif word == "adopt":
                 self._adopt(unpacked(order), fds[0], answer, Adopted(more, {}))
             else:
-                self._fork(unpacked(order), fds, answer, [unpacked(one) for one in more], None)
+                taken: ContainerOrder = unpacked(order)
+                if taken.networks is not None:
+                    self.bridges |= tidying.bridges_of(taken.networks.folder)
+                self._fork(taken, fds, answer, [unpacked(one) for one in more], None)
         except OSError as error:
             fault = Fault(ENVIRONMENT, describe_os_error(error, "cannot start a monitor"))
             self._refuse(answer, fault)

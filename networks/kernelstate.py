@@ -17,6 +17,8 @@ from pybuild.networks.wayout import sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from pybuild.networks.records import Network, NetworkEndpoint, NetworkFiles, Subnet
 
 
@@ -126,6 +128,21 @@ def remove_bridge(store: NetworkFiles, network: Network) -> None:
         pass  # it was never there, or is not any more
     with Rtnetlink() as outside:
         outside.remove_link(network.bridge)
+
+
+def remove_deleted(places: Iterable[tuple[str, str]], kept: Collection[str]) -> None:
+    """Take out of the kernel what is there of networks whose records were deleted: all tables but *kept*, and bridges."""
+    for table, bridge in places:
+        if not index_of(bridge):
+            continue
+        try:
+            uplink.forget_by_docker(bridge)
+            if table not in kept:
+                firewall().run(rules.drop(table))
+        except (OSError, Fault):
+            pass  # it is not there any more
+        with Rtnetlink() as outside:
+            outside.remove_link(bridge)
 
 
 def publish(store: NetworkFiles, network: Network, endpoint: NetworkEndpoint) -> None:

@@ -13,18 +13,32 @@ from pybuild.networks import kernelstate, pod
 from pybuild.networks.records import NetworkFiles
 
 
-def tidy(folder: str) -> None:
+def bridges_of(folder: str) -> frozenset[tuple[str, str]]:
+    """Return the table and the bridge of each network in a folder: of a store that is deleted nothing else tells."""
+    store = NetworkFiles(folder)
+    try:
+        return frozenset((store.table, one.bridge) for one in store.networks() if one.bridge)
+    except OSError:
+        return frozenset()
+
+
+def tidy(folder: str, known: frozenset[tuple[str, str]] = frozenset()) -> None:
     """Leave nothing in the kernel of the networks in a folder but what containers are on.
+
+    Args:
+        known: the `bridges_of` the folder when containers were started.
 
     Raises:
         Fault, OSError: it cannot be; the next command that looks at networks does it.
     """
     store = NetworkFiles(folder)
-    if not os.path.exists(store.lock):
-        return  # nobody has ever been on any
-    with locked(store.lock):
-        if pod.is_used():
-            if not pod.is_held(folder):
-                return  # they have gone with it
-            pod.enter(store)
-        kernelstate.sweep(store)
+    if os.path.exists(store.lock):
+        with locked(store.lock):
+            if pod.is_used():
+                if not pod.is_held(folder):
+                    return  # they have gone with it
+                pod.enter(store)
+            kernelstate.sweep(store)
+    if not pod.is_used():
+        present = bridges_of(folder)
+        kernelstate.remove_deleted(known - present, {table for table, _ in present})
