@@ -265,15 +265,17 @@ def test_injected_remover_gets_what_belongs_to_others(
 
     with Store.open(root, clock, remover=remove) as store:
         store.deltas.abort(store.deltas.begin())
+        os.mkdir(work := store.scratch("work"))
+        store.discard(work)
         store.tmp.sweep()
-        assert len(removed) == 1  # it has a directory of changes
-        for count, refused in ((1, False), (2, True)):
-            if refused:
-                monkeypatch.setattr("pybuild.cache.disk.scratch.remove_tree", _refuse)
-            os.mkdir(work := store.scratch("work"))
-            store.discard(work)
-            store.tmp.sweep()
-            assert len(set(removed)) == count
+    # The store's own thread sweeps, too, and may have found the same directory.
+    assert len(set(removed)) == 1  # it has a directory of changes
+    monkeypatch.setattr("pybuild.cache.disk.scratch.remove_tree", _refuse)
+    with Store.open(root, clock, remover=remove) as store:
+        os.mkdir(work := store.scratch("work"))
+        store.discard(work)
+        store.tmp.sweep()
+    assert len(set(removed)) == 2
     assert all(os.path.dirname(path) == str(root / "tmp") for path in removed)
 
 
