@@ -23,6 +23,7 @@ from pybuild.networks.attaching import Attachment, attach, connect, detach, disc
 from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder, NetworkOrder, PortOrder
 from pybuild.networks.rtnetlink import Inside, index_of
+from pybuild.networks.tidying import tidy
 from tests.needs import need
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox]
@@ -66,6 +67,13 @@ def order(networks: Networks, *endpoints: EndpointOrder, **fields: Any) -> Netwo
 def told(*words: str, pid: int = 0) -> str:
     command = ["nsenter", "-t", str(pid), "-n", *words] if pid else list(words)
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def given_back(made: Attachment) -> None:
+    """Leave nothing of an attachment, nor of its networks."""
+    made.close()
+    attaching.remove_devices(detach(made.store.folder, made.order.container, made.pid))
+    tidy(made.store.folder)
 
 
 def gone(*attachments: Attachment) -> None:
@@ -125,8 +133,14 @@ def test_one_is_brought_to_its_networks_and_leaves_nothing(tmp_path: Path) -> No
         gone(last)
         detach(wanted.folder, "cd" * 32, pid)  # of another, nothing is here
         assert index_of(net.bridge) and networks.records.endpoints(net) != []
-        detach(wanted.folder, ID, pid)
+        devices = detach(wanted.folder, ID, pid)
+        assert sorted(devices) == sorted((first.peer, second.peer))
         assert networks.records.endpoints(net) == [] and networks.records.leases(net) == {}
+        assert index_of(first.peer) and index_of(net.bridge)  # who waits does not wait for them
+        assert f"tcp . {number}" not in told("nft", "list", "ruleset")
+        attaching.remove_devices(devices)
+        assert not index_of(first.peer) and index_of(net.bridge)
+        tidy(wanted.folder)
         assert not index_of(net.bridge) and not index_of(inner.bridge)
         assert networks.records.table not in told("nft", "list", "tables")
         assert "eth" not in told("ip", "-o", "link", pid=pid)
@@ -167,8 +181,7 @@ def test_the_gateway_and_the_ports_move_with_the_networks(tmp_path: Path) -> Non
         assert made.published() is None
         connect(made, EndpointOrder("a"))
         assert (gateway(), published()) == ("10.83.0.1", ["a"])
-        gone(made)
-        detach(made.store.folder, ID, pid)
+        given_back(made)
 
 
 def test_addresses_are_each_ones_own(tmp_path: Path) -> None:
@@ -206,8 +219,7 @@ def test_addresses_are_each_ones_own(tmp_path: Path) -> None:
         made = attach(theirs, other)
         assert made.places[0][1].addresses == ("10.85.0.2/30",)
         assert [one.name for one in networks.records.endpoints(net)] == ["two"]
-        gone(made)
-        detach(theirs.folder, theirs.container, other)
+        given_back(made)
 
 
 def test_who_ended_without_a_word_is_swept_away(tmp_path: Path) -> None:
@@ -241,7 +253,6 @@ def test_a_network_moves_out_of_the_way_unless_somebody_chose_its_place(tmp_path
             assert now.prefix != moving.subnets[0].prefix
             assert made.places[0][1].addresses[0].startswith(now.gateway.rpartition(".")[0])
             assert networks.find("staying").subnets == staying.subnets
-            gone(made)
-            detach(made.store.folder, ID, pid)
+            given_back(made)
     finally:
         told("ip", "link", "delete", "other")
