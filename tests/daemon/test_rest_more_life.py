@@ -100,7 +100,7 @@ def test_a_terminal_is_left_by_keys_and_has_a_size(
     engine: tuple[Requests, BusyboxContainers],
 ) -> None:
     requests, containers = engine
-    script = "stty size; read x; stty size; echo got $x; exec sleep 1000"
+    script = "stty size; read x; stty size; echo got $x; read y; echo then $y; exec sleep 1000"
     containers.make(script.replace("stty size", "busybox stty size"), "one", tty=True, stdin=True)
     query = {"stream": True, "stdin": True, "stdout": True, "logs": True}
     pipe = requests.hijacked("/containers/one/attach", query)
@@ -116,6 +116,14 @@ def test_a_terminal_is_left_by_keys_and_has_a_size(
         pass
     pipe.close()
     assert requests.ask("GET", "/containers/one/json")["State"]["Running"] is True
+    again = requests.hijacked("/containers/one/attach", {**query, "logs": False})
+    again.sendall(b"more\n")
+    said = b""
+    while b"then more" not in said:
+        said += again.receive(4096)
+    assert b"got in" not in said
+    again.sendall(b"\x10\x11")
+    again.close()
     later = requests.hijacked("/containers/one/attach", {"logs": True, "stdout": True})
     assert b"got in" in b"".join(iter(lambda: later.receive(4096), b""))
     later.close()

@@ -256,3 +256,46 @@ def test_a_network_moves_out_of_the_way_unless_somebody_chose_its_place(tmp_path
             given_back(made)
     finally:
         told("ip", "link", "delete", "other")
+
+
+DOCKERS = """
+table ip filter {
+    chain DOCKER-USER {
+        counter return
+    }
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        jump DOCKER-USER
+    }
+}
+"""
+
+
+def test_packets_pass_where_docker_has_all_others_dropped(tmp_path: Path) -> None:
+    networks = Networks(str(tmp_path))
+    net = networks.create(NewNetwork(name="net", subnets=("10.89.0.0/24",)))
+    subprocess.run(["nft", "-f", "-"], input=DOCKERS, text=True, check=True, timeout=60)
+    try:
+        with process_apart() as pid:
+            made = attach(order(networks, EndpointOrder("net")), pid)
+            assert made.warnings == []
+            chain = told("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
+            for way in ("iifname", "oifname"):
+                assert f'{way} "{net.bridge}" accept' in chain
+            given_back(made)
+            chain = told("nft", "list", "chain", "ip", "filter", "DOCKER-USER")
+            assert net.bridge not in chain and "return" in chain
+            told("nft", "delete", "rule", "ip", "filter", "FORWARD", "handle", _jump())
+            told("nft", "delete", "chain", "ip", "filter", "DOCKER-USER")
+            made = attach(order(networks, EndpointOrder("net")), pid)
+            (warning,) = made.warnings
+            assert warning.startswith("the packet filter's chain ip filter FORWARD drops")
+            given_back(made)
+    finally:
+        told("nft", "delete", "table", "ip", "filter")
+
+
+def _jump() -> str:
+    """Return the number of the rule that leads to docker's chain for others."""
+    lines = told("nft", "-a", "list", "chain", "ip", "filter", "FORWARD").splitlines()
+    return next(line.rpartition(" ")[2] for line in lines if "jump DOCKER-USER" in line)
