@@ -44,8 +44,9 @@ class ProcessStreams:
     def _opened_terminal(self) -> tuple[int, int, int]:
         master, slave = os.openpty()
         self._terminal = master
-        self._own = {_STDIN: os.dup(master), _STDOUT: master}
-        self._theirs = [slave]
+        self._theirs.append(slave)
+        self._own[_STDOUT] = master
+        self._own[_STDIN] = os.dup(master)
         return slave, slave, slave
 
     def _opened(self, numbers: Collection[int]) -> tuple[int, int, int]:

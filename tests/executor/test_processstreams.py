@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import struct
 import termios
+
+import pytest
 
 from pybuild.executor.steps.processstreams import ProcessStreams
 
@@ -114,3 +117,25 @@ def test_a_terminal_is_all_three_and_has_a_size() -> None:
         streams.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize(("terminal", "more"), [(False, 3), (True, 2)])
+def test_streams_that_cannot_be_had_leave_nothing(terminal: bool, more: int) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            free = os.dup(0)  # the lowest number that nobody has
+            os.close(free)
+            os.closerange(free, 1 << 12)
+            before = os.listdir("/proc/self/fd")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                ProcessStreams(ALL, terminal=terminal)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert os.listdir("/proc/self/fd") == before
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
