@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.networks import uplink
+from pybuild.networks import uplink, wayout
 from tests.needs import need
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
@@ -30,13 +30,13 @@ DEFAULT_6 = f"{_ZERO} 00 {_ZERO} 00 fe80{'0' * 27}1 00000400 00000001 00000000 0
 )
 def test_the_device_of_the_default_route(tmp_path: Path, text: str, device: str) -> None:
     (tmp_path / "routes").write_text(text)
-    assert uplink.device(str(tmp_path / "routes")) == device
+    assert wayout.device(str(tmp_path / "routes")) == device
 
 
 def test_a_machine_without_routes_has_none(tmp_path: Path) -> None:
-    assert uplink.device(str(tmp_path / "none")) == ""
-    assert uplink.small_mtu("none") == 0
-    assert uplink.small_mtu("lo") == 0  # it takes more than is usual
+    assert wayout.device(str(tmp_path / "none")) == ""
+    assert wayout.small_mtu("none") == 0
+    assert wayout.small_mtu("lo") == 0  # it takes more than is usual
 
 
 @pytest.mark.root
@@ -49,9 +49,9 @@ def test_small_packets_are_told() -> None:
 
     link("add", "narrow", "mtu", "1400", "type", "bridge")
     try:
-        assert uplink.small_mtu("narrow") == 1400
+        assert wayout.small_mtu("narrow") == 1400
         link("set", "narrow", "mtu", "1500")
-        assert uplink.small_mtu("narrow") == 0
+        assert wayout.small_mtu("narrow") == 0
     finally:
         link("delete", "narrow")
 
