@@ -7,7 +7,7 @@ import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pybuild.model.errors import UsageError
 
@@ -60,6 +60,30 @@ def unpack_context(path: str, scratch: str) -> str:
     return folder
 
 
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive, which may end with the last byte of the last one.
+
+    Docker's client neither fills the block nor marks the end where it adds the Dockerfile of ``-f -``.
+
+    Raises:
+        ReadError: it ends before.
+    """
+    last: tarfile.TarInfo | None = None
+    while True:
+        try:
+            member = archive.next()
+        except tarfile.ReadError:
+            if last is None or not last.size or (data := archive.extractfile(last)) is None:
+                raise
+            data.seek(last.size - 1)
+            data.read(1)  # which fails where it is not there
+            return
+        if member is None:
+            return
+        yield member
+        last = member
+
+
 def _unpack(name: str, archive: tarfile.TarFile, folder: str) -> None:
     """Write files, directories and links; through none of those links, and nothing of another kind.
 
@@ -68,7 +92,7 @@ def _unpack(name: str, archive: tarfile.TarFile, folder: str) -> None:
     links: set[str] = set()
     files: set[str] = set()
     folders: list[tuple[str, float]] = []
-    for member in archive:
+    for member in _members(archive):
         if os.path.normpath(member.name) == ".":
             continue
         target = _target(name, member.name, folder, links)

@@ -36,18 +36,22 @@ class Choice:
         created: Callable[[str], int],
         *,
         known: Collection[str] = _KNOWN,
+        networks: Callable[[str], str] = str,
     ) -> None:
         """Read ``key=value`` texts: of one key any value fits, of labels all must.
 
         Args:
             images: returns the names and digests of the image that a text names.
             created: returns the moment in which the container that a text names was created.
+            networks: returns the name of the network that a text names, also by its id.
 
         Raises:
             UsageError: an unknown key, or a wrong value.
         """
         values = filter_values(texts, known)
         self.shows_ended = bool({"status", "exited"} & values.keys())
+        if "network" in values:
+            values["network"] = [networks(text) for text in values["network"]]
         self._healths = frozenset(values.pop("health", ()))
         _check("health", sorted(self._healths), _HEALTH)
         self._tests = [

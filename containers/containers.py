@@ -17,6 +17,7 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.order import (
     CONFIG,
+    HOST,
     NAMES,
     TREE,
     ContainerOrder,
@@ -211,7 +212,7 @@ class Containers:
         if state.lives:
             return ()
         container.wait_gone()  # its monitor may be about to leave
-        config = container.config
+        config = self._named_as_joined(container.config)
         mounts = self._mounts(config)
         step = step_of(config, container.path, self._lowers(config), mounts)
         if step.terminal is not None:  # a program looks at its size at once
@@ -246,6 +247,19 @@ class Containers:
             status = error.status if isinstance(error, NotExecuted) else NOT_STARTED
             save_state(home, state._replace(error=error.message, exit_code=status))
             raise
+
+    def _named_as_joined(self, config: ContainerConfig) -> ContainerConfig:
+        """Return *config* with the host's name of the container whose network it shares [CTR-6].
+
+        Raises:
+            UserError: that is itself, or there is none.
+        """
+        if not (name := joined_name(config.network)) or config.namespaces.uts == HOST:
+            return config
+        other = self.find(name).config
+        if other.id == config.id:
+            raise UserError("cannot join own network", hints=["name another container"])
+        return config._replace(hostname=other.hostname, domainname=other.domainname)
 
     def _mounts(self, config: ContainerConfig) -> Sequence[StepMount]:
         if not config.mounts:

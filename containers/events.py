@@ -101,11 +101,12 @@ class EventStream:
     def read(self) -> list[Event] | None:
         """Return the events since the last call, perhaps none; None: no more will come."""
         is_over = self._until is not None and time.time_ns() > self._until
-        lines = self._lines.read()
-        if not lines:
-            return None if is_over else []
-        events = [event for event in map(_parsed, lines) if event is not None]
-        return [event for event in events if self._is_meant(event)]
+        # Whoever waits where nothing was returned waits at the journal's end: not at each part without any.
+        while lines := self._lines.read():
+            events = [event for event in map(_parsed, lines) if event is not None]
+            if meant := [event for event in events if self._is_meant(event)]:
+                return meant
+        return None if is_over else []
 
     def _is_meant(self, event: Event) -> bool:
         moment = event["timeNano"]

@@ -204,6 +204,7 @@ def chosen(
         for_ports: places are needed of those alone that have some.
     """
     choice = None
+    networks = NetworkFiles(os.path.join(store.root, "networks"))
     if filters:
         from pybuild.containers.choosing import Choice
 
@@ -211,6 +212,7 @@ def chosen(
             filters,
             lambda text: names_of_image(store, text),
             lambda text: containers.find(text).config.created,
+            networks=lambda text: _network_name(networks, text),
         )
     shows_all = all or last > 0 or (choice is not None and choice.shows_ended)
     known: list[tuple[Container, ContainerState]] = []
@@ -225,6 +227,15 @@ def chosen(
         one.config.networks and (one.config.ports or one.config.exposed or not for_ports)
         for one, _ in known
     )
-    networks = NetworkFiles(os.path.join(store.root, "networks"))
     places = networks.all_places() if has_networks else {}
     return [(one, state, places.get(one.config.id, ())) for one, state in known]
+
+
+def _network_name(networks: NetworkFiles, text: str) -> str:
+    """Return the name of the network that *text* names by its name or id, *text* where there is none."""
+    from pybuild.executor.zygote.faults import Fault
+
+    try:
+        return networks.find(text).name
+    except Fault:
+        return text

@@ -270,6 +270,7 @@ class ExecOrder(NamedTuple):
         privileged: it has all that there is to be had.
         stdin: it has a standard input that can be written to.
         detached: nobody hears it; the answer is whether it was executed.
+        id: that its events have, "": one that nobody knows.
     """
 
     args: tuple[str, ...]
@@ -280,6 +281,7 @@ class ExecOrder(NamedTuple):
     privileged: bool = False
     stdin: bool = False
     detached: bool = False
+    id: str = ""
 
 
 def write_order(home: int, order: ContainerOrder) -> None:

@@ -219,7 +219,14 @@ def device_edits(given: ContainerPrivileges) -> DeviceEdits:
 
         named = [Device(name=name, required=True) for name in given.cdi]
         edits = find_devices(named, frozenset({"device"}))
-    nodes = [mount for one in given.devices for mount in _nodes(*one)]
+    nodes: list[StepMount] = []
+    for here, there, rights in given.devices:
+        if not (mounts := _nodes(here, there, rights)):
+            raise UserError(
+                f'error gathering device information while adding custom device "{here}": not a '
+                "device node"
+            )
+        nodes += mounts
     return DeviceEdits(env=edits.env, mounts=(*nodes, *edits.mounts))
 
 

@@ -34,8 +34,9 @@ class _Exec:
         streams: Streams,
         channel: _socket.socket,
         on_message: Callable[[tuple[Any, ...]], None],
+        id: str,
     ) -> None:
-        self.id = os.urandom(32).hex()
+        self.id = id or os.urandom(32).hex()
         self.streams = streams
         self.channel: _socket.socket | None = channel
         self.on_message = on_message
@@ -196,7 +197,7 @@ class Execs:
                 os.set_blocking(write_end, False)
                 streams.add_input(write_end)
                 fds.append(read_end)
-        one = self._execs[job] = _Exec(streams, ours, on_message)
+        one = self._execs[job] = _Exec(streams, ours, on_message, order.id)
         try:
             self._children.start_in(job, _place(pid, leaf), fds)
         except (OSError, Fault):

@@ -263,8 +263,11 @@ class Streams:
         self._write(0)
 
     def end_input(self) -> None:
-        """Let the process read the end, when it has read all; a terminal has none [ENG-34]."""
-        if self.terminal < 0:
+        """Let the process read the end, when it has read all [ENG-34].
+
+        A terminal has none, and what is to outlast those who are attached waits for the next of them.
+        """
+        if self._once and self.terminal < 0:
             self._ends_input = True
             self._write(0)
 

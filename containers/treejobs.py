@@ -12,7 +12,7 @@ import stat
 import tarfile
 
 from pybuild.executor.files.apply import Mounts
-from pybuild.executor.zygote import confined, syscalls
+from pybuild.executor.zygote import confined, syscalls, users
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.image.layer.overlayfs import is_overlay, is_whiteout
@@ -193,14 +193,17 @@ def _see_a_directory(path: str, status: os.stat_result) -> None:
         raise Fault(USER, f"{path}: not a directory")
 
 
-def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: bool) -> None:
+def unpack(
+    call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: bool, user: str = ""
+) -> None:
     """Write the tar of the first descriptor into the directory *path* [CTR-86].
 
     Args:
         keeps_kinds: a file never takes the place of a directory, nor the other way round.
+        user: whose all of it becomes, "": those whom the archive names.
 
     Raises:
-        Fault: user; there is no such directory, or the archive is none.
+        Fault: user; there is no such directory, or user, or the archive is none.
     """
     source = os.fdopen(os.dup(call.fds[0]), "rb")
     os.umask(0)
@@ -213,7 +216,8 @@ def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: boo
         raise Fault(USER, "extraction point is not a directory")
     try:
         with source, tarfile.open(fileobj=source, mode="r|") as archive:
-            extract_into(archive, top, replaces=not keeps_kinds)
+            owner = _ids(user) if user else None
+            extract_into(archive, top, replaces=not keeps_kinds, owner=owner)
     except NoPlace as error:
         raise Fault(USER, str(error)) from error
     except tarfile.TarError as error:
@@ -221,6 +225,16 @@ def unpack(call: WorkerCall, tree: ContainerTree, path: str, *, keeps_kinds: boo
             raise Fault(USER, f"the archive cannot be read: {error}") from error
     except OSError as error:
         raise _unwritten(error) from error
+
+
+def _ids(user: str) -> tuple[int, int]:
+    """Return the ids of a user of the tree that is our root directory."""
+    fd = os.open("/", _STEP)
+    try:
+        known = users.resolve(fd, user)
+    finally:
+        os.close(fd)
+    return known.uid, known.gid
 
 
 def _unwritten(error: OSError) -> Exception:

@@ -86,13 +86,16 @@ def extract(
         os.utime(path, (made.mtime, made.mtime))
 
 
-def extract_into(archive: tarfile.TarFile, top: str, *, replaces: bool) -> None:
+def extract_into(
+    archive: tarfile.TarFile, top: str, *, replaces: bool, owner: tuple[int, int] | None = None
+) -> None:
     """Write all members below the directory *top*, with their owners; links on their way are followed.
 
     So the boundary is our root directory, and nothing else: for who has another than the machine's.
 
     Args:
         replaces: a directory takes the place of a file, and the other way round.
+        owner: whose all members become, in place of those whom the archive names.
 
     Raises:
         NoPlace: something else is in the way of a member. OSError, TarError: it cannot be written, or read.
@@ -102,6 +105,8 @@ def extract_into(archive: tarfile.TarFile, top: str, *, replaces: bool) -> None:
         path = _followed(top, member.name)
         if not path:
             continue
+        if owner is not None:
+            member.uid, member.gid = owner
         if replaces:
             _remove_other_kind(path, member)
         if member.islnk():

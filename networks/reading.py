@@ -72,6 +72,12 @@ def refuse_own(options: Collection[str], mode: str) -> None:
                 f"{mode} is none",
                 hints=["make one: pybuild network create NAME; then --network NAME"],
             )
+    for option in ("hostname", "dns", "add-host"):
+        if mode.startswith(CONTAINER) and option in options:
+            raise UsageError(
+                f"conflicting options: --{option} and --network {mode}",
+                hints=["that container's holds for both: give it there"],
+            )
     if mode != HOST and ("publish" in options or "publish-all" in options):
         raise UsageError(
             f"conflicting options: nothing can be published with --network {mode}",

@@ -7,6 +7,7 @@ import stat
 
 from pybuild.executor.files.apply import Mounts, apply
 from pybuild.executor.files.selecting import find
+from pybuild.executor.files.tree import Tree
 from pybuild.executor.files.values import CopyPath, DeltaStack, OwnerMode
 from pybuild.executor.zygote.faults import USER, Fault
 
@@ -18,26 +19,36 @@ if TYPE_CHECKING:
 
 
 def fill(
-    call: WorkerCall, mount_dir: str, deltas: Sequence[str], path: str, data: str, *, copy: bool
+    call: WorkerCall,
+    mount_dir: str,
+    deltas: Sequence[str],
+    path: str,
+    data: str,
+    *,
+    copy: bool,
+    subpath: str = "",
 ) -> bool:
     """Copy the directory *path* of the tree of *deltas* to the empty directory *data*; tell whether.
 
     Owners, modes, attributes, times and hard links come along, and *data* gets the directory's own
-    owner and mode. Somebody else may not use *data* meanwhile.
+    owner and mode. Somebody else may not fill *data* meanwhile.
 
     Args:
         copy: False: only see that there is no file in its place.
+        subpath: of *data*, an empty directory that is filled in its place, links followed inside.
 
     Raises:
         Fault: user; there is a file. OSError: the file system failed us.
     """
     look = _look(mount_dir, deltas, path)
-    if look is None or not copy or os.listdir(data):
+    if look is None or not copy or not _is_empty(data, subpath):
         return False
+    if subpath:
+        look = _owner_and_mode(os.stat(data))
     action = CopyPath(
         input=0,
         source=path,
-        dest="/",
+        dest="/" + subpath,
         wildcard=False,
         allow_empty=True,
         contents_only=True,
@@ -71,5 +82,25 @@ def _look(mount_dir: str, deltas: Sequence[str], path: str) -> OwnerMode | None:
                 return None
             if not stat.S_ISDIR(place.status.st_mode):
                 raise Fault(USER, f"cannot mount volume over existing file, file exists {path}")
-            status = place.status
-            return OwnerMode(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+            return _owner_and_mode(place.status)
+
+
+def _owner_and_mode(status: os.stat_result) -> OwnerMode:
+    return OwnerMode(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+
+
+def _is_empty(data: str, subpath: str) -> bool:
+    """Return whether the path of the tree *data* is a directory with nothing in it."""
+    with Tree.open(data) as tree:
+        try:
+            place = find(tree, subpath, follow=True)
+        except (FileNotFoundError, Fault):  # also links without end
+            return False
+        with place:
+            if not place.is_dir:
+                return False
+            fd = place.open_dir()
+            try:
+                return not os.listdir(fd)
+            finally:
+                os.close(fd)

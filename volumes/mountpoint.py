@@ -123,8 +123,10 @@ def settled(
 ) -> tuple[MountPoint, ...]:
     """Return the mounts of a container: those *given*, then of *others* and the image what is free.
 
+    A volume that was asked for by its path alone is one that may be anything: others' go before.
+
     Args:
-        others: those of the containers of ``--volumes-from``.
+        others: those of the containers of ``--volumes-from``; of two with one target, the last.
         image: the paths that its VOLUMEs name.
 
     Raises:
@@ -135,8 +137,11 @@ def settled(
         if mount.target in mounts:
             raise UserError(f"Duplicate mount point: {mount.target}")
         mounts[mount.target] = mount
+    free = {target for target, mount in mounts.items() if _is_any_volume(mount)}
     for mount in others:
-        mounts.setdefault(mount.target, mount)
+        known = mounts.get(mount.target)
+        if known is None or known.origin == MountOrigin.VOLUMES_FROM or mount.target in free:
+            mounts[mount.target] = mount
     for path in image:
         target = os.path.normpath("/" + path.lstrip("/"))
         if target != "/":
@@ -145,6 +150,11 @@ def settled(
                 MountPoint(kind=MountKind.VOLUME, target=target, origin=MountOrigin.IMAGE),
             )
     return tuple(mounts.values())
+
+
+def _is_any_volume(mount: MountPoint) -> bool:
+    """Return whether it is the volume of ``-v /path``."""
+    return mount.kind == MountKind.VOLUME and not mount.source and mount.origin == MountOrigin.BIND
 
 
 def make_source(mount: MountPoint) -> None:

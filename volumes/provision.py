@@ -49,7 +49,7 @@ async def provide(
             if not mount.source:
                 made.append(volume.name)
             mount = mount._replace(source=volume.name)
-            fills = not (mount.nocopy or mount.subpath or volume.options)
+            fills = not (mount.nocopy or volume.options)
             fills = fills and mount.origin != MountOrigin.VOLUMES_FROM
             work = job(
                 firstuse.fill,
@@ -58,6 +58,7 @@ async def provide(
                 mount.target,
                 volume.mountpoint,
                 copy=fills,
+                subpath=mount.subpath,
             )
             with ExitStack() as alone:
                 if fills:  # of two that come at once, one copies

@@ -237,6 +237,8 @@ def _switch(given: Mapping[str, str], name: str) -> bool:
 
 
 def _check_bind(mount: MountPoint, given: Mapping[str, str]) -> None:
+    if not mount.source:
+        raise UsageError('invalid mount config for type "bind": field Source must not be empty')
     if not os.path.isabs(mount.source):
         raise UsageError(
             f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' "
@@ -256,7 +258,10 @@ def _check_volume(mount: MountPoint, _given: Mapping[str, str]) -> None:
     if mount.source:
         check_name(mount.source)
     if mount.subpath and (mount.subpath.startswith("/") or ".." in mount.subpath.split("/")):
-        raise UsageError(f'invalid volume-subpath "{mount.subpath}": a path inside the volume')
+        raise UsageError(
+            f'invalid volume-subpath "{mount.subpath}": subpath must be a relative path within the '
+            "volume"
+        )
 
 
 def _check_tmpfs(mount: MountPoint, _given: Mapping[str, str]) -> None:

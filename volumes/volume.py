@@ -64,13 +64,44 @@ class LocalVolume:
         )
 
     def mount(self, target: str, *, readonly: bool, subpath: str) -> StepMount:
-        """Return how a container has it at *target*."""
+        """Return how a container has it at *target*.
+
+        Raises:
+            UserError: *subpath* is not there, or lies outside.
+        """
         source, how = self.mountpoint, self.options.get("o", "").split(",")
         if self.options:
             source, readonly = self.options["device"], readonly or "ro" in how
+        if subpath:
+            _check_subpath(source, subpath)
         return StepMount(
             StepMountType.BIND_PATH, target, source, selector=subpath or "/", readonly=readonly
         )
+
+
+def _check_subpath(base: str, subpath: str) -> None:
+    """Refuse a path of a volume that is not there, or that its links lead out of.
+
+    This is for the words alone: what is mounted is looked up inside the volume once more, so that
+    a link that is changed meanwhile leads nowhere else.
+
+    Raises:
+        UserError: it is one of them.
+    """
+    root = os.path.realpath(base)
+    place = os.path.realpath(os.path.join(root, subpath))
+    if os.path.commonpath((root, place)) != root:
+        raise UserError(
+            f"path concatenation escapes the base directory, base: {base}, subpath: {subpath}"
+        )
+    try:
+        os.stat(place)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"cannot access path {os.path.join(base, subpath)}: no such file or directory"
+        ) from error
+    except OSError:  # of others' ids, which the container may see
+        return
 
 
 def is_name(name: str) -> bool:

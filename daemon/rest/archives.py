@@ -83,21 +83,19 @@ async def get(exchange: ApiExchange) -> web.StreamResponse:
     described = await _stat(exchange)
     container, path = await exchange.container(), _path(exchange)
     headers = {"X-Docker-Container-Path-Stat": described}
+    await exchange.host.run(container.note, "archive-path")  # who has the last byte may look for it
     async with _tree(exchange, container) as (tree, fds):
         work = job(treejobs.read, tree, path, follow=False)
-        response = await send_work(exchange, work, fds, headers)
-    await exchange.host.run(container.note, "archive-path")
-    return response
+        return await send_work(exchange, work, fds, headers)
 
 
 async def export(exchange: ApiExchange) -> web.StreamResponse:
     """Send the whole file tree of a container, without its volumes, as a tar."""
     container, engine = await exchange.container(), exchange.host.engine
+    await exchange.host.run(container.note, "export")
     async with _tree(exchange, container, bare=True) as (tree, _):
         whole = ExportTree((*tree.lowers, tree.upper), tree.mount_dir, await engine.userxattr())
-        response = await send_work(exchange, job(export_jobs.tar_job, [whole]), [], {})
-    await exchange.host.run(container.note, "export")
-    return response
+        return await send_work(exchange, job(export_jobs.tar_job, [whole]), [], {})
 
 
 async def send_work(
@@ -147,9 +145,10 @@ async def put(exchange: ApiExchange) -> web.StreamResponse:
     """Put a tar into a directory of a container [CTR-86]."""
     container, path = await exchange.container(), _path(exchange)
     keeps = exchange.query.flag("noOverwriteDirNonDir")
+    user = container.config.user if exchange.query.flag("copyUIDGID") else ""
     _refuse_readonly(container, path)
     async with _tree(exchange, container) as (tree, fds):
-        work = job(treejobs.unpack, tree, path, keeps_kinds=keeps)
+        work = job(treejobs.unpack, tree, path, keeps_kinds=keeps, user=user)
         async with _pipe(exchange, work, fds, reads=False) as (mine, there):
             try:
                 body = exchange.request.content.iter_chunked(_PIECE)

@@ -59,7 +59,8 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         texts = await host.run(
             lambda: {given: engine.resolv_conf(host_network=given) for given in (True, False)}
         )
-        wish = await host.run(request_of, body, name, image.config, texts)
+        own_ipc = "shareable" if exchange.call.version < (1, 40) else "private"
+        wish = await host.run(request_of, body, name, image.config, texts, own_ipc)
         container = await make_container(
             engine, wish.config, image, wish.mounts, checks_networks=False
         )
@@ -304,6 +305,7 @@ async def remove(exchange: ApiExchange) -> web.StreamResponse:
         )
     await host.run(host.containers.remove, container, force=force, volumes=volumes)
     host.waiting.give_up(container.config.id)
+    host.processes.forget(container.config.id)
     return nothing()
 
 

@@ -77,13 +77,18 @@ class ContainerRequest:
 
 
 def request_of(
-    body: Fields, name: str, image: Mapping[str, Any], resolv_conf: Mapping[bool, str]
+    body: Fields,
+    name: str,
+    image: Mapping[str, Any],
+    resolv_conf: Mapping[bool, str],
+    own_ipc: str = "private",
 ) -> ContainerRequest:
     """Return the container that *body* describes.
 
     Args:
         image: the config of its image.
         resolv_conf: the text of that file, without this machine's network and with it.
+        own_ipc: the mode of IPC where none is given.
 
     Raises:
         ApiRefusal, UserError: there can be no such container.
@@ -95,13 +100,14 @@ def request_of(
             400, f"invalid isolation: \"{isolation[:100]}\" - linux only supports 'default'"
         )
     id = new_id()
-    namespaces = _namespaces(host)
+    namespaces = _namespaces(host, own_ipc)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode, obstacle = mode_of(host.text("NetworkMode"))
     if body.flag("NetworkDisabled"):
         mode, obstacle = "none", ""
     if obstacle:
         warnings += (note(obstacle),)
+    _refuse_own(body, host, mode)
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
     restart = host.part("RestartPolicy")
     most = restart.number("MaximumRetryCount")
@@ -172,11 +178,41 @@ def request_of(
     )
 
 
-def _namespaces(host: Fields) -> ContainerNamespaces:
+def _namespaces(host: Fields, own_ipc: str) -> ContainerNamespaces:
     try:
-        return check_namespaces(ContainerNamespaces(*map(host.text, _NAMESPACES)))
+        known = check_namespaces(ContainerNamespaces(*map(host.text, _NAMESPACES)))
     except UsageError as error:
         raise ApiRefusal(400, error.message) from error
+    return known._replace(ipc=own_ipc) if not known.ipc and own_ipc != "private" else known
+
+
+def _refuse_own(body: Fields, host: Fields, mode: str) -> None:
+    """Refuse what a container on another one's network cannot have of its own [CTR-7]."""
+    if host.is_given("Links") and (mode == "host" or mode.startswith("container:")):
+        kind = "host type networking" if mode == "host" else "container type network"
+        raise ApiRefusal(
+            400,
+            f"conflicting options: {kind} can't be used with links. This would result in undefined "
+            "behavior",
+        )
+    if not mode.startswith("container:"):
+        return
+    for given, words in (
+        (body.text("Hostname"), "hostname and the network mode"),
+        (host.texts("Dns"), "dns and the network mode"),
+        (host.texts("ExtraHosts"), "custom host-to-IP mapping and the network mode"),
+        (body.text("MacAddress"), "mac-address and the network mode"),
+        (
+            host.members("PortBindings") or host.flag("PublishAllPorts"),
+            "port publishing and the container type network mode",
+        ),
+        (
+            body.members("ExposedPorts"),
+            "port exposing and the container type network mode",
+        ),
+    ):
+        if given:
+            raise ApiRefusal(400, f"conflicting options: {words}")
 
 
 def _refuse_unknown(host: Fields) -> tuple[str, ...]:

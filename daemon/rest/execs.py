@@ -83,6 +83,12 @@ class ExecProcesses:
         except KeyError:
             raise ApiRefusal(404, f"No such exec instance: {id[:100]}") from None
 
+    def forget(self, container: str) -> None:
+        """Let those of a container go that was removed."""
+        self._known = {
+            id: one for id, one in self._known.items() if one.container.config.id != container
+        }
+
     def ids(self, container: str) -> list[str]:
         """Return the ids of those that run in a container."""
         return [

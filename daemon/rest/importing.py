@@ -83,6 +83,8 @@ async def import_tree(
             platforms=[] if platform is None else [platform],
             tags=tags,
         )
+        name = image_id if reference is None else reference.familiar
+        await exchange.host.run(engine.store.images.note, "import", image_id, name)
         lines.say(status=image_id)
     finally:
         await asyncio.to_thread(engine.store.discard, scratch)

@@ -42,6 +42,7 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
     env = environment_with(
         given, {one.partition("=")[0] for one in items}, {"Env": list(config.env)}
     )
+    id = secrets.token_hex(32)
     order = ExecOrder(
         args,
         environment(config.hostname, env, tty=terminal),
@@ -50,9 +51,10 @@ async def create(exchange: ApiExchange) -> web.StreamResponse:
         terminal=_console(body) if terminal else None,
         privileged=body.flag("Privileged"),
         stdin=body.flag("AttachStdin"),
+        id=id,
     )
     process = ExecProcess(
-        id=secrets.token_hex(32),
+        id=id,
         container=container,
         order=order,
         stdout=body.flag("AttachStdout"),
@@ -85,7 +87,8 @@ def _see_user(host: RestHost, container: Container, user: str) -> None:
 async def _see_it_runs(exchange: ApiExchange, container: Container) -> None:
     state, id = await exchange.host.run(container.state), container.config.id
     if state.status == PAUSED:
-        raise ApiRefusal(409, f"Container {id} is paused, unpause the container before exec")
+        name = exchange.call.name if exchange.call.route.startswith("POST /containers") else id
+        raise ApiRefusal(409, f"Container {name} is paused, unpause the container before exec")
     if state.status == RESTARTING:
         raise ApiRefusal(409, f"Container {id} is restarting, wait until the container is running")
     if state.status != RUNNING:
@@ -187,8 +190,8 @@ def _note_end(process: ExecProcess) -> None:
 
 async def resize(exchange: ApiExchange) -> web.StreamResponse:
     """Give the process's terminal another size."""
-    process = exchange.host.processes.find(exchange.call.name)
     rows, columns = size_of(exchange)
+    process = exchange.host.processes.find(exchange.call.name)
     if process.line is None or process.exit_code is not None:
         raise ApiRefusal(409, f"exec process {process.id} is not running")
     await process.line.say("resize", rows, columns)

@@ -86,6 +86,11 @@ _WORDS: Sequence[tuple[str, int, str]] = (
     (r"endpoint with name .* already exists in network .*", 403, r"\g<0>"),
     (r'plugin ".*" not found', 404, r"\g<0>"),
     (r'no log driver named "(.*)": .*', 400, r"logger: no log driver named '\1' is registered"),
+    (
+        r"invalid --oom-score-adj (\S+): .*",
+        400,
+        r"Invalid value \1, range for oom score adj is [-1000, 1000]",
+    ),
     (r"Could not find the file .* in container .*", 404, r"\g<0>"),
     (r"cannot update container .*", 409, r"\g<0>"),
     (r"the files of container \S+ cannot be reached: .*", 409, r"\g<0>"),

@@ -126,6 +126,7 @@ async def _attach(
                     reads=attachment.stdin,
                     tty=is_plain,
                     keys=keys if config.tty else b"",
+                    lasts=not config.stdin_once,
                 )
                 if left:
                     await host.run(container.note, "detach")
@@ -178,6 +179,7 @@ async def follow(
     keys: bytes,
     said: bool = False,
     numbers: frozenset[int] = _BOTH,
+    lasts: bool = False,
 ) -> bool:
     """Join a line and a client until the process has ended or the client has gone; return whether it detached.
 
@@ -187,6 +189,7 @@ async def follow(
         keys: detach when they are typed; none where nothing does.
         said: a process that could not be executed is told of in the stream.
         numbers: the streams of output that the client gets.
+        lasts: the process reads no end with the client's input, which ends the stream alone.
 
     Raises:
         ConnectionError: the client has gone.
@@ -204,6 +207,8 @@ async def follow(
                 return False
             if typing.result():
                 return True
+            if lasts and reads:
+                return False
             tasks.discard(typing)
     finally:
         for task in (output, typing, gone):

@@ -119,9 +119,10 @@ def prepare(spec: StepSpec, layout: rootfs.Layout, files: EngineFiles) -> list[D
         Fault: user; a source that is not there.
     """
     # A container may change its own [CTR-16].
-    prepared = system_files(spec, files, writable=spec.lasting and not spec.readonly)
+    writable = spec.lasting and not spec.readonly
+    prepared = system_files(spec, files, writable=writable)
     if spec.is_container:
-        name = files.add(f"{spec.hostname}\n".encode(), 0o644)
+        name = files.add(f"{spec.hostname}\n".encode(), 0o644, writable=writable)
         prepared.append(DetachedMount("/etc/hostname", name, directory=False))
     nodev = 0 if spec.insecure else syscalls.MOUNT_ATTR_NODEV
     for index, mount in enumerate(spec.mounts):

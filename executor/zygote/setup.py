@@ -196,7 +196,7 @@ def environment_of(spec: StepSpec, home: str) -> dict[str, str]:
         name, _, value = entry.partition("=")
         environment[name] = value
     environment.setdefault("PATH", DEFAULT_PATH)
-    environment.setdefault("HOME", home or "/")
+    environment["HOME"] = environment.get("HOME") or home or "/"
     return environment
 
 

@@ -51,6 +51,8 @@ def resolve(root_fd: int, spec: str, more: Sequence[str] = ()) -> StepUser:
             home = fields[5] if len(fields) > 5 else ""
             break
     else:
+        if user.startswith("-") and _number(user[1:]) is not None:
+            raise Fault(USER, f'user "{spec}": uids and gids must be in range 0-{_MAX_ID}')
         if given_id is None:
             raise Fault(
                 USER,

@@ -85,6 +85,18 @@ def test_an_archive_reaches_nothing_outside(
     assert [path.name for path in tmp_path.iterdir()] == ["context"]
 
 
+def test_an_archive_may_end_with_its_last_byte(tmp_path: Path) -> None:
+    """As of `docker build -f - .` without BuildKit [EP-5]."""
+    whole = archive(member("a"), data=b"x" * 600)
+    for number, end in enumerate((512 + 600, 512 + 700, 512 + 1024)):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        folder = Path(source_of("context", whole[:end], str(scratch)))
+        assert (folder / "a").read_bytes() == b"x" * 600
+    with pytest.raises(UsageError, match="unexpected end of data"):
+        source_of("short", whole[: 512 + 599], str(tmp_path))
+
+
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no archive that can be unpacked"):
         source_of("context", b"nothing", str(tmp_path))

@@ -53,6 +53,20 @@ def test_an_event_has_dockers_shape(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_meant_is_read_at_once_behind_much_that_is_not(tmp_path: Path) -> None:
+    """ENG-45: who follows from now on would else wait at each part of a long journal."""
+    for number in range(3000):
+        note(tmp_path, "old", name=f"{number:0100}")
+    since = time.time_ns()
+    note(tmp_path, "new")
+    stream = EventStream(str(tmp_path), since=since)
+    try:
+        assert [event["Action"] for event in stream.read() or ()] == ["new"]
+        assert stream.read() == []
+    finally:
+        stream.close()
+
+
 def test_the_older_fields_are_of_containers_and_images_alone(tmp_path: Path) -> None:
     note(tmp_path, "start", image="busybox")
     journal.note(str(tmp_path), journal.NETWORK, "create", "n", {})

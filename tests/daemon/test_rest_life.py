@@ -105,6 +105,34 @@ def test_a_container_from_its_creation_to_its_removal(
     assert ask("DELETE", "/volumes/vol") is None
 
 
+def test_input_that_ends_ends_one_client_and_not_who_outlasts_it(
+    engine: tuple[Requests, BusyboxContainers],
+) -> None:
+    """ENG-34: where StdinOnce was not said, as `docker run -di` makes it."""
+    ask, containers = engine[0].ask, engine[1]
+    containers.make("while read x; do echo got $x; done", "seed")
+    made = ask("POST", "/commit", {"container": "seed", "repo": "base"})
+    assert made and ask("DELETE", "/containers/seed") is None
+    script = "while read x; do echo got $x; done; exit 9"
+    host = {"NetworkMode": "none"}
+    body = {"Image": "base", "Cmd": ["sh", "-c", script], "OpenStdin": True, "HostConfig": host}
+    assert ask("POST", "/containers/create", {"name": "lasting"}, body)
+    assert ask("POST", "/containers/lasting/start") is None
+    for word in (b"one", b"two"):
+        pipe = engine[0].hijacked(
+            "/containers/lasting/attach", {"stream": True, "stdin": True, "stdout": True}
+        )
+        pipe.sendall(word + b"\n")
+        assert pipe.receive() == b"\1\0\0\0\0\0\0\x08got " + word + b"\n"
+        pipe.end_input()
+        assert pipe.receive() == b""
+        pipe.close()
+    assert ask("GET", "/containers/lasting/json")["State"]["Status"] == "running"
+    process = ask("POST", "/containers/lasting/exec", None, {"Cmd": ["true"]})["Id"]
+    assert ask("DELETE", "/containers/lasting", {"force": True}) is None
+    assert status_of(engine[0], "GET", f"/exec/{process}/json") == 404
+
+
 def test_processes_and_files_of_one_that_runs(engine: tuple[Requests, BusyboxContainers]) -> None:
     ask, containers = engine[0].ask, engine[1]
     containers.make("trap 'exit 3' TERM; while :; do sleep 0.01; done", "one")

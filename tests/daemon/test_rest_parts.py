@@ -319,6 +319,10 @@ def test_privileges_of_a_request() -> None:
         ({"CapDrop": ["ALL_OF"]}, 'invalid CapDrop: unknown capability: "ALL_OF"'),
         ({"OomScoreAdj": 2000}, "invalid --oom-score-adj 2000: -1000 to 1000"),
         (
+            {"Mounts": [{"Type": "bind", "Target": "/x"}]},
+            'invalid mount config for type "bind": field Source must not be empty',
+        ),
+        (
             {"NetworkMode": "host", "Sysctls": {"net.core.somaxconn": "99"}},
             "sysctl 'net.core.somaxconn' not allowed as the container has the host's network",
         ),
@@ -328,6 +332,45 @@ def test_privileges_that_cannot_be_had_are_refused(host: dict[str, Any], message
     with pytest.raises(UsageError) as caught:
         wish(HostConfig=host)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"Hostname": "own"}, "hostname and the network mode"),
+        ({"ExposedPorts": {"80/tcp": {}}}, "port exposing and the container type network mode"),
+        ({"MacAddress": "02:42:00:00:00:01"}, "mac-address and the network mode"),
+        ({"HostConfig": {"Dns": ["192.0.2.1"]}}, "dns and the network mode"),
+        (
+            {"HostConfig": {"ExtraHosts": ["a:192.0.2.1"]}},
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            {"HostConfig": {"PublishAllPorts": True}},
+            "port publishing and the container type network mode",
+        ),
+        (
+            {"HostConfig": {"Links": ["a:b"]}},
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+    ],
+)
+def test_what_is_anothers_cannot_be_ones_own(body: dict[str, Any], words: str) -> None:
+    """CTR-7: on the network of another container."""
+    host = {"NetworkMode": "container:other", **body.pop("HostConfig", {})}
+    assert refused(lambda: wish(**body, HostConfig=host)) == (
+        400,
+        f"conflicting options: {words}",
+    )
+
+
+def test_the_namespace_of_ipc_of_an_old_client_is_shareable() -> None:
+    """CTR-4: below 1.40, where none is named."""
+    texts = {True: "", False: ""}
+    for given, expected in (("", "shareable"), ("none", "none")):
+        body = Fields({"Image": "base", "HostConfig": {"IpcMode": given}})
+        assert request_of(body, "", IMAGE, texts, "shareable").config.namespaces.ipc == expected
+    assert wish().config.namespaces.ipc == ""
 
 
 def test_binds_and_volumes_of_a_request() -> None:

@@ -43,7 +43,7 @@ def test_capabilities_and_the_filter(pybuild: Pybuild, base: str) -> None:
     assert said(pybuild, f"({mounts}) >/dev/null || echo no", "--cap-add", "NET_ADMIN") == "no"
 
 
-def test_devices_groups_and_settings(pybuild: Pybuild, base: str) -> None:
+def test_devices_groups_and_settings(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     assert base
     options = ("--device", "/dev/null:/dev/mine", "--group-add", "1234", "--oom-score-adj", "500")
     script = "echo x > /dev/mine && test -c /dev/mine && id -G && cat /proc/self/oom_score_adj"
@@ -52,8 +52,24 @@ def test_devices_groups_and_settings(pybuild: Pybuild, base: str) -> None:
     assert set_so == "4321"
     error = pybuild("run", "--rm", "--sysctl", "kernel.msgmax=-x", "base", "true", code=125).err
     assert "cannot set sysctl kernel.msgmax=-x" in error
+    error = pybuild("run", "--rm", "--device", "/etc/hosts.d:/d", "base", "true", code=125).err
+    assert 'adding custom device "/etc/hosts.d"' in error
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    error = pybuild("run", "--rm", "--device", f"{bare}:/d", "base", "true", code=125).err
+    assert "not a device node" in error
     assert pybuild("ps", "-aq").out == ""
     assert os.stat("/dev/null").st_rdev == os.makedev(1, 3)
+
+
+def test_what_every_container_has_of_its_own(pybuild: Pybuild, base: str) -> None:
+    """CTR-10, CTR-11, CTR-16: an empty HOME is the user's, its host's name may be rewritten, ids are in range."""
+    assert base
+    assert said(pybuild, "echo $HOME", "-e", "HOME=", "-u", "0") == "/root"
+    script = "echo more >> /etc/hostname && cat /etc/hostname"
+    assert said(pybuild, script, "--hostname", "h").split() == ["h", "more"]
+    error = pybuild("run", "--rm", "-u", "-1", "base", "true", code=125).err
+    assert "uids and gids must be in range" in error
 
 
 def test_images_are_pulled_when_that_is_meant(pybuild: Pybuild, base: str) -> None:

@@ -235,6 +235,36 @@ def test_more_processes(api: Api) -> None:
     assert api("POST", "/containers/host/exec", {"Cmd": []})[0] == 400
 
 
+def test_events_of_a_process_have_the_id_that_its_client_knows(api: Api) -> None:
+    """ENG-46: who waits for its end looks for that id."""
+    since = api("GET", "/info")[1]["SystemTime"]
+    api.create("host", "sh", "-c", _WAITS)
+    assert api("POST", "/containers/host/start") == (204, "")
+    made = api("POST", "/containers/host/exec", {"Cmd": ["true"], "AttachStdout": True})[1]
+    own, _ = api.hijack(f"/exec/{made['Id']}/start", {"Detach": False, "Tty": False})
+    with own:
+        assert frames(own) == []
+    until = api("GET", "/info")[1]["SystemTime"]
+    data = api.raw("GET", f"/events?since={since}&until={until}")[2]
+    told = [one for one in map(json.loads, data.splitlines()) if "exec" in one["Action"]]
+    assert [one["Action"] for one in told] == ["exec_create: true", "exec_start: true", "exec_die"]
+    assert {one["Actor"]["Attributes"]["execID"] for one in told} == {made["Id"]}
+    assert api("POST", "/exec/nope/resize?h=x&w=80")[0] == 400
+
+
+def test_a_container_on_anothers_network_has_its_name(api: Api) -> None:
+    """CTR-6: and none joins itself."""
+    api.create("first", "sh", "-c", _WAITS, Hostname="named")
+    assert api("POST", "/containers/first/start") == (204, "")
+    script = ("sh", "-c", "hostname; echo $HOSTNAME")
+    api.create("second", *script, HostConfig={"NetworkMode": "container:first"})
+    assert api("POST", "/containers/second/start") == (204, "")
+    assert api("POST", "/containers/second/wait")[1]["StatusCode"] == 0
+    assert api.raw("GET", "/containers/second/logs?stdout=1")[2].count(b"named\n") == 2
+    api.create("self", "true", HostConfig={"NetworkMode": "container:self"})
+    assert api("POST", "/containers/self/start")[1]["message"] == "cannot join own network"
+
+
 def test_a_server_that_is_killed_leaves_containers_alone(pybuild: Pybuild, tmp_path: Path) -> None:
     """The next one serves them [MON-1]."""
     path = tmp_path / "docker.sock"
@@ -314,6 +344,21 @@ def test_networks_volumes_and_events(api: Api) -> None:
     kinds = [(one["Type"], one["Action"]) for one in map(json.loads, data.splitlines())]
     assert ("network", "create") in kinds and ("volume", "destroy") in kinds
     assert kinds.index(("container", "create")) < kinds.index(("container", "destroy"))
+
+
+def test_what_is_put_may_become_the_containers_users(api: Api) -> None:
+    """CTR-86: copyUIDGID, as of `docker cp -a` the other way round; the user may be a number with none."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name in ("of-tar", "of-user"):
+            archive.addfile(tarfile.TarInfo(name))
+    api.create("files", "sh", "-c", _WAITS, User="7777:33")
+    for name, query in (("a", ""), ("b", "&copyUIDGID=true")):
+        path = f"/containers/files/archive?path=/tmp/{query}"
+        assert api.raw("PUT", path, data.getvalue())[0] == 200
+        got = api.raw("GET", "/containers/files/archive?path=/tmp/of-user")[2]
+        member = tarfile.TarInfo.frombuf(got[:512], "utf-8", "strict")
+        assert (member.uid, member.gid) == ((0, 0) if name == "a" else (7777, 33))
 
 
 def test_files_of_a_container(api: Api) -> None:

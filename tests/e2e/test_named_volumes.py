@@ -151,3 +151,32 @@ def test_mounts_by_path_and_by_words(machine: Pybuild, tmp_path: Path) -> None:
     assert ends(machine, "cat /v/f", "--mount", mount) == "deep\n"
     twice = machine("run", "-v", "sub:/v", "--tmpfs", "/v", "data", "true", code=125).err
     assert "Duplicate mount point: /v" in twice
+
+
+@pytest.mark.parametrize(
+    ("subpath", "said"),
+    [
+        ("deep/out", "path concatenation escapes the base directory"),
+        ("deep/to-out", "path concatenation escapes the base directory"),
+        ("nothing", "cannot access path "),
+        ("deep/../..", "subpath must be a relative path within the volume"),
+    ],
+)
+def test_refuses_parts_of_volumes_that_lie_elsewhere(
+    machine: Pybuild, subpath: str, said: str
+) -> None:
+    """CTR-103: a link of the volume leads no container into this machine's files."""
+    ends(machine, "mkdir -p /v/deep; ln -s / /v/deep/out; ln -s out /v/deep/to-out", "-v", "sub:/v")
+    mount = f"type=volume,src=sub,dst=/v,volume-subpath={subpath}"
+    assert said in machine("run", "--rm", "--mount", mount, "data", "true", code=None).err
+
+
+def test_fills_an_empty_part_of_a_volume(machine: Pybuild) -> None:
+    """CTR-102: as a whole volume; what has files already, or is a file, stays as it is."""
+    ends(machine, "mkdir /v/empty /v/full; touch /v/full/own; ln -s empty /v/link", "-v", "sub:/v")
+    for subpath, shown in (("link", "f\nsub\n"), ("full", "own\n")):
+        mount = f"type=volume,src=sub,dst=/data,volume-subpath={subpath}"
+        assert ends(machine, "ls /data", "--mount", mount) == shown
+    assert ends(machine, "ls /v /v/empty; stat -c %a /v", "-v", "sub:/v") == (
+        "/v:\nempty\nfull\nlink\n\n/v/empty:\nf\nsub\n755\n"
+    )

@@ -232,6 +232,10 @@ def test_the_other_kinds_of_networks(machine: NetworkedPybuild) -> None:
     run(machine, "alias", SERVE, "--network", "six", "--network-alias", "db", "--ip", "10.77.0.9")
     up(machine, "10.77.0.9")
     assert get(machine, "fd77::2", 80) != ""
+    id = machine("network", "inspect", "-f", "{{.Id}}", "six").out.strip()
+    for text in ("six", id, id[:10]):
+        listed = machine("ps", "--filter", f"network={text}", "--format", "{{.Names}}")
+        assert listed.out == "alias\n"
     assert named(machine, "db", "--network", "six") == ["10.77.0.9", "fd77::2"]
     taken = machine("run", "-d", "--network", "six", "--ip", "10.77.0.9", "base", "true", code=125)
     assert "address 10.77.0.9 is already in use on network six" in taken.err

@@ -70,7 +70,7 @@ def test_mounts_by_words() -> None:
         ("type=tmpfs,src=/a,dst=/x", "field Source must not be specified"),
         ("type=volume,src=v", "target is required"),
         ("sorce=v,dst=/x", "unexpected key 'sorce'"),
-        ("src=vol,dst=/x,volume-subpath=../y", "a path inside the volume"),
+        ("src=vol,dst=/x,volume-subpath=../y", "subpath must be a relative path within the volume"),
         ("src,dst=/x", "must be a key=value pair"),
         ("type=bind,src=/,dst=/x,bind-propagation=slave", "propagation slave is not done"),
     ],
@@ -135,3 +135,15 @@ def test_names_and_options_of_volumes() -> None:
     ):
         with pytest.raises(UserError, match=message):
             check_options(options)
+
+
+def test_a_volume_by_its_path_alone_is_the_one_of_another_container() -> None:
+    """CTR-100: --volumes-from goes before -v /path, the last of several before the others."""
+    others = [
+        MountPoint(kind=MountKind.VOLUME, target="/v", source=name, origin=MountOrigin.VOLUMES_FROM)
+        for name in ("first", "second")
+    ]
+    (mount,) = settled([read_bind("/v")], others, ["/v"])
+    assert mount.source == "second"
+    (mount,) = settled([read_bind("own:/v")], others, [])
+    assert mount.source == "own"
