@@ -197,8 +197,7 @@ class Images:
                 for names, descriptor in images:
                     if spelling in names:
                         return descriptor
-            image = _by_digest(images, name_or_id)
-            if image is not None:
+            if (image := _by_digest(images, name_or_id)) is not None:
                 return image
         return self._by_id(images, text) if is_hex and len(text) < 64 else None
 
@@ -220,15 +219,18 @@ class Images:
                 return image
 
     def _by_id(self, images: Listed, start: str) -> Descriptor | None:
+        """Return the image whose ID begins so, the first of several manifests with one config."""
         matches: dict[Digest, Descriptor] = {}
+        meant: set[str] | None = None
         for _, descriptor in images:
-            if any(id.startswith(start) for id in self.ids(descriptor)):
+            if fitting := {id for id in self.ids(descriptor) if id.startswith(start)}:
                 matches[descriptor.digest] = descriptor
-        if len(matches) > 1:
+                meant = fitting if meant is None else meant & fitting
+        if matches and not meant:
             from pybuild.model.errors import UserError
 
-            several = ", ".join(sorted(digest.short for digest in matches))
-            raise UserError(f'image id "{start}" is ambiguous: {several}')
+            known = ", ".join(sorted(digest.short for digest in matches))
+            raise UserError(f'image id "{start}" is ambiguous: {known}')
         return next(iter(matches.values()), None)
 
     def ids(self, descriptor: Descriptor) -> Names:

@@ -181,6 +181,19 @@ def test_ambiguous_start_of_an_id_is_refused(store: Store) -> None:
     raise AssertionError("no two digests began alike")
 
 
+def test_one_config_is_one_image_whatever_manifests_it_has(store: Store) -> None:
+    """IMG-11: built, and pulled back in another format; the one with a name goes before."""
+    one = image(store, "1")
+    document = json.loads(store.blobs.read(one.digest))
+    others = [put_json(store, OCI_MANIFEST, {**document, "annotations": {"a": n}}) for n in "23"]
+    store.images.add_dangling(others[0])
+    store.images.tag("named", one)
+    store.images.add_dangling(others[1])
+    for text in (config_of(store, one), config_of(store, one).removeprefix("sha256:")[:12]):
+        assert store.images.resolve(text) == one
+    assert store.images.resolve(str(others[1].digest)) == others[1]
+
+
 def test_image_of_several_platforms_is_found_by_each_config(store: Store) -> None:
     one = image(store, "1")
     absent = Descriptor(OCI_MANIFEST, Digest.of(b"other platform"), 14)
