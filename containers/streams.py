@@ -45,6 +45,7 @@ class AttachedClient:
         self._queued_bytes = 0
         self._act: Callable[[int], None] = lambda events: None
         self._closes = False
+        self._was_full = False
 
     def watch(self, act: Callable[[int], None]) -> None:
         self._act = act
@@ -66,6 +67,7 @@ class AttachedClient:
         if self._queue or not self._sent(data):
             self._queue.append(data)
             self._queued_bytes += len(data)
+            self._was_full = self._was_full or self.is_full
             self._register()
 
     def close(self) -> None:
@@ -102,7 +104,6 @@ class AttachedClient:
             self._act(events)
 
     def _flush(self) -> None:
-        was_full = self.is_full
         while self._queue and not self.is_gone:
             if not self._sent(self._queue[0]):
                 return
@@ -111,7 +112,8 @@ class AttachedClient:
             self.abandon()
         else:
             self._register()
-        if was_full or self.is_gone:
+        if self._was_full or self.is_gone:  # however many turns it took since
+            self._was_full = False
             self.on_drained()
 
 

@@ -105,6 +105,39 @@ def test_whoever_types_hears_when_it_is_taken(pipe: tuple[int, int]) -> None:
     ours.close()
 
 
+def test_who_reads_slowly_is_waited_for_and_not_for_ever(pipe: tuple[int, int]) -> None:
+    """ENG-35: output goes on when all was sent, also where that took several turns."""
+    read_end, write_end = pipe
+    os.set_blocking(write_end, False)
+    loop = Loop()
+    streams = Streams(loop, lambda number, data: None, once=True)
+    streams.add_output(os.dup(read_end), STDOUT)
+    ours, theirs = LocalLine.pair()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    client.watch(lambda events: None)
+    streams.attach(client, StreamAttachment(waits=True))
+
+    def turn() -> None:
+        loop.after(0, lambda: None)  # or it waits where nothing is to be done
+        loop.turn()
+
+    written = got = 0
+    while not client.is_full:
+        written += os.write(write_end, bytes(1 << 14))
+        turn()
+    with watchdog.ends():
+        while got < written:
+            got += len(marshal.loads(ours.recv(1 << 17, socket.MSG_DONTWAIT))[2])
+            turn()
+    os.write(write_end, b"more")
+    turn()
+    assert marshal.loads(ours.recv(100, socket.MSG_DONTWAIT)) == ("output", STDOUT, b"more")
+    streams.drain()
+    client.abandon()
+    ours.close()
+
+
 def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
     ours, theirs = LocalLine.pair()
     with ours:
