@@ -176,10 +176,12 @@ def prune_networks(store: Store, filters: Sequence[str]) -> Sequence[Network]:
         UsageError: a filter is none.
     """
     matches = [prune_matcher(text) for text in filters]
+    networks = Networks(store.root)
     names = {one.network for known in Containers(store).list() for one in known.config.networks}
+    ids = names.difference(one.name for one in networks.all())
 
     def is_needed(network: Network) -> bool:
-        is_named = any(name == network.name or network.id.startswith(name) for name in names)
+        is_named = network.name in names or any(map(network.id.startswith, ids))
         return is_named or not is_chosen(network, matches)
 
-    return Networks(store.root).prune(is_needed)
+    return networks.prune(is_needed)

@@ -170,3 +170,19 @@ def test_values_of_a_request_are_read(tmp_path: Path, monkeypatch: pytest.Monkey
     counted = parse_secret(f"id=a,src={place},key=true")
     place.write_bytes(b"other")
     assert counted.in_key and counted.read() == b"value" and one.read() == b"other"
+    for text in ("src=a", "id=a,colour=red", "id=a,type=x"):
+        with pytest.raises(UsageError, match=f'invalid secret "{text}": expected id=NAME'):
+            parse_secret(text)
+    with pytest.raises(UsageError, match="environment variable NOWHERE is not set"):
+        parse_secret("id=a,env=NOWHERE")
+    with pytest.raises(UsageError, match="no such file"):
+        parse_secret(f"id=a,src={tmp_path}/none")
+    with pytest.raises(UsageError, match="no regular file"):
+        parse_secret(f"id=a,src={tmp_path}")
+    place.write_bytes(bytes(500 * 1024))
+    assert len(parse_secret(f"id=a,src={place}").read()) == 500 * 1024
+    place.write_bytes(bytes(500 * 1024 + 1))
+    with pytest.raises(UsageError, match="larger than 500 KiB"):
+        parse_secret(f"id=a,src={place}")
+    place.write_bytes(b"$VARIABLE")
+    assert parse_secret("id=a,type=env,src=VARIABLE").read() == b"of the environment"

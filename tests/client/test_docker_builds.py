@@ -13,6 +13,7 @@ import pytest
 
 from pybuild.client.docker.building import build
 from pybuild.client.docker.creation import CreationOptions
+from pybuild.client.docker.images import pull
 from pybuild.client.docker.requests import Requests
 from pybuild.commandline import find
 from pybuild.commandline.parser import HOST, TLS, parse
@@ -171,3 +172,20 @@ def test_what_that_api_has_no_word_for_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         asked(*words, str(context))
+
+
+def test_lines_of_a_pull_are_shown_when_their_words_change() -> None:
+    class Engine:
+        def lines(self, method: str, path: str, query: Any = None, headers: Any = None) -> Any:
+            assert (method, path, query) == (
+                "POST", "/images/create", {"fromImage": "docker.io/library/a", "tag": "1"}
+            )  # fmt: skip
+            return iter((
+                {"status": "Pulling from library/a"}, {"status": "Waiting", "id": "l"},
+                {"status": "Waiting", "id": "l"}, {"status": "Waiting", "id": "m"}, {"id": "m"},
+                {"status": "Done", "id": "l"},
+            ))  # fmt: skip
+
+    said: list[str] = []
+    pull(Engine(), options("."), "a:1", said.append)  # type: ignore[arg-type]
+    assert said == ["Pulling from library/a", "l: Waiting", "m: Waiting", "l: Done"]

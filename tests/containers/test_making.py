@@ -23,6 +23,7 @@ from pybuild.containers import treejobs
 from pybuild.containers.beginning import noted, started
 from pybuild.containers.committing import commit_container, reconfigured, with_config
 from pybuild.containers.config import ContainerConfig
+from pybuild.containers.connecting import prune_networks
 from pybuild.containers.copying import copy_in, copy_out
 from pybuild.containers.diskusage import disk_usage
 from pybuild.containers.image import (
@@ -44,8 +45,10 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.executor.workers.job import job
 from pybuild.model.errors import UsageError, UserError
+from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
+from tests.clocks import FakeClock
 from tests.containers.busyboxes import BusyboxContainers
 from tests.executor.sandbox_helpers import skip_unless_possible
 
@@ -213,7 +216,6 @@ def test_a_volume_is_filled_used_and_pruned(tmp_path: Path) -> None:
 def test_volumes_are_chosen_by_filters(tmp_path: Path) -> None:
     from pybuild.containers.containers import Containers
     from pybuild.volumes.volume import LocalVolume
-    from tests.clocks import FakeClock
 
     with Store.open(tmp_path, FakeClock()) as store:
         containers = Containers(store)
@@ -354,3 +356,15 @@ def test_one_that_goes_with_its_end_goes_where_it_cannot_begin(tmp_path: Path) -
         assert containers.list() == []
 
     with_engine(tmp_path, work)
+
+
+def test_a_name_that_an_id_begins_with_keeps_no_other_network(tmp_path: Path) -> None:
+    skip_unless_possible()
+    with Store.open(tmp_path, FakeClock()) as store:
+        networks, containers = Networks(store.root), BusyboxContainers(store)
+        free, by_id = (networks.create(NewNetwork(name=name)) for name in ("free", "by-id"))
+        named = networks.create(NewNetwork(name=free.id[:2]))
+        places = (EndpointOrder(named.name), EndpointOrder(by_id.id[:12]))
+        containers.make("", "one", networks=places)
+        assert [one.name for one in prune_networks(store, ())] == ["free"]
+        assert {one.name for one in networks.all()} >= {named.name, "by-id"}

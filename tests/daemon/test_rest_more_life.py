@@ -109,7 +109,9 @@ def test_a_terminal_is_left_by_keys_and_has_a_size(
     pipe.sendall(b"in\n")
     said = b""
     while b"got in" not in said:
-        said += pipe.receive(4096)
+        piece = pipe.receive(4096)
+        assert piece, said
+        said += piece
     assert b"33 99" in said
     pipe.sendall(b"\x10\x11")
     while pipe.receive(4096):
@@ -120,7 +122,9 @@ def test_a_terminal_is_left_by_keys_and_has_a_size(
     again.sendall(b"more\n")
     said = b""
     while b"then more" not in said:
-        said += again.receive(4096)
+        piece = again.receive(4096)
+        assert piece, said
+        said += piece
     assert b"got in" not in said
     again.sendall(b"\x10\x11")
     again.close()
@@ -216,8 +220,8 @@ def test_containers_are_brought_to_networks(engine: tuple[Requests, BusyboxConta
     for message, more in refused.items():
         said = refusal(requests, "POST", "/networks/create", None, {"Name": "other", **more})
         assert said.startswith(message)
-    requests.ask("POST", "/networks/create", None, {"Name": "b"})
-    containers.make("exec sleep 1000", "one", network="b", networks=(EndpointOrder("b"),))
+    requests.ask("POST", "/networks/create", None, {"Name": "own"})
+    containers.make("exec sleep 1000", "one", network="own", networks=(EndpointOrder("own"),))
     place = {"IPAMConfig": {"IPv4Address": "10.95.0.130"}, "Aliases": ["web"]}
     path = f"/networks/{made['Id']}/connect"
     requests.ask("POST", path, None, {"Container": "one", "EndpointConfig": place})
@@ -233,5 +237,7 @@ def test_containers_are_brought_to_networks(engine: tuple[Requests, BusyboxConta
     pruned = requests.ask("POST", "/networks/prune", {"filters": json.dumps({"until": ["0s"]})})
     assert pruned["NetworksDeleted"] == ["net"]
     requests.ask("POST", "/containers/one/kill")
-    filters = json.dumps({"name": ["b"], "type": ["custom"]})
-    assert [one["Name"] for one in requests.ask("GET", "/networks", {"filters": filters})] == ["b"]
+    filters = json.dumps({"name": ["own"], "type": ["custom"]})
+    assert [one["Name"] for one in requests.ask("GET", "/networks", {"filters": filters})] == [
+        "own"
+    ]
