@@ -22,7 +22,7 @@ from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
 from pybuild.daemon.sockets import read_address, remove_socket, unix_socket
 from pybuild.engine.engine import Engine
-from pybuild.engine.settings import Settings
+from pybuild.engine.settings import Daemon, Settings
 from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
@@ -82,30 +82,13 @@ async def serve(
     docker = _without_handed(docker, for_docker)
     if not addresses and not for_builds:
         addresses = [default_address(settings.root)]
-    context = None
-    if daemon.cert:
-        context = server_context(KeyPair(daemon.cert, daemon.key), daemon.ca, protocols=["h2"])
-    for address in [*addresses, *(one.shown for one in for_builds)]:
-        if address.startswith("tcp://") and context is None and not insecure:
-            raise UsageError(
-                f"{address}: a TCP address without TLS lets anybody build as this user",
-                hints=["give --tlscert and --tlskey, or say --insecure"],
-            )
-    unsafe = warning_of_key(daemon.key or daemon.cert)
-    if context is not None and unsafe:
-        sys.stderr.write(f"warning: {unsafe}\n")
+    shown = [*addresses, *(one.shown for one in for_builds)]
+    context = _tls(daemon, shown, insecure=insecure)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(settings))
         if within is not None:
             await stack.enter_async_context(within(engine))
-        config = ServerSettings(
-            entitlements=frozenset(daemon.entitlements),
-            labels=dict(daemon.labels),
-            machine=read_machine(daemon.provenance_dir),
-            share=daemon.share,
-            clients=daemon.clients,
-        )
-        server = BuildServer(engine, config)
+        server = BuildServer(engine, _as_server(daemon))
         grpc = GrpcServer(services(server), limits=_limits())
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -122,7 +105,7 @@ async def serve(
                 doors.append(Doorway(grpc.protocol, grpc.admission, one.socket, tls))
             for address in addresses:
                 doors += await _listen(grpc, address, context)
-            for address in [*addresses, *(one.shown for one in for_builds)]:
+            for address in shown:
                 sys.stderr.write(f"running server on {address}\n")
                 if address.startswith("tcp://") and not (context and daemon.ca):
                     sys.stderr.write(_open_to_all(address, settings.network == "isolated"))
@@ -139,6 +122,37 @@ async def serve(
             await server.close()
             for address in addresses:
                 remove_socket(address)
+
+
+def _tls(daemon: Daemon, addresses: Sequence[str], *, insecure: bool) -> ssl.SSLContext | None:
+    """Return the context of the connections to *addresses*, None: they go without TLS.
+
+    Raises:
+        UsageError: one would let anybody in.
+    """
+    if daemon.cert:
+        context = server_context(KeyPair(daemon.cert, daemon.key), daemon.ca, protocols=["h2"])
+        if unsafe := warning_of_key(daemon.key or daemon.cert):
+            sys.stderr.write(f"warning: {unsafe}\n")
+        return context
+    for address in addresses:
+        if address.startswith("tcp://") and not insecure:
+            raise UsageError(
+                f"{address}: a TCP address without TLS lets anybody build as this user",
+                hints=["give --tlscert and --tlskey, or say --insecure"],
+            )
+    return None
+
+
+def _as_server(daemon: Daemon) -> ServerSettings:
+    """Return the settings of the services that the configuration gives."""
+    return ServerSettings(
+        entitlements=frozenset(daemon.entitlements),
+        labels=dict(daemon.labels),
+        machine=read_machine(daemon.provenance_dir),
+        share=daemon.share,
+        clients=daemon.clients,
+    )
 
 
 @asynccontextmanager

@@ -225,10 +225,6 @@ def load_settings(
     oci = worker.child("oci")
     dns = reader.child("dns")
     cdi = reader.child("cdi")
-    grpc = reader.child("grpc")
-    tls = grpc.child("tls")
-    clients = reader.child("daemon")
-    named = clients.child("clients").keys_any()
     cache = reader.child("cache")
     mounts = cache.child("mounts")
     if cache_max:
@@ -259,18 +255,35 @@ def load_settings(
         ),
         devices=Devices(directories=cdi.texts("specDirs"), allowed=cdi.texts("autoAllowed")),
         registry_server=reader.child("registry-server"),
-        daemon=Daemon(
-            addresses=grpc.texts("address"),
-            cert=tls.text("cert"),
-            key=tls.text("key"),
-            ca=tls.text("ca"),
-            entitlements=reader.texts("insecure-entitlements") + _of_devices(cdi),
-            provenance_dir=reader.text("provenanceEnvDir"),
-            share=_share(clients),
-            clients={name: _share(clients.child("clients").child(name)) for name in named},
-            labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
-        ),
+        daemon=_daemon(reader),
     )
+    _refuse_unknown(reader)
+    return settings
+
+
+def _daemon(reader: Table) -> Daemon:
+    """Return the settings of the server in the file."""
+    grpc, clients = reader.child("grpc"), reader.child("daemon")
+    tls, named = grpc.child("tls"), clients.child("clients").keys_any()
+    oci = reader.child("worker").child("oci")
+    return Daemon(
+        addresses=grpc.texts("address"),
+        cert=tls.text("cert"),
+        key=tls.text("key"),
+        ca=tls.text("ca"),
+        entitlements=reader.texts("insecure-entitlements") + _of_devices(reader.child("cdi")),
+        provenance_dir=reader.text("provenanceEnvDir"),
+        share=_share(clients),
+        clients={name: _share(clients.child("clients").child(name)) for name in named},
+        labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
+    )
+
+
+def _refuse_unknown(reader: Table) -> None:
+    """Raise UsageError where the file has a key that nobody knows."""
+    worker, grpc, clients = reader.child("worker"), reader.child("grpc"), reader.child("daemon")
+    oci, cache = worker.child("oci"), reader.child("cache")
+    mounts, named = cache.child("mounts"), clients.child("clients").keys_any()
     for part, known in (
         (
             reader,
@@ -280,18 +293,17 @@ def load_settings(
         (worker, ("oci", "containerd")),
         (oci, (*_OCI, *_OCI_IGNORED)),
         (grpc, ("address", "tls", "debugAddress", "uid", "gid", "securityDescriptor")),
-        (tls, ("cert", "key", "ca")),
+        (grpc.child("tls"), ("cert", "key", "ca")),
         (clients, ("share", "clients")),
         *((clients.child("clients").child(name), ("share",)) for name in named),
-        (dns, ("nameservers", "options", "searchDomains")),
-        (cdi, ("specDirs", "autoAllowed", "disabled")),
+        (reader.child("dns"), ("nameservers", "options", "searchDomains")),
+        (reader.child("cdi"), ("specDirs", "autoAllowed", "disabled")),
         (reader.child("network"), ("mode",)),
         (reader.child("ca"), ("trust",)),
         (cache, ("max", "mounts")),
         *((mounts.child(id), ("max", "max-age")) for id in mounts.keys_any()),
     ):
         part.only(known)
-    return settings
 
 
 def _authorities(given: Sequence[str]) -> tuple[str, ...]:
