@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pybuild.model.errors import EnvironmentFault
+from pybuild.model.errors import DeltaGone
 from pybuild.model.events import Emit
 
 if TYPE_CHECKING:
@@ -12,21 +12,16 @@ if TYPE_CHECKING:
     from pybuild.model.layerfacts import LayerFacts
 
 
-class LayerGone(EnvironmentFault):
-    """A layer that a stored result names can be had no more: the step that made it has to run.
-
-    Attributes:
-        delta: the layer's.
-        everywhere: the place it came from is out of reach, so others of that place are as well.
-    """
+class LayerGone(DeltaGone):
+    """A layer that a stored result names can be had no more: the step that made it has to run."""
 
     def __init__(self, delta: str, message: str, *, everywhere: bool = False) -> None:
         super().__init__(
+            delta,
             message,
             hints=("build again with --no-cache: a record points at something that is gone",),
+            everywhere=everywhere,
         )
-        self.delta = delta
-        self.everywhere = everywhere
 
 
 class Fetcher(Protocol):

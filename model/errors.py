@@ -5,7 +5,8 @@
     │   ├── UsageError       the command line or the configuration file      exit 2
     │   └── StepError        a RUN ended with a non-zero status              exit 1
     ├── EnvironmentFault     disk, kernel, registry, network                 exit 3
-    │   └── DamagedBlob      bytes that are not what they are stored under   exit 3
+    │   ├── DamagedBlob      bytes that are not what they are stored under   exit 3
+    │   └── DeltaGone        files of a stored result that nobody has        exit 3
     ├── InternalError        our bug                                         exit 4
     └── Cancelled            Ctrl-C, or the client went away                 exit 130 (128 + the signal)
 
@@ -174,6 +175,22 @@ class DamagedBlob(EnvironmentFault):
     def __init__(self, message: str, *, digest: Digest) -> None:
         super().__init__(message)
         self.digest = digest
+
+
+class DeltaGone(EnvironmentFault):
+    """The files of a delta that a stored result names can be had no more: what made it has to run.
+
+    Attributes:
+        delta: the name.
+        everywhere: the place it came from is out of reach, so others of that place are as well.
+    """
+
+    def __init__(
+        self, delta: str, message: str, *, hints: Sequence[str] = (), everywhere: bool = False
+    ) -> None:
+        super().__init__(message, hints=hints)
+        self.delta = delta
+        self.everywhere = everywhere
 
 
 class InternalError(PybuildError):

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pybuild.model.contents import MissingSource
-from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, PybuildError, UserError, unwrap
+from pybuild.model.errors import (
+    DeltaGone,
+    EnvironmentFault,
+    InternalError,
+    PybuildError,
+    UserError,
+    unwrap,
+)
 from pybuild.model.events import (
     BuildWarning,
     Emit,
@@ -33,6 +38,7 @@ from pybuild.model.events import (
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, PassOp, Vertex
 from pybuild.solver import messages
+from pybuild.solver.budgets import Budgets
 from pybuild.solver.messages import (
     Began,
     Cancel,
@@ -41,6 +47,7 @@ from pybuild.solver.messages import (
     Failed,
     Identified,
     Identify,
+    InputGone,
     Instruction,
     JobAdded,
     JobCancelled,
@@ -67,37 +74,11 @@ if TYPE_CHECKING:
     from pybuild.model.clock import Clock
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgets:
-    """The numbers of vertices of each kind that may run at once; the processor divides itself further.
-
-    Attributes:
-        steps: processes. Many wait for something else, so there are more than processors.
-        files: copies and the like, heavy on the disk.
-        sources: transfers.
-        digests: content digests, heavy on disk and processor.
-    """
-
-    steps: int
-    files: int
-    sources: int
-    digests: int
-
-    @classmethod
-    def of_machine(cls, steps: int = 0) -> Budgets:
-        """Return the budgets that suit this machine; *steps* overrides the number of steps, 0 does not."""
-        cpus = len(os.sched_getaffinity(0))
-        return cls(
-            steps=steps or max(16, 4 * cpus),
-            files=max(4, 2 * cpus),
-            sources=8,
-            digests=max(4, cpus),
-        )
-
-
 # When what runs first has started, and takes longer than the store does to get ready: then that is
 # done meanwhile. Before, it would keep the interpreter from starting the rest.
 _PREPARE_AFTER_S = 0.03
+_PATIENCE = 4
+"""So many deltas may turn out to be gone, one by one; then their whole source is done without."""
 
 OnMiss = Callable[[Vertex, Run], None]
 """Told of a vertex that is about to run, and may raise to refuse that."""
@@ -130,6 +111,7 @@ class _Build:
         self.progress = progress
         self.missed = missed
         self.deaf = False
+        self.losses = 0
         loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[Solution] = loop.create_future()
         self.left: asyncio.Future[None] = loop.create_future()
@@ -394,7 +376,7 @@ class Solver:
             if is_base and isinstance(blamed, MissingSource):
                 blamed = blamed.of_base()
             blamed = blamed.copy_with(vertex=what.vertex.digest, input=what.index)
-            self._feed(Failed(what.ticket, blamed))
+            self._feed(await self._event_of(what, blamed))
         else:
             self._feed(Digested(what.ticket, content))
 
@@ -409,9 +391,26 @@ class Solver:
                 async with queue.place(what.vertex.digest, build.weights):
                     ran = await self._run_now(what, build.runner)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
-            self._feed(Failed(what.ticket, _blamed(error, what.vertex)))
+            self._feed(await self._event_of(what, _blamed(error, what.vertex)))
         else:
             self._feed(ran)
+
+    async def _event_of(self, what: DigestContent | Run, error: PybuildError) -> InputGone | Failed:
+        """Return the event for an error: no failure where an input is gone that can be made again."""
+        if isinstance(error, DeltaGone) and self._state.can_lose(what.ticket, error.delta):
+            build = self._builds[what.job]
+            build.losses += 1
+            everywhere = error.everywhere or build.losses > _PATIENCE
+            try:
+                await asyncio.to_thread(self._store.forget, error.delta, everywhere=everywhere)
+            except PybuildError as fault:
+                return Failed(what.ticket, fault)
+            if self._state.can_lose(what.ticket, error.delta):
+                text = f"a stored result is gone, its step runs: {error.message}"
+                for job, _ in self._state.audience(what.ticket):
+                    self._builds[job].say(BuildWarning(message=text))
+                return InputGone(what.ticket, error.delta, error)
+        return Failed(what.ticket, error)
 
     def _prepare_store(self, key: Digest) -> None:
         """Have the store ready for results by the time that there are some."""

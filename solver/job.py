@@ -64,6 +64,10 @@ class Job:
                     stack.append(source)
         return covered
 
+    def is_to_end_again(self, node: Node) -> None:
+        """Note that the result of a node, which the watchers saw end, is made once more."""
+        self.phases.pop(node, None)
+
     def is_settled(self, node: Node) -> bool:
         """Return whether the job needs nothing more of a node."""
         return node in self._settled

@@ -172,6 +172,20 @@ class Keyring(Ledger, ABC):
             if node.id in user.key_ids:
                 self._seek_again(user)
 
+    def _read_again(self, node: Node, source: Node) -> None:
+        """Forget what was read of *source*, and let the node seek its key again if it was made of that."""
+        for ticket in sorted(node.tickets):
+            instruction = self.tickets[ticket][1]
+            if isinstance(instruction, DigestContent) and node.inputs[instruction.index] is source:
+                node.tickets.discard(ticket)
+                del self.tickets[ticket]
+                self._say(Cancel(ticket), node)
+        stale = [place for place in node.digests if node.inputs[place[0]] is source]
+        for place in stale:
+            del node.digests[place]
+        if stale or not node.key_settled:
+            self._seek_again(node)
+
     def _seek_again(self, node: Node) -> None:
         """Let a node whose key was made from one that is no more seek its key, and so on upwards."""
         stack = [node]

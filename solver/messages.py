@@ -88,7 +88,20 @@ class Failed:
     error: BaseException
 
 
-Event = JobAdded | JobCancelled | Identified | Probed | Digested | Began | Ran | Failed
+@dataclass(frozen=True, slots=True)
+class InputGone:
+    """Answers `DigestContent` or `Run`: a delta of the inputs can be had no more.
+
+    The store offers no result with it any more. *error* is what fails the job if nothing can make
+    it again.
+    """
+
+    ticket: int
+    delta: str
+    error: BaseException
+
+
+Event = JobAdded | JobCancelled | Identified | Probed | Digested | Began | Ran | Failed | InputGone
 
 
 # --- instructions: what to do ---------------------------------------------------------------------

@@ -61,6 +61,7 @@ class Node:
         late: the key cannot be known before something runs; see `State`.
         missed: looked up, not stored (or not to be looked up): wanted means run.
         leader: another node of the same key that does the work.
+        losses: how often an input was gone when it was to be read.
 
     A graph has ten thousand; without slots each would take two kilobytes more.
     """
@@ -89,6 +90,7 @@ class Node:
         "keys_missing",
         "late",
         "leader",
+        "losses",
         "missed",
         "probe",
         "results_missing",
@@ -147,6 +149,7 @@ class Node:
         self.late = False
         self.missed = False
         self.leader: Node | None = None
+        self.losses = 0
         self.probe = 0
         self.running = 0
         self.began = False

@@ -34,7 +34,7 @@ class Runner(Protocol):
         """Digest what *selection* picks from *result*.
 
         Raises:
-            UserError: a path without wildcard is not there [CP-4].
+            UserError: a path without wildcard is not there [CP-4]; DeltaGone: as `run`.
         """
         ...
 
@@ -46,6 +46,7 @@ class Runner(Protocol):
 
         Raises:
             StepError: a process failed; UserError; EnvironmentFault.
+            DeltaGone: a delta of *inputs* can be had no more, and what made it has to run again.
         """
         ...
 
@@ -72,6 +73,14 @@ class RecordStore(Protocol):
         """Store; a record of the same key is replaced. Its deltas are already committed.
 
         What the key was made of is kept too, for as long as it may explain a miss.
+        """
+        ...
+
+    def forget(self, delta: str, *, everywhere: bool) -> None:
+        """Offer no result again that names a delta, which can be had no more.
+
+        Args:
+            everywhere: nor one that names another delta of the place that it was to come from.
         """
         ...
 

@@ -34,6 +34,10 @@ that misses a key leads; others of the same key wait for its result. This cannot
 leader still waits for is reached through inputs that count by key, and a key cannot be nested in
 itself, being a hash.
 
+A result may turn out to be gone when somebody reads it: a cache's layer, or a worker with what it
+made. It is then unknown again, as are all that are made on top of it, and those of them that are
+needed are looked up and made once more. What does not read it runs on.
+
 Failures are never stored [KEY-15], not even in memory.
 """
 
@@ -48,7 +52,7 @@ from pybuild.model.ops import ScratchSource, Vertex, walk
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.solver import keys, stacks
 from pybuild.solver.job import Job, every
-from pybuild.solver.keyring import Keyring
+from pybuild.solver.losses import Losses
 from pybuild.solver.messages import (
     Began,
     DigestContent,
@@ -57,6 +61,7 @@ from pybuild.solver.messages import (
     Failed,
     Identified,
     Identify,
+    InputGone,
     Instruction,
     JobAdded,
     JobCancelled,
@@ -74,7 +79,7 @@ from pybuild.solver.node import Alias, Grade, Node, NodeId
 from pybuild.solver.solution import Solved
 
 
-class State(Keyring):
+class State(Losses):
     """All jobs of one solver."""
 
     # --- the door ---------------------------------------------------------------------------------
@@ -227,7 +232,9 @@ class State(Keyring):
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def _answer(self, event: Identified | Probed | Digested | Began | Ran | Failed) -> None:
+    def _answer(
+        self, event: Identified | Probed | Digested | Began | Ran | Failed | InputGone
+    ) -> None:
         entry = self.tickets.get(event.ticket)
         if entry is None:
             return  # cancelled meanwhile
@@ -245,6 +252,8 @@ class State(Keyring):
         match event, instruction:
             case Failed(error=error), (Identify() | DigestContent() | Run()):
                 self._fail(node, error)
+            case InputGone(delta=delta, error=error), (DigestContent() | Run()) as instruction:
+                self._lose(node, instruction, delta, error)
             case Failed(), Probe() as probe:
                 self._probed(node, probe, None)
             case Probed(record=record), Probe() as probe:

@@ -20,6 +20,7 @@ from pybuild.model.ops import (
 )
 from pybuild.model.platform import Platform
 from pybuild.model.reference import Reference
+from pybuild.model.snapshot import Snapshot
 from pybuild.solver.messages import (
     Began,
     Cancel,
@@ -29,6 +30,7 @@ from pybuild.solver.messages import (
     Failed,
     Identified,
     Identify,
+    InputGone,
     Instruction,
     JobAdded,
     JobCancelled,
@@ -172,9 +174,17 @@ class Desk:
             case Probe(ticket=ticket, key=key, alias=alias):
                 target = self.records.alias(key) if alias else key
                 return Probed(ticket, None if target is None else self.records.load(target))
+            case DigestContent(ticket=ticket, result=Snapshot(deltas=deltas)) if gone := [
+                delta for delta in deltas if delta in self.records.lost
+            ]:
+                return InputGone(ticket, gone[0], RuntimeError(f"{gone[0]} is gone"))
             case DigestContent(ticket=ticket, result=result, selection=selection):
                 return Digested(ticket, self.runner.digest(result, selection))
             case Run(ticket=ticket, inputs=inputs):
+                for snapshot in (one for one in inputs if isinstance(one, Snapshot)):
+                    for delta in snapshot.deltas:
+                        if delta in self.records.lost:
+                            return InputGone(ticket, delta, RuntimeError(f"{delta} is gone"))
                 if name in self.runner.fail:
                     return Failed(ticket, RuntimeError(f"{name} failed"))
                 made = self.runner.make(what.vertex, inputs)

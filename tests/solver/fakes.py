@@ -46,6 +46,9 @@ class MemoryRecords:
         self.records[record.key] = record
         self.named_inputs[record.key] = named_inputs or NamedInputs()
 
+    def forget(self, delta: str, *, everywhere: bool) -> None:
+        self.lost.add(delta)
+
     def alias(self, key: Digest) -> Digest | None:
         return self.aliases.get(key)
 

@@ -29,7 +29,8 @@ from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Result
 from pybuild.model.span import Span
 from pybuild.solver import messages
-from pybuild.solver.drive import Budgets, Solver
+from pybuild.solver.budgets import Budgets
+from pybuild.solver.drive import Solver
 from pybuild.solver.queue import Queue, Weights
 from pybuild.solver.runner import Record
 from pybuild.solver.solution import Solution
