@@ -12,9 +12,11 @@ from pybuild.builds.provenance import LookupLedger, Origins, Outcome
 from pybuild.builds.verdicts import Decided, in_place
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
+from pybuild.executor.proxies.record import facts_of
 from pybuild.exporter.attest.attestation import Attestation
 from pybuild.exporter.attest.options import Provenance, Sbom
 from pybuild.exporter.attest.sbom import scan
+from pybuild.exporter.attest.sources import StepRequests
 from pybuild.exporter.attest.write import provenance, provenance_document
 from pybuild.frontend.lowering.interface import ImageRequest, Pull, ResolvedImage
 from pybuild.frontend.lowering.policies import ruled_image
@@ -45,6 +47,7 @@ class Attestor:
     ) -> None:
         self._engine = engine
         self._origins = origins
+        self._solves = solves
         self._known = solves.known
         self._ledger = ledger
         self._outcome = outcome
@@ -68,7 +71,12 @@ class Attestor:
     async def _provenance(self, one: Built, options: Provenance) -> Attestation:
         result = one.lowered.result
         facts = await self._ledger.facts(
-            self._origins, self._outcome, one.key, result, full=options.full
+            self._origins,
+            self._outcome,
+            one.key,
+            result,
+            full=options.full,
+            requests_of=self._requests_of,
         )
         return provenance(self._engine, options, facts, result, one.snapshot.deltas, self._known)
 
@@ -84,7 +92,14 @@ class Attestor:
             if is_nothing(one):
                 continue
             result = one.lowered.result
-            facts = partial(self._ledger.facts, self._origins, self._outcome, one.key, result)
+            facts = partial(
+                self._ledger.facts,
+                self._origins,
+                self._outcome,
+                one.key,
+                result,
+                requests_of=self._requests_of,
+            )
             try:
                 known_facts = await facts(full=options.full)
             except PybuildError:
@@ -99,6 +114,14 @@ class Attestor:
                 self._known,
             )
         return documents
+
+    def _requests_of(self, vertex: Vertex) -> StepRequests | None:
+        """Return the requests of a step to its proxy, in this build or in the one that made its result."""
+        deltas = self._known(vertex)
+        if deltas is None and (key := self._solves.key(vertex)) is not None:
+            record = self._engine.results.load(key)
+            deltas = record.snapshot.deltas if record is not None else None
+        return facts_of(self._engine.store.deltas.meta(deltas[-1])) if deltas else None
 
 
 class Scanner:

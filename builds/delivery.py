@@ -18,6 +18,7 @@ from pybuild.exporter.earlypush import importing_ahead
 from pybuild.exporter.export import export_all, is_delivered
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError
 from pybuild.model.events import Emit
 from pybuild.model.ops import ExecOp, NetworkMode, Vertex, walk
@@ -89,6 +90,10 @@ class Solves:
             if solved is not None and isinstance(solved.result, Snapshot):
                 return solved.result.deltas
         return None
+
+    def key(self, vertex: Vertex) -> Digest | None:
+        """Return the key of the result of *vertex*, be it made in this build or not."""
+        return next((key for one in self.solutions if (key := one.key(vertex))), None)
 
 
 def foreseeing_steps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ from pybuild.builds.lookups import Lookups
 from pybuild.engine.host import native_platform
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, with_root
 from pybuild.exporter.attest.predicate import DOCKERFILE_VERSION, Facts
-from pybuild.exporter.attest.sources import UsedImage, UsedSources, sources_of
+from pybuild.exporter.attest.sources import StepRequests, UsedImage, UsedSources, sources_of
 from pybuild.frontend.lowering.interface import ImageRequest
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pybuild.buildkit.llb.described import DescribedSteps
     from pybuild.buildkit.llb.queries import LocalQuery
     from pybuild.executor.sources.remote import RemoteSources
+
+
+RequestsOf = Callable[[Vertex], StepRequests | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +100,27 @@ class LookupLedger:
         self._invocation = os.urandom(12).hex()
 
     async def facts(
-        self, origins: Origins, outcome: Outcome, key: str, result: Vertex, *, full: bool
+        self,
+        origins: Origins,
+        outcome: Outcome,
+        key: str,
+        result: Vertex,
+        *,
+        full: bool,
+        requests_of: RequestsOf = lambda vertex: None,
     ) -> Facts:
         """Return the facts about *result*, which is *key* in the build's outcome.
 
         Args:
             full: with the definition.
+            requests_of: returns the requests of a step to its proxy; None: they are not known.
 
         Raises:
             UserError: the definition cannot be written.
         """
         id = outcome.ids.get(key)
         solve = next((one for one in self.solves if id in one.results), None)
-        pins = _Pins(origins)
+        pins = _Pins(origins, requests_of)
         if solve is None or solve.request is None:
             # The client put it together: what it had before may be in there.
             known = (self.lookups, *(one.lookups for one in self.solves))
@@ -191,8 +202,9 @@ def _for_platform(
 
 
 class _Pins:
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, requests_of: RequestsOf) -> None:
         self._origins = origins
+        self._requests_of = requests_of
 
     async def commit(self, op: GitSource) -> str:
         return (await self._origins.sources.git.resolve(op)).commit
@@ -202,3 +214,6 @@ class _Pins:
 
     def local_name(self, op: LocalSource) -> str:
         return self._origins.client_name(op)
+
+    def requests(self, vertex: Vertex) -> StepRequests | None:
+        return self._requests_of(vertex)

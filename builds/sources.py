@@ -21,6 +21,7 @@ from pybuild.model.snapshot import LocalTree, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.executor.files import jobs
+    from pybuild.executor.proxies.server import Judge
     from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.executor.steps.execop import Secrets
@@ -50,6 +51,7 @@ class BuildSources:
     Args:
         cgroup: which the steps may not leave; empty: any.
         proves: nothing is taken from the store but what a source has shown that it has.
+        judge: has a say in what steps ask their proxies for.
 
     Attributes:
         loaded: vertices that were solved for that; their events have been emitted.
@@ -64,12 +66,14 @@ class BuildSources:
         ssh: Sequence[SshAgent] = (),
         cgroup: str = "",
         proves: bool = False,
+        judge: Judge | None = None,
     ) -> None:
         self.store = engine.store
         self._engine = engine
         self._secrets = secrets
         self._allow = allow
         self._cgroup = cgroup
+        self._judge = judge
         self._stack = AsyncExitStack()
         self._reader: BuildRunner | None = None
         self.loaded: set[Digest] = set()
@@ -98,6 +102,7 @@ class BuildSources:
             cgroup=self._cgroup,
             allow=settings.devices.granted(self._allow),
             devices=settings.devices.directories,
+            judge=self._judge,
             sources=self.remote,
         )
 

@@ -150,6 +150,7 @@ def _as_server(daemon: Daemon) -> ServerSettings:
         entitlements=frozenset(daemon.entitlements),
         labels=dict(daemon.labels),
         machine=read_machine(daemon.provenance_dir),
+        proxy_network=daemon.proxy_network,
         share=daemon.share,
         clients=daemon.clients,
     )

@@ -118,6 +118,7 @@ class Daemon:
         entitlements: those that clients may grant their builds.
         labels: of its worker.
         provenance_dir: of the JSON files with the facts about the machine for provenance.
+        proxy_network: steps of all builds reach nothing but a proxy of ours.
         share: the parts that clients share, but for those that *clients* names.
     """
 
@@ -128,6 +129,7 @@ class Daemon:
     entitlements: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     provenance_dir: str = ""
+    proxy_network: bool = False
     share: Share = Share.OWN
     clients: Mapping[str, Share] = field(default_factory=dict[str, Share])
 
@@ -189,12 +191,12 @@ class Settings:
 _OCI = ("max-parallelism", "gc", "reservedSpace", "maxUsedSpace", "minFreeSpace", "labels") + (
     "binary",
 )
-_DAEMON = ("insecure-entitlements", "provenanceEnvDir", "registry-server")
+_DAEMON = ("insecure-entitlements", "provenanceEnvDir", "proxyNetwork", "registry-server")
 # Keys of buildkitd.toml about what is different here, so that one file serves both [DMN-1].
-_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless", "networkMode") + (
-    ("cniConfigPath", "cniBinaryPath", "cniPoolSize", "bridgeName", "bridgeSubnet")
+_OCI_IGNORED = ("enabled", "snapshotter", "platforms", "rootless") + (
+    ("networkMode", "cniConfigPath", "cniBinaryPath", "cniPoolSize", "bridgeName", "bridgeSubnet")
 )
-_IGNORED = ("debug", "trace", "otel", "history", "log", "frontend", "system") + ("proxyNetwork",)
+_IGNORED = ("debug", "trace", "otel", "history", "log", "frontend", "system")
 
 
 def load_settings(
@@ -246,7 +248,7 @@ def load_settings(
         ),
         cache_max=cache_max or cache.size("max"),
         mounts={id: _mount_limit(mounts.child(id)) for id in mounts.keys_any()},
-        network=reader.child("network").choice("mode", ("auto", "host", "isolated")),
+        network=_network(reader.child("network"), oci),
         ca=_authorities(ca or reader.child("ca").texts("trust")),
         dns=Dns(
             nameservers=dns.addresses("nameservers"),
@@ -273,6 +275,7 @@ def _daemon(reader: Table) -> Daemon:
         ca=tls.text("ca"),
         entitlements=reader.texts("insecure-entitlements") + _of_devices(reader.child("cdi")),
         provenance_dir=reader.text("provenanceEnvDir"),
+        proxy_network=reader.boolean("proxyNetwork", False),
         share=_share(clients),
         clients={name: _share(clients.child("clients").child(name)) for name in named},
         labels={key: oci.child("labels").text(key) for key in oci.child("labels").keys_any()},
@@ -316,6 +319,13 @@ def _authorities(given: Sequence[str]) -> tuple[str, ...]:
             raise UsageError("an authority is a file or host, not nothing", hints=["--ca host"])
         chosen = [] if name == "none" else [*chosen, name]
     return tuple(name if name == "host" else os.path.abspath(name) for name in chosen)
+
+
+def _network(table: Table, oci: Table) -> str:
+    """Return the network of steps: ours, or that of this machine as buildkitd.toml says it."""
+    if "mode" in table.keys_any() or oci.text("networkMode") != "host":
+        return table.choice("mode", ("auto", "host", "isolated"))
+    return "host"
 
 
 def _of_devices(cdi: Table) -> tuple[str, ...]:

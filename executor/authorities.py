@@ -83,10 +83,12 @@ class Authorities:
 
     Args:
         files: PEM files, and `HOST`.
+        folder: of the bundle, among what the steps of a build share.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], folder: str = "ca") -> None:
         self._files = files
+        self._folder = folder
         self._mount: StepMount | None = None
         self._lock = asyncio.Lock()
 
@@ -111,7 +113,7 @@ class Authorities:
         """
         async with self._lock:
             if self._mount is None:
-                place = f"{directory}/ca"
+                place = f"{directory}/{self._folder}"
                 await asyncio.to_thread(_write, place, self._files)
                 self._mount = StepMount(
                     type=StepMountType.BIND_PATH, target=_PLACE, source=place, readonly=True

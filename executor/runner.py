@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from pybuild.executor.failedsteps import FailedTrees, KeepFailed
     from pybuild.executor.files import changes
+    from pybuild.executor.proxies.server import Judge
     from pybuild.executor.steps.container import StepContainer
 else:
     changes = WorkerModule("pybuild.executor.files.changes")
@@ -73,6 +74,7 @@ class BuildRunner:
         network_mode, connect: of steps that ask for no network; see `steps.defaultnetwork`.
         ca: files with authorities that steps trust beside their image's; see `authorities`.
         cgroup: which those that steps name may not leave; empty for whoever may name any.
+        judge: has a say in what steps ask their proxies for; see `proxies.server`.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
     """
 
@@ -91,6 +93,7 @@ class BuildRunner:
         connect: Connect | None = None,
         ca: Sequence[str] = (),
         cgroup: str = "",
+        judge: Judge | None = None,
         sources: RemoteSources | None = None,
     ) -> None:
         self._store = store
@@ -128,6 +131,7 @@ class BuildRunner:
             connect=connect,
             ca=ca,
             cgroup=cgroup,
+            judge=judge,
         )
         self._covered = ""
 

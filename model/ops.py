@@ -2,8 +2,7 @@
 
 The shape follows LLB so that it can be printed as LLB and read from it. An op is what is done; a
 vertex is an op with its input edges; a vertex's digest is over the canonical encoding of both.
-Whatever must not count (names, source lines) lives in `VertexMeta`, outside the digest, or is
-marked ``compare=False``.
+Whatever must not count (names, source lines) is in `VertexMeta`, or marked ``compare=False``.
 """
 
 from __future__ import annotations
@@ -246,8 +245,8 @@ class ExecOp:
         env: ``NAME=value`` in order, every ARG in scope included [EV-5].
         proxy_env: the predefined proxy variables; never part of the key [EV-11].
         owner: whose the step is, where what no key tells goes into it and others use the store.
-        settings: those of the request, but for what the instruction itself says; they count as
-            fields of the op.
+        proxied: a proxy of ours is all that it can reach.
+        settings: those of the request but for what the instruction says; they count as fields of the op.
     """
 
     args: tuple[str, ...]
@@ -262,6 +261,7 @@ class ExecOp:
     devices: tuple[Device, ...] = ()
     host_mounts: tuple[HostMount, ...] = ()
     owner: str = ""
+    proxied: bool = False
     settings: StepSettings = field(default_factory=StepSettings, metadata={INLINE: True})
 
 

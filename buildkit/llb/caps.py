@@ -47,6 +47,7 @@ _STEPS = (
     "exec.meta.cgroup.parent",
     "exec.meta.linux.resources",
     "exec.meta.network",
+    "exec.meta.network.proxy",
     "exec.meta.proxyenv",
     "exec.meta.removemountstubs.recursive",
     "exec.meta.security",

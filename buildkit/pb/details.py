@@ -95,6 +95,13 @@ class RefusalDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class MaterialsDetail:
+    """The sources that provenance does not know: fields of each by name."""
+
+    incomplete: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ExitDetail:
     """The exit code of a process."""
 
@@ -141,6 +148,7 @@ Detail = (
     | FrontendCapDetail
     | SubrequestDetail
     | RefusalDetail
+    | MaterialsDetail
     | ExitDetail
     | FaultDetail
 )
@@ -203,6 +211,9 @@ def _encoded(detail: Detail) -> tuple[str, dict[str, Any]]:
         case RefusalDetail():
             messages = [{"message": utf8(reason)} for reason in detail.reasons]
             return "policysession.DecisionResponse", {"action": 1, "denyMessages": messages}
+        case MaterialsDetail():
+            rows = [{key: utf8(text) for key, text in one.items()} for one in detail.incomplete]
+            return "errdefs.ProvenanceMaterialsIncomplete", {"incomplete": rows}
         case ExitDetail():
             return "gatewayapi.ExitMessage", _present({"Code": detail.code})
         case StackDetail():

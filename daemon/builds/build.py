@@ -47,7 +47,7 @@ from pybuild.daemon.frontend.lazytree import LazyTree
 from pybuild.daemon.frontend.results import CONFIG, Result
 from pybuild.daemon.frontend.sourcemeta import source_meta
 from pybuild.daemon.session.exporters import finalize_export
-from pybuild.daemon.session.verdicts import SessionVerdicts
+from pybuild.daemon.session.verdicts import MOST_REQUESTS, MOST_SOURCES, SessionVerdicts
 from pybuild.engine.host import native_platform
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.text import refusal
@@ -160,6 +160,11 @@ class Build:
         return self.request.Frontend
 
     @property
+    def _is_proxied(self) -> bool:
+        """Whether its steps reach nothing but a proxy of ours."""
+        return self.request.ProxyNetwork or self._server.settings.proxy_network
+
+    @property
     def _has_frontend(self) -> bool:
         """Whether the server makes the result, and not the client by the gateway service."""
         return bool(self.request.Frontend) or self.request.HasField("Definition")
@@ -230,6 +235,7 @@ class Build:
                 emit=self._emit,
                 thread=self._tenant.thread,
                 noted=self._note_secret,
+                proxied=self._is_proxied,
             ) as scope:
                 if not self._has_frontend:
                     scope.runner.keep_failed(self._failed.add)
@@ -305,7 +311,9 @@ class Build:
         request = self.request
         above: Policies | None = None
         if request.SourcePolicySession:
-            verdicts = SessionVerdicts(await find(request.SourcePolicySession))
+            # Steps may ask for far more than a definition names.
+            most = MOST_REQUESTS if self._is_proxied else MOST_SOURCES
+            verdicts = SessionVerdicts(await find(request.SourcePolicySession), most)
             scope.afterwards_await(verdicts.close)
             scope.decide = partial(verdicts.decide, look_up=partial(source_meta, scope))
             above = Policies(judge=verdicts)

@@ -41,11 +41,13 @@ from pybuild.model.ops import (
     LocalSource,
     Mount,
     MountType,
+    NetworkMode,
     Op,
     SecurityMode,
     Vertex,
     walk,
 )
+from pybuild.model.policy import PolicySource
 from pybuild.model.snapshot import Result, Snapshot
 from pybuild.model.span import Span
 from pybuild.registry.client.credentials import NoCredentials
@@ -75,6 +77,7 @@ class Scope:
         find: returns another session of the same client by its id.
         cgroup: which the steps may not leave.
         thread: in which the owner's definitions are read.
+        proxied: steps reach a proxy of ours alone, where the policies have a say in each request.
 
     Attributes:
         files, infos: whole files that errors may name lines of, and what else clients say of them.
@@ -96,6 +99,7 @@ class Scope:
         emit: Emit,
         thread: OneThread,
         noted: Callable[[bytes], None],
+        proxied: bool = False,
     ) -> None:
         self.in_thread = thread.run
         self._stack = AsyncExitStack()
@@ -106,6 +110,7 @@ class Scope:
         self._offered: set[str] = set()
         self._uploads: dict[tuple[str, str], asyncio.Task[HttpSource]] = {}
         self.allow = allow
+        self._is_proxied = proxied
         self.emit = emit
         self.engine = engine.for_client(
             SessionCredentials(session) if session else NoCredentials(),
@@ -133,6 +138,7 @@ class Scope:
             allow=allow,
             cgroup=cgroup,
             proves=bool(workplace.guest),
+            judge=self._judge if proxied else None,
         )
         self.sources = self._own.remote
         self.read = self._own.read
@@ -181,7 +187,27 @@ class Scope:
     def owned(self, vertex: Vertex) -> Vertex:
         """Return a definition as it is for this client where it is made."""
         guest = self.workplace.guest
-        return marked(vertex, guest) if guest else vertex
+        vertex = marked(vertex, guest) if guest else vertex
+        return _rewritten(vertex, _proxied) if self._is_proxied else vertex
+
+    async def _judge(self, url: str) -> str:
+        """Return the URL that a step gets for *url* (for `executor.proxies`).
+
+        Raises:
+            UserError: a policy refuses it, or has more to say than that.
+        """
+        policies = self.policies
+        if not policies:
+            return url
+        source = PolicySource(identifier=url)
+
+        async def judged() -> PolicySource:
+            return policies.apply(source)
+
+        target = await decided_of(judged, self.decide)
+        if target.attrs:
+            raise UserError(f'source "{url}": a policy gives attributes to what a step asks for')
+        return target.identifier
 
     async def decided(self, work: Callable[[], T]) -> T:
         """Return the result of *work*, begun again with each verdict on a source that it lacks."""
@@ -325,15 +351,27 @@ def marked(vertex: Vertex, owner: str) -> Vertex:
     found by nobody else; its cache mounts are the owner's alone. A commit's key says nothing of the
     remote, which alone can say whether somebody may read it; so that goes in as well.
     """
+    return _rewritten(vertex, partial(_marked, owner=owner))
+
+
+def _rewritten(vertex: Vertex, change: Callable[[Op], Op]) -> Vertex:
+    """Return a definition with its ops changed; the same one where none is."""
     known: dict[str, Vertex] = {}
     for one in walk(vertex):
-        op = _marked(one.op, owner)
+        op = change(one.op)
         inputs = tuple(known[source.digest] for source in one.inputs)
         is_same = op is one.op and all(
             new is old for new, old in zip(inputs, one.inputs, strict=True)
         )
         known[one.digest] = one if is_same else Vertex(op, inputs, one.meta)
     return known[vertex.digest]
+
+
+def _proxied(op: Op) -> Op:
+    """Return a step as one that has a proxy; its result is found by no build that has none, nor theirs by it."""
+    if not isinstance(op, ExecOp) or op.settings.network is NetworkMode.NONE:
+        return op
+    return op if op.proxied else replace(op, proxied=True)
 
 
 def _marked(op: Op, owner: str) -> Op:

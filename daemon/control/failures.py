@@ -11,6 +11,7 @@ from pybuild.buildkit.pb.errors import (
     Detail,
     FrontendCapDetail,
     FrontendDetail,
+    MaterialsDetail,
     RefusalDetail,
     SolveDetail,
     SubrequestDetail,
@@ -23,6 +24,7 @@ from pybuild.buildkit.pb.stacks import stacks_of
 from pybuild.daemon.frontend.attrs import UnsupportedCap
 from pybuild.daemon.frontend.subrequests import UnknownRequest
 from pybuild.daemon.session.verdicts import SourceRefused
+from pybuild.exporter.attest.predicate import IncompleteMaterials
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.ops import LocalSource, Vertex
 from pybuild.net.grpc.status import Code, RpcError
@@ -62,6 +64,8 @@ def rpc_error(
         code = Code.UNIMPLEMENTED
     if isinstance(cause, SourceRefused) and cause.reasons:
         details.append(RefusalDetail(cause.reasons))
+    if isinstance(cause, IncompleteMaterials):
+        details.append(_materials(cause))
     if vertex:
         details.append(VertexDetail(vertex))
     if step is not None:
@@ -81,3 +85,18 @@ def rpc_error(
     brief = status.SerializeToString()
     status.details.extend(encode(stack) for stack in stacks_of(cause))
     return RpcError(Code(status.code), message, status.SerializeToString(), brief)
+
+
+def _materials(error: IncompleteMaterials) -> MaterialsDetail:
+    local = [{"name": name, "reason": "local_source"} for name in error.locals]
+    requests = [
+        {
+            "op": one.step,
+            "name": one.name,
+            "method": one.request.method,
+            "uri": one.request.url,
+            "reason": one.request.reason,
+        }
+        for one in error.uncaptured
+    ]
+    return MaterialsDetail((*local, *requests))

@@ -28,6 +28,8 @@ _TIMEOUT_S = 60.0
 _MOST_QUESTIONS = 10
 # With each the reading of a Dockerfile begins again; nobody means to build of so many.
 MOST_SOURCES = 1000
+MOST_REQUESTS = 100_000
+"""Where steps have a proxy, whose requests are sources, too."""
 
 LookUp = Callable[[gateway.ResolveSourceMetaRequest], Awaitable[gateway.ResolveSourceMetaResponse]]
 """Finds the facts of a source, whatever policies say."""
@@ -54,10 +56,15 @@ class SourceRefused(UserError):
 
 
 class SessionVerdicts:
-    """The verdicts of one session: `judge` knows those that `decide` has got."""
+    """The verdicts of one session: `judge` knows those that `decide` has got.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        most: so many sources can be asked about.
+    """
+
+    def __init__(self, session: Session, most: int = MOST_SOURCES) -> None:
         self._session = session
+        self._most = most
         self._known: dict[PolicySource, PolicySource | PybuildError] = {}
         self._asking: dict[PolicySource, asyncio.Task[None]] = {}
 
@@ -84,8 +91,8 @@ class SessionVerdicts:
             return
         task = self._asking.get(source)
         if task is None or task.cancelled():
-            if len(self._asking) >= MOST_SOURCES:
-                raise UserError(f"policies of a client decide about {MOST_SOURCES} sources at most")
+            if len(self._asking) >= self._most:
+                raise UserError(f"policies of a client decide about {self._most} sources at most")
             task = self._asking[source] = asyncio.create_task(self._decide(source, look_up))
             # Whoever waits for it may be gone when it fails.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())

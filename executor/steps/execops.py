@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pybuild.cache.content.leases import Lease
 from pybuild.cache.store import Store
@@ -34,6 +34,8 @@ from pybuild.model.snapshot import LocalTree, Result, Snapshot
 if TYPE_CHECKING:
     from pybuild.executor.authorities import Authorities
     from pybuild.executor.failedsteps import FailedTrees
+    from pybuild.executor.proxies.server import Judge
+    from pybuild.executor.proxies.stepproxies import ProxiedStep, StepProxies, TrustedBundle
     from pybuild.executor.steps.container import StepContainer
 
 Ensure = Callable[[Snapshot, Emit], Awaitable[list[str]]]
@@ -47,12 +49,31 @@ class PreparedStep:
         root: the number of the mount that is its root.
         outputs: what it writes to.
         lent: a copy that it works on, where steps do that.
+        proxied: its proxy, if it has one; *bundle*: its tree's authorities, to be restored.
     """
 
     spec: StepSpec
     root: int
     outputs: Outputs
     lent: Lent
+    proxied: ProxiedStep | None = None
+    bundle: TrustedBundle | None = None
+
+    async def ran(self, log: Callable[[str, bytes], None]) -> None:
+        """Restore the tree's bundle after the step, and log the requests to its proxy."""
+        if self.bundle is not None:
+            await self.bundle.restore()
+        if self.proxied is not None and (lines := self.proxied.record.lines()):
+            text = "\n".join(["proxy network requests:", *lines, ""])
+            log("stderr", text.encode("utf-8", "replace"))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts that are kept with the results, beside what the step took."""
+        if self.proxied is None:
+            return {}
+        from pybuild.executor.proxies.record import META
+
+        return {META: self.proxied.record.facts()}
 
 
 class ExecOps:
@@ -61,7 +82,7 @@ class ExecOps:
     Args:
         ensure: returns the directories of a snapshot's deltas, base first.
         sources: has the agents that steps may use.
-        secrets, dns, allow, devices, network_mode, connect, ca, cgroup: as `executor.runner.BuildRunner` has them.
+        secrets, dns, allow, devices, network_mode, connect, ca, cgroup, judge: as `executor.runner.BuildRunner` has them.
 
     Attributes:
         failed: takes what steps leave that fail, where somebody wants it.
@@ -86,6 +107,7 @@ class ExecOps:
         connect: Connect | None,
         ca: Sequence[str],
         cgroup: str,
+        judge: Judge | None,
     ) -> None:
         self._store = store
         self._workers = workers
@@ -100,6 +122,9 @@ class ExecOps:
         self._allow = allow
         self._devices = devices
         self._network = DefaultNetwork(workers, network_mode, connect)
+        self._ca = ca
+        self._judge = judge
+        self._proxies: StepProxies | None = None
         self._authorities: Authorities | None = None
         if ca:
             from pybuild.executor.authorities import Authorities
@@ -119,7 +144,9 @@ class ExecOps:
         self._network.foresee(steps)
 
     async def close(self) -> None:
-        """Remove the directories that steps had in common."""
+        """Remove the directories that steps had in common, and end their proxies."""
+        if self._proxies is not None:
+            await self._proxies.close()
         await self._network.close()
         self._trees.close()
         if self._common:
@@ -164,14 +191,26 @@ class ExecOps:
             stack.callback(outputs.abort)
             mounts, env = await self._mounts(vertex, op, inputs, emit, stack, outputs)
             default_env: Sequence[str] = ()
-            if self._authorities is not None:
+            proxied: ProxiedStep | None = None
+            if op.proxied:
+                proxied = await stack.enter_async_context(
+                    self._open_proxies().open(op, self._common_of_steps())
+                )
+                mounts.insert(0, proxied.mount)
+                default_env, env = proxied.default_env, [*env, *proxied.env]
+            elif self._authorities is not None:
                 mounts.insert(0, await self._authorities.mount(self._common_of_steps()))
                 default_env = self._authorities.environment(op.env)
             connection, connecting = await self._network.of(op.settings.network)
             resolv_conf = self._resolvers.of(op.settings, connection, connecting)
+            if proxied is not None:
+                connection, connecting = "connected", proxied.connecting
             lowers = await self._ensure(base, emit)
             active = await outputs.begin(number, base)
             copied = await self._rung.works_on_copies()
+            bundle: TrustedBundle | None = None
+            if proxied is not None and not copied:
+                bundle = await self._open_proxies().trust(lowers, active.fs)
             lent = stack.enter_context(self._trees.lend(lowers, copied=copied))
             step = execop.spec(
                 op,
@@ -189,7 +228,7 @@ class ExecOps:
                 connecting=connecting,
                 cgroup=self._cgroup,
             )
-            yield PreparedStep(step, number, outputs, lent)
+            yield PreparedStep(step, number, outputs, lent, proxied, bundle)
 
     @asynccontextmanager
     async def container(
@@ -235,6 +274,7 @@ class ExecOps:
                 ended = await self._workers.run_step(step, on_output)
             except UserError as error:  # such as a user that the image does not have
                 raise error.copy_with(peer=f"{execop.failed(op)}: {error.message}") from error
+            await prepared.ran(log)
             try:
                 execop.check_exit(
                     op,
@@ -255,7 +295,7 @@ class ExecOps:
                 raise error.copy_with(vertex=vertex.digest) from error
             if loss := execop.loss_warning(op, ended):
                 emit(BuildWarning(message=loss, spans=vertex.meta.spans))
-            results = await prepared.outputs.commit(kept_mounts(op), ended)
+            results = await prepared.outputs.commit(kept_mounts(op), ended, prepared.facts())
             if prepared.root in results:
                 made = results[prepared.root].deltas[-1]
                 prepared.lent.done(self._store.deltas.path(made))
@@ -271,6 +311,15 @@ class ExecOps:
         files = StepFiles((step.upper, *reversed(step.lowers)))
         connected = step.connecting is not None
         return reason_of(op, ended, last, files, missing, self._store.root, connected=connected)
+
+    def _open_proxies(self) -> StepProxies:
+        if self._proxies is None:
+            from pybuild.executor.proxies.stepproxies import StepProxies
+
+            self._proxies = StepProxies(
+                self._store, self._workers, self._network, self._judge, self._ca
+            )
+        return self._proxies
 
     def _common_of_steps(self) -> str:
         if not self._common:

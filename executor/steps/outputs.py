@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import field, replace
+from typing import Any
 
 from pybuild.cache.content.deltas import ActiveDelta, Deltas
 from pybuild.cache.content.leases import Lease
@@ -75,12 +76,15 @@ class Outputs:
         self._active[number] = (active, base)
         return active
 
-    async def commit(self, kept: frozenset[int], ended: StepExit) -> dict[int, Snapshot]:
+    async def commit(
+        self, kept: frozenset[int], ended: StepExit, more: Mapping[str, Any] | None = None
+    ) -> dict[int, Snapshot]:
         """Return the trees of the mounts in *kept*, leased; the rest is discarded.
 
-        What the step took is kept with them [SBX-13].
+        What the step took is kept with them [SBX-13], and *more* facts about it.
         """
         took = {
+            **(more or {}),
             "seconds": round(ended.seconds, 6),
             "max_rss_bytes": ended.max_rss_bytes,
             "peak_memory_bytes": ended.peak_memory_bytes,

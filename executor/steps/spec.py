@@ -307,6 +307,7 @@ class StepSpec(NamedTuple):
             store=self.store if is_within else "",
             usual=self.security == "sandbox"
             and self.network in ("default", "host", "connected")
+            and not (self.connecting and self.connecting.once)
             and not (self.shm_size_bytes or self.mounts or self.oci or self.terminal)
             and not self.lasting
             and is_short,

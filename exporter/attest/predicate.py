@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 from pybuild.buildkit.llb.described import DescribedSteps
 from pybuild.exporter.attest.frontendrequest import scrubbed, take_vcs
 from pybuild.exporter.attest.options import V02, Provenance
-from pybuild.exporter.attest.sources import UsedSources
+from pybuild.exporter.attest.sources import UncapturedRequest, UsedSources
 from pybuild.image.config import format_time
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import UserError
@@ -22,6 +22,7 @@ PREDICATE_V02 = "https://slsa.dev/provenance/v0.2"
 DOCKERFILE_FRONTEND = "dockerfile.v0"
 DOCKERFILE_VERSION = "1.26.0"
 """The version of the language that the frontend knows."""
+_MOST_NAMED = 5
 # Names that an operator's own entries may not have.
 BUILTIN_KEYS = frozenset(("buildConfig", "builderPlatform", "dockerfileVersion", "platform"))
 
@@ -94,6 +95,8 @@ def _v1(facts: Facts, options: Provenance) -> dict[str, Any]:
             }
         if facts.layers:
             metadata["layers"] = dict(facts.layers)
+    if sources.proxied:
+        metadata["network"] = _network(sources)
     run: dict[str, Any] = {
         "invocationId": facts.invocation,
         "startedOn": format_time(facts.started),
@@ -161,9 +164,55 @@ def _v02(full: dict[str, Any]) -> dict[str, Any]:
     return predicate_v02
 
 
+class IncompleteMaterials(UserError):
+    """Not everything is known that was used, and that is not good enough.
+
+    Attributes:
+        locals: directories of the client; *uncaptured*: requests of steps.
+    """
+
+    locals: Sequence[str] = ()
+    uncaptured: Sequence[UncapturedRequest] = ()
+
+
+def _network(sources: UsedSources) -> dict[str, Any]:
+    """Return the metadata about the network of a build whose steps had a proxy."""
+    incomplete = [
+        {
+            name: value
+            for name, value in (
+                ("op", one.step),
+                ("name", one.name),
+                ("method", one.request.method),
+                ("uri", one.request.url),
+                ("reason", one.request.reason),
+            )
+            if value
+        }
+        for one in sources.uncaptured
+    ]
+    return {"mode": "proxy", **({"proxy": {"incomplete": incomplete}} if incomplete else {})}
+
+
 def _incomplete(sources: UsedSources) -> UserError:
+    error = _incomplete_error(sources)
+    error.locals, error.uncaptured = sorted(sources.locals), sources.uncaptured
+    return error
+
+
+def _incomplete_error(sources: UsedSources) -> IncompleteMaterials:
+    if sources.uncaptured and not sources.locals:
+        requests = [
+            f"{one.request.method} {one.request.url} ({one.request.reason})".strip()
+            for one in sources.uncaptured
+        ]
+        more = f" and {len(requests) - _MOST_NAMED} more" if len(requests) > _MOST_NAMED else ""
+        return IncompleteMaterials(
+            f"provenance materials are incomplete: {', '.join(requests[:_MOST_NAMED])}{more}",
+            hints=["what steps send, and answers that failed, are no materials"],
+        )
     names = ", ".join(sorted(sources.locals)) or "an upload"
-    return UserError(
+    return IncompleteMaterials(
         f"provenance materials are incomplete: {names} of the client cannot be recorded",
         hints=["build from a git repository, or leave out complete-materials"],
     )

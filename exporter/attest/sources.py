@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol
 
+from pybuild.executor.proxies.record import Uncaptured
 from pybuild.image.purl import DOCKER, OCI, package_url
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -36,6 +37,23 @@ class UsedImage:
     local: bool = False
 
 
+StepRequests = tuple[Mapping[str, str], Sequence[Uncaptured]]
+"""The requests of a step through its proxy: SHA-256 by URL, and those whose answers are no materials."""
+
+
+@dataclass(frozen=True, slots=True)
+class UncapturedRequest:
+    """A request of a step that provenance cannot name the content of.
+
+    Attributes:
+        step: its digest; *name*: its command.
+    """
+
+    step: str
+    name: str
+    request: Uncaptured
+
+
 class Pins(Protocol):
     """Tells the content that sources had in a build; nothing is fetched for that a second time."""
 
@@ -51,6 +69,10 @@ class Pins(Protocol):
         """Return the client's name for the directory."""
         ...
 
+    def requests(self, vertex: Vertex) -> StepRequests | None:
+        """Return the requests of a step to its proxy; None: they are not known."""
+        ...
+
 
 @dataclass(slots=True)
 class UsedSources:
@@ -61,6 +83,7 @@ class UsedSources:
         secrets, ssh: whether they may be missing, by id; values are never here [SEC-2].
         network: a step could reach the network.
         incomplete: a source was used that has no place here, such as a client's upload.
+        proxied: a step had a proxy; *uncaptured*: what is not known of its requests.
     """
 
     images: list[UsedImage] = field(default_factory=list[UsedImage])
@@ -71,11 +94,13 @@ class UsedSources:
     ssh: dict[str, bool] = field(default_factory=dict[str, bool])
     network: bool = False
     incomplete: bool = False
+    proxied: bool = False
+    uncaptured: list[UncapturedRequest] = field(default_factory=list[UncapturedRequest])
 
     @property
     def complete(self) -> bool:
         """Whether `materials` names everything: directories of the client have no name."""
-        return not (self.incomplete or self.locals)
+        return not (self.incomplete or self.locals or self.uncaptured)
 
     def merge(self, other: UsedSources) -> None:
         """Add the sources of *other*."""
@@ -90,6 +115,8 @@ class UsedSources:
                 ids[id] = ids.get(id, True) and optional
         self.network |= other.network
         self.incomplete |= other.incomplete
+        self.proxied |= other.proxied
+        self.uncaptured += [one for one in other.uncaptured if one not in self.uncaptured]
 
     def materials(self) -> list[dict[str, Any]]:
         """Return a ``uri`` and a ``digest`` for each source: images, then git, then files."""
@@ -179,9 +206,23 @@ async def sources_of(
             case ExecOp() as op:
                 sources.network |= op.settings.network is not NetworkMode.NONE
                 _given(op, sources)
+                if op.proxied:
+                    _add_requests(vertex, op, pins, sources)
             case _:
                 pass
     return sources
+
+
+def _add_requests(vertex: Vertex, op: ExecOp, pins: Pins, sources: UsedSources) -> None:
+    sources.proxied = True
+    materials, uncaptured = pins.requests(vertex) or ({}, [_UNKNOWN])
+    sources.http |= materials
+    name = " ".join(op.args)
+    sources.uncaptured += [UncapturedRequest(str(vertex.digest), name, one) for one in uncaptured]
+
+
+# Its result came from a cache that does not tell.
+_UNKNOWN = Uncaptured("", "", "unknown_requests")
 
 
 def _blob_name(url: str, what: str = "blob", **qualifiers: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 T = TypeVar("T")
+Dialled = Callable[[str, int], Awaitable[socket.socket]]
+"""Returns a socket that is connected to a host and a port."""
 
 # What OpenSSL says of an answer that is not TLS.
 _END_S = 1.0
@@ -27,7 +29,11 @@ _NEXT_ADDRESS_S = 0.25  # RFC 8305, "Connection Attempt Delay"
 
 
 async def dial(
-    url: URL, context: ssl.SSLContext | None, proxy: Proxy | None, path: str = ""
+    url: URL,
+    context: ssl.SSLContext | None,
+    proxy: Proxy | None,
+    path: str = "",
+    dialled: Dialled | None = None,
 ) -> Connection:
     """Connect to the server of *url*.
 
@@ -35,6 +41,7 @@ async def dial(
         context: for TLS with that server; None for none.
         proxy: a proxy to go through.
         path: of the socket of this machine that the server listens at, whatever *url* says.
+        dialled: connects, in place of ourselves.
 
     Raises:
         OSError, ssl.SSLError among them: no connection.
@@ -45,7 +52,7 @@ async def dial(
         _, near = await loop.create_unix_connection(Connection, path)
         return near
     if proxy is None:
-        return await _connected(url, context)
+        return await _connected(url, context, dialled)
     via = proxy_url(proxy)
     try:
         connection = await _connected(via, trusting() if via.scheme == "https" else None)
@@ -73,9 +80,11 @@ async def dial(
     return connection
 
 
-async def _connected(url: URL, context: ssl.SSLContext | None) -> Connection:
+async def _connected(
+    url: URL, context: ssl.SSLContext | None, connect: Dialled | None = None
+) -> Connection:
     """Connect to the host of *url* itself, with TLS if there is a *context*."""
-    dialled = await _dialled(url.raw_host or "", url.port or 0)
+    dialled = await (connect or _dialled)(url.raw_host or "", url.port or 0)
     try:
         name = url.raw_host if context else None
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pybuild.model.dataclass import dataclass
 from pybuild.net.http1.answer import Answer
 from pybuild.net.http1.connection import Body, Connection, Cut
-from pybuild.net.http1.dialing import dial
+from pybuild.net.http1.dialing import Dialled, dial
 from pybuild.net.http1.faults import proxy_fault, undialled
 from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tlsfiles import Tls
@@ -39,11 +39,21 @@ class Route:
 
 
 class Pool:
-    """All connections, in use or not. Close it."""
+    """All connections, in use or not. Close it.
 
-    def __init__(self, connect_s: float, context: Callable[[Tls], ssl.SSLContext]) -> None:
+    Args:
+        dialled: connects to hosts and ports, where that is not done from this machine as usual.
+    """
+
+    def __init__(
+        self,
+        connect_s: float,
+        context: Callable[[Tls], ssl.SSLContext],
+        dialled: Dialled | None = None,
+    ) -> None:
         self._connect_s = connect_s
         self._context = context
+        self._dialled = dialled
         self._kept: dict[Route, list[tuple[Connection, float]]] = {}
         self._used: set[Connection] = set()
 
@@ -110,7 +120,7 @@ class Pool:
         context = self._context(route.tls) if route.tls is not None else None
         try:
             async with asyncio.timeout(self._connect_s):
-                return await dial(url, context, route.proxy, route.socket)
+                return await dial(url, context, route.proxy, route.socket, self._dialled)
         except TimeoutError as error:
             if route.proxy is not None:
                 raise proxy_fault(error, route.proxy, url) from error

@@ -239,6 +239,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.daemon:main",
         (
             Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
+            Option("proxy-network", "let steps of all builds reach nothing but a proxy"),
             Option(
                 "allow-insecure-entitlement",
                 "let clients grant network.host or security.insecure",

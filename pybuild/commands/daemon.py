@@ -19,6 +19,7 @@ _BUILDKITD = (
     Option("config", "configuration file", "FILE"),
     Option("debug", "debug output"),
     Option("group", "ignored", "GROUP"),
+    Option("proxy-network", "let steps reach a proxy alone"),
     Option("root", "directory of the store", "DIR"),
     Option("rootless", "ignored"),
     Option("tlscacert", "authority of the clients' certificates", "FILE"),
@@ -84,6 +85,7 @@ def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Setti
         ca=ca or daemon.ca,
         entitlements=(*daemon.entitlements, *parsed.many("allow-insecure-entitlement")),
         labels={**daemon.labels, **labels},
+        proxy_network=daemon.proxy_network or parsed.flag("proxy-network"),
     )
     if (daemon.key or daemon.ca) and not daemon.cert:
         raise UsageError("TLS needs a certificate", hints=["give it with --tlscert"])

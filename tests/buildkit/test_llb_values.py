@@ -155,7 +155,7 @@ def test_names_are_cut() -> None:
 
 def test_only_capabilities_that_are_there_are_listed() -> None:
     assert {"source.image", "exec.mount.cache", "file.base", "mergeop"} <= LLB_CAPS
-    assert "soruce.http.uidgid" in LLB_CAPS and len(LLB_CAPS) == 70
+    assert "soruce.http.uidgid" in LLB_CAPS and len(LLB_CAPS) == 71
 
 
 # --- the graph ------------------------------------------------------------------------------------

@@ -79,7 +79,14 @@ class Unwritable(LookupLedger):
     """Has a definition that LLB cannot say."""
 
     async def facts(
-        self, origins: Origins, outcome: Outcome, key: str, result: Vertex, *, full: bool
+        self,
+        origins: Origins,
+        outcome: Outcome,
+        key: str,
+        result: Vertex,
+        *,
+        full: bool,
+        requests_of: Any = None,
     ) -> Facts:
         if full:
             raise UserError("LLB has no word for it")

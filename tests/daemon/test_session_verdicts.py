@@ -12,7 +12,6 @@ from pybuild.buildkit.pb import policysession as pb
 from pybuild.buildkit.pb.errors import parse_status
 from pybuild.buildkit.pb.ops import SourceOp
 from pybuild.daemon.control.failures import rpc_error
-from pybuild.daemon.session import verdicts as verdicts_module
 from pybuild.daemon.session.verdicts import METHOD, SessionVerdicts, SourceRefused
 from pybuild.model.errors import UserError
 from pybuild.model.policy import PolicySource, Undecided
@@ -141,13 +140,12 @@ def test_a_client_without_policies_is_no_client_that_allows() -> None:
     asyncio.run(run())
 
 
-def test_a_build_of_endless_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_of_endless_sources_is_refused() -> None:
     """Each verdict begins the reading of the Dockerfile again, on the server."""
-    monkeypatch.setattr(verdicts_module, "MOST_SOURCES", 2)
 
     async def run() -> None:
         async with connected(handler(lambda _: decision(0))) as session:
-            verdicts = SessionVerdicts(session)
+            verdicts = SessionVerdicts(session, 2)
             for number in range(2):
                 await verdicts.decide(PolicySource(f"docker-image://x/{number}"), look_up)
             with pytest.raises(UserError, match="2 sources at most"):

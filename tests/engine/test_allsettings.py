@@ -179,7 +179,7 @@ def test_a_network_is_as_it_is_written(tmp_path: Path, mode: str) -> None:
 
 def test_other_keys_of_buildkits_file_are_passed_over(tmp_path: Path) -> None:
     known: Mapping[str, str] = {
-        "": 'trace = true\nproxyNetwork = "x"',
+        "": "trace = true",
         "log": 'format = "json"',
         "worker.oci": 'enabled = true\ncniConfigPath = "x"',
         "worker.containerd": "enabled = false",
@@ -216,3 +216,23 @@ def test_authorities_of_the_command_line_win_and_none_lets_go_of_them(tmp_path: 
         assert load_settings(str(path), ca=given).ca == expected
     with pytest.raises(UsageError, match="an authority is a file or host"):
         load_settings(str(path), ca=[""])
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ('[worker.oci]\nnetworkMode = "host"', "host"),
+        ('[worker.oci]\nnetworkMode = "bridge"', "auto"),
+        ('[worker.oci]\nnetworkMode = "host"\n[network]\nmode = "auto"', "auto"),
+    ],
+)
+def test_the_host_s_network_of_buildkits_file_is_that_of_steps(
+    tmp_path: Path, text: str, network: str
+) -> None:
+    assert load(tmp_path, text).network == network
+
+
+def test_a_proxy_of_all_steps_is_as_buildkits_file_has_it(tmp_path: Path) -> None:
+    assert load(tmp_path, "proxyNetwork = true").daemon.proxy_network
+    with pytest.raises(UsageError, match="true or false"):
+        load(tmp_path, 'proxyNetwork = "x"')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from pybuild.exporter.attest.sources import UsedImage, UsedSources, sources_of
+from pybuild.executor.proxies.record import Uncaptured
+from pybuild.exporter.attest.sources import StepRequests, UsedImage, UsedSources, sources_of
 from pybuild.model.digest import Digest
 from pybuild.model.ops import (
     Copy,
@@ -22,6 +24,7 @@ from pybuild.model.ops import (
     ScratchSource,
     StepSettings,
     Vertex,
+    VertexMeta,
 )
 from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.reference import Reference
@@ -29,6 +32,9 @@ from pybuild.model.secrets import without_secrets
 
 COMMIT, SHA256 = "c0" * 20, "5a" * 32
 MANIFEST = Digest.of(b"manifest")
+
+
+REQUESTS: StepRequests = ({"http://h/a": SHA256}, [Uncaptured("POST", "http://h/b", "why")])
 
 
 class Pins:
@@ -40,6 +46,9 @@ class Pins:
 
     def local_name(self, op: LocalSource) -> str:
         return f"client-{op.name}"
+
+    def requests(self, vertex: Vertex) -> StepRequests | None:
+        return REQUESTS if vertex.meta.name == "known" else None
 
 
 def found(vertex: Vertex, *images: UsedImage) -> UsedSources:
@@ -96,6 +105,21 @@ def test_directories_of_the_client_and_uploads_make_materials_incomplete() -> No
     assert (local.complete, local.locals) == (False, {"client-context"})
     upload = found(copied(Vertex(HttpSource(url="upload:x"))))
     assert (upload.complete, upload.materials()) == (False, [])
+
+
+def test_what_a_step_asked_its_proxy_for_is_a_material_or_missing() -> None:
+    step = run(image("busybox"))
+    assert isinstance(step.op, ExecOp)
+    proxied = replace(step.op, proxied=True)
+    known = found(Vertex(proxied, step.inputs, VertexMeta(name="known")))
+    assert {"uri": "http://h/a", "digest": {"sha256": SHA256}} in known.materials()
+    assert [one.request.url for one in known.uncaptured] == ["http://h/b"]
+    assert (known.proxied, known.complete) == (True, False)
+    unknown = found(Vertex(proxied, step.inputs))
+    assert [one.request.reason for one in unknown.uncaptured] == ["unknown_requests"]
+    assert not found(step).proxied
+    known.merge(unknown)
+    assert len(known.uncaptured) == 2
 
 
 def test_secrets_and_agents_are_told_by_id_and_are_optional_only_where_all_steps_say_so() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pybuild.buildkit.llb.described import DescribedSteps
+from pybuild.executor.proxies.record import Uncaptured
 from pybuild.exporter.attest.frontendrequest import FrontendRequest, filter_args, with_root
 from pybuild.exporter.attest.options import V02, Provenance
-from pybuild.exporter.attest.predicate import Facts, predicate
-from pybuild.exporter.attest.sources import UsedSources
+from pybuild.exporter.attest.predicate import Facts, IncompleteMaterials, predicate
+from pybuild.exporter.attest.sources import UncapturedRequest, UsedSources
 from pybuild.model.errors import UserError
 from pybuild.model.platform import LINUX_AMD64
 
@@ -182,3 +183,28 @@ def test_arguments_of_the_machine_are_no_arguments_of_the_build() -> None:
     assert filter_args({"platform": "x", "cache-imports": "[]", "attest:sbom": "", "a": "b"}) == {
         "a": "b"
     }
+
+
+def test_a_proxy_of_the_steps_is_told_and_what_it_could_not_capture() -> None:
+    sources = UsedSources(proxied=True, network=True)
+    run = predicate(facts(sources=sources), Provenance())["runDetails"]["metadata"]
+    assert run["buildkit_metadata"]["network"] == {"mode": "proxy"}
+    missed = UncapturedRequest(
+        "sha256:s", "curl x", Uncaptured("GET", "http://h/b", "upstream_error")
+    )
+    sources.uncaptured.append(missed)
+    run = predicate(facts(sources=sources), Provenance())["runDetails"]["metadata"]
+    assert run["buildkit_metadata"]["network"]["proxy"]["incomplete"] == [
+        {
+            "op": "sha256:s",
+            "name": "curl x",
+            "method": "GET",
+            "uri": "http://h/b",
+            "reason": "upstream_error",
+        }
+    ]
+    assert run["buildkit_completeness"]["resolvedDependencies"] is False
+    asks = r"materials are incomplete: GET http://h/b \(upstream_error\)$"
+    with pytest.raises(IncompleteMaterials, match=asks) as caught:
+        predicate(facts(sources=sources), Provenance(complete_materials=True))
+    assert caught.value.uncaptured == [missed]
