@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -14,6 +16,7 @@ META = "proxied"
 
 UPSTREAM_ERROR = "upstream_error"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _MOST = 10_000  # so many requests of one step are kept
 _MANY = "too_many_requests"
 
@@ -119,11 +122,33 @@ def shown_url(url: str) -> str:
 
 
 def plain_url(url: str) -> str:
-    """Return *url* without the port that goes without saying."""
+    """Return *url* with its host in the one spelling, without the port that goes without saying."""
     try:
         parts = urlsplit(url)
-        if parts.port is None or parts.port != _DEFAULT_PORTS.get(parts.scheme):
-            return url
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition(":")[0]))
+    user, mark, _ = parts.netloc.rpartition("@")
+    host = f"[{host}]" if ":" in host else host.removesuffix(".")
+    shown = "" if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f":{port}"
+    return urlunsplit(parts._replace(netloc=f"{user}{mark}{host}{shown}"))
+
+
+def judged_url(url: str) -> str:
+    """Return *url* in the one spelling that policies are written for: another one must not get past them.
+
+    What means the same by RFC 3986, 6.2.2, is the same: letters and digits written by their numbers, ``.`` and
+    ``..`` in the path. A server may take still others for the same.
+    """
+    parts = urlsplit(shown_url(url))
+    path = _ESCAPE.sub(_plain_escape, parts.path)
+    if "/." in path:
+        folder = "/" if path.endswith(("/", "/.", "/..")) else ""
+        path = f"/{posixpath.normpath(path).lstrip('/')}".rstrip("/") + folder or "/"
+    query = _ESCAPE.sub(_plain_escape, parts.query)
+    return urlunsplit(parts._replace(path=path or "/", query=query))
+
+
+def _plain_escape(escape: re.Match[str]) -> str:
+    char = chr(int(escape[1], 16))
+    return char if char.isascii() and (char.isalnum() or char in "-._~") else escape[0].upper()

@@ -17,7 +17,13 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from pybuild.executor.proxies.record import UPSTREAM_ERROR, ProxyRecord, plain_url, shown_url
+from pybuild.executor.proxies.record import (
+    UPSTREAM_ERROR,
+    ProxyRecord,
+    judged_url,
+    plain_url,
+    shown_url,
+)
 from pybuild.executor.proxies.requests import (
     HOP_BY_HOP,
     MOST_HEAD_BYTES,
@@ -195,14 +201,14 @@ class StepProxy:
         return keeps and request.keeps and (not request.length or request.is_read)
 
     async def _judged(self, method: str, url: str) -> str:
-        shown = shown_url(url)
-        target = await self._judge(shown)
-        if target == shown:
+        judged = judged_url(url)
+        target = await self._judge(judged)
+        if target == judged:
             return url
         if method != "GET":
-            raise UserError(f"a policy converts {shown}, which is done for GET alone")
+            raise UserError(f"a policy converts {judged}, which is done for GET alone")
         if urlsplit(target).scheme not in ("http", "https"):
-            raise UserError(f"a policy converts {shown} to {shown_url(target)}")
+            raise UserError(f"a policy converts {judged} to {shown_url(target)}")
         return target
 
     def _note(self, request: ProxyRequest, url: str, answer: Answer, sha256: str) -> None:

@@ -7,7 +7,14 @@ import json
 
 import pytest
 
-from pybuild.executor.proxies.record import META, ProxyRecord, Uncaptured, facts_of, shown_url
+from pybuild.executor.proxies.record import (
+    META,
+    ProxyRecord,
+    Uncaptured,
+    facts_of,
+    judged_url,
+    shown_url,
+)
 from pybuild.executor.proxies.requests import BadRequest, parse_head, read_request
 
 ONE, TWO = "1" * 64, "2" * 64
@@ -63,6 +70,26 @@ def test_what_is_no_record_is_not_known(kept: dict[str, object]) -> None:
 def test_a_url_that_is_none_is_shown_as_it_is() -> None:
     assert shown_url("http://h.example:eighty/") == "http://h.example:eighty/"
     assert shown_url("https://[::1]:443/a") == "https://[::1]/a"
+
+
+@pytest.mark.parametrize(
+    ("url", "judged"),
+    [
+        ("http://h/denied", "http://h/denied"),
+        ("http://H.:0080/denied", "http://h/denied"),
+        ("http://me:word@h/%64eni%65d", "http://xxxxx:xxxxx@h/denied"),
+        ("http://h/a/../denied", "http://h/denied"),
+        ("http://h/a/%2E%2e/denied/", "http://h/denied/"),
+        ("http://h/./", "http://h/"),
+        ("http://h/a/..", "http://h/"),
+        ("http://h?q=%41%2f", "http://h/?q=A%2F"),
+        ("http://h/a%2fb//c", "http://h/a%2Fb//c"),
+        ("https://[::1]:443/", "https://[::1]/"),
+    ],
+)
+def test_policies_judge_one_spelling_of_a_url(url: str, judged: str) -> None:
+    """[POL-1]"""
+    assert judged_url(url) == judged
 
 
 def _head(*lines: str) -> bytes:

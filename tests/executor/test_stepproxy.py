@@ -213,7 +213,8 @@ def test_what_is_no_material_is_recorded_with_its_reason(tmp_path: Path) -> None
 
 def test_a_policy_refuses_and_replaces(tmp_path: Path) -> None:
     async def use(r: Rig) -> None:
-        assert b"HTTP/1.1 403 Forbidden" in await r.get(f"{r.plain}/denied")
+        for path in ("/denied", "/%64enied", "/x/../denied"):
+            assert b"HTTP/1.1 403 Forbidden" in await r.get(f"{r.plain}{path}")
         assert b"content" in await r.get(f"{r.plain}/old")
         assert b"HTTP/1.1 403" in await r.get(f"{r.plain}/old", method="POST")
         assert [head.split(" ")[1] for head in r.site.heads] == ["/file"]
