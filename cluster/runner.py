@@ -232,6 +232,7 @@ def _can_leave(vertex: Vertex, inputs: Sequence[Result]) -> bool:
             return not (
                 op.host_mounts
                 or op.devices
+                or op.proxied  # by a proxy that this build's own policies judge for
                 or op.settings.resources.parent
                 or op.settings.network is NetworkMode.HOST
                 or op.security is not SecurityMode.SANDBOX
