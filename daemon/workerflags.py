@@ -1,13 +1,26 @@
-"""Flags of buildkitd about workers: there is one here, and it needs none of them."""
+"""The flags of buildkitd; of those about workers few mean something: there is one here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Flags of buildkitd about workers: there is one here, and it needs none of them.
+from pybuild.model.options import Option
+
+BUILDKITD = (
+    Option("addr", "listening address", "ADDR", "", True),
+    Option("allow-insecure-entitlement", "allow an entitlement", "NAME", "", True),
+    Option("config", "configuration file", "FILE"),
+    Option("debug", "debug output"),
+    Option("group", "ignored", "GROUP"),
+    Option("proxy-network", "let steps reach a proxy alone"),
+    Option("root", "directory of the store", "DIR"),
+    Option("rootless", "ignored"),
+    Option("tlscacert", "authority of the clients' certificates", "FILE"),
+    Option("tlscert", "certificate", "FILE"),
+    Option("tlskey", "its key", "FILE"),
+    Option("version", "show the version", short="v"),
+)
 _WORKERS = ("--oci-worker", "--containerd-worker")
-
-
 _WORKERS_WITH_VALUE = frozenset(
     ("--oci-worker-snapshotter", "--oci-worker-net", "--oci-worker-platform")
     + ("--oci-worker-proxy-snapshotter-path", "--oci-cni-config-path", "--oci-cni-binary-dir")

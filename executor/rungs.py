@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from pybuild.executor.doctor import Check, CheckState
+from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.listing import table
 
@@ -88,3 +91,25 @@ def as_text(rungs: list[RungReport], checks: list[Check]) -> str:
     if fixes:
         text += "\n" + table([["FOR", "DO"], *fixes])
     return text
+
+
+def as_json(chosen: str, detail: str, rungs: list[RungReport], checks: list[Check]) -> str:
+    """Return the report as JSON; *chosen* is the rung that builds use."""
+    report = {
+        "rung": chosen,
+        "detail": detail,
+        "rungs": [asdict(rung) for rung in rungs],
+        "checks": [
+            {"name": c.name, "state": c.state, "found": c.finding, "fix": c.fix} for c in checks
+        ],
+    }
+    return json.dumps(report, indent=2) + "\n"
+
+
+async def climbed() -> tuple[str, str]:
+    """Choose a rung as a build does; return it, and the reasons against better ones."""
+    workers = Workers()
+    try:
+        return await workers.isolation(), await workers.isolation_detail()
+    finally:
+        await workers.close()

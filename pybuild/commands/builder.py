@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
 
 from pybuild.client.builders import LOCAL, BuilderRecord, Builders, tls_files, with_files
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.several import Verb, run_verb
-from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
+from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
-
-if TYPE_CHECKING:
-    from pybuild.builds.builder import Builder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -94,31 +90,12 @@ def _rm(parsed: Parsed, words: list[str]) -> int:
 
 def _inspect(parsed: Parsed, words: list[str]) -> int:
     """Show a record, and the builder's description of itself."""
+    from pybuild.client.builderfacts import lines_about
+
     builders = Builders.load()
     name = words[0] if words else builders.in_use
-    builder: Builder
-    if not name or name == LOCAL:
-        from pybuild.builds.localbuilder import LocalBuilder
-
-        builder = LocalBuilder(parsed)
-        lines = [("Name", LOCAL), ("Address", "this process")]
-    else:
-        record = builders.get(name)
-        from pybuild.client.remotebuilder import RemoteBuilder
-
-        builder = RemoteBuilder(record, parsed)
-        lines = [("Name", record.name), ("Address", record.address)]
-        lines += [("CA", record.ca), ("Cert", record.cert), ("Key", record.key)]
-        lines += [("Server", record.server_name)]
-    failed: PybuildError | None = None
-    try:
-        facts = builder.facts()
-        lines += [("Status", "running"), ("Version", facts.version)]
-        lines.append(("Platforms", ", ".join(facts.platforms)))
-        lines += [("Label", f"{key}={value}") for key, value in facts.labels]
-    except EnvironmentFault as error:
-        lines.append(("Status", "unreachable"))
-        failed = error
+    record = builders.get(name) if name and name != LOCAL else None
+    lines, failed = lines_about(record, parsed)
     sys.stdout.write("".join(f"{key + ':':<11}{value}\n" for key, value in lines if value))
     if failed is not None:
         raise failed

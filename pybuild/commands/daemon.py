@@ -7,26 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pybuild.commandline.parser import BadOption, Parsed, parse
-from pybuild.daemon.workerflags import without_workers
+from pybuild.daemon.workerflags import BUILDKITD, without_workers
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import UsageError
-from pybuild.model.options import Option
 from pybuild.model.package import VERSION
-
-_BUILDKITD = (
-    Option("addr", "listening address", "ADDR", "", True),
-    Option("allow-insecure-entitlement", "allow an entitlement", "NAME", "", True),
-    Option("config", "configuration file", "FILE"),
-    Option("debug", "debug output"),
-    Option("group", "ignored", "GROUP"),
-    Option("proxy-network", "let steps reach a proxy alone"),
-    Option("root", "directory of the store", "DIR"),
-    Option("rootless", "ignored"),
-    Option("tlscacert", "authority of the clients' certificates", "FILE"),
-    Option("tlscert", "certificate", "FILE"),
-    Option("tlskey", "its key", "FILE"),
-    Option("version", "show the version", short="v"),
-)
 
 
 def main(parsed: Parsed) -> int:
@@ -58,7 +42,7 @@ def buildkitd(words: Sequence[str]) -> int:
         BadOption: a flag that neither knows.
     """
     rest, labels, binary = without_workers(words)
-    parsed = parse(rest, _BUILDKITD)
+    parsed = parse(rest, BUILDKITD)
     if parsed.flag("version"):
         sys.stdout.write(f"buildkitd pybuild {VERSION}\n")
         return 0
