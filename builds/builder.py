@@ -6,13 +6,14 @@ server another (`pybuild.client.remotebuilder`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from pybuild.builds.buildrecord import BuildRecord
+    from pybuild.builds.manybuilds import NamedBuild
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -48,6 +49,14 @@ class Builder(Protocol):
 
         Args:
             explained: called at the end with which steps ran, and why; also if the build fails.
+        """
+        ...
+
+    def build_all(self, builds: Mapping[str, NamedBuild], emit: Emit) -> dict[str, BuildResult]:
+        """Make several builds, some of which may read the results of others.
+
+        Raises:
+            UsageError: some do, and only this machine can do that.
         """
         ...
 

@@ -27,6 +27,9 @@ AMBIGUOUS = "ambiguous Dockerfile source: both stdin and flag correspond to Dock
 
 GIT_MODES = "[internal] context files have the modes that git stores (--modes=keep: their own)"
 
+# Between a local directory's name and that of the other build whose it is; no context is called so.
+OF_BUILD = " of "
+
 Files = dict[str, bytes | None]
 
 
@@ -39,6 +42,7 @@ class BuildInputs:
         context: the vertex of a build context that is no directory of ours.
         trees: local sources by name: ``context``, named directories and volumes.
         others: named contexts that are no directories, as written.
+        linked: named contexts that are results of other builds.
         files: the local files read so far with their content; None where one was looked for in
             vain. A memo of this build holds as long as they stay what they are.
     """
@@ -48,17 +52,22 @@ class BuildInputs:
     context: Vertex | None = None
     trees: Mapping[str, LocalTree]
     others: Mapping[str, str]
+    linked: Mapping[str, VertexContext] = field(default_factory=dict[str, "VertexContext"])
     files: Mapping[str, bytes | None] = field(default_factory=dict[str, bytes | None])
 
     @property
     def contexts(self) -> Mapping[str, str]:
         """The named contexts as written; a directory has the name that it is known by."""
-        named = (name for name in self.trees if name != "context" and not is_volume(name))
-        return {**self.others, **{name: name for name in named}}
+        named = (
+            name
+            for name in self.trees
+            if name != "context" and OF_BUILD not in name and not is_volume(name)
+        )
+        return {**self.others, **{name: name for name in (*named, *self.linked)}}
 
     @property
     def context_trees(self) -> Mapping[str, VertexContext]:
-        return {}
+        return self.linked
 
     @property
     def excludes(self) -> Mapping[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.builds.build import build_prepared, load_result, with_load
@@ -21,6 +21,7 @@ from pybuild.explain.report import BuildReport
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 
 if TYPE_CHECKING:
+    from pybuild.builds.manybuilds import NamedBuild
     from pybuild.builds.memo import CommandOptions
     from pybuild.executor.workers.launch import Ahead
 
@@ -75,3 +76,20 @@ async def _build(
             await asyncio.to_thread(remember, engine, parsed, prepared, signed, result, shown)
         await load_result(engine, request, result, os.environ, emit)
         return result
+
+
+def build_all_here(
+    parsed: CommandOptions, settings: Settings, builds: Mapping[str, NamedBuild], emit: Emit
+) -> dict[str, BuildResult]:
+    """Make several builds in one engine."""
+    from pybuild.builds.manybuilds import make_builds
+
+    sys.setswitchinterval(_SWITCH_S)
+
+    async def work() -> dict[str, BuildResult]:
+        async with Engine(settings) as engine:
+            if not settings.durable and not parsed.flag("no-background"):
+                engine.store.flush_after_us()
+            return await make_builds(engine, builds, os.environ, emit)
+
+    return run_interruptible(work())

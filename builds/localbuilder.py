@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pybuild.builds.builder import BuilderFacts
     from pybuild.builds.buildrecord import BuildRecord
+    from pybuild.builds.manybuilds import NamedBuild
     from pybuild.builds.memo import CommandOptions
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
@@ -69,6 +70,11 @@ class LocalBuilder:
         settings = replace(self.settings, logins=request.logins)
         where = (self._parsed, settings, self._ahead)
         return build_here(*where, request, emit, explained or ignore)
+
+    def build_all(self, builds: Mapping[str, NamedBuild], emit: Emit) -> dict[str, BuildResult]:
+        from pybuild.builds.localbuild import build_all_here
+
+        return build_all_here(self._parsed, self.settings, builds, emit)
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
         from pybuild.builds.questions import answer_here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from functools import partial
@@ -24,7 +24,7 @@ from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.engine.progress import internal_step
 from pybuild.exporter.check import check_outputs
-from pybuild.frontend.lowering.contexts import NamedContexts
+from pybuild.frontend.lowering.contexts import NamedContexts, VertexContext
 from pybuild.frontend.lowering.epoch import EpochSource
 from pybuild.frontend.lowering.interface import Lowered, may_need_frontend
 from pybuild.frontend.syntax.ast import Dockerfile
@@ -32,6 +32,7 @@ from pybuild.frontend.syntax.physical import excerpts
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import Emit
+from pybuild.model.snapshot import LocalTree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,29 @@ class PreparedBuild:
     started: float = 0.0
 
 
-async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> PreparedBuild:
+@dataclass(frozen=True, slots=True)
+class LinkedContexts:
+    """The named contexts of a build that are results of other builds.
+
+    Attributes:
+        contexts: by the name, or ``name::platform``, of the context.
+        trees: the local directories that these read, by the names that they are known by.
+    """
+
+    contexts: Mapping[str, VertexContext] = field(default_factory=dict[str, VertexContext])
+    trees: Mapping[str, LocalTree] = field(default_factory=dict[str, LocalTree])
+
+
+NOTHING_LINKED = LinkedContexts()
+
+
+async def prepare(
+    engine: Engine,
+    request: BuildRequest,
+    emit: Emit,
+    *,
+    linked: LinkedContexts = NOTHING_LINKED,
+) -> PreparedBuild:
     """Read, parse and lower: everything up to the point where something would run.
 
     Raises:
@@ -66,14 +89,19 @@ async def prepare(engine: Engine, request: BuildRequest, emit: Emit) -> Prepared
     sources, lookups = open_sources(engine, request), Lookups()
     try:
         with noting(lookups):
-            return await _prepare(engine, request, sources, lookups, emit)
+            return await _prepare(engine, request, sources, lookups, linked, emit)
     except BaseException:
         await engine.release(sources)
         raise
 
 
 async def _prepare(
-    engine: Engine, request: BuildRequest, sources: BuildSources, lookups: Lookups, emit: Emit
+    engine: Engine,
+    request: BuildRequest,
+    sources: BuildSources,
+    lookups: Lookups,
+    linked: LinkedContexts,
+    emit: Emit,
 ) -> PreparedBuild:
     for volume in request.volumes:
         check_volume(volume, engine.store.root)
@@ -88,6 +116,8 @@ async def _prepare(
         from pybuild.builds.remotecontexts import load_remote_inputs
 
         inputs = await load_remote_inputs(request, stdin, sources, emit)
+    if linked.contexts:
+        inputs = replace(inputs, linked=linked.contexts, trees={**linked.trees, **inputs.trees})
     here = native_platform()
     platforms = request.platforms or (here,)
     if may_need_frontend(inputs.dockerfile, request.build_args):

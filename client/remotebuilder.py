@@ -6,7 +6,7 @@ Imported only when there is one to be used.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +32,7 @@ from pybuild.model.events import Emit
 from pybuild.net.grpc.channel import Channel
 
 if TYPE_CHECKING:
+    from pybuild.builds.manybuilds import NamedBuild
     from pybuild.client.builders import Options
 
 T = TypeVar("T")
@@ -102,6 +103,15 @@ class RemoteBuilder:
         if request.load is not None:
             return self._load(replace(request, load=None), request.load, emit, explained)
         return run_interruptible(self._build(request, emit, explained))
+
+    def build_all(self, builds: Mapping[str, NamedBuild], emit: Emit) -> dict[str, BuildResult]:
+        reading = next((name for name, one in builds.items() if one.links), None)
+        if reading is not None:
+            raise UsageError(
+                f"target {reading} reads the result of another, which build servers are not told of",
+                hints=["leave out -H: this machine builds it"],
+            )
+        return {name: self.build(one.request, emit) for name, one in builds.items()}
 
     async def _build(
         self,
