@@ -153,7 +153,7 @@ def _parse(name: str, value: str) -> NamedContext:
     if scheme is None:
         return LocalContext(name)
     kind = scheme[1].lower()
-    hints = ("targets as contexts are for bake files, which are not read here",)
+    hints = ("targets as contexts are for bake files: pybuild bake",)
     raise UserError(
         f"unsupported context source {kind} for {name}", hints=hints if kind == "target" else ()
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _GROUPS = {
     "attach": "containers",
+    "bake": "baking",
     "build": "building",
     "builder": "building",
     "buildx": "building",

@@ -207,6 +207,7 @@ COMMANDS: tuple[Command, ...] = (
         GLOBAL,
         ("VERB", 0, -1),
         {
+            "bake": "bake",
             "build": "build",
             "du": "du",
             "history": "buildx history",

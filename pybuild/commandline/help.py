@@ -16,6 +16,7 @@ TOPICS: Mapping[str, str] = _TEXTS["topics"]
 GROUPS: Mapping[str, Mapping[str, str]] = _TEXTS["groups"]
 _HEADS = {
     "building": "building:",
+    "baking": "many images with one command:",
     "images": "images of the local store:",
     "containers": "containers:",
     "volumes": "volumes of containers:",

@@ -355,6 +355,7 @@ def test_options_of_which_all_values_count() -> None:
         for command in every()
     }
     assert {name: options for name, options in repeated.items() if options} == {
+        "bake": {"allow", "ca", "file", "set", "var"},
         "build": both | more,
         "cluster up": {"addr", "worker"},
         "commit": {"change"},

@@ -1,0 +1,1 @@
+"""HCL as bake files use it: text to blocks, expressions to values."""

@@ -1,0 +1,1 @@
+"""The functions that bake files may call, as buildx has them."""

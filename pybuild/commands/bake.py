@@ -1,0 +1,45 @@
+"""``pybuild bake``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pybuild.arguments.build import request_from
+from pybuild.bake import command
+from pybuild.commandline.parser import Parsed
+from pybuild.exporter.resultfiles import check_result_files, write_results
+from pybuild.progress.display import make_display
+
+if TYPE_CHECKING:
+    from pybuild.builds.builder import Builder
+    from pybuild.builds.request import BuildRequest
+
+
+def main(parsed: Parsed, builder: Builder) -> int:
+    """Build the targets that the command line names, or print them; returns the exit code."""
+    if (text := command.text_of(parsed)) is not None:
+        sys.stdout.write(text)
+        return 0
+    builds = command.builds_of(parsed, _request)
+    check_result_files(parsed.one("metadata-file"))
+    kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    display = make_display(kind)
+    try:
+        results = builder.build_all(builds, display.show)
+    finally:
+        display.close()
+    metadata = {name: dict(result.metadata) for name, result in sorted(results.items())}
+    write_results("", parsed.one("metadata-file"), None, metadata)
+    if kind in ("auto", "plain", "tty"):
+        for name, result in sorted(results.items()):
+            sys.stderr.write(command.summary(name, result))
+    return 0
+
+
+def _request(context: str, flags: dict[str, list[str]]) -> BuildRequest:
+    parsed = Parsed()
+    parsed.positionals = [context]
+    parsed.values = flags
+    return request_from(parsed)
