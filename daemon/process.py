@@ -27,7 +27,7 @@ from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.activation import HandedSocket, notify, take
-from pybuild.net.doorway import Doorway, listen_tcp
+from pybuild.net.doorway import BACKLOG, Doorway, listen_tcp
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
@@ -35,7 +35,6 @@ from pybuild.net.http1.tlsfiles import KeyPair
 from pybuild.net.tls import server_context
 
 _GRACE_S = 5.0
-_BACKLOG = 128
 
 
 def default_address(root: str) -> str:
@@ -242,9 +241,9 @@ async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None
     try:
         if parts.scheme == "unix":
             bound = unix_socket(parts.path)
-            bound.listen(_BACKLOG)
+            bound.listen(BACKLOG)
             return [Doorway(grpc.protocol, grpc.admission, bound)]
-        listeners = await listen_tcp(parts.hostname, parts.port or 0, _BACKLOG)
+        listeners = await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
         return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
     except OSError as error:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error

@@ -22,6 +22,9 @@ from typing import Any, Protocol
 
 from pybuild.model.dataclass import dataclass
 
+BACKLOG = (
+    4096  # connections that the kernel keeps until we take them; net.core.somaxconn may be less
+)
 _PAUSE_S = 0.2  # when there are no descriptors, or no memory
 FRESH_S = 1.0  # how long a connection may take to its next call before it counts as idle
 _SWEEP_S = 30.0

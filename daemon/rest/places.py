@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pybuild.daemon.sockets import is_loopback, read_address, unix_socket
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UsageError
-from pybuild.net.doorway import listen_tcp
+from pybuild.net.doorway import BACKLOG, listen_tcp
 from pybuild.net.http1.tlsfiles import KeyPair
 from pybuild.net.tls import server_context
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pybuild.engine.settings import Daemon
     from pybuild.net.activation import HandedSocket
 
-_BACKLOG = 512
 _GROUP = "docker"
 
 
@@ -75,11 +74,11 @@ class PlaceMaker:
             if parts.scheme == "unix":
                 bound = unix_socket(parts.path)
                 _admit_group(parts.path)
-                bound.listen(_BACKLOG)
+                bound.listen(BACKLOG)
                 return [RestPlace(shown=address, listener=bound)]
             host = parts.hostname or ""
             self._check(address, host)
-            bounds = await listen_tcp(parts.hostname, parts.port or 0, _BACKLOG)
+            bounds = await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot listen on {address}: {error.strerror or error}"

@@ -138,7 +138,7 @@ def find_words(words: Sequence[str]) -> tuple[Command | None, list[str]]:
         command = find(name)
         if command is None or command.target:
             return command, rest
-    if command is not None and command.verbs and rest:
+    if command is not None and command.verbs and rest and not rest[0].startswith("-"):
         from pybuild.commandline.refusals import verb_way_out
 
         if hint := verb_way_out(f"{command.name} {rest[0]}"):

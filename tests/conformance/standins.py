@@ -71,6 +71,16 @@ echo "$name:x:$id:$id::/home/$name:/bin/sh" >> /etc/passwd
 echo "$name:x:$id:" >> /etc/group
 mkdir -p "/home/$name" && chown "$id:$id" "/home/$name"
 """
+# Debian's busybox can end by a signal in `wget -T`.
+_WGET = b"""\
+#!/bin/sh
+left=$#
+while [ $left -gt 0 ]; do
+  if [ "$1" = -T ]; then shift 2; left=$((left - 2)); continue; fi
+  set -- "$@" "$1"; shift; left=$((left - 1))
+done
+exec /bin/busybox wget "$@"
+"""
 _GROUP = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nwheel:x:10:root\nwww-data:x:33:\nnobody:x:65534:\n"
 
 
@@ -233,6 +243,10 @@ def _alpine(tar: tarfile.TarFile) -> None:
         _entry(tar, name, tarfile.DIRTYPE, 0o755)
     _file(tar, "etc/alpine-release", b"3.18.0\n")
     _file(tar, "sbin/apk", b"", 0o755)
+    for name in ("etc/ssl", "etc/ssl/certs"):
+        _entry(tar, name, tarfile.DIRTYPE, 0o755)
+    _file(tar, "etc/ssl/certs/ca-certificates.crt", b"# no authorities\n")
+    _file(tar, "usr/bin/wget", _WGET, 0o755)
 
 
 def _tree(tar: tarfile.TarFile) -> None:
