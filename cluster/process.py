@@ -12,19 +12,18 @@ from collections.abc import Sequence
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.service import WorkerService
 from pybuild.daemon.process import log_to_stderr
-from pybuild.daemon.sockets import read_address, remove_socket, unix_socket
+from pybuild.daemon.sockets import doors_at, read_address, remove_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.model.dataclass import dataclass
-from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.errors import UsageError
 from pybuild.net.activation import notify
-from pybuild.net.doorway import Doorway, listen_tcp
+from pybuild.net.doorway import Doorway
 from pybuild.net.grpc.peer import Peer, user
 from pybuild.net.grpc.server import GrpcServer
 from pybuild.net.http1.tlsfiles import KeyPair, Tls
 from pybuild.net.tls import make_context, server_context
 
-_BACKLOG = 128
 _GRACE_S = 2.0
 
 
@@ -87,7 +86,7 @@ async def serve_worker(
         doors: list[Doorway] = []
         try:
             for address in addresses:
-                doors += await _listen(grpc, address, context)
+                doors += await doors_at(grpc, address, context)
                 sys.stderr.write(f"running worker on {address}\n")
             sys.stderr.flush()
             notify("READY=1")
@@ -101,16 +100,3 @@ async def serve_worker(
             await peers.close()
             for address in addresses:
                 remove_socket(address)
-
-
-async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> list[Doorway]:
-    parts = read_address(address)
-    try:
-        if parts.scheme == "unix":
-            bound = unix_socket(parts.path)
-            bound.listen(_BACKLOG)
-            return [Doorway(grpc.protocol, grpc.admission, bound)]
-        listeners = await listen_tcp(parts.hostname, parts.port or 0, _BACKLOG)
-        return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
-    except OSError as error:
-        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error

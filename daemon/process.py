@@ -20,14 +20,14 @@ from pybuild.daemon.control.health import health
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.service import ControlService
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.sockets import read_address, remove_socket, unix_socket
+from pybuild.daemon.sockets import doors_at, remove_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Daemon, Settings
 from pybuild.exporter.attest.machine import read_machine
-from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.errors import UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.activation import HandedSocket, notify, take
-from pybuild.net.doorway import BACKLOG, Doorway, listen_tcp
+from pybuild.net.doorway import Doorway
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.server import GrpcServer
@@ -103,7 +103,7 @@ async def serve(
                 tls = context if one.host else None
                 doors.append(Doorway(grpc.protocol, grpc.admission, one.socket, tls))
             for address in addresses:
-                doors += await _listen(grpc, address, context)
+                doors += await doors_at(grpc, address, context)
             for address in shown:
                 sys.stderr.write(f"running server on {address}\n")
                 if address.startswith("tcp://") and not (context and daemon.ca):
@@ -234,19 +234,6 @@ def _limits() -> GrpcLimits:
     if files == resource.RLIM_INFINITY:
         return limits
     return replace(limits, connections=max(1, min(limits.connections, files // 4)))
-
-
-async def _listen(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> list[Doorway]:
-    parts = read_address(address)
-    try:
-        if parts.scheme == "unix":
-            bound = unix_socket(parts.path)
-            bound.listen(BACKLOG)
-            return [Doorway(grpc.protocol, grpc.admission, bound)]
-        listeners = await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
-        return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
-    except OSError as error:
-        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 class _InLog(logging.Formatter):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import ssl
 import stat
 from urllib.parse import SplitResult, urlsplit
 
 from pybuild.cache.disk.ownership import doubt, refuses
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.net.doorway import BACKLOG, Doorway, listen_tcp
+from pybuild.net.grpc.server import GrpcServer
 
 
 def read_address(address: str) -> SplitResult:
@@ -87,3 +90,21 @@ def remove_socket(address: str) -> None:
             os.unlink(parts.path)
         except FileNotFoundError:
             pass
+
+
+async def doors_at(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> list[Doorway]:
+    """Return the doors of a server at an address, of which a name of TCP may have several.
+
+    Raises:
+        EnvironmentFault: something else listens there, or nobody may.
+    """
+    parts = read_address(address)
+    try:
+        if parts.scheme == "unix":
+            bound = unix_socket(parts.path)
+            bound.listen(BACKLOG)
+            return [Doorway(grpc.protocol, grpc.admission, bound)]
+        listeners = await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
+        return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
+    except OSError as error:
+        raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error

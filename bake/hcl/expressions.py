@@ -383,29 +383,18 @@ class Conditional(Expression):
         return values.one_kind([value, beside])[0]
 
 
-_NUMBERS: dict[str, Callable[[values.Number, values.Number], Value]] = {
-    "+": lambda one, other: _sum(one, other),
-    "-": lambda one, other: _sum(one, -other),
-    "*": lambda one, other: product(one, other),
-    "/": lambda one, other: quotient(one, other),
-    "%": lambda one, other: remainder(one, other),
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
-
-
-def _sum(one: values.Number, other: values.Number) -> values.Number:
-    if isinstance(one, int) and isinstance(other, int):
-        return one + other
+def total(one: values.Number, other: values.Number) -> values.Number:
+    """Return the sum of two numbers."""
     return values.number(values.NUMBERS.add(one, other))
+
+
+def difference(one: values.Number, other: values.Number) -> values.Number:
+    """Return one number less another."""
+    return values.number(values.NUMBERS.subtract(one, other))
 
 
 def product(one: values.Number, other: values.Number) -> values.Number:
     """Return the product of two numbers."""
-    if isinstance(one, int) and isinstance(other, int):
-        return one * other
     return values.number(values.NUMBERS.multiply(one, other))
 
 
@@ -429,6 +418,19 @@ def remainder(one: values.Number, other: values.Number) -> values.Number:
     if other == 0:
         raise ValueProblem("division by zero")
     return values.number(values.NUMBERS.remainder(one, other))
+
+
+_NUMBERS: dict[str, Callable[[values.Number, values.Number], Value]] = {
+    "+": total,
+    "-": difference,
+    "*": product,
+    "/": quotient,
+    "%": remainder,
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True)

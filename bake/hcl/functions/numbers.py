@@ -9,7 +9,6 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pybuild.bake.hcl import expressions, values
 from pybuild.bake.hcl.functions.builtin import Builtin, of_one, of_two
 from pybuild.bake.hcl.values import (
-    NUMBERS,
     Number,
     Value,
     ValueProblem,
@@ -23,14 +22,6 @@ from pybuild.bake.hcl.values import (
 
 def _two(of: Callable[[Number, Number], Value]) -> Builtin:
     return of_two(lambda one, other: of(to_number(one), to_number(other)))
-
-
-def _add(one: Number, other: Number) -> Value:
-    return number(NUMBERS.add(Decimal(one), Decimal(other)))
-
-
-def _subtract(one: Number, other: Number) -> Value:
-    return number(NUMBERS.subtract(Decimal(one), Decimal(other)))
 
 
 def _rounded(way: str) -> Builtin:
@@ -82,7 +73,7 @@ def _digit(character: str, base: int) -> int:
 
 NUMBER_FUNCTIONS: dict[str, Builtin] = {
     "absolute": of_one(lambda value: abs(to_number(value))),
-    "add": _two(_add),
+    "add": _two(expressions.total),
     "and": of_two(lambda one, other: to_bool(one) and to_bool(other)),
     "ceil": _rounded(ROUND_CEILING),
     "divide": _two(expressions.quotient),
@@ -105,5 +96,5 @@ NUMBER_FUNCTIONS: dict[str, Builtin] = {
     "parseint": Builtin(_parse_int, 2, 2),
     "pow": Builtin(_pow, 2, 2),
     "signum": of_one(lambda value: (to_number(value) > 0) - (to_number(value) < 0)),
-    "subtract": _two(_subtract),
+    "subtract": _two(expressions.difference),
 }
