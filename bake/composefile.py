@@ -25,6 +25,7 @@ _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<plain>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)(?P<rest>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\})"
 )
 _MOST_DEPTH = 20
+_MOST_NESTING, _MOST_VALUES = 100, 200_000
 _FIELDS = frozenset(
     ("additional_contexts", "args", "cache_from", "cache_to", "context", "dockerfile")
     + ("dockerfile_inline", "entitlements", "extra_hosts", "isolation", "labels", "network")
@@ -61,7 +62,7 @@ class Compose:
             ) from error
         if not isinstance(read, dict) or not ("services" in read or "secrets" in read):
             raise UserError(f"{name}: empty compose file", hints=["a compose file has services: …"])
-        content = cast("Object", _filled(cast("object", read), environment, name, 0))
+        content = cast("Object", _Filling(environment, name).filled(cast("object", read)))
         services = _objects(name, "services", content.get("services"))
         return cls(name, services, dict(_objects(name, "secrets", content.get("secrets"))))
 
@@ -80,16 +81,30 @@ def _objects(name: str, key: str, value: object) -> dict[str, Object]:
     return {key: cast("Object", one or {}) for key, one in pairs.items()}
 
 
-def _filled(value: object, environment: Mapping[str, str], name: str, depth: int) -> object:
-    """Return a value with the variables in its texts replaced."""
-    if depth > 100:
-        raise UserError(f"{name}: it nests too deeply")
-    if isinstance(value, dict):
-        pairs = cast("dict[object, object]", value)
-        return {str(key): _filled(one, environment, name, depth + 1) for key, one in pairs.items()}
-    if isinstance(value, list):
-        return [_filled(one, environment, name, depth + 1) for one in cast("list[object]", value)]
-    return interpolated(value, environment.get) if isinstance(value, str) else value
+class _Filling:
+    """Replaces the variables in the texts of a file; a few lines of YAML can stand for any number."""
+
+    def __init__(self, environment: Mapping[str, str], name: str) -> None:
+        self._environment = environment
+        self._name = name
+        self._left = _MOST_VALUES
+
+    def filled(self, value: object, depth: int = 0) -> object:
+        """Return a value with the variables in its texts replaced.
+
+        Raises:
+            UserError: it nests too deeply, or is too large.
+        """
+        self._left -= 1
+        if depth > _MOST_NESTING or self._left < 0:
+            problem = "is too large" if self._left < 0 else "nests too deeply"
+            raise UserError(f"{self._name}: it {problem}")
+        if isinstance(value, dict):
+            pairs = cast("dict[object, object]", value)
+            return {str(key): self.filled(one, depth + 1) for key, one in pairs.items()}
+        if isinstance(value, list):
+            return [self.filled(one, depth + 1) for one in cast("list[object]", value)]
+        return interpolated(value, self._environment.get) if isinstance(value, str) else value
 
 
 def interpolated(text: str, lookup: Callable[[str], str | None], depth: int = 0) -> str:

@@ -137,6 +137,16 @@ services:
         ("a: b: c", "failed to parse compose.yaml"),
         ("&a [*a]", "empty compose file"),
         ("services: &a {a: *a}", "nests too deeply"),
+        (
+            "\n".join(
+                ["services: {}", "a0: &a0 [x, x]"]
+                + [
+                    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]"
+                    for n in range(1, 40)
+                ]
+            ),
+            "is too large",
+        ),
     ],
 )
 def test_what_is_no_compose_file_is_refused(text: str, problem: str) -> None:
