@@ -65,8 +65,15 @@ class Job:
         return covered
 
     def is_to_end_again(self, node: Node) -> None:
-        """Note that the result of a node, which the watchers saw end, is made once more."""
-        self.phases.pop(node, None)
+        """Note that the result of a node, which the watchers saw end, is made once more.
+
+        So may be those below that were CACHED only because nobody needed them.
+        """
+        stack = [node]
+        while stack:
+            one = stack.pop()
+            if self.phases.pop(one, None) is not None:
+                stack.extend(source for source in one.distinct if source.solved is None)
 
     def is_settled(self, node: Node) -> bool:
         """Return whether the job needs nothing more of a node."""

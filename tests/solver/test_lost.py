@@ -216,3 +216,24 @@ def test_the_solver_says_that_a_step_runs_again_and_why() -> None:
         assert sum(isinstance(e, VertexStarted) and e.vertex == first.digest for e in events) == 2
 
     asyncio.run(main())
+
+
+def test_what_was_not_needed_until_its_reader_lost_a_result_is_seen_to_run() -> None:
+    """It was CACHED, as all that lies below a stored result is [UI-4]."""
+    first = run("first", BASE)
+    second = run("second", first)
+    third = run("third", second)
+    before = Desk()
+    before.add(second)
+    before.work()
+    desk = Desk(before.records)
+    desk.add(third)
+    until_ran(desk, "third")
+    [ask] = [one for one in desk.open.values() if isinstance(one, Run)]
+    assert isinstance(ask.inputs[0], Snapshot)
+    assert desk.phases("first") == ["added", "cached"]
+    desk.records.lost |= set(ask.inputs[0].deltas[-2:])
+    desk.work()
+    assert desk.failures == {}
+    assert desk.phases("first") == ["added", "cached", "started", "completed"]
+    assert desk.phases("second") == ["added", "cached", "started", "completed"]
