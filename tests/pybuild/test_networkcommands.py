@@ -41,7 +41,7 @@ def test_what_is_there_is_shown_also_where_another_one_is_not(run: Run) -> None:
     assert [one["Name"] for one in shown] == ["front"]
 
 
-def add_container(root: Path, digit: str, *networks: str) -> None:
+def add_container(root: Path, digit: str, *networks: str, exposed: tuple[str, ...] = ()) -> None:
     config = ContainerConfig(
         id=digit * 64,
         name=f"web{digit}",
@@ -50,6 +50,7 @@ def add_container(root: Path, digit: str, *networks: str) -> None:
         image_id="",
         deltas=(),
         networks=tuple(map(EndpointOrder, networks)),
+        exposed=exposed,
     )
     with Store.open(root / "store", SystemClock()) as store:
         Containers(store).create(config)
@@ -66,10 +67,9 @@ def test_a_network_that_a_container_refers_to_is_not_pruned(run: Run, tmp_path: 
 def test_a_list_of_containers_reads_the_networks_once(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many containers there are."""
+    """However many containers there are, and not at all where none has a port to show."""
     run("create", "front")
-    for digit in "abc":
-        add_container(tmp_path, digit, "front")
+    add_container(tmp_path, "d", "front")
     looks: list[NetworkFiles] = []
     read = NetworkFiles.networks
 
@@ -78,5 +78,9 @@ def test_a_list_of_containers_reads_the_networks_once(
         return read(files)
 
     monkeypatch.setattr(NetworkFiles, "networks", counted)
+    assert main(["--root", str(tmp_path / "store"), "ps", "-a", "-q"]) == 0
+    assert looks == []
+    for digit in "abc":
+        add_container(tmp_path, digit, "front", exposed=("80/tcp",))
     assert main(["--root", str(tmp_path / "store"), "ps", "-a", "-q"]) == 0
     assert len(looks) == 1
