@@ -78,7 +78,7 @@ class ClusterRunner(BuildRunner):
         return await super().content_digest(result, selection)
 
     async def _run(self, vertex: Vertex, inputs: Sequence[Result], emit: Emit) -> Result:
-        if not _can_leave(vertex, inputs):
+        if not can_leave(vertex, inputs):
             return await super()._run(vertex, inputs, emit)
         op, stacks = await self._prepared(vertex, inputs, emit)
         named = list(dict.fromkeys(delta for stack in stacks for delta in stack))
@@ -223,7 +223,7 @@ class ClusterRunner(BuildRunner):
         return self._own_names.get(name, name)
 
 
-def _can_leave(vertex: Vertex, inputs: Sequence[Result]) -> bool:
+def can_leave(vertex: Vertex, inputs: Sequence[Result]) -> bool:
     """Return whether a step can run elsewhere: it wants nothing that is this machine's alone."""
     match vertex.op:
         case FileOp():

@@ -146,6 +146,45 @@ def test_whatever_else_is_refused(data: bytes) -> None:
         wire.read(Ticket, data)
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (changed(**{"is": "StepOutcome"}), "expected Ticket"),
+        (changed(zeta=1, more=1), "Ticket has no 'more'"),
+        (changed(run=1), "expected str, got int"),
+        (changed(ignore_cache=1), "expected bool, got int"),
+        (changed(format=True), "expected int, got bool"),
+        (changed(inputs="ab"), "expected a list"),
+        (changed(op={"is": "Popen"}), "unexpected 'Popen'"),
+        (changed(op=1), "it fits none of 2 types"),
+        (b"[]", "expected an object, got list"),
+    ],
+)
+def test_a_refusal_says_what_was_expected(data: bytes, text: str) -> None:
+    with pytest.raises(wire.Unreadable) as caught:
+        wire.read(Ticket, data)
+    assert str(caught.value) == text
+
+
+def test_a_list_of_fixed_length_has_that_length() -> None:
+    value = loads(wire.write(STEP.settings)) | {"add_hosts": [["a", "b", "c"]]}
+    with pytest.raises(wire.Unreadable, match=r"^expected 2 values, got 3$"):
+        wire.read(StepSettings, json.dumps(value).encode())
+
+
+def test_numbers_cross_as_their_type() -> None:
+    outcome = wire.read(StepOutcome, b'{"is": "StepOutcome", "created": 2}')
+    assert outcome == StepOutcome(created=2.0)
+    assert isinstance(outcome.created, float)
+    with pytest.raises(wire.Unreadable, match=r"^expected float, got bool$"):
+        wire.read(StepOutcome, b'{"created": true}')
+
+
+def test_what_has_no_form_is_not_written() -> None:
+    with pytest.raises(TypeError, match=r"^set does not cross between machines$"):
+        wire.write({1, 2})
+
+
 def test_limits_of_a_step_are_checked_where_they_arrive() -> None:
     settings = loads(wire.write(STEP.settings))
     settings["resources"]["memory_bytes"] = 1

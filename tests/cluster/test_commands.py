@@ -1,0 +1,109 @@
+"""``pybuild worker`` and ``cluster up`` before they start anything, and whom a worker trusts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pybuild.cluster import commands
+from pybuild.cluster.process import Certificates, serve_worker, trusts
+from pybuild.cluster.table import COMMANDS
+from pybuild.commandline.parser import Parsed, parse
+from pybuild.engine.settings import Settings
+from pybuild.model.errors import UsageError
+from pybuild.net.grpc.peer import Peer, user
+
+OPTIONS = {command.name: command.options for command in COMMANDS}
+SLOTS = "invalid --slots: {}: expected a number from 1 on"
+
+
+def parsed(command: str, *words: str) -> Parsed:
+    return parse(words, OPTIONS[command])
+
+
+@pytest.mark.parametrize(
+    ("run", "command", "words", "message", "hints"),
+    [
+        (
+            commands.worker, "worker", (), "a worker needs an address",
+            ("give it with --addr unix://PATH",),
+        ),
+        (commands.worker, "worker", ("--addr", "unix:///a", "--slots", "0"), SLOTS.format("0"), ()),
+        (commands.worker, "worker", ("--addr", "unix:///a", "--slots=-1"), SLOTS.format("-1"), ()),
+        (
+            commands.up, "cluster up", (), "a cluster needs workers",
+            ("--local 2 starts two here; --worker ADDR names one that runs",),
+        ),
+        (
+            commands.up, "cluster up", ("--local", "0"),
+            "invalid --local: 0: expected a number from 1 on", (),
+        ),
+        (commands.up, "cluster up", ("--local", "1", "--slots", "x"), SLOTS.format("x"), ()),
+        (commands.up, "cluster up", ("--worker", "tcp://a:1", "--slots", ""), SLOTS.format(""), ()),
+    ],
+)  # fmt: skip
+def test_words_that_make_no_cluster_are_refused(
+    run: Callable[[Parsed], int],
+    command: str,
+    words: tuple[str, ...],
+    message: str,
+    hints: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(parsed(command, "--root", str(tmp_path), *words))
+    assert (caught.value.message, tuple(caught.value.hints)) == (message, hints)
+
+
+@pytest.mark.parametrize(
+    "certificates", [Certificates(), Certificates(ca="a"), Certificates(cert="a")]
+)
+def test_without_both_certificates_there_is_no_tls(certificates: Certificates) -> None:
+    assert certificates.client() is None
+    with pytest.raises(UsageError) as caught:
+        certificates.server()
+    assert caught.value.message == (
+        "workers on TCP need certificates, and give work to nobody without"
+    )
+    assert tuple(caught.value.hints) == (
+        "give --tlscacert, --tlscert and --tlskey, or listen on unix://PATH",
+    )
+
+
+def test_a_worker_on_tcp_needs_certificates(tmp_path: Path) -> None:
+    addresses = ["unix:///a", "tcp://127.0.0.1:0"]
+    with pytest.raises(UsageError, match="^workers on TCP need certificates"):
+        asyncio.run(serve_worker(Settings(root=str(tmp_path)), addresses, 1, Certificates()))
+
+
+def test_certificates_that_are_not_there_are_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    for make in (
+        Certificates(ca=missing, cert=missing, key=missing).server,
+        Certificates(ca=missing, cert=missing, key=missing).client,
+    ):
+        with pytest.raises((UsageError, ssl.SSLError), match="missing.pem"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [
+        (Peer("unix", owner=user(os.geteuid())), True),
+        (Peer("unix", owner=user(0)), True),
+        (Peer("unix", owner=user(os.geteuid() + 1)), False),
+        (Peer("unix", owner="certificate:a"), False),
+        (Peer("tcp", owner="certificate:a"), True),
+        (Peer("tcp", owner="anonymous"), False),
+        (Peer("tcp", owner=user(0)), False),
+        (Peer("tunnel", owner="certificate:a"), False),
+        (Peer(), False),
+    ],
+)
+def test_a_worker_works_for_its_own_user_and_its_own_cluster(peer: Peer, trusted: bool) -> None:
+    assert trusts(peer) is trusted
