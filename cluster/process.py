@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.service import WorkerService
 from pybuild.daemon.process import log_to_stderr
-from pybuild.daemon.sockets import doors_at, read_address, remove_socket
+from pybuild.daemon.sockets import door_of, listeners_at, read_address, remove_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.model.dataclass import dataclass
@@ -86,7 +86,8 @@ async def serve_worker(
         doors: list[Doorway] = []
         try:
             for address in addresses:
-                doors += await doors_at(grpc, address, context)
+                bound = await listeners_at(address)
+                doors += [door_of(grpc, one, context) for one in bound]
                 sys.stderr.write(f"running worker on {address}\n")
             sys.stderr.flush()
             notify("READY=1")

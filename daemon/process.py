@@ -5,34 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
-import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.cache.disk.ownership import warning_of_key
-from pybuild.daemon.control.bridge import BridgeService
-from pybuild.daemon.control.contents import ContentService
-from pybuild.daemon.control.health import health
-from pybuild.daemon.control.server import BuildServer
-from pybuild.daemon.control.service import ControlService
-from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.sockets import doors_at, remove_socket
+from pybuild.daemon.buildservices import BuildServices
+from pybuild.daemon.sockets import door_of, listeners_at, remove_socket
 from pybuild.engine.engine import Engine
-from pybuild.engine.settings import Daemon, Settings
-from pybuild.exporter.attest.machine import read_machine
 from pybuild.model.errors import UsageError
 from pybuild.model.printable import in_log
 from pybuild.net.activation import HandedSocket, notify, take
-from pybuild.net.doorway import Doorway
-from pybuild.net.grpc.calls import Handler
-from pybuild.net.grpc.limits import GrpcLimits
-from pybuild.net.grpc.server import GrpcServer
-from pybuild.net.http1.tlsfiles import KeyPair
-from pybuild.net.tls import server_context
+from pybuild.net.latedoor import LateDoor
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from pybuild.engine.settings import Daemon, Settings
+    from pybuild.net.doorway import Doorway
 
 _GRACE_S = 5.0
 
@@ -87,23 +80,24 @@ async def serve(
         engine = await stack.enter_async_context(Engine(settings))
         if within is not None:
             await stack.enter_async_context(within(engine))
-        server = BuildServer(engine, _as_server(daemon))
-        grpc = GrpcServer(services(server), limits=_limits())
+        builds = BuildServices(engine, daemon)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        doors: list[Doorway] = []
+        doors: list[LateDoor] = []
         rest = AsyncExitStack()
+
+        async def door(bound: socket.socket) -> Doorway:
+            return door_of((await builds.open()).grpc, bound, context)
+
         try:
             if docker or for_docker:
-                serving = _rest(engine, server, grpc, docker, for_docker, insecure=insecure)
+                serving = _rest(engine, builds, docker, for_docker, insecure=insecure)
                 await rest.enter_async_context(serving)
-            for one in for_builds:
-                tls = context if one.host else None
-                doors.append(Doorway(grpc.protocol, grpc.admission, one.socket, tls))
+            doors += [LateDoor(one.socket, door) for one in for_builds]
             for address in addresses:
-                doors += await doors_at(grpc, address, context)
+                doors += [LateDoor(one, door) for one in await listeners_at(address)]
             for address in shown:
                 sys.stderr.write(f"running server on {address}\n")
                 if address.startswith("tcp://") and not (context and daemon.ca):
@@ -113,12 +107,11 @@ async def serve(
             await stop.wait()
         finally:
             notify("STOPPING=1")
-            for door in doors:
-                door.close()
+            for one in doors:
+                one.close()
             await rest.aclose()
-            await grpc.close(_GRACE_S)
-            await asyncio.gather(*[door.closed() for door in doors])
-            await server.close()
+            await builds.close(_GRACE_S)
+            await asyncio.gather(*[one.closed() for one in doors])
             for address in addresses:
                 remove_socket(address)
 
@@ -130,6 +123,9 @@ def _tls(daemon: Daemon, addresses: Sequence[str], *, insecure: bool) -> ssl.SSL
         UsageError: one would let anybody in.
     """
     if daemon.cert:
+        from pybuild.net.http1.tlsfiles import KeyPair
+        from pybuild.net.tls import server_context
+
         context = server_context(KeyPair(daemon.cert, daemon.key), daemon.ca, protocols=["h2"])
         if unsafe := warning_of_key(daemon.key or daemon.cert):
             sys.stderr.write(f"warning: {unsafe}\n")
@@ -143,23 +139,10 @@ def _tls(daemon: Daemon, addresses: Sequence[str], *, insecure: bool) -> ssl.SSL
     return None
 
 
-def _as_server(daemon: Daemon) -> ServerSettings:
-    """Return the settings of the services that the configuration gives."""
-    return ServerSettings(
-        entitlements=frozenset(daemon.entitlements),
-        labels=dict(daemon.labels),
-        machine=read_machine(daemon.provenance_dir),
-        proxy_network=daemon.proxy_network,
-        share=daemon.share,
-        clients=daemon.clients,
-    )
-
-
 @asynccontextmanager
 async def _rest(
     engine: Engine,
-    server: BuildServer,
-    grpc: GrpcServer,
+    builds: BuildServices,
     addresses: Sequence[str],
     handed: Sequence[HandedSocket],
     *,
@@ -167,7 +150,6 @@ async def _rest(
 ) -> AsyncGenerator[None]:
     """Serve Docker's REST API at *addresses*, and on sockets that were handed to us, for the block."""
     from pybuild.daemon.rest import serving  # HTTP is loaded where it is spoken
-    from pybuild.daemon.rest.exchange import ServedBuilds
     from pybuild.daemon.rest.places import PlaceMaker, RestPlace
 
     maker = PlaceMaker(engine.settings.daemon, insecure=insecure)
@@ -177,7 +159,7 @@ async def _rest(
         for address in addresses:
             places += await maker.listen(address)
             bound.append(address)
-        async with serving.listening(engine, ServedBuilds(grpc, server), places, _GRACE_S):
+        async with serving.listening(engine, builds, places, _GRACE_S):
             for shown in dict.fromkeys(place.shown for place in places):
                 sys.stderr.write(f"running Docker's API on {shown}\n")
             for shown in dict.fromkeys(place.shown for place in places if place.is_open):
@@ -207,17 +189,6 @@ def _without_handed(addresses: Sequence[str], handed: Sequence[HandedSocket]) ->
     return [address for address in addresses if not address.startswith("fd://")]
 
 
-def services(server: BuildServer) -> dict[str, Handler]:
-    """Return all that *server* does for clients, by method."""
-    return {
-        **ControlService(server).handlers(),
-        **BridgeService(server.frontend, server.worker).handlers(),
-        **ContentService(server).handlers(),
-        **server.accounts.handlers(),
-        **health(),
-    }
-
-
 def _open_to_all(address: str, isolated_network: bool) -> str:
     """Return the warning about an address where nobody has to show a certificate."""
     steps = ", every step of a Dockerfile on this machine too while steps share its network"
@@ -225,15 +196,6 @@ def _open_to_all(address: str, isolated_network: bool) -> str:
         f"warning: everybody who reaches {address} builds here as this user"
         f"{'' if isolated_network else steps}; see --tlscacert\n"
     )
-
-
-def _limits() -> GrpcLimits:
-    """Leave descriptors for the work: connections get a part of the process's limit."""
-    limits = GrpcLimits()
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return limits
-    return replace(limits, connections=max(1, min(limits.connections, files // 4)))
 
 
 class _InLog(logging.Formatter):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import ssl
 import stat
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from pybuild.cache.disk.ownership import doubt, refuses
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.net.doorway import BACKLOG, Doorway, listen_tcp
-from pybuild.net.grpc.server import GrpcServer
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pybuild.net.grpc.server import GrpcServer
 
 
 def read_address(address: str) -> SplitResult:
@@ -92,8 +96,8 @@ def remove_socket(address: str) -> None:
             pass
 
 
-async def doors_at(grpc: GrpcServer, address: str, context: ssl.SSLContext | None) -> list[Doorway]:
-    """Return the doors of a server at an address, of which a name of TCP may have several.
+async def listeners_at(address: str) -> list[socket.socket]:
+    """Listen at an address, of which a name of TCP may have several.
 
     Raises:
         EnvironmentFault: something else listens there, or nobody may.
@@ -103,8 +107,13 @@ async def doors_at(grpc: GrpcServer, address: str, context: ssl.SSLContext | Non
         if parts.scheme == "unix":
             bound = unix_socket(parts.path)
             bound.listen(BACKLOG)
-            return [Doorway(grpc.protocol, grpc.admission, bound)]
-        listeners = await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
-        return [Doorway(grpc.protocol, grpc.admission, bound, context) for bound in listeners]
+            return [bound]
+        return await listen_tcp(parts.hostname, parts.port or 0, BACKLOG)
     except OSError as error:
         raise EnvironmentFault(f"cannot listen on {address}: {error.strerror or error}") from error
+
+
+def door_of(grpc: GrpcServer, bound: socket.socket, context: ssl.SSLContext | None) -> Doorway:
+    """Return the door of a server at a socket that listens; a Unix socket goes without TLS."""
+    tls = None if bound.family == socket.AF_UNIX else context
+    return Doorway(grpc.protocol, grpc.admission, bound, tls)

@@ -13,9 +13,9 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.client.build import build
 from pybuild.client.explain import reports
+from pybuild.daemon.buildservices import services
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.process import services
 from pybuild.engine.engine import Engine
 from pybuild.engine.interruptible import run_interruptible
 from pybuild.engine.settings import Settings

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from aiohttp import web
 
-from pybuild.daemon.rest import (
-    archives,
-    buildcache,
-    building,
-    committing,
-    containers,
-    events,
-    images,
-    imagework,
-    logs,
-    networks,
-    processes,
-    registryqueries,
-    streams,
-    system,
-    transfers,
-    upgrades,
-    volumes,
-    waits,
-    watching,
-)
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, RestHost, answer
+from pybuild.daemon.rest.handlers import ROUTES, handler_of
 from pybuild.daemon.rest.hijack import cut_off
 from pybuild.daemon.rest.origins import refusal_of_browser
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of_any
@@ -37,35 +17,6 @@ from pybuild.daemon.rest.routes import Routes, signature
 from pybuild.daemon.rest.system import ENGINE_VERSION
 
 _GONE = 499  # as nginx calls a client that went away
-_STREAMS: Mapping[str, Handler] = {
-    **building.STREAMS,
-    **events.HANDLERS,
-    **logs.HANDLERS,
-    **processes.STREAMS,
-    **streams.HANDLERS,
-    **transfers.STREAMS,
-    **upgrades.STREAMS,
-    **watching.STREAMS,
-    **waits.HANDLERS,
-}
-"""Routes whose work ends when nobody hears it; what others have begun goes on without the client."""
-HANDLERS: Mapping[str, Handler] = {
-    **_STREAMS,
-    **archives.HANDLERS,
-    **buildcache.HANDLERS,
-    **building.HANDLERS,
-    **committing.HANDLERS,
-    **containers.HANDLERS,
-    **imagework.HANDLERS,
-    **images.HANDLERS,
-    **networks.HANDLERS,
-    **processes.HANDLERS,
-    **streams.QUICK,
-    **system.HANDLERS,
-    **registryqueries.HANDLERS,
-    **volumes.HANDLERS,
-    **watching.HANDLERS,
-}
 
 
 class RestApi:
@@ -78,7 +29,7 @@ class RestApi:
     def __init__(self, host: RestHost, own_names: Collection[str] = ()) -> None:
         self._host = host
         self._own_names = own_names
-        self._routes = Routes(HANDLERS)
+        self._routes = Routes(ROUTES)
         self._signature = signature(ENGINE_VERSION)
         self._at_work: set[asyncio.Task[web.StreamResponse]] = set()
 
@@ -122,8 +73,8 @@ class RestApi:
         )
 
     async def _answer(self, exchange: ApiExchange) -> web.StreamResponse:
-        handler = HANDLERS[exchange.call.route]
-        if exchange.call.route in _STREAMS:
+        handler, ends_unheard = await handler_of(exchange.call.route)
+        if ends_unheard:
             return await handler(exchange)
         task = asyncio.create_task(_awaited(handler, exchange))
         self._at_work.add(task)

@@ -48,4 +48,4 @@ async def events(exchange: ApiExchange) -> web.StreamResponse:
     return response
 
 
-HANDLERS: Mapping[str, Handler] = {"GET /events": events}
+STREAMS: Mapping[str, Handler] = {"GET /events": events}

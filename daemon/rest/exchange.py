@@ -8,14 +8,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aiohttp import HttpVersion11, web
 
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.order import LocalLine, StreamAttachment
-from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices
@@ -24,10 +23,11 @@ from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.routes import ApiCall
 from pybuild.engine.engine import Engine
-from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import PybuildError
-from pybuild.net.grpc.server import GrpcServer
-from pybuild.registry.client.credentials import Credentials
+
+if TYPE_CHECKING:
+    from pybuild.daemon.buildservices import BuildServices
+    from pybuild.registry.client.credentials import Credentials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,14 +35,6 @@ _MOST_JSON_BYTES = 4 << 20
 _THREADS = 32
 _BODY_PIECE = 1 << 18
 _LIKE_JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class ServedBuilds:
-    """BuildKit's services, which are served inside Docker's API too."""
-
-    grpc: GrpcServer
-    server: BuildServer
 
 
 class RestHost:
@@ -57,7 +49,7 @@ class RestHost:
         notices: that files of containers have changed.
     """
 
-    def __init__(self, engine: Engine, builds: ServedBuilds | None = None) -> None:
+    def __init__(self, engine: Engine, builds: BuildServices | None = None) -> None:
         self.engine = engine
         self.builds = builds
         self.running_builds: dict[str, asyncio.Future[Any]] = {}

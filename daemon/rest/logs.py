@@ -91,4 +91,4 @@ class ShownLines:
         return bytes(data)
 
 
-HANDLERS: Mapping[str, Handler] = {"GET /containers/{name}/logs": logs}
+STREAMS: Mapping[str, Handler] = {"GET /containers/{name}/logs": logs}

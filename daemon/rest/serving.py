@@ -15,8 +15,9 @@ from aiohttp import web
 
 from pybuild.containers.booting import start_after_boot
 from pybuild.containers.containers import Containers
+from pybuild.daemon.buildservices import BuildServices
 from pybuild.daemon.rest.app import RestApi
-from pybuild.daemon.rest.exchange import RestHost, ServedBuilds
+from pybuild.daemon.rest.exchange import RestHost
 from pybuild.daemon.rest.places import RestPlace
 from pybuild.engine.engine import Engine
 from pybuild.model.printable import in_log
@@ -31,7 +32,7 @@ _MOST_CONNECTIONS = 12_000
 
 @asynccontextmanager
 async def listening(
-    engine: Engine, builds: ServedBuilds, places: Sequence[RestPlace], grace_s: float
+    engine: Engine, builds: BuildServices, places: Sequence[RestPlace], grace_s: float
 ) -> AsyncGenerator[None]:
     """Serve for the block what comes to *places*."""
     host = RestHost(engine, builds)

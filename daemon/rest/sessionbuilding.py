@@ -103,7 +103,7 @@ def _frontend_attrs(query: Query, ref: str, args: Mapping[str, str]) -> dict[str
 
 async def build_in_session(exchange: ApiExchange) -> web.StreamResponse:
     """Build what the client's session has; the answer is BuildKit's progress, and the image's id."""
-    server, ref = served_builds(exchange).server, new_id()
+    server, ref = (await served_builds(exchange)).server, new_id()
     if exchange.query.text("buildid").startswith(_UPLOAD):
         await exchange.host.bodies.lend(exchange.query.text("buildid"), exchange.request)
         return nothing(200)

@@ -285,8 +285,8 @@ def _length(exchange: ApiExchange, name: str, words: str) -> int:
     return int(text)
 
 
-HANDLERS: Mapping[str, Handler] = {
+STREAMS: Mapping[str, Handler] = {
     "POST /containers/{name}/attach": attach,
     "GET /containers/{name}/attach/ws": attach_by_websocket,
 }
-QUICK: Mapping[str, Handler] = {"POST /containers/{name}/resize": resize}
+HANDLERS: Mapping[str, Handler] = {"POST /containers/{name}/resize": resize}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from pybuild.daemon.rest.exchange import ApiExchange, Handler, ServedBuilds
+from pybuild.daemon.buildservices import ServedBuilds
+from pybuild.daemon.rest.exchange import ApiExchange, Handler
 from pybuild.daemon.rest.hijack import RawStream, Taken, upgraded
 from pybuild.daemon.rest.lines import AHEAD_BYTES
 from pybuild.daemon.rest.refusal import ApiRefusal
@@ -43,7 +44,7 @@ def client_of_api() -> Peer:
     return Peer("tunnel", owner=user(os.geteuid()))
 
 
-def served_builds(exchange: ApiExchange) -> ServedBuilds:
+async def served_builds(exchange: ApiExchange) -> ServedBuilds:
     """Return BuildKit's services.
 
     Raises:
@@ -51,13 +52,13 @@ def served_builds(exchange: ApiExchange) -> ServedBuilds:
     """
     if exchange.host.builds is None:
         raise ApiRefusal(501, "builds are not served here")
-    return exchange.host.builds
+    return await exchange.host.builds.open()
 
 
 async def grpc(exchange: ApiExchange) -> web.StreamResponse:
     """Serve BuildKit's services on this connection."""
     _check(exchange)
-    builds = served_builds(exchange)
+    builds = await served_builds(exchange)
     stream = await upgraded(exchange.request, "h2c")
     await builds.grpc.serve_stream(RawBytes(stream), client_of_api())
     return Taken()
@@ -66,7 +67,7 @@ async def grpc(exchange: ApiExchange) -> web.StreamResponse:
 async def session(exchange: ApiExchange) -> web.StreamResponse:
     """Take this connection as a client's session: we ask, it answers."""
     _check(exchange)
-    builds = served_builds(exchange)
+    builds = await served_builds(exchange)
     owner = client_of_api().owner
     headers = [(name.lower(), value) for name, value in exchange.request.headers.items()]
     sessions = builds.server.tenant(owner).sessions

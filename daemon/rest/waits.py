@@ -112,4 +112,4 @@ async def until_ended(host: RestHost, container: Container) -> int:
             return int(message[1])
 
 
-HANDLERS: Mapping[str, Handler] = {"POST /containers/{name}/wait": wait}
+STREAMS: Mapping[str, Handler] = {"POST /containers/{name}/wait": wait}

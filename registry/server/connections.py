@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
-from pybuild.net.http1.faults import printable
+from pybuild.model.printable import printable
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

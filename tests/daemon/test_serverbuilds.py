@@ -27,9 +27,9 @@ from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
 from pybuild.client.disk import facts, prune, usage
 from pybuild.client.explain import reports
+from pybuild.daemon.buildservices import services
 from pybuild.daemon.control.server import BuildServer
 from pybuild.daemon.control.settings import ServerSettings
-from pybuild.daemon.process import services
 from pybuild.daemon.sockets import unix_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings

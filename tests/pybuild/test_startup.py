@@ -168,3 +168,53 @@ def test_a_container_of_an_image_that_is_here_is_run_without_an_engine(
         assert pybuild("ps", "-aq").out.count("\n") == 1
     finally:
         pybuild("rm", "-f", "other")
+
+
+MOST_MODULES_OF_DAEMON = 516
+_PING_AND_END = """
+import json, os, signal, socket, sys, threading, time
+
+def ping(path):
+    while True:
+        try:
+            own = socket.socket(socket.AF_UNIX)
+            own.connect(path)
+            break
+        except OSError:
+            time.sleep(0.01)
+    own.sendall(b"GET /_ping HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    said = own.recv(100)
+    print(json.dumps([said.split(b"\\r")[0].decode(), sorted(sys.modules)]), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.slow
+def test_a_daemon_is_ready_before_it_has_loaded_what_builds_need(tmp_path: Path) -> None:
+    """issue 17, Show 6: half of what a daemon could load is for builds, and comes with the first one."""
+    docker, builds = tmp_path / "docker", f"unix://{tmp_path / 'builds'}"
+    words = ["--root", str(tmp_path / "store"), "daemon", "--addr", builds]
+    program = (
+        f"import sys; sys.path += {[str(ROOT), sysconfig.get_path('purelib')]!r}\n{_PING_AND_END}"
+        f"threading.Thread(target=ping, args=({str(docker)!r},), daemon=True).start()\n"
+        "from pybuild.cli import main\n"
+        f"sys.exit(main({[*words, '--docker-socket', str(docker)]!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    said, modules = json.loads(done.stdout)
+    assert said == "HTTP/1.1 200 OK"
+    seldom = (
+        *("google", "hpack", "lark", "networkx", "yaml", "zstandard"),
+        *("pybuild.bake", "pybuild.buildkit", "pybuild.builds", "pybuild.daemon.builds."),
+        *("pybuild.daemon.frontend", "pybuild.daemon.session", "pybuild.explain"),
+        *("pybuild.exporter", "pybuild.frontend.syntax", "pybuild.net.grpc", "pybuild.net.http2"),
+        *("pybuild.registry.client", "pybuild.remotecache"),
+    )
+    assert [name for name in modules if name.startswith(seldom)] == []
+    assert len(modules) <= MOST_MODULES_OF_DAEMON, modules

@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 from urllib.parse import quote
 
-from pybuild.daemon.rest.app import HANDLERS
+from pybuild.daemon.rest.handlers import ROUTES
 from tests.daemon.buildsites import daemon
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
@@ -81,7 +81,7 @@ class Drawing:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.execs = ["nope"]
-        self._routes = [*HANDLERS, *_EXTRA]
+        self._routes = [*ROUTES, *_EXTRA]
         self._own = [route for route in self._routes if not _OF_SWARMS.search(route)]
         self._likely = [
             *(
