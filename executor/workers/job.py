@@ -15,12 +15,17 @@ it is used. A test compares each name with the import beside it.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from pybuild.model.border import Misfit, WorkerCall, packed, unpacked
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import InternalError
+
+if TYPE_CHECKING:
+    from pybuild.executor.steps.spec import StepExit
 
 Args = ParamSpec("Args")
 Answer = TypeVar("Answer")
@@ -105,3 +110,27 @@ class WorkerModule:
     def __getattr__(self, name: str) -> _Function:
         function = self.__dict__[name] = _Function(self._module, name)
         return function
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """A job that the zygote was told to start.
+
+    Attributes:
+        unsent: what is left of its request.
+        gone: done when its process and namespaces are; fails when the zygote died.
+        functions: those whose modules its zygote had imported when it was started.
+    """
+
+    id: str
+    channel: socket.socket
+    unsent: bytes | memoryview
+    gone: asyncio.Future[StepExit]
+    functions: frozenset[str] = frozenset()
+
+    def send(self) -> None:
+        """Send of the request what can be sent without waiting."""
+        try:
+            self.unsent = memoryview(self.unsent)[self.channel.send(self.unsent) :]
+        except OSError:
+            pass  # it is full, or nobody is there any more, which is met again

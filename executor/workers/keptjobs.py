@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.executor.zygote import wire
 
 if TYPE_CHECKING:
-    from pybuild.executor.workers.runningjob import RunningJob
+    from pybuild.executor.workers.job import RunningJob
 
 _MOST = 4
 _IDLE_SECONDS = 0.5

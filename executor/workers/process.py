@@ -14,9 +14,9 @@ from typing import Any
 
 from pybuild.executor.steps.spec import Connecting, StepJoin, StepStart
 from pybuild.executor.workers.interpreter import library_path
+from pybuild.executor.workers.job import RunningJob
 from pybuild.executor.workers.keptjobs import KeptJobs
 from pybuild.executor.workers.launch import Launched, error_of, launch
-from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.zygote import wire
 from pybuild.executor.zygote.faults import describe_os_error
 from pybuild.model.border import packed, unpacked

@@ -16,9 +16,8 @@ from pybuild.executor.files.apply import apply
 from pybuild.executor.files.encode import encode_action
 from pybuild.executor.files.values import DeltaStack
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.workers.job import job
+from pybuild.executor.workers.job import RunningJob, job
 from pybuild.executor.workers.keptjobs import KeptJobs
-from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pybuild.executor.steps.spec import StepMount, StepMountType, StepStart
+from pybuild.executor.workers.job import RunningJob
 from pybuild.executor.workers.process import ZygoteProcess
-from pybuild.executor.workers.runningjob import RunningJob
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import EnvironmentFault
 from tests.executor import zygote_functions
@@ -32,7 +32,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 def test_a_sealing_worker_that_ends_without_a_word_fails_the_step(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pybuild.executor.workers.workers.sealing.seal", zygote_functions.die)
+    monkeypatch.setattr("pybuild.executor.workers.stepprocess.sealing.seal", zygote_functions.die)
     with pytest.raises(EnvironmentFault, match="zygote_functions:die ended without a result"):
         box.run("/bin/true", network="host")
     assert box.run("/bin/true", network="none").status == 0
