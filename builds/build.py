@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pybuild.builds.advising import AdviceFilter
     from pybuild.builds.localattestations import LocalAttestor
     from pybuild.cache.records.imported import ImportedCache
+    from pybuild.executor.runner import BuildRunner
     from pybuild.explain.report import BuildReport
     from pybuild.exporter.sink import Sink
     from pybuild.remotecache.session import CacheSession
@@ -137,6 +138,48 @@ def _answered(prepared: PreparedBuild, error: BaseException) -> BaseException:
     return answered(error, prepared.dockerfile, context, first.warnings + first.advice)
 
 
+class _BuildEvents:
+    """The events of a build's steps, on their way to its account and to who watches it."""
+
+    def __init__(self, prepared: PreparedBuild, account: Account, emit: Emit) -> None:
+        self._prepared = prepared
+        self._account = account
+        self._emit = emit
+        self._cached: set[str] = set()
+        self._advice: AdviceFilter | None = None
+
+    def watch(self, event: Event) -> None:
+        """Pass an event on, if it is news and no advice that the Dockerfile wants to be spared."""
+        if isinstance(event, BuildWarning):
+            if event.rule and self._hides(event):
+                return
+        elif event.vertex in self._prepared.sources.loaded:
+            return  # emitted when it was read from
+        if isinstance(event, VertexCached):
+            self._cached.add(event.vertex)
+        self._account.watch(event)
+        self._emit(event)
+
+    def steps(self) -> tuple[tuple[str, str], ...]:
+        """Return each step's name with ``CACHED`` or ``DONE``, in the order of the graph."""
+        loaded = self._prepared.sources.loaded
+        return tuple(
+            (vertex.meta.name, "CACHED" if vertex.digest in self._cached else "DONE")
+            for vertex in walk(*(one.result for one in self._prepared.lowered))
+            if vertex.meta.name
+            and not isinstance(vertex.op, LocalSource)
+            and vertex.digest not in loaded
+        )
+
+    def _hides(self, warning: BuildWarning) -> bool:
+        from pybuild.builds.advising import AdviceFilter
+
+        if self._advice is None:
+            prepared = self._prepared
+            self._advice = AdviceFilter(prepared.dockerfile, prepared.request.build_args)
+        return self._advice.hides(warning)
+
+
 async def _build(
     engine: Engine,
     prepared: PreparedBuild,
@@ -144,42 +187,15 @@ async def _build(
     account: Account,
     imports: list[ImportedCache],
 ) -> BuildResult:
-    request, sources = prepared.request, prepared.sources
-    outputs = request.outputs or (Output(type="image"),)
-    cached: set[str] = set()
-    advice: AdviceFilter | None = None
-
-    def watch(event: Event) -> None:
-        nonlocal advice
-        if isinstance(event, BuildWarning) and event.rule:
-            from pybuild.builds.advising import AdviceFilter
-
-            advice = advice or AdviceFilter(prepared.dockerfile, request.build_args)
-            if advice.hides(event):
-                return
-        if not isinstance(event, BuildWarning) and event.vertex in sources.loaded:
-            return  # emitted when it was read from
-        if isinstance(event, VertexCached):
-            cached.add(event.vertex)
-        account.watch(event)
-        emit(event)
-
-    runner = sources.runner(prepared.inputs.trees)
+    events = _BuildEvents(prepared, account, emit)
+    runner = prepared.sources.runner(prepared.inputs.trees)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(engine.release, sources)
-        stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
-        origin = origin_of(request)
-        stack.enter_context(succeeding(engine.store, outputs, origin))
-        if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
-            stack.callback(engine.store.forget_memos)
+        _enter_surroundings(engine, prepared, stack)
         async with runner:
-            attestor: LocalAttestor | None = None
-            if request.attestations:
-                from pybuild.builds.localattestations import LocalAttestor
-
-                attestor = LocalAttestor(engine, prepared, runner, request.attestations, watch)
+            attestor = _attestor(engine, prepared, runner, events)
 
             async def caches() -> CacheSession:
+                request = prepared.request
                 cache_session = await enter_cache_session(
                     engine, request.cache_from, request.cache_to, stack, emit
                 )
@@ -188,16 +204,16 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
-                solution = await solves.solve(targets, runner, watch)
-                return _results_of(request, prepared.lowered, solution)
+                solution = await solves.solve(targets, runner, events.watch)
+                return _results_of(prepared.request, prepared.lowered, solution)
 
             delivered = await solve_and_deliver(
                 engine,
                 Delivery(
-                    outputs=outputs,
-                    tags=request.tags,
+                    outputs=_outputs_of(prepared.request),
+                    tags=prepared.request.tags,
                     sink=lambda number: _local_sink(engine),
-                    origin=origin,
+                    origin=origin_of(prepared.request),
                 ),
                 caches=caches,
                 results=results,
@@ -205,30 +221,46 @@ async def _build(
                 missed=account.missed,
                 emit=emit,
             )
-            metadata: dict[str, Any] = {}
             image = next((one for one in reversed(delivered.exported) if one.made), Exported())
-            metadata |= image.metadata
+            metadata: dict[str, Any] = {**image.metadata}
             if attestor is not None:
                 metadata |= await attestor.metadata(delivered.built, os.environ)
             if delivered.cache is not None:
                 metadata["cache.manifest"] = delivered.cache.to_json()
     await keep_store(engine)
-    steps = tuple(
-        (vertex.meta.name, "CACHED" if vertex.digest in cached else "DONE")
-        for vertex in walk(*(one.result for one in prepared.lowered))
-        if vertex.meta.name
-        and not isinstance(vertex.op, LocalSource)
-        and vertex.digest not in sources.loaded
-    )
-    warnings = tuple(warnings_of(prepared.lowered))
     return BuildResult(
         image=image.made.descriptor if image.made else None,
         image_id=image.made.image_id if image.made else None,
         names=image.names,
-        steps=steps,
-        warnings=warnings,
+        steps=events.steps(),
+        warnings=tuple(warnings_of(prepared.lowered)),
         metadata=metadata,
     )
+
+
+def _outputs_of(request: BuildRequest) -> Sequence[Output]:
+    return request.outputs or (Output(type="image"),)
+
+
+def _enter_surroundings(engine: Engine, prepared: PreparedBuild, stack: AsyncExitStack) -> None:
+    """Enter what lasts from a build's first step to its last output."""
+    request, outputs = prepared.request, _outputs_of(prepared.request)
+    stack.push_async_callback(engine.release, prepared.sources)
+    stack.enter_context(sources_shown(prepared.inputs.filename, prepared.dockerfile.lines))
+    stack.enter_context(succeeding(engine.store, outputs, origin_of(request)))
+    if request.no_cache or request.no_cache_filter:  # memos stand for old results [KEY-11]
+        stack.callback(engine.store.forget_memos)
+
+
+def _attestor(
+    engine: Engine, prepared: PreparedBuild, runner: BuildRunner, events: _BuildEvents
+) -> LocalAttestor | None:
+    attestations = prepared.request.attestations
+    if not attestations:
+        return None
+    from pybuild.builds.localattestations import LocalAttestor
+
+    return LocalAttestor(engine, prepared, runner, attestations, events.watch)
 
 
 def _local_sink(engine: Engine) -> Sink:

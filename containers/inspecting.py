@@ -182,7 +182,7 @@ def _health(check: HealthCheck) -> dict[str, Any]:
 
 def _host_config(config: ContainerConfig) -> dict[str, Any]:
     """Return docker's HostConfig: what was given, and the defaults [CTR-4]."""
-    mounts, limits, given = config.mounts, config.limits, config.privileges
+    mounts, given = config.mounts, config.privileges
     return {
         "Binds": _given(mounts, MountOrigin.BIND, lambda one: one.text != one.target) or None,
         "ContainerIDFile": "",
@@ -217,6 +217,19 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "Runtime": "pybuild",
         "ConsoleSize": [0, 0],
         "Isolation": "",
+        **_resources(config),
+        **_mounts(mounts),
+        **({"Init": True} if config.init else {}),
+        **({"Sysctls": dict(given.sysctls)} if given.sysctls else {}),
+        "MaskedPaths": None if given.privileged else list(_MASKED),
+        "ReadonlyPaths": None if given.privileged else list(_READONLY),
+    }
+
+
+def _resources(config: ContainerConfig) -> dict[str, Any]:
+    """Return the part of docker's HostConfig that an update may change, and what is counted with it."""
+    limits, given = config.limits, config.privileges
+    return {
         "CpuShares": limits.cpu_shares,
         "Memory": limits.memory_bytes,
         "NanoCpus": _nano_cpus(limits) if config.has_cpus else 0,
@@ -251,11 +264,6 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "CpuPercent": 0,
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
-        **_mounts(mounts),
-        **({"Init": True} if config.init else {}),
-        **({"Sysctls": dict(given.sysctls)} if given.sysctls else {}),
-        "MaskedPaths": None if given.privileged else list(_MASKED),
-        "ReadonlyPaths": None if given.privileged else list(_READONLY),
     }
 
 

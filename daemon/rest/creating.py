@@ -13,7 +13,7 @@ from pybuild.containers.environment import environment_with, labels_with, texts_
 from pybuild.containers.mounts import GivenMounts
 from pybuild.containers.names import new_id
 from pybuild.containers.namespaces import check_namespaces, hostname_for
-from pybuild.containers.order import ContainerNamespaces
+from pybuild.containers.order import ContainerNamespaces, RestartPolicy
 from pybuild.containers.signals import signal_number
 from pybuild.containers.steps import find_init
 from pybuild.daemon.rest.fields import Fields
@@ -95,10 +95,6 @@ def request_of(
     """
     host = body.part("HostConfig")
     warnings = _refuse_unknown(host)
-    if (isolation := host.text("Isolation")) not in ("", "default"):
-        raise ApiRefusal(
-            400, f"invalid isolation: \"{isolation[:100]}\" - linux only supports 'default'"
-        )
     id = new_id()
     namespaces = _namespaces(host, own_ipc)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
@@ -109,17 +105,7 @@ def request_of(
         warnings += (note(obstacle),)
     _refuse_own(body, host, mode)
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
-    restart = host.part("RestartPolicy")
-    most = restart.number("MaximumRetryCount")
-    policy = defaults.restart_policy(restart.text("Name"), most or None)
-    shares = host.number("CpuShares")
-    if shares < 0:
-        raise ApiRefusal(400, f"invalid CPU shares ({shares}): value must be a positive integer")
-    if host.flag("AutoRemove") and policy.name != "no":
-        raise ApiRefusal(400, "can't create 'AutoRemove' container with restart policy")
     log = host.part("LogConfig")
-    if host.flag("Init") and find_init() is None:
-        raise ApiRefusal(400, "an init program is needed: install the package tini")
     if signal := body.text("StopSignal"):
         signal_number(signal)
     config = ContainerConfig(
@@ -150,7 +136,7 @@ def request_of(
             *(host.texts(name) or () for name in ("Dns", "DnsSearch", "DnsOptions")),
         ),
         readonly=host.flag("ReadonlyRootfs"),
-        restart=policy,
+        restart=_restart_policy(host),
         auto_remove=host.flag("AutoRemove"),
         log=defaults.log_config(log.text("Type"), log.pairs("Config")),
         init=host.flag("Init"),
@@ -186,6 +172,15 @@ def _namespaces(host: Fields, own_ipc: str) -> ContainerNamespaces:
     return known._replace(ipc=own_ipc) if not known.ipc and own_ipc != "private" else known
 
 
+def _restart_policy(host: Fields) -> RestartPolicy:
+    restart = host.part("RestartPolicy")
+    most = restart.number("MaximumRetryCount")
+    policy = defaults.restart_policy(restart.text("Name"), most or None)
+    if host.flag("AutoRemove") and policy.name != "no":
+        raise ApiRefusal(400, "can't create 'AutoRemove' container with restart policy")
+    return policy
+
+
 def _refuse_own(body: Fields, host: Fields, mode: str) -> None:
     """Refuse what a container on another one's network cannot have of its own [CTR-7]."""
     if host.is_given("Links") and (mode == "host" or mode.startswith("container:")):
@@ -217,6 +212,15 @@ def _refuse_own(body: Fields, host: Fields, mode: str) -> None:
 
 def _refuse_unknown(host: Fields) -> tuple[str, ...]:
     """Refuse what would be believed to hold and does not; return warnings about the rest."""
+    if (isolation := host.text("Isolation")) not in ("", "default"):
+        raise ApiRefusal(
+            400, f"invalid isolation: \"{isolation[:100]}\" - linux only supports 'default'"
+        )
+    shares = host.number("CpuShares")
+    if shares < 0:
+        raise ApiRefusal(400, f"invalid CPU shares ({shares}): value must be a positive integer")
+    if host.flag("Init") and find_init() is None:
+        raise ApiRefusal(400, "an init program is needed: install the package tini")
     for name in _CONFINING:
         if host.is_given(name):
             raise ApiRefusal(400, f"{name} is not done by pybuild yet")

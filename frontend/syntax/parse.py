@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_LINES = 1_000_000
 MAX_INSTRUCTIONS = 20_000
 MAX_WORDS = 120_000
+_BEGIN = "begin with a base image: FROM image"
 
 
 @dataclass(slots=True)
@@ -55,30 +57,15 @@ def parse_dockerfile(
         UserError: with spans; the first fault from the top.
     """
     draft = Draft() if draft is None else draft
-    if not text:
-        hint = "write FROM image into it, or name another file with -f"
-        raise UserError("the Dockerfile cannot be empty", hints=(hint,))
-    if len(text) > MAX_BYTES:
-        raise UserError(f"the Dockerfile is larger than {MAX_BYTES} bytes")
-    if text.count(b"\n") > MAX_LINES:
-        raise UserError(f"the Dockerfile has more than {MAX_LINES} lines")
+    _check_size(text)
     lines = split_lines(text)
-    try:
-        directives, count = parse_directives(lines)
-    except SyntaxFault as fault:
-        from pybuild.frontend.syntax.advice import advice
-
-        first, last = fault.first_line, fault.last_line
-        hints = advice(fault.message, lines, first, last)
-        raise located(fault, filename, first, last).hinting(*hints) from None
-    draft.directives = directives
-    reader = LineReader(lines, escape=directives.escape, skip=count)
-    parser = _Parser(reader, directives.escape, filename, draft.warnings)
+    draft.directives, count = _directives(lines, filename)
+    escape = draft.directives.escape
+    reader = LineReader(lines, escape=escape, skip=count)
+    parser = _Parser(reader, escape, filename, draft.warnings)
     global_args: list[ast.Arg] = []
     stages: list[tuple[ast.From, list[ast.Instruction]]] = []
-    is_empty = True
     while (item := parser.next()) is not None:
-        is_empty = False
         draft.instructions.append(item)
         if isinstance(item, ast.From):
             stages.append((item, []))
@@ -87,15 +74,13 @@ def parse_dockerfile(
         elif isinstance(item, ast.Arg):
             global_args.append(item)
         else:
-            hint = "begin with a base image: FROM image"
-            raise UserError("no build stage in current context", spans=(item.span,), hints=(hint,))
-    if is_empty:
+            raise UserError(
+                "no build stage in current context", spans=(item.span,), hints=(_BEGIN,)
+            )
+    if not draft.instructions:
         last = max(1, len(lines))
-        raise UserError(
-            "file with no instructions",
-            spans=(Span(filename, last, last),),
-            hints=("begin with a base image: FROM image",),
-        )
+        span = Span(filename, last, last)
+        raise UserError("file with no instructions", spans=(span,), hints=(_BEGIN,))
     if not stages:
         raise UserError(
             "dockerfile contains no stages to build",
@@ -103,7 +88,7 @@ def parse_dockerfile(
         )
     return ast.Dockerfile(
         filename=filename,
-        directives=directives,
+        directives=draft.directives,
         global_args=tuple(global_args),
         stages=tuple(
             ast.Stage(start=start, body=tuple(body), index=index)
@@ -112,6 +97,28 @@ def parse_dockerfile(
         lines=excerpts(text),
         warnings=tuple(draft.warnings),
     )
+
+
+def _check_size(text: bytes) -> None:
+    if not text:
+        hint = "write FROM image into it, or name another file with -f"
+        raise UserError("the Dockerfile cannot be empty", hints=(hint,))
+    if len(text) > MAX_BYTES:
+        raise UserError(f"the Dockerfile is larger than {MAX_BYTES} bytes")
+    if text.count(b"\n") > MAX_LINES:
+        raise UserError(f"the Dockerfile has more than {MAX_LINES} lines")
+
+
+def _directives(lines: Sequence[str], filename: str) -> tuple[ast.Directives, int]:
+    """Return the directives at the top, and how many lines they are."""
+    try:
+        return parse_directives(lines)
+    except SyntaxFault as fault:
+        from pybuild.frontend.syntax.advice import advice
+
+        first, last = fault.first_line, fault.last_line
+        hints = advice(fault.message, lines, first, last)
+        raise located(fault, filename, first, last).hinting(*hints) from None
 
 
 def parse_instruction(text: str, span: Span, escape: str = "\\") -> ast.Instruction:

@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
@@ -208,12 +209,10 @@ class Wire:
         if url.user is not None:
             sent.setdefault("Authorization", basic(url))
             url = url.with_user(None)  # and no message has it
-        watched = _watched(body, touch) if body is not None and length != 0 else None
+        sent |= _framing(method, body is not None, length)
+        watched = None if body is None or length == 0 else _watched(body, touch)
         if watched is not None and length is None:
-            sent["Transfer-Encoding"] = "chunked"
             watched = _chunked(watched)
-        elif body is not None or method in ("POST", "PUT", "PATCH"):
-            sent["Content-Length"] = str(length if body is not None else 0)
         head = _head(method, url, sent, proxy)
         secure = url.scheme == "https"
         host = (url.raw_host or "", url.port or 0)
@@ -235,9 +234,7 @@ class Wire:
             raise proxy_refusal(answer.status, proxy, url)
         self._answered.add(url.authority)
 
-        def give_back(connection: Connection) -> None:
-            self._pool.give_back(route, connection)
-
+        give_back = partial(self._pool.give_back, route)
         response = Response(url, answer, connection, give_back, idle_s, self._idle_bytes)
         if answer.status >= 400:
             try:
@@ -260,6 +257,15 @@ class Wire:
         if context is None:
             context = self._contexts[tls] = make_context(tls)
         return context
+
+
+def _framing(method: str, has_body: bool, length: int | None) -> dict[str, str]:
+    """Return the header that says where a body ends, none for a message that has none."""
+    if has_body and length is None:
+        return {"Transfer-Encoding": "chunked"}
+    if has_body or method in ("POST", "PUT", "PATCH"):
+        return {"Content-Length": str(length if has_body else 0)}
+    return {}
 
 
 def _head(method: str, url: URL, headers: Mapping[str, str], proxy: Proxy | None) -> bytes:
