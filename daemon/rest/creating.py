@@ -151,17 +151,17 @@ def request_of(
         shown=shown_fields(host, _places(body, mode)),
         **_networking(body, host, mode, exposed),
     )
+    return ContainerRequest(config=config, mounts=_given_mounts(body, host), warnings=warnings)
+
+
+def _given_mounts(body: Fields, host: Fields) -> GivenMounts:
     own = (
         *map(read_bind, host.texts("Binds") or ()),
         *map(mount_of, host.parts("Mounts")),
         *_tmpfs(host),
         *_volumes(body),
     )
-    return ContainerRequest(
-        config=config,
-        mounts=GivenMounts(_without_doubles(own), host.texts("VolumesFrom") or ()),
-        warnings=warnings,
-    )
+    return GivenMounts(_without_doubles(own), host.texts("VolumesFrom") or ())
 
 
 def _namespaces(host: Fields, own_ipc: str) -> ContainerNamespaces:
