@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,7 @@ class StepStreams:
         return [stream.ended for stream in self._streams]
 
     @contextmanager
-    def handed(self, stdio: StandardStreams | None) -> Iterator[Sequence[int]]:
+    def handed(self, stdio: StandardStreams | None) -> Generator[Sequence[int]]:
         """Yield the descriptors that a step is begun with; ends of pipes are the step's alone then."""
         if stdio is not None:
             yield stdio[1], stdio[2], stdio[0]
