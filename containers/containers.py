@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from time import time_ns
 
 from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import boot_id
@@ -47,6 +48,10 @@ if TYPE_CHECKING:
     from pybuild.containers.order import RestartPolicy, StreamAttachment
     from pybuild.executor.steps.spec import StepLimits, StepMount
 
+_Mark = tuple[int, int, int]
+"""The inode of a config, when that was changed last, and its bytes: each config is a file of its own, renamed into place."""
+SETTLED_NS = 1_000_000_000
+"""A file that was made so long ago is not replaced within the same tick of the disk's clock."""
 _DIGITS = frozenset("0123456789abcdef")
 _ID_DIGITS = 64
 STOP_SECONDS = 10.0
@@ -59,6 +64,7 @@ class Containers:
         self.root = store.root
         self._store = store
         self._folder = os.path.join(store.root, "containers")
+        self._read_before: dict[str, tuple[_Mark, Container]] = {}
         self.reservations = Reservations(store, self._folder)
 
     def names(self) -> frozenset[str]:
@@ -104,6 +110,8 @@ class Containers:
         except FileNotFoundError:
             return []
         matches = [one for one in map(self._read, ids) if one is not None]
+        for gone in self._read_before.keys() - ids:
+            self._read_before.pop(gone, None)
         return sorted(matches, key=lambda one: (one.config.created, one.config.id), reverse=True)
 
     def states(self) -> Generator[tuple[Container, ContainerState]]:
@@ -118,8 +126,17 @@ class Containers:
     def _read(self, id: str) -> Container | None:
         path = os.path.join(self._folder, id)
         try:
-            return Container(path, read_config(path))
+            facts = os.stat(f"{path}/{CONFIG}", follow_symlinks=False)
+            mark = (facts.st_ino, facts.st_ctime_ns, facts.st_size)
+            known = self._read_before.get(id)
+            if known is not None and known[0] == mark:
+                return known[1]
+            read = Container(path, read_config(path))
+            if time_ns() - facts.st_ctime_ns > SETTLED_NS:
+                self._read_before[id] = mark, read
+            return read
         except FileNotFoundError:
+            self._read_before.pop(id, None)
             return None
         except (AttributeError, OSError, ValueError, TypeError) as error:
             self._store.warn(f"container {id[:12]} cannot be read: {error}")

@@ -140,3 +140,26 @@ def test_one_that_a_restart_of_the_machine_has_ended_is_over_since_that_was_foun
     assert (state.status, state.pid, state.exit_code) == ("exited", 0, 255)
     assert before <= state.finished <= time.time_ns()
     assert container.state() == state
+
+
+def test_a_list_reads_only_configs_that_were_changed(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:  # issue 17, Show 6: a list of 200 in 20 ms
+    monkeypatch.setattr("pybuild.containers.containers.SETTLED_NS", 0)
+    one, two = make(containers, "one"), make(containers, "two")
+    first = {each.config.id: each.config for each in containers.list()}
+    with Store.open(containers.root, FakeClock()) as store:
+        other = Containers(store)  # as another process has them
+        other.rename(one, "uno")
+        again = {each.config.id: each.config for each in containers.list()}
+        assert again[two.config.id] is first[two.config.id]
+        assert again[one.config.id].name == "uno" == containers.find("uno").config.name
+        other.remove(two)
+    assert [each.config.name for each in containers.list()] == ["uno"]
+
+
+def test_a_config_that_was_written_just_now_is_read_again(containers: Containers) -> None:
+    """It could be replaced within the same tick of the disk's clock."""
+    make(containers, "one")
+    first, again = containers.list(), containers.list()
+    assert first == again and first[0].config is not again[0].config
