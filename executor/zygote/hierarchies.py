@@ -41,14 +41,16 @@ def hierarchies() -> list[Hierarchy]:
     """Return those that can hold steps' cgroups or would, were it not for their *problem*."""
     global _known
     if _known is None:
+        import time
+
         try:
             own = read("/proc/self/cgroup")
-            _known = _usable(discover(own, read("/proc/self/mountinfo")))
+            _known = usable(discover(own, read("/proc/self/mountinfo")))
         except OSError:
             _known = []
         for hierarchy in _known:
             if not hierarchy.problem:
-                _remove_stale(hierarchy.home)
+                remove_stale(hierarchy.home, time.time())
     return _known
 
 
@@ -79,7 +81,8 @@ def discover(own: str, mountinfo: str) -> list[Hierarchy]:
     return list(by_controllers.values())
 
 
-def _usable(mounted: list[Hierarchy]) -> list[Hierarchy]:
+def usable(mounted: list[Hierarchy]) -> list[Hierarchy]:
+    """Return the hierarchies with a controller, each with its home, or with the reason why there is none."""
     for hierarchy in mounted:
         if hierarchy.version == 2:
             _choose_home(hierarchy)
@@ -121,10 +124,8 @@ def _choose_home(hierarchy: Hierarchy) -> None:
         hierarchy.problem = ""
 
 
-def _remove_stale(home: str) -> None:
+def remove_stale(home: str, now: float) -> None:
     """Remove what a zygote left that was killed: cgroups that are empty and not just made."""
-    import time
-
     try:
         entries = list(os.scandir(home))
     except OSError:
@@ -132,7 +133,7 @@ def _remove_stale(home: str) -> None:
     for entry in entries:
         if entry.name.startswith(PREFIX):
             try:
-                if time.time() - entry.stat().st_ctime > _STALE_SECONDS:
+                if now - entry.stat().st_ctime > _STALE_SECONDS:
                     os.rmdir(entry.path)
             except OSError:
                 continue
