@@ -61,6 +61,10 @@ class Builder(Protocol):
         """Build all of them the fastest way that the builder has for that."""
         ...
 
+    def bake(self, directory: Path) -> None:
+        """Build all targets of the bake file in *directory*."""
+        ...
+
     def forget(self, *, contexts: bool = True) -> None:
         """Be as after installation; without *contexts*, directories of clients are kept."""
         ...
@@ -76,7 +80,12 @@ class CommandFailed(Exception):
     """A command ended with another status than 0, or did not end."""
 
 
-def command(*words: str | Path, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+def command(
+    *words: str | Path,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    directory: Path | None = None,
+) -> str:
     """Run to the end; return standard output.
 
     Raises:
@@ -87,6 +96,7 @@ def command(*words: str | Path, env: Mapping[str, str] | None = None, stdin: byt
         done = subprocess.run(
             texts,
             env={**os.environ, **(env or {})},
+            cwd=directory,
             input=stdin,
             capture_output=True,
             timeout=_TIMEOUT_S,

@@ -98,6 +98,10 @@ class Pybuild:
         words = (sys.executable, "-P", "-c", _TOGETHER, self._root)
         command(*words, env=self.environment, stdin=json.dumps(settings).encode())
 
+    def bake(self, directory: Path) -> None:
+        words = ("bake", "--progress", "quiet")
+        command(self.program, *words, env=self.environment, directory=directory)
+
     def forget(self, *, contexts: bool = True) -> None:
         remove(self._root)
 
@@ -140,6 +144,7 @@ class BuildKit:
     def __init__(self, root: Path, *, ours: bool = False) -> None:
         self.name = "pybuild" if ours else "buildkit"
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._buildx: tempfile.TemporaryDirectory[str] | None = None
         self.address = "" if ours else os.environ.get("BUILDKIT_HOST", "")
         if not self.address:
             program = (Path(sys.executable).with_name("pybuild"), "daemon")
@@ -199,6 +204,17 @@ class BuildKit:
     def build_all(self, jobs: Sequence[Job]) -> None:
         one_by_one(self, jobs)
 
+    def bake(self, directory: Path) -> None:
+        if self._buildx is None:
+            self._buildx = tempfile.TemporaryDirectory(prefix="buildx-")
+            self._run_buildx("create", "--driver", "remote", "--name", "bench", self.address)
+        self._run_buildx("bake", "--builder", "bench", "--progress=quiet", directory=directory)
+
+    def _run_buildx(self, *words: str, directory: Path | None = None) -> None:
+        assert self._buildx
+        env = {"BUILDX_CONFIG": self._buildx.name}
+        command("docker-buildx", *words, env=env, directory=directory)
+
     def forget(self, *, contexts: bool = True) -> None:
         self._run("prune", *(["--all"] if contexts else ["--all", "--filter=type!=source.local"]))
 
@@ -215,6 +231,8 @@ class BuildKit:
         return [struct.unpack("3i", packed)[0]]
 
     def close(self) -> None:
+        if self._buildx:
+            self._buildx.cleanup()
         if self._daemon:
             self._daemon.terminate()
             try:
@@ -257,6 +275,9 @@ class Buildah:
 
     def build_all(self, jobs: Sequence[Job]) -> None:
         one_by_one(self, jobs)
+
+    def bake(self, directory: Path) -> None:
+        raise CommandFailed("it has no bake")
 
     def forget(self, *, contexts: bool = True) -> None:
         self._run("rm", "--all")

@@ -1,6 +1,7 @@
 """The workloads, in the order of the table."""
 
 from benchmarks.workload import Workload
+from benchmarks.workloads.bakes import BakeChanged, BakeCold, BakeNoop
 from benchmarks.workloads.bases import Apt, Pull
 from benchmarks.workloads.caches import CacheImport
 from benchmarks.workloads.contexts import Context, Monorepo
@@ -16,6 +17,7 @@ WORKLOADS: dict[str, type[Workload]] = {
     for kind in (
         *(Noop, Chain, Wide, Context, Push, OciTar, Pull, Apt),
         *(Monorepo, CacheImport, Load, Many),
+        *(BakeCold, BakeNoop, BakeChanged),
     )
 }
 
