@@ -177,9 +177,9 @@ class _Monitor:
             self._first = self._new_first()
             leaf = self._state.leaf
             if self._first.adopt(adopted, leaf):
-                self._say_started(())
                 if self._order.health is not None:
                     self._look_after(read_health(self._home))
+                self._say_started(())
                 if self._state.unsent:
                     self._send(self._state.unsent, surely=True)
                 if self._state.kill_at:
@@ -201,12 +201,12 @@ class _Monitor:
             restarts=self._state.restarts,
             stopped=self._state.stopped,
         )
+        if self._order.health is not None:
+            self._look_after(None)  # before anybody can see that it runs
         self._keep()
         save_state(self._home, self._state)
         self._actions.note_start()
         self._say_started(warnings)
-        if self._order.health is not None:
-            self._look_after(None)
 
     def _say_started(self, warnings: Sequence[str]) -> None:
         if self._answer is not None:

@@ -120,6 +120,15 @@ def test_one_is_paused_and_looked_after(containers: BusyboxContainers) -> None:
     assert one.state().status == RUNNING
 
 
+def test_a_health_is_told_from_the_moment_that_it_runs(containers: BusyboxContainers) -> None:
+    """Compose takes one that has none after its start for a container without a check [CTR-37]."""
+    check = HealthCheck(test=("CMD", "true"), interval=10**12)
+    for number in range(10):
+        one = containers.make("exec sleep 1000", name=f"one{number}", health=check)
+        containers.start(one)
+        assert one.health_status() == "starting"
+
+
 def test_one_without_a_program_does_not_begin(containers: BusyboxContainers) -> None:
     one = containers.make("", cmd=("/nothing",))
     with pytest.raises(NotExecuted, match="/nothing") as caught:
