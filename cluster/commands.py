@@ -9,8 +9,9 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
+from pybuild.cluster.certificates import Certificates, Role, make_certificates
 from pybuild.cluster.coordinator import clustered
-from pybuild.cluster.process import Certificates, serve_worker
+from pybuild.cluster.process import serve_worker
 from pybuild.commandline.parser import Parsed
 from pybuild.daemon.process import default_address, serve
 from pybuild.engine.engine import Engine
@@ -20,6 +21,7 @@ from pybuild.model.errors import EnvironmentFault, UsageError
 _READY = b"running worker on "
 _START_S = 30.0
 _END_S = 10.0
+_MOST_DAYS = 3650
 
 
 def worker(parsed: Parsed) -> int:
@@ -51,6 +53,25 @@ def up(parsed: Parsed) -> int:
     addresses, config = parsed.many("addr"), parsed.one("config")
     work = _up(settings, config, addresses, local, slots, given, _certificates(parsed))
     uvloop.run(work)
+    return 0
+
+
+def certs(parsed: Parsed) -> int:
+    """Make certificates of workers and coordinators, and their authority."""
+    members = [(role, host) for role in Role for host in parsed.many(role)]
+    if not members:
+        raise UsageError(
+            "a certificate is for somebody",
+            hints=["--coordinator HOST and --worker HOST name the machines, as often as needed"],
+        )
+    for _, host in members:
+        if not host or "/" in host or host.startswith((".", "-")):
+            raise UsageError(f'invalid host "{host}"')
+    days = _count(parsed, "days", 365)
+    if days > _MOST_DAYS:
+        raise UsageError(f"invalid --days: {days}: expected {_MOST_DAYS} at most")
+    for paths in make_certificates(parsed.one("output", "."), members, days):
+        sys.stdout.write(" ".join(paths) + "\n")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from pybuild.cluster.certificates import Role
 from pybuild.net.grpc.channel import Channel
 
 _CONNECT_S = 5.0
@@ -65,9 +66,21 @@ async def dial(address: str, tls: ssl.SSLContext | None) -> Channel:
     """
     is_local = address.startswith("unix://")
     host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    async with asyncio.timeout(_CONNECT_S):  # TimeoutError is an OSError
-        return await Channel.connect(
-            address,
-            ssl=None if is_local else tls,
-            server_hostname=None if is_local or tls is None else host,
-        )
+    if not is_local and tls is None:
+        raise ConnectionRefusedError("workers on TCP need certificates, and none were given here")
+    try:
+        async with asyncio.timeout(_CONNECT_S):  # TimeoutError is an OSError
+            channel = await Channel.connect(
+                address,
+                ssl=None if is_local else tls,
+                server_hostname=None if is_local else host,
+            )
+    except ssl.SSLCertVerificationError as error:
+        raise ConnectionRefusedError(f"its certificate: {error.verify_message}") from error
+    except TimeoutError:
+        raise TimeoutError(f"no answer for {_CONNECT_S:.0f} s") from None
+    if not is_local and Role.WORKER not in channel.peer.units:
+        roles = ", ".join(channel.peer.units) or "none"
+        await channel.close()
+        raise ConnectionRefusedError(f"its certificate is no worker's; its role is: {roles}")
+    return channel

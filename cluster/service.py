@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cache.records.layers import layer_facts
 from pybuild.cluster import wire
+from pybuild.cluster.certificates import Role
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.lending import Lending
 from pybuild.cluster.messages import (
@@ -43,11 +44,15 @@ class WorkerService:
 
     Args:
         slots: the number of steps at once, of all builds.
-        trusts: whether who called may.
+        trusts: whether who called acts in one of these roles.
     """
 
     def __init__(
-        self, engine: Engine, slots: int, peers: WorkerAddresses, trusts: Callable[[Peer], bool]
+        self,
+        engine: Engine,
+        slots: int,
+        peers: WorkerAddresses,
+        trusts: Callable[[Peer, Collection[Role]], bool],
     ) -> None:
         self._engine = engine
         self._peers = peers
@@ -58,21 +63,24 @@ class WorkerService:
         self._lending = Lending(engine, self._known)
 
     def handlers(self) -> dict[str, Handler]:
-        """Return the calls by method; none is answered to whom the worker does not trust."""
-        calls = {
+        """Return the calls by method; none is answered to whom the worker does not trust with it."""
+        of_coordinators = {
             HELLO: answering(Hello, self._hello),
             BUILD: self._build,
             RUN: self._run,
             DIGEST: answering(DigestQuery, self._digest),
-            **self._lending.handlers(),
         }
-        return {method: self._guarded(handler) for method, handler in calls.items()}
+        of_both = self._lending.handlers()
+        return {
+            **{name: self._guarded(one, Role.COORDINATOR) for name, one in of_coordinators.items()},
+            **{name: self._guarded(one, *Role) for name, one in of_both.items()},
+        }
 
-    def _guarded(self, handler: Handler) -> Handler:
+    def _guarded(self, handler: Handler, *roles: Role) -> Handler:
         @wraps(handler)
         async def handle(call: IncomingCall) -> None:
-            if not self._trusts(call.peer):
-                raise RpcError(Code.PERMISSION_DENIED, "this worker works for others")
+            if not self._trusts(call.peer, roles):
+                raise RpcError(Code.PERMISSION_DENIED, _refusal(call.peer))
             await handler(call)
 
         return handle
@@ -167,6 +175,13 @@ class WorkerService:
         facts = layer_facts(store.records, delta)
         is_here = facts is not None and facts.descriptor is not None
         return delta if is_here and store.blobs.holds(facts.descriptor) else None  # type: ignore[union-attr,arg-type]
+
+
+def _refusal(peer: Peer) -> str:
+    if peer.kind != "tcp":
+        return "this worker works for others"
+    roles = ", ".join(peer.units) or "none"
+    return f"this worker works for coordinators; the role of your certificate is: {roles}"
 
 
 def _key(call: IncomingCall) -> tuple[str, str]:

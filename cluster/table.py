@@ -18,7 +18,20 @@ COMMANDS: tuple[Command, ...] = (
         "",
         GLOBAL,
         ("VERB", 0, -1),
-        {"up": "cluster up"},
+        {"certs": "cluster certs", "up": "cluster up"},
+    ),
+    Command(
+        "cluster certs",
+        "Make certificates of a cluster's machines, and the authority that signs them.",
+        "pybuild.cluster.commands:certs",
+        (
+            Option("output", "directory for them, with the authority's if it has one (.)", "DIR"),
+            Option("coordinator", "host that coordinates", "HOST", "", True),
+            Option("worker", "host that runs steps", "HOST", "", True),
+            Option("days", "as long as they hold (365)", "N"),
+            *GLOBAL,
+        ),
+        ("", 0, 0),
     ),
     Command(
         "cluster up",

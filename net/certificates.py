@@ -1,8 +1,9 @@
-"""X.509 certificates of an authority that is made for a moment, and of hosts that it vouches for [RFC 5280].
+"""X.509 certificates of an authority of ours, and of hosts that it vouches for [RFC 5280].
 
 Keys are of the curve P-256, and signatures are ECDSA's [SEC 1; FIPS 186-5], in Python's own numbers: a
-signature takes some milliseconds, and is needed once for each host. Nothing here is for keys that last:
-who can measure times of this process to the nanosecond could learn of them.
+signature takes some milliseconds, and is needed once for each host. Who can measure times of this process
+to the nanosecond, again and again, could learn of its keys: so no server signs with a key that lasts. A
+command may, once for each of a few hosts.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _G = (
 _EC_PUBLIC_KEY = "1.2.840.10045.2.1"
 _P256 = "1.2.840.10045.3.1.7"
 _ECDSA_SHA256 = "1.2.840.10045.4.3.2"
-_COMMON_NAME = "2.5.4.3"
+_COMMON_NAME, _ORGANIZATION, _UNIT = "2.5.4.3", "2.5.4.10", "2.5.4.11"
 _SUBJECT_KEY, _KEY_USAGE, _OTHER_NAMES = "2.5.29.14", "2.5.29.15", "2.5.29.17"
 _BASIC, _AUTHORITY_KEY, _EXTENDED = "2.5.29.19", "2.5.29.35", "2.5.29.37"
-_SERVER = "1.3.6.1.5.5.7.3.1"
+_SERVER, _CLIENT = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 
 _DIGITAL_SIGNATURE = (
     b"\x07\x80"  # bit strings begin with the number of bits that are no part of them
@@ -44,10 +45,24 @@ class SigningKey:
         public: uncompressed, as it stands in certificates.
     """
 
-    def __init__(self) -> None:
-        self._secret = secrets.randbelow(_N - 1) + 1
+    def __init__(self, secret: int | None = None) -> None:
+        self._secret = secrets.randbelow(_N - 1) + 1 if secret is None else secret
         x, y = _times(self._secret)
         self.public = b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
+
+    @classmethod
+    def from_pem(cls, text: str) -> SigningKey:
+        """Return the key that `pem` wrote.
+
+        Raises:
+            ValueError: it wrote none of this.
+        """
+        lines = text.strip().splitlines()
+        data = base64.b64decode("".join(lines[1:-1]), validate=True)
+        key = cls(int.from_bytes(data[7:39], "big") % _N or 1)
+        if key.pem().split() != text.split():
+            raise ValueError("no key of pybuild's own authorities")
+        return key
 
     @property
     def id(self) -> bytes:
@@ -81,39 +96,52 @@ class Authority:
     Args:
         name: of the authority.
         days: as long as certificates hold.
+        key: of an authority of that name that was made before.
 
     Attributes:
         certificate: its own, PEM.
+        key: the one that it signs with.
     """
 
-    def __init__(self, name: str, days: int) -> None:
-        self._name = _name(name)
+    def __init__(self, name: str, days: float, key: SigningKey | None = None) -> None:
+        self._name = _name((_COMMON_NAME, name))
         self._days = days
-        self._key = SigningKey()
-        self._hosts_key = SigningKey()  # one for all hosts: the same process serves them
+        self.key = key or SigningKey()
+        self._hosts_key: SigningKey | None = None  # one for all: the same process serves them
         extensions = (
             _extension(_BASIC, _sequence(_tagged(0x01, b"\xff")), critical=True),
             _extension(_KEY_USAGE, _tagged(0x03, _SIGNS_CERTIFICATES), critical=True),
-            _extension(_SUBJECT_KEY, _tagged(0x04, self._key.id)),
+            _extension(_SUBJECT_KEY, _tagged(0x04, self.key.id)),
         )
-        self.certificate = self._signed(self._name, self._key, extensions)
+        self.certificate = self._signed(self._name, self.key, extensions)
 
     def of_host(self, host: str) -> str:
         """Return the certificate of *host*, a name or an address, and its private key, PEM."""
+        self._hosts_key = key = self._hosts_key or SigningKey()
+        return self._of(host, key, _name((_COMMON_NAME, host[:_MOST_NAME])), (_SERVER,)) + key.pem()
+
+    def of_member(self, organization: str, unit: str, host: str) -> tuple[str, str]:
+        """Return the certificate of one of an organization's unit at *host*, for either side; and its key."""
+        key = SigningKey()
+        subject = _name(
+            (_ORGANIZATION, organization), (_UNIT, unit), (_COMMON_NAME, host[:_MOST_NAME])
+        )
+        return self._of(host, key, subject, (_SERVER, _CLIENT)), key.pem()
+
+    def _of(self, host: str, key: SigningKey, subject: bytes, purposes: tuple[str, ...]) -> str:
         try:
             other_name = _tagged(0x87, ipaddress.ip_address(host).packed)
         except ValueError:
             other_name = _tagged(0x82, host.encode("idna" if not host.isascii() else "ascii"))
-        key = self._hosts_key
         extensions = (
             _extension(_BASIC, _sequence(), critical=True),
             _extension(_KEY_USAGE, _tagged(0x03, _DIGITAL_SIGNATURE), critical=True),
-            _extension(_EXTENDED, _sequence(_oid(_SERVER))),
+            _extension(_EXTENDED, _sequence(*map(_oid, purposes))),
             _extension(_SUBJECT_KEY, _tagged(0x04, key.id)),
-            _extension(_AUTHORITY_KEY, _sequence(_tagged(0x80, self._key.id))),
+            _extension(_AUTHORITY_KEY, _sequence(_tagged(0x80, self.key.id))),
             _extension(_OTHER_NAMES, _sequence(other_name)),
         )
-        return self._signed(_name(host[:_MOST_NAME]), key, extensions) + key.pem()
+        return self._signed(subject, key, extensions)
 
     def _signed(self, subject: bytes, key: SigningKey, extensions: tuple[bytes, ...]) -> str:
         now = time.time()
@@ -128,7 +156,7 @@ class Authority:
             _sequence(_sequence(_oid(_EC_PUBLIC_KEY), _oid(_P256)), _bits(key.public)),
             _tagged(0xA3, _sequence(*extensions)),
         )
-        return _pem("CERTIFICATE", _sequence(body, algorithm, _bits(self._key.sign(body))))
+        return _pem("CERTIFICATE", _sequence(body, algorithm, _bits(self.key.sign(body))))
 
 
 # --- DER [X.690] ----------------------------------------------------------------------------------
@@ -165,9 +193,12 @@ def _oid(text: str) -> bytes:
     return _tagged(0x06, bytes(out))
 
 
-def _name(text: str) -> bytes:
-    attribute = _sequence(_oid(_COMMON_NAME), _tagged(0x0C, text.encode()))
-    return _sequence(_tagged(0x31, attribute))
+def _name(*attributes: tuple[str, str]) -> bytes:
+    sets = [
+        _tagged(0x31, _sequence(_oid(kind), _tagged(0x0C, text.encode())))
+        for kind, text in attributes
+    ]
+    return _sequence(*sets)
 
 
 def _time(seconds: float) -> bytes:

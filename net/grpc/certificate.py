@@ -7,13 +7,17 @@ Whether the certificate is to be trusted has been decided before.
 
 from __future__ import annotations
 
+from calendar import timegm
 from collections.abc import Iterator
 from hashlib import sha256
+from time import strptime
 
 _OCTETS, _OID, _SEQUENCE = 0x04, 0x06, 0x30
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _CONSTRUCTED, _LONG = 0x20, 0x1F
 _OTHER_NAMES = b"\x55\x1d\x11"  # 2.5.29.17, subjectAltName
+_UNIT = b"\x55\x04\x0b"  # 2.5.4.11, organizationalUnitName
+_YEAR_OF_TWO = 0x17  # UTCTime
 _BLANK = b" \0"
 
 
@@ -26,12 +30,7 @@ def identity(certificate: bytes) -> str:
     Raises:
         ValueError: it is none, or not in DER.
     """
-    fields = list(_each(_first(_only(certificate, _SEQUENCE), _SEQUENCE)))
-    if fields and fields[0][0] == _VERSION:
-        del fields[0]
-    if len(fields) < 6:
-        raise ValueError("a certificate with too few fields")
-    # serial, algorithm, issuer, validity, subject, key, ...
+    fields = _fields(certificate)
     (_, _, issuer), (_, names, subject) = fields[2], fields[4]
     others = [
         value
@@ -43,6 +42,45 @@ def identity(certificate: bytes) -> str:
         return ""
     # Each part tells its own length, so that no two lists of parts give the same bytes.
     return sha256(b"".join((issuer, subject, *others))).hexdigest()
+
+
+def units(certificate: bytes) -> tuple[str, ...]:
+    """Return the organizational units of the subject, of the certificates of a cluster their roles.
+
+    Raises:
+        ValueError: as `identity`.
+    """
+    _, names, _ = _fields(certificate)[4]
+    attributes = [list(_each(_only(one, _SEQUENCE))) for _, one, _ in _each(names)]
+    return tuple(
+        value.decode("utf-8", "replace")
+        for (tag, kind, _), (_, value, _) in attributes
+        if (tag, kind) == (_OID, _UNIT)
+    )
+
+
+def valid_until(certificate: bytes) -> float:
+    """Return when it expires, in seconds since the epoch.
+
+    Raises:
+        ValueError: as `identity`.
+    """
+    _, times, _ = _fields(certificate)[3]
+    _, (tag, until, _) = _each(times)
+    text = until.decode("ascii")
+    if tag == _YEAR_OF_TWO:  # the years 1950 to 2049 [RFC 5280, 4.1.2.5.1]
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return timegm(strptime(text, "%Y%m%d%H%M%SZ"))
+
+
+def _fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
+    """Return serial, algorithm, issuer, validity, subject, key and what follows."""
+    fields = list(_each(_first(_only(certificate, _SEQUENCE), _SEQUENCE)))
+    if fields and fields[0][0] == _VERSION:
+        del fields[0]
+    if len(fields) < 6:
+        raise ValueError("a certificate with too few fields")
+    return fields
 
 
 def _other_names(extensions: bytes) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from pybuild.net.grpc.clientcall import ClientCall
 from pybuild.net.grpc.limits import GrpcLimits
 from pybuild.net.grpc.link import GrpcLink
 from pybuild.net.grpc.metadata import Metadata
+from pybuild.net.grpc.peer import Peer
 from pybuild.net.grpc.sockets import SocketProtocol, speak_h2
 from pybuild.net.grpc.status import Code, RpcError
 from pybuild.net.grpc.tunnel import ByteStream, Tunnel
@@ -27,7 +28,11 @@ _HEADER_BYTES = 1 << 20  # a server's trailers may carry the source of what it c
 
 
 class Channel:
-    """One connection to a server, for any number of calls."""
+    """One connection to a server, for any number of calls.
+
+    Attributes:
+        peer: the server.
+    """
 
     def __init__(self, link: GrpcLink, authority: str, scheme: str = "http") -> None:
         self._link = link
@@ -36,6 +41,7 @@ class Channel:
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.closed = asyncio.Event()
+        self.peer = Peer()
         link.on_closed = self._closed_by_link
 
     @classmethod
@@ -85,6 +91,7 @@ class Channel:
                 protocol, host.strip("[]"), int(port), ssl=ssl, server_hostname=server_hostname
             )
         channel = cls(link, authority, "https" if ssl else "http")
+        channel.peer = socket.peer
         channel._task = asyncio.create_task(_until(socket.gone))
         return channel
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pybuild.model.dataclass import dataclass
 from pybuild.net.doorway import uid_of
-from pybuild.net.grpc.certificate import identity
+from pybuild.net.grpc.certificate import identity, units
 
 ANONYMOUS = "anonymous"
 _NOBODY = 0xFFFF_FFFF  # the kernel's word for a user that it does not know
@@ -25,12 +25,14 @@ class Peer:
             none. Equal owners share sessions, builds and history, others nothing. Inside a tunnel
             there is none.
         refusal: why it may call nothing; empty where it may.
+        units: the organizational units of its certificate.
     """
 
     kind: str = "tunnel"
     address: str = ""
     owner: str = ""
     refusal: str = ""
+    units: tuple[str, ...] = ()
 
 
 def user(uid: int) -> str:
@@ -56,11 +58,11 @@ def _remote(address: str, tls: Any) -> Peer:
     if certificate is None:  # only where the server lets in who has none
         return Peer("tcp", address, ANONYMOUS)
     try:
-        name = identity(certificate)
+        name, parts = identity(certificate), units(certificate)
     except ValueError as error:
         return Peer("tcp", address, refusal=f"the client's certificate cannot be read: {error}")
     if not name:
         return Peer(
             "tcp", address, refusal="the client's certificate has neither a subject nor other names"
         )
-    return Peer("tcp", address, f"certificate:{name}")
+    return Peer("tcp", address, f"certificate:{name}", units=parts)

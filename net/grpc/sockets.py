@@ -37,6 +37,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self.link: GrpcLink | None = None
+        self.peer = Peer()
         self.begun = asyncio.Event()  # or gone before it began
         self.gone = asyncio.Event()
 
@@ -45,7 +46,8 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=512 << 10, low=128 << 10)
         _watch(transport.get_extra_info("socket"))
-        self.link = self._make_link(peer_of(transport))
+        self.peer = peer_of(transport)
+        self.link = self._make_link(self.peer)
         if self._preface_s is not None:
             self.link.hold()  # until it is known what the other side speaks
             loop = asyncio.get_running_loop()

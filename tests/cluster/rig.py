@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from pybuild.builds.build import build
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
+from pybuild.cluster.certificates import Certificates
 from pybuild.cluster.cluster import Cluster
 from pybuild.cluster.coordinator import clustered
 from pybuild.engine.engine import Engine
@@ -26,6 +28,7 @@ from tests.harness import BUSYBOX, TOOLS, Pybuild
 from tests.needs import need
 
 READY_S = 60.0
+HERE = "here"
 BASE = "FROM scratch AS base\nCOPY root/ /\nENV PATH=/bin\n"
 
 
@@ -106,19 +109,29 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    root: Path, slots: Mapping[str, int], gone: tuple[str, ...] = ()
+    root: Path,
+    slots: Mapping[str, int],
+    gone: tuple[str, ...] = (),
+    tls: Mapping[str, Certificates] | None = None,
 ) -> AsyncGenerator[Site]:
-    """Start workers with so many slots each, and a coordinator."""
+    """Start workers with so many slots each, and a coordinator; on TCP with certificates of them and `HERE`."""
     place = Path(tempfile.mkdtemp(prefix="pbc-"))  # sockets have short names
-    workers = {name: WorkerProcess(place, name, count) for name, count in slots.items()}
+    context = tls[HERE].client() if tls else None
+    workers: dict[str, WorkerProcess] = {}
     try:
+        for name, count in slots.items():
+            if tls:
+                words, address = tls_words(tls[name]), f"tcp://127.0.0.1:{free_port()}"
+                workers[name] = WorkerProcess(place, name, count, *words, address=address)
+            else:
+                workers[name] = WorkerProcess(place, name, count)
         for worker in workers.values():
             await asyncio.to_thread(worker.wait_ready)
         addresses = [worker.address for worker in workers.values()]
         addresses += [f"unix://{place}/{name}.sock" for name in gone]
         async with (
             Engine(Settings(root=str(root))) as engine,
-            clustered(engine, addresses) as cluster,
+            clustered(engine, addresses, context) as cluster,
         ):
             yield Site(engine, cluster, workers)
     finally:
@@ -127,12 +140,31 @@ async def site(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def run_site(root: Path, slots: Mapping[str, int], work: Callable[[Site], Awaitable[None]]) -> None:
+def run_site(
+    root: Path,
+    slots: Mapping[str, int],
+    work: Callable[[Site], Awaitable[None]],
+    tls: Mapping[str, Certificates] | None = None,
+) -> None:
     async def main() -> None:
-        async with asyncio.timeout(240), site(root, slots) as opened:
+        async with asyncio.timeout(240), site(root, slots, tls=tls) as opened:
             await work(opened)
 
     asyncio.run(main())
+
+
+def tls_words(certificates: Certificates) -> tuple[str, ...]:
+    """Return the options that name certificates."""
+    names = (("tlscacert", certificates.ca), ("tlscert", certificates.cert))
+    named = (*names, ("tlskey", certificates.key))
+    return tuple(word for name, value in named for word in (f"--{name}", value))
+
+
+def free_port() -> int:
+    """Return a port of the loopback device that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def build_alone(root: Path, context: Path, **options: Any) -> BuildResult:

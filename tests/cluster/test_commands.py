@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pybuild.cluster import commands
-from pybuild.cluster.process import Certificates, serve_worker, trusts
+from pybuild.cluster.certificates import Certificates, Role, trusts
+from pybuild.cluster.process import serve_worker
 from pybuild.cluster.table import COMMANDS
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.engine.settings import Settings
@@ -45,6 +46,16 @@ def parsed(command: str, *words: str) -> Parsed:
         ),
         (commands.up, "cluster up", ("--local", "1", "--slots", "x"), SLOTS.format("x"), ()),
         (commands.up, "cluster up", ("--worker", "tcp://a:1", "--slots", ""), SLOTS.format(""), ()),
+        (
+            commands.certs, "cluster certs", (), "a certificate is for somebody",
+            ("--coordinator HOST and --worker HOST name the machines, as often as needed",),
+        ),
+        (commands.certs, "cluster certs", ("--worker", "../a"), 'invalid host "../a"', ()),
+        (commands.certs, "cluster certs", ("--worker", ""), 'invalid host ""', ()),
+        (
+            commands.certs, "cluster certs", ("--worker", "a", "--days", "4000"),
+            "invalid --days: 4000: expected 3650 at most", (),
+        ),
     ],
 )  # fmt: skip
 def test_words_that_make_no_cluster_are_refused(
@@ -91,19 +102,30 @@ def test_certificates_that_are_not_there_are_named(tmp_path: Path) -> None:
             make()
 
 
+WORKER, COORDINATOR = ("worker",), ("coordinator",)
+
+
 @pytest.mark.parametrize(
     ("peer", "trusted"),
     [
         (Peer("unix", owner=user(os.geteuid())), True),
         (Peer("unix", owner=user(0)), True),
         (Peer("unix", owner=user(os.geteuid() + 1)), False),
-        (Peer("unix", owner="certificate:a"), False),
-        (Peer("tcp", owner="certificate:a"), True),
-        (Peer("tcp", owner="anonymous"), False),
-        (Peer("tcp", owner=user(0)), False),
-        (Peer("tunnel", owner="certificate:a"), False),
+        (Peer("unix", owner="certificate:a", units=COORDINATOR), False),
+        (Peer("tcp", owner="certificate:a", units=COORDINATOR), True),
+        (Peer("tcp", owner="certificate:a", units=("x", "coordinator")), True),
+        (Peer("tcp", owner="certificate:a", units=WORKER), False),
+        (Peer("tcp", owner="certificate:a", units=("coordinators",)), False),
+        (Peer("tcp", owner="certificate:a"), False),
+        (Peer("tcp", owner="anonymous", units=COORDINATOR), False),
+        (Peer("tcp", owner=user(0), units=COORDINATOR), False),
+        (Peer("tunnel", owner="certificate:a", units=COORDINATOR), False),
         (Peer(), False),
     ],
 )
-def test_a_worker_works_for_its_own_user_and_its_own_cluster(peer: Peer, trusted: bool) -> None:
-    assert trusts(peer) is trusted
+def test_a_worker_works_for_its_own_user_and_coordinators_of_its_cluster(
+    peer: Peer, trusted: bool
+) -> None:
+    assert trusts(peer, (Role.COORDINATOR,)) is trusted
+    lends = trusted or (peer.kind == "tcp" and peer.units == WORKER)
+    assert trusts(peer, tuple(Role)) is lends

@@ -120,7 +120,9 @@ def run(root: Path, work: Callable[[Place], Awaitable[None]], *, trusts: bool = 
         async with AsyncExitStack() as stack:
             engine = await stack.enter_async_context(Engine(Settings(root=str(root))))
             peers = WorkerAddresses(None)
-            service = WorkerService(engine, 3, peers, lambda peer: trusts and peer.kind == "unix")
+            service = WorkerService(
+                engine, 3, peers, lambda peer, _: trusts and peer.kind == "unix"
+            )
             opened = await stack.enter_async_context(channel(service.handlers()))
             await work(Place(engine, opened))
 
