@@ -1,0 +1,136 @@
+"""The dispatcher: a coordinator's client of Dask, in a process of its own.
+
+JSON lines. On standard input: ``{"id", "claim": {"run", "epoch", "from"}, "worker"}`` makes a claim that is
+pinned to a worker, ``{"id", "release": true}`` gives it up, ``{"id", "place": true}`` asks where it is. On
+standard output: ``{"workers": {name: slots taken}}`` when that changes, ``{"lost": why}`` when the scheduler
+has gone (all claims are void then), ``{"id", "at": name}`` and ``{"id", "end": {…}}`` or ``{"id", "fault"}``.
+It connects again for as long as its parent lives.
+"""
+
+# Dask's own types are partial.
+# pyright: basic
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from distributed import Client
+
+from pybuild.cluster.dask import guard
+from pybuild.cluster.dask.claims import claim
+from pybuild.cluster.dask.options import read_options, security_of
+from pybuild.cluster.dask.parent import Parent
+
+_LOOK_S = 0.25
+_AGAIN_S = 0.25
+_CONNECT_S = 5.0
+
+
+class Dispatcher:
+    """The claims of one coordinator."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
+        self._client: Any = None
+        self._claims: dict[int, tuple[str, asyncio.Task[None]]] = {}
+
+    async def hear(self) -> None:
+        """Do what the coordinator says until it has gone."""
+        while (message := await self._parent.hear()) is not None:
+            number: int = message["id"]
+            if "claim" in message:
+                key = f"run-{message['claim']['run']}"
+                work = self._claim(number, key, message["claim"], message["worker"])
+                self._claims[number] = key, asyncio.create_task(work)
+            elif number in self._claims:
+                key, task = self._claims[number]
+                if "release" in message:
+                    task.cancel()
+                else:
+                    await self._say_place(number, key)
+
+    async def connect(self, scheduler: str, security: Any) -> None:
+        """Keep connected for ever."""
+        while True:
+            try:
+                async with Client(
+                    scheduler,
+                    asynchronous=True,
+                    security=security,
+                    set_as_default=False,
+                    timeout=_CONNECT_S,
+                ) as self._client:
+                    await self._watch(self._client)
+                reason = "the scheduler has gone"
+            except (OSError, RuntimeError) as error:
+                reason = str(error) or type(error).__name__
+            self._client = None
+            for _, task in self._claims.values():
+                task.cancel()
+            self._parent.say(lost=reason)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _watch(self, client: Any) -> None:
+        """Say the names of the agents and their taken slots, until the scheduler has gone."""
+        said: Any = None
+        while client.status == "running" and not client.scheduler_comm.comm.closed():
+            books: dict[str, int] = await client.scheduler.claim_books()
+            if books != said:
+                said = books
+                self._parent.say(workers=books)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _claim(self, number: int, key: str, what: dict[str, Any], worker: str) -> None:
+        future: Any = None
+        try:
+            client = self._client
+            if client is None:
+                self._parent.say(id=number, fault="there is no scheduler")
+                return
+            future = client.submit(
+                claim,
+                json.dumps(what),
+                key=key,
+                workers=[worker],
+                allow_other_workers=False,
+                resources={"slots": 1},
+                retries=0,
+                pure=False,
+            )
+            self._parent.say(id=number, end=json.loads(await future))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the coordinator decides
+            self._parent.say(id=number, fault=f"{type(error).__name__}: {error}")
+        finally:
+            del self._claims[number]
+            if future is not None:
+                future.release()
+
+    async def _say_place(self, number: int, key: str) -> None:
+        client, name = self._client, ""
+        if client is not None:
+            with contextlib.suppress(OSError):
+                name = await client.scheduler.claim_place(key=key)
+        self._parent.say(id=number, at=name)
+
+
+async def serve(arguments: Sequence[str]) -> None:
+    """Dispatch claims until standard input ends."""
+    options = read_options("dispatcher", arguments, "scheduler")
+    parent = Parent()
+    await parent.open()
+    guard.watch_pickles(guard.ANSWER_PICKLES)
+    dispatcher = Dispatcher(parent)
+    connecting = asyncio.create_task(dispatcher.connect(options.scheduler, security_of(options)))
+    await dispatcher.hear()
+    connecting.cancel()
+    await asyncio.wait([connecting])
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1:]))

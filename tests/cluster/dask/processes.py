@@ -1,0 +1,118 @@
+"""The engine's processes as the tests start them, and lines to and from them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+ANSWER_S = 60.0
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None,
+    reason="the extra pybuild-oci[cluster] (distributed) is not installed",
+)
+
+
+class LineProcess:
+    """A process that speaks JSON lines."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(
+            ["timeout", "-k", "5", "300", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def say(self, **message: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self, *names: str) -> dict[str, Any]:
+        """Return the next message that has all of *names*."""
+        while True:
+            line = self._lines.get(timeout=ANSWER_S)
+            assert line, "the process has ended"
+            message: dict[str, Any] = json.loads(line)
+            if all(name in message for name in names):
+                return message
+
+    def kill(self) -> None:
+        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False, timeout=10)
+        self._ended()
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self._ended()
+
+    def _ended(self) -> None:
+        assert self.process.stdin is not None
+        self.process.wait(20)
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self._reader.join(20)
+
+
+def start(module: str, *words: str) -> LineProcess:
+    return LineProcess(sys.executable, "-P", "-m", f"pybuild.cluster.dask.{module}", *words)
+
+
+class Engine:
+    """A scheduler, its agents and dispatchers."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.processes: list[LineProcess] = []
+        self.scheduler = self._start("scheduler", "--addr", "tcp://127.0.0.1:0")
+        self.address: str = self.scheduler.hear("address")["address"]
+
+    def _start(self, module: str, *words: str) -> LineProcess:
+        self.processes.append(start(module, *words, *self.words))
+        return self.processes[-1]
+
+    def again(self) -> None:
+        """Start the scheduler again, where it was."""
+        self.scheduler = self._start("scheduler", "--addr", self.address)
+        self.scheduler.hear("address")
+
+    def agent(self, name: str, slots: int = 2) -> LineProcess:
+        words = ("--scheduler", self.address, "--name", name, "--slots", str(slots))
+        return self._start("agent", *words)
+
+    def dispatcher(self) -> LineProcess:
+        return self._start("dispatcher", "--scheduler", self.address)
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+
+
+@contextmanager
+def running_engine(*words: str) -> Generator[Engine]:
+    engine = Engine(*words)
+    try:
+        yield engine
+    finally:
+        engine.close()
