@@ -149,7 +149,7 @@ def test_mounts_of_each_kind() -> None:
     assert (tmpfs.size_bytes, tmpfs.permissions) == (4096, 0o1750)
     volume = mount(
         Type="volume",
-        Source="v",
+        Source="vol",
         Target="/t",
         VolumeOptions={
             "Labels": {"a": "b"},
@@ -157,9 +157,9 @@ def test_mounts_of_each_kind() -> None:
             "Subpath": "in/it",
         },
     )
-    assert (volume.kind, volume.source, volume.target) == ("volume", "v", "/t")
+    assert (volume.kind, volume.source, volume.target) == ("volume", "vol", "/t")
     assert (volume.subpath, volume.nocopy, volume.labels) == ("in/it", True, {"a": "b"})
-    plain = mount(Type="volume", Source="v", Target="/t", VolumeOptions={})
+    plain = mount(Type="volume", Source="vol", Target="/t", VolumeOptions={})
     assert (plain.subpath, plain.nocopy, plain.labels) == ("", False, {})
     assert mount(Type="tmpfs", Target="/t").permissions is None
 
