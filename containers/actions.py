@@ -33,11 +33,11 @@ class Actions:
 
     def note(self, action: str, more: Mapping[str, str] = _NONE) -> None:
         """Write down that *action* was done just now; *more* are attributes of it."""
-        note(self._root, self._config(), action, more)
+        note(self._root, self.config(), action, more)
 
     def note_start(self) -> None:
         """Write down that it has been started, with its volumes."""
-        config = self._config()
+        config = self.config()
         for name, mount in _volumes(config):
             more = {"destination": mount["target"], "propagation": "", "driver": "local"}
             more |= {"container": config["id"], "read/write": _word(not mount["readonly"])}
@@ -46,7 +46,7 @@ class Actions:
 
     def note_end(self, status: int, seconds: float, *, oom_killed: bool, stopped: bool) -> None:
         """Write down that a run has ended; *stopped*: by the command for that."""
-        config = self._config()
+        config = self.config()
         if oom_killed:
             note(self._root, config, "oom")
         more = {"exitCode": str(status), "execDuration": str(int(seconds))}
@@ -57,7 +57,8 @@ class Actions:
         if stopped:
             note(self._root, config, "stop")
 
-    def _config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:
+        """Return the container's record as it is now; empty where it was removed."""
         try:
             fd = os.open(CONFIG, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._home)
             with open(fd, "rb") as file:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import termios
 import time
 
-from pybuild.containers.order import MESSAGE_BYTES, LocalLine
-from pybuild.image.layer.writing import write_all
-from pybuild.model.errors import EnvironmentFault
+from pybuild.containers.lines import MESSAGE_BYTES, LocalLine
 from pybuild.model.lightlib import contextmanager, suppress
 
 TYPE_CHECKING = False
@@ -28,6 +25,10 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 _HANDED_ON = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
+class Unable(Exception):
+    """The monitor has no process beside which another could be started; nothing was read of our input."""
+
+
 class Attached:
     """Somebody at a terminal, or in a pipe, who is attached to a process.
 
@@ -39,6 +40,7 @@ class Attached:
         proxies: signals go to the process, not to us.
         patience_s: the seconds between a signal to end and the one that cannot be refused; below 0
             there is none.
+        is_heard: nothing is read of our input before the monitor has said something.
 
     Attributes:
         is_kept: it is started again, so that whoever was to remove it at its end does not.
@@ -53,8 +55,10 @@ class Attached:
         keys: bytes | None,
         proxies: bool = True,
         patience_s: float = -1.0,
+        is_heard: bool = True,
     ) -> None:
         self._line = line
+        self._is_heard = is_heard
         self._stdin = stdin
         self._terminal = terminal and os.isatty(0)
         self._keys = None
@@ -86,6 +90,7 @@ class Attached:
 
         Raises:
             NotExecuted: its program cannot be executed. PybuildError: it cannot be had.
+            Unable: the container does not run.
         """
         poller = select.poll()
         poller.register(self._line, select.POLLIN)
@@ -94,7 +99,7 @@ class Attached:
             self._resize()
             reads = False
             while True:
-                if reads != (self._stdin and self._ahead < _PIECE_BYTES):
+                if reads != (self._stdin and self._is_heard and self._ahead < _PIECE_BYTES):
                     reads = not reads
                     if reads:
                         poller.register(0, select.POLLIN)
@@ -156,12 +161,17 @@ class Attached:
             # It left before it had read all that we said; what it said to us comes behind that.
             data = self._line.recv(MESSAGE_BYTES)
         if not data:
+            from pybuild.model.errors import EnvironmentFault
+
             raise EnvironmentFault(
                 "the container's monitor has gone", hints=["pybuild ps -a shows what became of it"]
             )
         message = marshal.loads(data)
+        self._is_heard = True
         match message:
             case ("output", int() as number, bytes() as piece):
+                from pybuild.image.layer.writing import write_all
+
                 write_all(number, piece)
             case ("taken",):
                 self._ahead = 0
@@ -170,6 +180,8 @@ class Attached:
                 return status
             case ("done", _):
                 return 0
+            case ("unable",):
+                raise Unable
             case ("unexecuted", int() as status, str() as text):
                 from pybuild.containers.starting import NotExecuted
 
@@ -196,6 +208,7 @@ class Attached:
         if not (self._terminal and self._stdin):
             yield
             return
+        import termios
         import tty
 
         before = termios.tcgetattr(0)

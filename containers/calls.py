@@ -6,7 +6,8 @@ import _socket
 import marshal
 import os
 
-from pybuild.containers.order import MESSAGE_BYTES, SOCKET, accept
+from pybuild.containers.lines import MESSAGE_BYTES, SOCKET
+from pybuild.containers.order import accept
 from pybuild.containers.streams import AttachedClient
 
 TYPE_CHECKING = False

@@ -9,7 +9,8 @@ import time
 
 from pybuild.cache.disk.locks import boot_id, born, is_alive
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.order import LOCK, MESSAGE_BYTES, SOCKET, LocalLine, read_order
+from pybuild.containers.lines import MESSAGE_BYTES, LocalLine
+from pybuild.containers.order import LOCK, read_order
 from pybuild.containers.state import (
     EXITED,
     STATUS_UNKNOWN,
@@ -124,7 +125,7 @@ class Container(NamedTuple):
     def connect(self) -> LocalLine | None:
         """Return a line to its monitor; None: it has none."""
         with self.home() as home, suppress(FileNotFoundError, ConnectionError):
-            return LocalLine.to(f"/proc/self/fd/{home}/{SOCKET}")
+            return LocalLine.into(home)
         return None
 
     def send(self, *message: str | float) -> bool:

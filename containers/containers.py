@@ -16,16 +16,9 @@ from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import boot_id
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
-from pybuild.containers.order import (
-    CONFIG,
-    HOST,
-    NAMES,
-    TREE,
-    ContainerOrder,
-    joined_name,
-    write_order,
-)
-from pybuild.containers.reservations import Reservations, is_name, lease_of, read_config
+from pybuild.containers.lines import id_of_name, is_id, may_begin_id
+from pybuild.containers.order import CONFIG, HOST, TREE, ContainerOrder, joined_name, write_order
+from pybuild.containers.reservations import Reservations, lease_of, read_config
 from pybuild.containers.state import (
     NOT_STARTED,
     PAUSED,
@@ -52,8 +45,6 @@ _Mark = tuple[int, int, int]
 """The inode of a config, when that was changed last, and its bytes: each config is a file of its own, renamed into place."""
 SETTLED_NS = 1_000_000_000
 """A file that was made so long ago is not replaced within the same tick of the disk's clock."""
-_DIGITS = frozenset("0123456789abcdef")
-_ID_DIGITS = 64
 STOP_SECONDS = 10.0
 
 
@@ -106,7 +97,7 @@ class Containers:
     def list(self) -> list[Container]:
         """Return all of them, the newest first."""
         try:
-            ids = [name for name in os.listdir(self._folder) if _is_id(name)]
+            ids = [name for name in os.listdir(self._folder) if is_id(name)]
         except FileNotFoundError:
             return []
         matches = [one for one in map(self._read, ids) if one is not None]
@@ -148,16 +139,9 @@ class Containers:
         Raises:
             UserError: there is none, or several begin so.
         """
-        id, name = text, text.removeprefix("/")  # docker's inspect shows names so
-        try:
-            # Looked for, not made: who asks for a container need not be the first to have one.
-            if is_name(name):
-                with open(os.path.join(self._folder, NAMES, name), encoding="ascii") as file:
-                    id = file.read()
-        except (OSError, ValueError):
-            pass
-        matches = [self._read(id)] if _is_id(id) else []
-        if not matches and 0 < len(text) < _ID_DIGITS and _DIGITS.issuperset(text):
+        id = id_of_name(self._folder, text)
+        matches = [self._read(id)] if is_id(id) else []
+        if not matches and may_begin_id(text):
             matches = [one for one in self.list() if one.config.id.startswith(text)]
         if len(matches) > 1:
             raise UserError(f"several containers have ids that begin with {text}")
@@ -458,7 +442,3 @@ def _volumes(container: Container) -> list[str]:
     """Return the names of its volumes."""
     mounts = container.config.mounts
     return [mount.source for mount in mounts if mount.kind == MountKind.VOLUME]
-
-
-def _is_id(text: str) -> bool:
-    return len(text) == _ID_DIGITS and _DIGITS.issuperset(text)

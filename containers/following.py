@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pybuild.containers.container import Container
-    from pybuild.containers.order import LocalLine
+    from pybuild.containers.lines import LocalLine
 
 
 def attachment_of(container: Container, streams: Collection[str]) -> StreamAttachment:

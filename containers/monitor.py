@@ -19,14 +19,13 @@ from pybuild.containers.calls import Calls, tell
 from pybuild.containers.firstprocess import FirstProcess
 from pybuild.containers.health import Health, read_health
 from pybuild.containers.keeping import Adopted, SpawnerLine
+from pybuild.containers.lines import SOCKET
 from pybuild.containers.log import STREAMS, LogFile
 from pybuild.containers.loop import Loop, Timer
 from pybuild.containers.order import (
     HEALTH,
     LOCK,
-    SOCKET,
     ContainerOrder,
-    ExecOrder,
     StreamAttachment,
     of_other_version,
     reconnected,
@@ -126,7 +125,7 @@ class _Monitor:
         self._remover: AttachedClient | None = None
         self._streams = self._new_streams()
         self._first: FirstProcess | None = None
-        self._execs = Execs(self._loop, self.children, order, self._actions.note)
+        self._execs = Execs(self._loop, self.children, order, self._actions)
         self._loop.watch(keeper.fileno(), self._hear_keeper)
         self._calls = Calls(self._loop, home, self._serve)
 
@@ -409,17 +408,17 @@ class _Monitor:
                 client.send(("attached",))
                 self._attach(client, unpacked(attachment))
             case ("exec", order):
-                self._execute(client, unpacked(order))
+                self._see_it_runs()
+                self._execs.start(client, unpacked(order), self._state.pid, self._leaf())
+            case ("execute", given):
+                runs = self._first is not None and self._state.status == RUNNING
+                self._execs.start_given(client, given, self._state.pid if runs else 0, self._leaf())
             case _:
                 raise Fault(USER, f"unknown request: {message[0]}")
 
     def _see_it_runs(self) -> None:
         """Raise a fault unless a process can be started in it, or heard [ENG-21]."""
         insides.see_it_runs(self._state, self._order.id[:12], is_there=self._first is not None)
-
-    def _execute(self, client: AttachedClient, order: ExecOrder) -> None:
-        self._see_it_runs()
-        self._execs.start(client, order, self._state.pid, self._leaf())
 
     def _kill(self, number: int, *, exactly: bool = True) -> None:
         ends = number in (_SIGKILL, self._order.stop_signal) and not self._state.stopped

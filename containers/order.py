@@ -11,7 +11,8 @@ workers do: both ends are ours, and the directory is the user's alone.
     to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("restart", signal, seconds): stopped, to
                      be started again at once, so that it is not removed   ("wait",)   ("pause",)   ("unpause",)
                      ("update", StepLimits, RestartPolicy or None)   ("processes",)
-                     ("attach", StreamAttachment)   ("exec", ExecOrder)
+                     ("attach", StreamAttachment)   ("exec", ExecOrder)   ("execute", GivenExec): what the
+                     container says of it is read by the monitor, which answers ("attached",) or ("unable",)
     whoever is attached, or executes something
         says         ("input", bytes)   ("eof",)   ("resize", rows, columns)   ("signal", number)
         hears        ("output", 1 or 2, bytes)   ("taken",): of its input, so that it can say more
@@ -24,7 +25,6 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
-import sys
 
 from pybuild.cache.disk.replacing import replace_file
 from pybuild.executor.steps.spec import StepSpec
@@ -32,22 +32,13 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import Misfit, NamedTuple, packed, unpacked
 from pybuild.networks.order import NetworkOrder
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Self
-
-MESSAGE_BYTES = 1 << 18
-
 # The files of a container, in its directory [MON-2]; the last five of all containers, in theirs.
 LOCK = "lock"
 """Held by the monitor for its life, whatever becomes of its process number [MON-3]."""
-SOCKET = "monitor"
 STATE = "state.json"
 CONFIG = "config.json"
 LOG = "log.json"
 TREE, WORK = "fs", "work"
-NAMES = "names"
 HEALTH = "health.json"
 ORDER = "order"
 PIPES = ("stdout", "stderr")
@@ -55,47 +46,6 @@ SPAWNER = "spawner"
 SPAWNER_LOCK = "spawner.lock"
 SPAWNER_LOG = "spawner.log"
 """Where it and monitors complain; begun anew by each spawner."""
-
-
-class LocalLine(_socket.socket):
-    """A line between a command and a monitor, or the spawner: open for a block, or until it is closed."""
-
-    @staticmethod
-    def to(address: str) -> LocalLine:
-        """Return a line to who listens at *address*.
-
-        Raises:
-            OSError: there is nobody.
-        """
-        line = LocalLine(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        try:
-            line.connect(address)
-        except BaseException:
-            line.close()
-            raise
-        return line
-
-    @staticmethod
-    def pair() -> tuple[LocalLine, LocalLine]:
-        """Return both ends of a line."""
-        ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        ours, theirs = (LocalLine(fileno=end.detach()) for end in ends)
-        return ours, theirs
-
-    def say(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message, with descriptors.
-
-        Raises:
-            OSError: nobody hears it.
-        """
-        rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
-        self.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else [])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class RestartPolicy(NamedTuple):

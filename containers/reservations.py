@@ -14,13 +14,10 @@ from pybuild.cache.disk.atomic import faults
 from pybuild.cache.disk.locks import same_file
 from pybuild.cache.disk.plainfile import whole
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.order import CONFIG, NAMES
+from pybuild.containers.lines import NAMES, is_name
+from pybuild.containers.order import CONFIG
 from pybuild.model.errors import UserError
 from pybuild.model.lightlib import cached_property, contextmanager, suppress
-
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
-_LATER = _FIRST | frozenset("_.-")
-
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,8 +149,3 @@ def read_config(path: str) -> ContainerConfig:
 def lease_of(id: str) -> str:
     """Return the name under which a container's layers are kept."""
     return f"container-{id}"
-
-
-def is_name(text: str) -> bool:
-    """Whether a container can be called so."""
-    return 1 < len(text) < 256 and text[0] in _FIRST and _LATER.issuperset(text)

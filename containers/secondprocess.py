@@ -6,6 +6,7 @@ import _socket
 import os
 import struct
 
+from pybuild.containers.execorders import order_of
 from pybuild.containers.order import ContainerOrder, ExecOrder, StreamAttachment
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE, AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepSpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pybuild.containers.actions import Actions
     from pybuild.containers.loop import Loop
     from pybuild.executor.zygote.children import Children
 
@@ -72,7 +74,7 @@ class Execs:
     """All of them, by their jobs.
 
     Args:
-        note: writes down an action, with more about it.
+        actions: writes down those that a process has part in, and has the container's record.
     """
 
     def __init__(
@@ -80,10 +82,10 @@ class Execs:
         loop: Loop,
         children: Children,
         order: ContainerOrder,
-        note: Callable[[str, dict[str, str]], None],
+        actions: Actions,
     ) -> None:
         self._loop = loop
-        self._note = note
+        self._actions = actions
         self._children = children
         self._step = order.step
         self._execs: dict[str, _Exec] = {}
@@ -135,6 +137,21 @@ class Execs:
                 stdin=order.stdin or order.terminal is not None, waits=True
             )
             streams.attach(client, attachment)
+
+    def start_given(
+        self, client: AttachedClient, given: dict[str, Any], pid: int, leaf: Leaf | None
+    ) -> None:
+        """Execute what is *given* (see `execorders`) as `start` does; tell *client* whether it is begun.
+
+        Args:
+            pid: 0 where the container does not run.
+        """
+        config = self._actions.config()
+        if not pid or not config:
+            client.send(("unable",))
+            return
+        self.start(client, order_of(config, given), pid, leaf)
+        client.send(("attached",))
 
     def probe(
         self,
@@ -206,9 +223,6 @@ class Execs:
             del self._execs[job]
             streams.drain()
             raise
-        words = " ".join(order.args)
-        for action in ("exec_create", "exec_start"):
-            self._note(f"{action}: {words}", {"execID": one.id})
         self._loop.watch(ours.fileno(), lambda events: self._hear(job, one))
         step = self._step
         join = StepSpec(
@@ -230,6 +244,9 @@ class Execs:
             ours.sendall(wire.frame(packed(join)))
         except ConnectionError:
             pass  # it was killed already, and its end says so
+        words = " ".join(order.args)  # written down while the process reads what it is to be
+        for action in ("exec_create", "exec_start"):
+            self._actions.note(f"{action}: {words}", {"execID": one.id})
         return one
 
     def _hear(self, job: str, one: _Exec) -> None:
@@ -280,7 +297,7 @@ class Execs:
         del self._execs[job]
         one.streams.drain()
         one.streams.clients.clear()
-        self._note("exec_die", {"execID": one.id, "exitCode": str(one.ended.status)})
+        self._actions.note("exec_die", {"execID": one.id, "exitCode": str(one.ended.status)})
         one.on_message(one.refusal or ("ended", one.ended.status))
 
     def leave(self, client: AttachedClient) -> None:

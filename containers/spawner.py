@@ -17,13 +17,8 @@ import time
 
 from pybuild.containers import keeping
 from pybuild.containers.keeping import Adopted
-from pybuild.containers.order import (
-    MESSAGE_BYTES,
-    ContainerOrder,
-    StreamAttachment,
-    accept,
-    of_other_version,
-)
+from pybuild.containers.lines import MESSAGE_BYTES
+from pybuild.containers.order import ContainerOrder, StreamAttachment, accept, of_other_version
 from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.executor.trees import storeform
 from pybuild.executor.zygote import cgroups, isolation, syscalls, worker

@@ -7,13 +7,12 @@ import fcntl
 import marshal
 import os
 
+from pybuild.containers.lines import MESSAGE_BYTES, LocalLine
 from pybuild.containers.order import (
-    MESSAGE_BYTES,
     SPAWNER,
     SPAWNER_LOCK,
     SPAWNER_LOG,
     ContainerOrder,
-    LocalLine,
     StreamAttachment,
 )
 from pybuild.executor.zygote.faults import describe_os_error

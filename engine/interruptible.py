@@ -6,9 +6,7 @@ Lean: every command comes here.
 from __future__ import annotations
 
 import os
-import resource
 
-from pybuild.model.errors import Cancelled, EnvironmentFault, ExitCode
 from pybuild.model.lightlib import contextmanager
 
 TYPE_CHECKING = False
@@ -97,6 +95,8 @@ def before_signals() -> Generator[None]:
     with _handled_by(note):
         yield
     if received:
+        from pybuild.model.errors import Cancelled
+
         raise Cancelled("context canceled").copy_with(exit_code=128 + received[0])
 
 
@@ -146,12 +146,20 @@ async def _interrupted(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await work
     except asyncio.CancelledError:
+        from pybuild.model.errors import Cancelled, ExitCode
+
         status = 128 + received[0] if received else ExitCode.CANCELLED
         raise Cancelled("context canceled").copy_with(exit_code=status) from None
 
 
 def raise_file_limit() -> None:
     """Have as many open files as an event loop and a few helpers need, so that it is said at once if not."""
+    if not 0 <= os.sysconf("SC_OPEN_MAX") < _LEAST_FILES:
+        return
+    import resource
+
+    from pybuild.model.errors import EnvironmentFault
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= _LEAST_FILES:
         return

@@ -300,14 +300,14 @@ def _asks_builder(command: Command) -> bool:
 
 def _call(target: str, parsed: Parsed, builder: Callable[[], Builder] | None = None) -> int:
     import gc
-    from importlib import import_module
 
     from pybuild.engine.interruptible import ended_by_signals, raise_file_limit
 
     raise_file_limit()
     module, _, function = target.partition(":")
     with ended_by_signals():
-        command = getattr(import_module(module), function)
+        __import__(module)
+        command = getattr(sys.modules[module], function)
         arguments = (parsed, builder()) if builder else (parsed,)
         if not gc.isenabled():  # in a process of our own
             gc.freeze()

@@ -14,7 +14,8 @@ from aiohttp import HttpVersion11, web
 
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.order import LocalLine, StreamAttachment
+from pybuild.containers.lines import LocalLine
+from pybuild.containers.order import StreamAttachment
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices

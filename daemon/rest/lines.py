@@ -9,7 +9,8 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from pybuild.containers.order import MESSAGE_BYTES, LocalLine, StreamAttachment
+from pybuild.containers.lines import MESSAGE_BYTES, LocalLine
+from pybuild.containers.order import StreamAttachment
 
 AHEAD_BYTES = 1 << 15
 """The most input that goes ahead of what a process takes."""

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 def environment_of(parsed: Parsed, image: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the environment: what ``-e`` and ``--env-file`` set, then what they leave of the image's [CTR-1]."""
+    return environment_with(*variables_of(parsed), image)
+
+
+def variables_of(parsed: Parsed) -> tuple[dict[str, str], list[str]]:
+    """Return the variables that have values, and the names of all that were named."""
     lines = [line for path in parsed.many("env-file") for line in lines_of(path)]
     items = [*lines, *parsed.many("env")]
     given = parse_pairs(items, "env", from_environment=True)
-    named = {item.partition("=")[0] for item in items}
-    return environment_with(given, named, image)
+    return given, [item.partition("=")[0] for item in items]
 
 
 def labels_of(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,8 @@ from pybuild.containers.beginning import remove_ended, started
 from pybuild.containers.containers import STOP_SECONDS, Containers
 from pybuild.containers.following import attached_to, attachment_of, followed
 from pybuild.containers.givenwords import followed_streams
-from pybuild.containers.order import LocalLine, StreamAttachment
+from pybuild.containers.lines import LocalLine
+from pybuild.containers.order import StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.model.errors import Cancelled, PybuildError, UserError, unwrap
 from pybuild.networks.reading import check_published

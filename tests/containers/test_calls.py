@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pybuild.containers.calls import Calls, tell
+from pybuild.containers.lines import SOCKET, LocalLine
 from pybuild.containers.loop import Loop
-from pybuild.containers.order import SOCKET, LocalLine
 from pybuild.containers.streams import AttachedClient
 
 

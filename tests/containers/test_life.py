@@ -14,7 +14,8 @@ import pytest
 
 from pybuild.containers.attaching import Attached
 from pybuild.containers.consumption import consumption
-from pybuild.containers.order import HealthCheck, LocalLine, RestartPolicy, StreamAttachment
+from pybuild.containers.lines import LocalLine
+from pybuild.containers.order import HealthCheck, RestartPolicy, StreamAttachment
 from pybuild.containers.starting import NotExecuted
 from pybuild.containers.state import CREATED, EXITED, PAUSED, RUNNING
 from pybuild.model.border import packed

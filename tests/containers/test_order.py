@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.containers.lines import LocalLine
 from pybuild.containers.order import (
     ORDER,
     ContainerNamespaces,
     ContainerOrder,
     HealthCheck,
-    LocalLine,
     LogConfig,
     RestartPolicy,
     joined_name,

@@ -13,8 +13,9 @@ from collections.abc import Generator
 import pytest
 
 from pybuild.containers.attaching import Attached
+from pybuild.containers.lines import LocalLine
 from pybuild.containers.loop import Loop
-from pybuild.containers.order import LocalLine, StreamAttachment
+from pybuild.containers.order import StreamAttachment
 from pybuild.containers.streams import STDOUT, AttachedClient, Streams
 from pybuild.model.errors import EnvironmentFault
 from tests import watchdog

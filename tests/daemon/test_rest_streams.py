@@ -26,7 +26,8 @@ from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
-from pybuild.containers.order import LOCK, SOCKET, STATE, StreamAttachment
+from pybuild.containers.lines import SOCKET
+from pybuild.containers.order import LOCK, STATE, StreamAttachment
 from pybuild.containers.state import RUNNING, ContainerState, write_state
 from pybuild.daemon.rest.app import RestApi
 from pybuild.daemon.rest.decompressing import decompressed

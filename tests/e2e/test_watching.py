@@ -226,7 +226,8 @@ _REMOVER = """
 import marshal, sys
 from pybuild.cache.store import Store
 from pybuild.containers.containers import Containers
-from pybuild.containers.order import LocalLine, StreamAttachment
+from pybuild.containers.lines import (LocalLine)
+from pybuild.containers.order import (StreamAttachment)
 from pybuild.engine.host import SystemClock
 
 ours, theirs = LocalLine.pair()

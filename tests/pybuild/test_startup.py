@@ -124,6 +124,50 @@ def test_ps_exec_and_what_ends_containers_load_no_slow_module_of_the_standard_li
     assert done.stdout.split() == []
 
 
+# What `exec` loads to have a monitor execute something: it knows no record, no network and no error.
+OURS_OF_EXEC = {
+    *("pybuild", "pybuild.cli", "pybuild.commandline", "pybuild.commandline.containers"),
+    *("pybuild.commandline.parser", "pybuild.commands", "pybuild.commands.executing"),
+    *("pybuild.cache", "pybuild.cache.disk", "pybuild.cache.disk.ownership", "pybuild.containers"),
+    *("pybuild.containers.attaching", "pybuild.containers.directexec", "pybuild.containers.lines"),
+    *("pybuild.engine", "pybuild.engine.interruptible", "pybuild.engine.paths", "pybuild.model"),
+    *("pybuild.model.lightlib", "pybuild.model.options", "pybuild.model.package"),
+}
+_OF_OUTPUT = {"pybuild.image", "pybuild.image.layer", "pybuild.image.layer.writing"}
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_exec_loads_what_speaks_to_a_monitor_and_no_more(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:  # issue 16, Show 5
+    make_base(pybuild, tmp_path / "base", "base")
+    pybuild("run", "-d", "--name", "one", "--network", "none", "base", "sleep", "1000")
+    program = (
+        f"import sys; sys.path += [{str(ROOT)!r}]\n"
+        "from pybuild import cli\n"
+        "sys.argv = ['pybuild', 'exec', 'one', 'sh', '-c', 'echo said; exit 7']\n"
+        "status = cli._main(None)\n"  # as main, which would end the process
+        "print(status, *sorted(sys.modules))\n"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program],
+            env=pybuild.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    finally:
+        pybuild("rm", "-f", "one")
+    said, rest = done.stdout.splitlines()
+    status, *modules = rest.split()
+    assert (said, status) == ("said", "7")
+    assert {one for one in modules if one.startswith("pybuild")} == OURS_OF_EXEC | _OF_OUTPUT
+    assert {"fcntl", "importlib", "resource", "termios", "warnings", *SLOW}.isdisjoint(modules)
+
+
 # Beside those of `SLOW` that images are read with: what a container of an image that is here goes without.
 NEEDLESS = (
     *("asyncio", "contextlib", "copy", "ctypes", "datetime", "hashlib", "inspect"),
