@@ -51,7 +51,7 @@ class _Exec:
         self.ended: StepExit | None = None
 
 
-def _place(pid: int, leaf: Leaf | None) -> joining.Place:
+def place_beside(pid: int, leaf: Leaf | None) -> joining.Place:
     """Return the place where a process is, whose cgroups are *leaf*.
 
     Raises:
@@ -75,6 +75,7 @@ class Execs:
 
     Args:
         actions: writes down those that a process has part in, and has the container's record.
+        place_of: returns the place of a process with these cgroups, as `place_beside`.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class Execs:
         children: Children,
         order: ContainerOrder,
         actions: Actions,
+        place_of: Callable[[int, Leaf | None], joining.Place] = place_beside,
     ) -> None:
         self._loop = loop
         self._actions = actions
+        self._place_of = place_of
         self._children = children
         self._step = order.step
         self._execs: dict[str, _Exec] = {}
@@ -216,7 +219,7 @@ class Execs:
                 fds.append(read_end)
         one = self._execs[job] = _Exec(streams, ours, on_message, order.id)
         try:
-            self._children.start_in(job, _place(pid, leaf), fds)
+            self._children.start_in(job, self._place_of(pid, leaf), fds)
         except (OSError, Fault):
             syscalls.close_quietly(*fds)
             ours.close()
