@@ -18,7 +18,7 @@ from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.remotecache.options import CacheFrom, CacheTo
-from pybuild.remotecache.places.s3options import with_credentials
+from pybuild.remotecache.places.services import is_nowhere, with_credentials
 
 _MANIFEST = "cache.manifest"
 
@@ -52,7 +52,14 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
         UserError: a directory to write to that is no layout.
     """
     caches = Caches()
+    for service in {one.service for one in request.cache_from} | {
+        one.service for one in request.cache_to
+    }:
+        if is_nowhere(service):
+            emit(BuildWarning(message=f"{service}: no such job runs: no cache is used"))
     for source in request.cache_from:
+        if is_nowhere(source.service):
+            continue
         attrs = _attrs(source)
         if source.src:
             try:
@@ -64,6 +71,8 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
             caches.stores[f"local:{source.src}"] = BlobDirectory(source.src)
         caches.options.Imports.append(pb.CacheOptionsEntry(Type=source.type, Attrs=attrs))
     for target in request.cache_to:
+        if is_nowhere(target.service):
+            continue
         if target.dest:
             check_layout(target.dest)
             os.close(make_output(target.dest))
@@ -76,7 +85,7 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
 
 def _attrs(place: CacheFrom | CacheTo) -> dict[str, str]:
     """The attributes of a cache for a server, which has no credentials of ours."""
-    return with_credentials(place.attrs, os.environ) if place.s3 else dict(place.attrs)
+    return with_credentials(place.type, place.attrs, os.environ)
 
 
 def _warn(source: CacheFrom, error: PybuildError, emit: Emit) -> None:

@@ -11,15 +11,17 @@ from pybuild.model.reference import is_pinned
 from pybuild.remotecache.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to, doubting
 from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
+from pybuild.remotecache.places.services import with_credentials
 
 
 def parse_cache(
     text: str, tags: Sequence[str] = (NO_BRANCH,)
 ) -> tuple[CacheTo, tuple[CacheFrom, ...]]:
-    """Read a directory's path, ``s3://…`` or a registry's reference; it is used both ways.
+    """Read a directory's path, ``s3://…``, ``gha://SCOPE`` or a registry's reference; it is used both ways.
 
     Every step is kept there; what goes wrong with it fails no build. A reference without a tag and
-    a bucket without a name have one for each branch, as ``{branch}`` has wherever it is written.
+    a bucket without a name have one for each branch, as ``{branch}`` has wherever it is written; the
+    Actions cache has one for each by itself.
 
     Args:
         tags: that stand for the branch: the first is written, all are read, in this order.
@@ -45,6 +47,10 @@ def parse_cache(
             [{**attrs, "name": name} for name in with_branch(attrs.get("name") or PLACE, tags)],
         )
         sources = [{k: v for k, v in place.items() if k in SOURCE} for place in places]
+    elif text.startswith("gha://"):
+        scope = {"scope": text.removeprefix("gha://").strip("/") or "buildkit"}
+        kind, places = "gha", [with_credentials("gha", scope, os.environ)]
+        sources = list(places)
     else:
         meant_path = f"./{text}" if os.path.isdir(text) else ""
         ref = text.removeprefix("registry://")

@@ -14,6 +14,7 @@ from pybuild.remotecache.options import CacheTo, in_doubt
 from pybuild.remotecache.place import CacheTarget
 from pybuild.remotecache.places.directory import DirectoryCache
 from pybuild.remotecache.places.registry import RegistryCache
+from pybuild.remotecache.places.services import is_nowhere, open_service
 from pybuild.remotecache.results import StepResult, within
 from pybuild.remotecache.writer import CacheWriter, export_error
 
@@ -26,10 +27,8 @@ def target_of(engine: Engine, cache_to: CacheTo) -> CacheTarget:
     """Return the target of an export, on this machine's side."""
     if cache_to.ref is not None:
         return RegistryCache(engine, cache_to.ref, needed=not cache_to.ignore_error)
-    if cache_to.s3 is not None:
-        from pybuild.remotecache.places.s3 import S3Cache
-
-        return S3Cache(engine, cache_to.s3)
+    if cache_to.service is not None:
+        return open_service(engine, cache_to.service)
     return DirectoryCache(engine, cache_to.dest, cache_to.tag)
 
 
@@ -44,6 +43,9 @@ async def usable_targets(
     usable: list[tuple[CacheTo, CacheTarget]] = []
     for cache_to in exports:
         if cache_to.type == "inline":
+            continue
+        if is_nowhere(cache_to.service):
+            emit(BuildWarning(message=f"{cache_to.service}: no such job runs: no cache is written"))
             continue
         try:
             target = find(cache_to)

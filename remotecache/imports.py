@@ -14,6 +14,7 @@ from pybuild.remotecache.options import CacheFrom, in_doubt
 from pybuild.remotecache.place import CacheSource
 from pybuild.remotecache.places.directory import DirectoryCache
 from pybuild.remotecache.places.registry import RegistryCache
+from pybuild.remotecache.places.services import open_service
 from pybuild.remotecache.reader import Memo, read_cache
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ def source_of(engine: Engine, cache_from: CacheFrom) -> CacheSource:
     """Return the source of an import, on this machine's side."""
     if cache_from.ref is not None:
         return RegistryCache(engine, cache_from.ref)
-    if cache_from.s3 is not None:
-        from pybuild.remotecache.places.s3 import S3Cache
-
-        return S3Cache(engine, cache_from.s3)
+    if cache_from.service is not None:
+        return open_service(engine, cache_from.service)
     return DirectoryCache(engine, cache_from.src, cache_from.tag, cache_from.digest)
 
 

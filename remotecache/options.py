@@ -14,10 +14,16 @@ from pybuild.model.errors import UsageError
 from pybuild.model.reference import Reference
 from pybuild.model.suggest import did_you_mean
 from pybuild.model.text import switch
-from pybuild.remotecache.places.s3options import SOURCE, TARGET, S3Place, s3_place
+from pybuild.remotecache.places.services import (
+    SOURCES,
+    TARGETS,
+    ServicePlace,
+    service_place,
+    with_credentials,
+)
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
-_LATER = ("azblob", "gha")
+_LATER = ("azblob",)
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
     + ("force-compression", "ignore-error", "merge", "max-age", "max-size")
@@ -25,13 +31,13 @@ _FORMAT = frozenset(
 _TO = {
     "registry": _FORMAT | {"ref"},
     "local": _FORMAT | {"dest", "tag"},
-    "s3": _FORMAT - {"image-manifest", "oci-mediatypes"} | TARGET,
+    **{kind: _FORMAT - {"image-manifest", "oci-mediatypes"} | own for kind, own in TARGETS.items()},
     "inline": frozenset(("ignore-error",)),
 }
 _FROM = {
     "registry": frozenset(("ref",)),
     "local": frozenset(("src", "tag", "digest")),
-    "s3": SOURCE,
+    **SOURCES,
 }
 # Further attributes of BuildKit; naming the default is no harm.
 _UNSUPPORTED = frozenset(("registry.insecure", "reset"))
@@ -42,9 +48,10 @@ class CacheTo:
     """One place that a build's cache goes to.
 
     Attributes:
-        type: ``registry``, ``local``, ``s3`` or ``inline``.
+        type: ``registry``, ``local``, ``s3``, ``gha`` or ``inline``.
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
+        service: the place at a service that keeps caches besides registries.
         merge: the results of others stay there, within *retention*.
         force_compression: also of layers that another cache has in another one.
         image_manifest: the cache is an image manifest; otherwise an index.
@@ -54,7 +61,7 @@ class CacheTo:
 
     type: str
     ref: Reference | None = None
-    s3: S3Place | None = None
+    service: ServicePlace | None = None
     dest: str = ""
     tag: str = "latest"
     everything: bool = False
@@ -67,7 +74,7 @@ class CacheTo:
     merge: bool = False
     retention: Retention = field(default_factory=Retention)
     meant: str = field(default="", compare=False)
-    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +88,17 @@ class CacheFrom:
 
     type: str
     ref: Reference | None = None
-    s3: S3Place | None = None
+    service: ServicePlace | None = None
     src: str = ""
     tag: str = ""
     digest: Digest | None = None
     may_be_empty: bool = False
     meant: str = field(default="", compare=False)
-    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False, repr=False)
 
     def __str__(self) -> str:
-        if self.ref is not None or self.s3 is not None:
-            return str(self.ref or self.s3)
+        if self.ref is not None or self.service is not None:
+            return str(self.ref or self.service)
         at = f"@{self.digest}" if self.digest else f":{self.tag}" if self.tag else ""
         return f"{self.src}{at}"
 
@@ -123,7 +130,9 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         message = f'unknown cache exporter: "{kind}"{did_you_mean(kind, _TO)}'
         if kind in _LATER:
             message = f"cache exporter {kind} is not supported yet"
-        raise UsageError(message, hints=["use type=registry, type=local, type=s3 or type=inline"])
+        raise UsageError(
+            message, hints=["use type=registry, type=local, type=s3, type=gha or type=inline"]
+        )
     if strict:
         _check(f"cache-to type={kind}", attrs, _TO[kind])
     oci_types = switch(attrs, "oci-mediatypes", True, "cache")
@@ -146,7 +155,7 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
     return CacheTo(
         type=kind,
         ref=_reference(attrs, "exporter") if kind == "registry" else None,
-        s3=s3_place(attrs, "exporter") if kind == "s3" else None,
+        service=service_place(kind, attrs, "exporter"),
         dest=attrs.get("dest", ""),
         tag=attrs.get("tag") or "latest",
         everything=mode == "max",
@@ -181,7 +190,7 @@ def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> C
     return CacheFrom(
         type=kind,
         ref=_reference(attrs, "importer") if kind == "registry" else None,
-        s3=s3_place(attrs, "importer") if kind == "s3" else None,
+        service=service_place(kind, attrs, "importer"),
         src=attrs.get("src", ""),
         tag=attrs.get("tag", ""),
         digest=digest,
@@ -232,6 +241,8 @@ def _fields(text: str, option: str, path: str) -> tuple[str, dict[str, str], str
     kind = attrs.pop("type", "")
     if not kind:
         raise UsageError(f'invalid {option} "{text}": type is required')
+    if kind == "gha":
+        attrs = with_credentials(kind, attrs, os.environ)
     if path in attrs:
         attrs[path] = os.path.abspath(os.path.expanduser(attrs[path]))
     return kind, attrs, meant

@@ -21,6 +21,7 @@ from pybuild.remotecache.export import target_of
 from pybuild.remotecache.imports import import_caches, source_of
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to
 from pybuild.remotecache.place import CacheSource, CacheTarget, Expected
+from pybuild.remotecache.places.services import check_own_credentials
 from pybuild.remotecache.reader import Memo
 from pybuild.remotecache.session import CacheSession, open_cache_session
 
@@ -160,16 +161,9 @@ async def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
 
 
 def _check_credentials(scope: CacheScope, option: CacheTo | CacheFrom) -> None:
-    """Raise UserError if a bucket would be reached with the server's own credentials."""
-    place = option.s3
-    if place is None or scope.workplace.is_servers:
-        return
-    if not (place.access_key_id and option.attrs.get("bucket")):
-        raise UserError(
-            "a cache in S3 needs bucket, access_key_id and secret_access_key here:"
-            " the server's own are not lent",
-            hints=["set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where you build"],
-        )
+    """Raise UserError if a service would be reached with the server's own credentials."""
+    if option.service is not None and not scope.workplace.is_servers:
+        check_own_credentials(option.service, option.attrs)
 
 
 def _target(scope: CacheScope, export: CacheTo) -> CacheTarget:

@@ -73,7 +73,7 @@ _BUILDING: tuple[Option, ...] = (
     CA,
     Option(
         "cache",
-        "keep the cache there, and start from it (registry ref, ./dir, s3://…)",
+        "keep the cache there, and start from it (registry ref, ./dir, s3://…, gha://)",
         "URL",
         "",
         True,

@@ -13,6 +13,7 @@ from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_se
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.model.errors import UsageError
 from pybuild.remotecache.cacheurl import parse_cache
+from pybuild.remotecache.places.s3options import S3Place
 
 
 def test_pairs_take_what_they_lack_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,15 +175,20 @@ def test_a_directorys_name_alone_is_a_reference_and_a_doubt(
 
 def test_a_cache_in_a_bucket_has_a_name_for_each_branch() -> None:
     to, sources = parse_cache("s3://bucket/p?touch_refresh=1h&region=r", ("new", "old"))
-    assert to.s3 is not None
-    assert (to.type, to.s3.bucket, to.s3.prefix, to.s3.names) == ("s3", "bucket", "p/", ("new",))
-    assert to.s3.touch_s == 3600.0
-    places = [one.s3 for one in sources]
-    assert [place.names for place in places if place] == [("new",), ("old",)]
+    assert isinstance(to.service, S3Place)
+    assert (to.type, to.service.bucket, to.service.prefix, to.service.names) == (
+        "s3",
+        "bucket",
+        "p/",
+        ("new",),
+    )
+    assert to.service.touch_s == 3600.0
+    places = [one.service for one in sources]
+    assert [place.names for place in places if isinstance(place, S3Place)] == [("new",), ("old",)]
     assert all(one.may_be_empty for one in sources)
     assert "touch_refresh" not in sources[0].attrs  # which is for writers
     to, sources = parse_cache("s3://bucket/p?name=main", ("new", "old"))
-    assert [one.s3 and one.s3.names for one in sources] == [("main",)]
+    assert [str(one) for one in sources] == ["s3://bucket/p/manifests/main"]
 
 
 def test_agents_are_looked_for_in_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.errors import UsageError
 from pybuild.remotecache.cacheurl import parse_cache
 from pybuild.remotecache.options import parse_cache_from, parse_cache_to
-from pybuild.remotecache.places.s3options import with_credentials
+from pybuild.remotecache.places.s3options import S3Place, with_credentials
 
 DIGEST = Digest.of(b"x")
 
@@ -79,9 +79,9 @@ def test_a_directory_that_looks_like_a_reference_is_asked_about(
 def test_one_flag_is_a_bucket() -> None:
     url = "s3://caches/team/app?region=eu-west-1&endpoint_url=http://h:9000&name=main&max-age=3d"
     to, (found,) = parse_cache(url)
-    assert to.s3 is not None and found.s3 is not None
-    assert str(to.s3) == str(found) == "s3://caches/team/app/manifests/main"
-    assert (to.s3.region, to.s3.path_style, to.s3.endpoint_url) == (
+    assert isinstance(to.service, S3Place)
+    assert str(to.service) == str(found.service) == "s3://caches/team/app/manifests/main"
+    assert (to.service.region, to.service.path_style, to.service.endpoint_url) == (
         "eu-west-1",
         True,
         "http://h:9000",
@@ -89,15 +89,15 @@ def test_one_flag_is_a_bucket() -> None:
     assert to.retention.max_age_s == 3 * 86400
     assert to.everything and to.ignore_error and to.merge and found.may_be_empty
     plain, _ = parse_cache("s3://caches")
-    assert plain.s3 is not None
-    assert (plain.s3.prefix, plain.s3.path_style) == ("", False)
+    assert isinstance(plain.service, S3Place)
+    assert (plain.service.prefix, plain.service.path_style) == ("", False)
     with pytest.raises(UsageError, match='has no attribute "regoin"'):
         parse_cache("s3://caches?regoin=x")
 
 
 def test_secrets_of_a_bucket_are_not_shown() -> None:
     to = parse_cache_to("type=s3,bucket=abc,access_key_id=k,secret_access_key=hidden")
-    assert "hidden" not in repr(to.s3) + str(to.s3)
+    assert "hidden" not in repr(to.service) + str(to.service)
 
 
 def test_a_server_is_told_the_credentials_of_the_environment() -> None:
@@ -130,7 +130,7 @@ def test_one_flag_has_a_cache_for_each_branch() -> None:
         ("s3://caches?name=x-{branch}", "s3://caches/manifests/x-{}"),
     ]:
         to, found = parse_cache(url, tags)
-        assert str(to.ref or to.s3) == expected.format("pr-7")
+        assert str(to.ref or to.service) == expected.format("pr-7")
         assert [str(one) for one in found] == [expected.format(tag) for tag in tags]
         assert all(one.may_be_empty for one in found)
     for url in ("ghcr.io/a/b:c", "./cache", "s3://caches?name=x"):
@@ -141,7 +141,11 @@ def test_one_flag_has_a_cache_for_each_branch() -> None:
     ("text", "why"),
     [
         ("type=nonsense", 'unknown cache exporter: "nonsense"'),
-        ("type=gha", "cache exporter gha is not supported yet"),
+        ("type=azblob", "cache exporter azblob is not supported yet"),
+        ("type=gha,version=3", 'version="3": 1 or 2'),
+        ("type=gha,url=ftp://h/", "expected http:// or https://"),
+        ("type=gha,timeout=soon", 'timeout: invalid duration "soon"'),
+        ("type=gha,image-manifest=true", 'has no attribute "image-manifest"'),
         ("type=s3,region=x", "s3 cache exporter requires bucket"),
         ("type=s3,bucket=a b", 'invalid bucket name "a b"'),
         ("type=s3,bucket=abc,endpoint_url=host:1", "expected http:// or https://"),
@@ -183,7 +187,8 @@ def test_exports_that_are_refused(text: str, why: str) -> None:
     ("text", "why"),
     [
         ("type=inline", 'unknown cache importer: "inline"'),
-        ("type=gha", "not supported yet"),
+        ("type=azblob", "not supported yet"),
+        ("type=gha,mode=max", 'has no attribute "mode"'),
         ("type=local", "requires src"),
         ("type=local,src=/x,digest=y", "invalid digest"),
         ("type=registry,ref=a/b,mode=max", 'has no attribute "mode"'),

@@ -1,0 +1,220 @@
+"""A cache in GitHub's Actions cache, with the keys that BuildKit's own has [CCH-4].
+
+Entries are written once, and the service forgets the oldest. A layer's key has its digest. The config
+of the cache is a row of entries with growing numbers, of which the newest counts; one row a branch, and
+a branch sees its own and those of the branches that it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pybuild.engine.progress import InternalStep
+from pybuild.image.cacheformat.config import CACHE_CONFIG, MAX_BYTES, write_config
+from pybuild.image.cacheformat.merge import united
+from pybuild.image.cacheformat.read import read_config
+from pybuild.model.descriptor import Descriptor
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.remotecache.place import CacheSource, Expected
+from pybuild.remotecache.places.ghaoptions import GhaPlace, GhaRights, read_rights
+from pybuild.remotecache.places.ghaservice import GhaEntry, GhaService
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+
+_BLOB = "buildkit-blob-1-"
+_STUCK_S = 15.0
+_PAUSE_S = 2.0
+_COPIES = 4
+
+
+class GhaCache:
+    """The caches of one scope, as one job may see them."""
+
+    title = "exporting cache to GitHub Actions Cache"
+    is_named_by_others = False
+    has_manifests = False
+    is_exact = True
+
+    def __init__(
+        self,
+        engine: Engine,
+        place: GhaPlace,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._place = place
+        self._pause = pause
+        self._monotonic = monotonic
+        self._rights: GhaRights | None = None
+        self._number = 0
+        self._named: tuple[Descriptor, bytes] | None = None
+        self._stuck: tuple[int, float] = (0, 0.0)
+        self._name = f"{place} of {place.url}"
+        engine.images.lenders[self._name] = self._lend
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        return {"layout": self._name}
+
+    @property
+    def shared(self) -> CacheSource:
+        return self
+
+    async def root(self) -> tuple[Descriptor, bytes]:
+        documents: list[bytes] = []
+        for scope in self._checked().readable:
+            if (entry := await self._service.find(self._row(scope))) is not None:
+                documents.append(await self._service.read(entry, MAX_BYTES))
+        if not documents:
+            raise UserError(f"{self._place}: not found")
+        data = documents[0]
+        if len(documents) > 1:
+            data = write_config(united([read_config(one) for one in documents]))
+        return Descriptor(CACHE_CONFIG, Digest.of(data), len(data)), data
+
+    async def read(self, blob: Descriptor, limit: int) -> bytes:
+        if self._named is not None and self._named[0].digest == blob.digest:
+            return self._named[1]
+        data = await self._service.read(await self._entry(blob), limit)
+        if Digest.of(data) != blob.digest:
+            raise EnvironmentFault(f"{self._place}: blob {blob.digest} is damaged")
+        return data
+
+    async def check(self) -> None:
+        self._writable()
+
+    async def has(self, blob: Descriptor) -> bool:
+        return await self._service.find(_BLOB + blob.digest) is not None
+
+    async def put(self, blob: Descriptor, step: InternalStep) -> None:
+        """Write a layer; one that somebody began and did not end gets a key beside it.
+
+        Whoever looks for a layer takes any key that starts with its own.
+        """
+        path = self._engine.store.blobs.path(blob.digest)
+
+        def progress(sent: int) -> None:
+            step.transfer(blob.digest, sent, blob.size)
+
+        for copy in range(_COPIES):
+            key = _BLOB + blob.digest + (f"-{copy}" if copy else "")
+            if (reserved := await self._service.reserve(key)) is not None:
+                await self._service.write(reserved, path, blob.size, progress)
+                return
+            await self._pause(_PAUSE_S)
+            if await self.has(blob):
+                return
+        raise EnvironmentFault(f"{self._place}: layer {blob.digest} is being written by others")
+
+    async def named(self) -> Descriptor | None:
+        row = self._row(self._writable())
+        entry = await self._service.find(row)
+        if entry is None:
+            self._number, self._named = 0, None
+            return None
+        number = _number(entry.key, row)
+        if self._named is None or number != self._number:
+            data = await self._service.read(entry, MAX_BYTES)
+            self._named = Descriptor(CACHE_CONFIG, Digest.of(data), len(data)), data
+            self._number = number
+        return self._named[0]
+
+    async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
+        """Write the next entry of the row, whose number only one writer gets.
+
+        A number that was taken, and has no entry after a quarter of a minute, is passed over: who took
+        it is gone.
+        """
+        row = self._row(self._writable())
+        if not isinstance(expected, Digest) and expected is not None:
+            await self.named()
+        number = self._number + 1
+        while (reserved := await self._service.reserve(f"{row}{number}")) is None:
+            first, since = self._stuck
+            if first != self._number or not since:
+                self._stuck = self._number, self._monotonic()
+            if self._monotonic() - self._stuck[1] <= _STUCK_S:
+                await self._pause(_PAUSE_S)
+                return False
+            number += 1
+        await self._service.write(reserved, data, len(data), lambda sent: None)
+        self._number, self._named, self._stuck = number, (made, data), (0, 0.0)
+        return True
+
+    async def collect(self, max_age_s: float) -> int:
+        """Nothing: the service forgets by itself what nobody read for a week."""
+        return 0
+
+    async def _lend(self, blob: Descriptor, step: InternalStep) -> None:
+        """Copy a layer into the store."""
+        entry = await self._entry(blob)
+        with self._engine.store.blobs.writer(blob.digest, blob.size) as file:
+            current = 0
+            async for piece in self._service.pieces(entry, blob.size):
+                await asyncio.to_thread(file.write, piece)
+                current += len(piece)
+                step.transfer(blob.digest, current, blob.size)
+            await asyncio.to_thread(file.commit)
+
+    async def _entry(self, blob: Descriptor) -> GhaEntry:
+        entry = await self._service.find(_BLOB + blob.digest)
+        if entry is None:
+            raise UserError(f"{self._place}: no blob {blob.digest} any more")
+        return entry
+
+    @property
+    def _service(self) -> GhaService:
+        """The engine's connections to it, which the places of one service share."""
+        self._checked()
+        from dataclasses import replace
+
+        same = replace(self._place, scope="")
+        return self._engine.shared(same, lambda: GhaService(same))
+
+    def _checked(self) -> GhaRights:
+        """Return the rights of the token.
+
+        Raises:
+            UserError: it has none any more, or there is no service.
+        """
+        if self._rights is None:
+            if not self._place.token or not self._place.url:
+                raise UserError(
+                    "a gha cache needs the token and the URL of a job of GitHub's Actions",
+                    hints=[
+                        "in a job, hand ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL to this step"
+                    ],
+                )
+            self._rights = read_rights(self._place.token)
+        if self._rights.expires and self._rights.expires <= self._engine.clock.now():
+            raise UserError("the token of the gha cache has expired", hints=["begin the job again"])
+        return self._rights
+
+    def _writable(self) -> str:
+        scope = self._checked().writable
+        if scope is None:
+            raise UserError(
+                "the token of the gha cache may not write",
+                hints=["give ignore-error=true where jobs of forks run"],
+            )
+        return scope
+
+    def _row(self, scope: str) -> str:
+        """Return the key, but for their numbers, of the configs for a branch."""
+        branch = hashlib.sha256(scope.encode()).hexdigest()[:8]
+        return f"index-{self._place.scope}-1-{branch}#"
+
+
+def _number(key: str, row: str) -> int:
+    text = key.removeprefix(row)
+    if not text.isascii() or not text.isdecimal() or len(text) > 12:
+        raise EnvironmentFault(f"the Actions cache has an entry {key[:200]!r} that is no number")
+    return int(text)
