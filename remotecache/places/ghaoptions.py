@@ -100,7 +100,7 @@ def with_job(attrs: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
 
 
 def read_rights(token: str) -> GhaRights:
-    """Return what a token says of itself; the service alone checks whether that is true.
+    """Return the rights that a token names; the service alone checks whether that is true.
 
     Raises:
         UsageError: it is no token of a job.

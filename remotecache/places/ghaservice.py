@@ -90,18 +90,18 @@ class GhaService:
             answer = await self._call("GetCacheEntryDownloadURL", body)
             if not answer.get("ok"):
                 return None
-            found_key, url = answer.get("matched_key"), answer.get("signed_download_url")
+            matched, url = answer.get("matched_key"), answer.get("signed_download_url")
         else:
             query = f"cache?keys={quote(prefix, safe='')}&version={ENTRY_VERSION}"
             answer = await self._first("GET", query, None)
-            found_key, url = answer.get("cacheKey"), answer.get("archiveLocation")
-        if not found_key:
+            matched, url = answer.get("cacheKey"), answer.get("archiveLocation")
+        if not matched:
             return None
-        if not isinstance(found_key, str) or not found_key.startswith(prefix):
+        if not isinstance(matched, str) or not matched.startswith(prefix):
             return None  # of a service that matches otherwise than it should
         if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
             raise GhaFault(f"look up {prefix}: the service gives no URL to read from")
-        return GhaEntry(found_key, url)
+        return GhaEntry(matched, url)
 
     async def reserve(self, key: str) -> GhaReservation | None:
         """Return the right to write *key*; None if somebody has it, or had."""

@@ -84,7 +84,9 @@ def test_a_server_passes_over_attributes_that_it_does_not_know() -> None:
 def test_what_is_to_come_is_told_from_what_is_nothing() -> None:
     with pytest.raises(UsageError, match="cache exporter azblob is not supported yet") as caught:
         cache_to("azblob", {})
-    assert caught.value.hints == ("use type=registry, type=local, type=s3 or type=inline",)
+    assert caught.value.hints == (
+        "use type=registry, type=local, type=s3, type=gha or type=inline",
+    )
     with pytest.raises(UsageError, match="cache importer azblob is not supported yet"):
         cache_from("azblob", {})
     with pytest.raises(UsageError, match='unknown cache importer: "inline"'):
