@@ -27,7 +27,7 @@ from pybuild.remotecache.places import ghaservice
 from pybuild.remotecache.places.gha import GhaCache
 from pybuild.remotecache.places.ghaoptions import GhaPlace, gha_place, read_rights, with_job
 from pybuild.remotecache.places.ghaservice import GhaEntry, GhaFault, GhaService
-from tests.ghaserver import ActionsCache, actions_cache, job_token
+from tests.ghaserver import ActionsCache, Entry, actions_cache, job_token
 
 BRANCH, MAIN = "refs/heads/feature", "refs/heads/main"
 TOKEN = job_token((BRANCH, 3), (MAIN, 1))
@@ -202,9 +202,12 @@ def test_answers_that_mean_nothing_are_refused(
         with pytest.raises(GhaFault, match="no URL to read from"):
             await service.find("k")
 
+    def outside(cache: ActionsCache, entry: Entry) -> str:
+        return "file:///etc/passwd"
+
     cache.reserve("k", ghaservice.ENTRY_VERSION)
     cache.entries[0].is_whole = True
-    monkeypatch.setattr(ActionsCache, "signed", lambda cache, entry: "file:///etc/passwd")
+    monkeypatch.setattr(ActionsCache, "signed", outside)
     with_service(place(cache), work)
 
 
@@ -368,7 +371,11 @@ def test_an_entry_of_another_key_is_none(
     cache: ActionsCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = cache.reserve("other", ghaservice.ENTRY_VERSION)
-    monkeypatch.setattr(ActionsCache, "find", lambda *_: entry)
+
+    def any_key(cache: ActionsCache, prefixes: list[str], version: str) -> Entry | None:
+        return entry
+
+    monkeypatch.setattr(ActionsCache, "find", any_key)
 
     async def work(service: GhaService) -> None:
         assert await service.find("k") is None
