@@ -26,11 +26,13 @@ class DeltaPlace:
         name: for people.
         connect: returns a channel to it, opened when first needed; raises OSError or RpcError.
         delta: its own name of the delta.
+        blame: called with a reason when it gave wrong bytes.
     """
 
     name: str
     connect: Callable[[], Awaitable[Channel]]
     delta: str
+    blame: Callable[[str], None] | None = None
 
 
 class Borrowing:
@@ -76,6 +78,7 @@ class Borrowing:
 
         Raises:
             LayerGone: none of the stores gives these bytes.
+            EnvironmentFault: they cannot be written here.
         """
         made = self._made.get((delta, layer.digest))
         places = [] if made is None else [made]
@@ -84,8 +87,14 @@ class Borrowing:
         for place in places:
             try:
                 await self._copy(place, layer, step)
-            except (RpcError, OSError, EnvironmentFault) as error:  # or it lied about the bytes
+            except (RpcError, OSError) as error:
                 reasons.append(f"{place.name}: {error}")
+            except EnvironmentFault as error:
+                if isinstance(error.__cause__, OSError):
+                    raise  # our own disk
+                reasons.append(f"{place.name}: {error}")
+                if place.blame is not None:
+                    place.blame(f"it sent wrong bytes: {error.message}")
             else:
                 return
         raise LayerGone(delta, "; ".join(reasons) or f"no store that can be reached has {delta}")

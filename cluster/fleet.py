@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from pybuild.cluster import wire
 from pybuild.cluster.borrowing import DeltaPlace
 from pybuild.cluster.dialing import dial
+from pybuild.cluster.health import WorkerHealth
 from pybuild.cluster.messages import HELLO, Hello, read
 from pybuild.cluster.placing import Candidate, Needs, fitting, place
 from pybuild.model.layerfacts import LENT_PREFIX
 from pybuild.net.grpc.channel import Channel
-from pybuild.net.grpc.status import RpcError
+from pybuild.net.grpc.status import Code, RpcError
 
 _HELLO_S = 5.0
 _AGAIN_S = 1.0
@@ -27,18 +29,34 @@ class Worker:
 
     Attributes:
         has: the deltas that it is known to hold.
+        health: of its address, whoever answers there.
     """
 
-    def __init__(self, address: str, channel: Channel, hello: Hello) -> None:
+    def __init__(
+        self, address: str, channel: Channel, hello: Hello, health: WorkerHealth | None = None
+    ) -> None:
         self.address = address
         self.channel = channel
         self.hello = hello
+        self.health = health or WorkerHealth()
         self.busy = 0
         self.has: set[str] = set()
 
     @property
     def is_closed(self) -> bool:
         return self.channel.closed.is_set()
+
+    @property
+    def is_well(self) -> bool:
+        return self.health.is_well(time.monotonic())
+
+    def blame(self, reason: str) -> None:
+        """Give it no work for a time, and ask it for nothing: it lied."""
+        self.health.set_aside(time.monotonic(), reason)
+
+    def faulted(self, step: str, reason: str) -> None:
+        """Note a fault of its machine."""
+        self.health.faulted(time.monotonic(), step, reason)
 
     def candidate(self) -> Candidate:
         """Return it as the placer sees it."""
@@ -64,6 +82,7 @@ class Fleet:
         self._workers: dict[str, Worker] = {}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._health = {address: WorkerHealth() for address in addresses}
         self.reasons: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -83,8 +102,13 @@ class Fleet:
             await asyncio.wait(self._tasks)
 
     @property
-    def workers(self) -> list[Worker]:
+    def connected(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if not worker.is_closed]
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that get work."""
+        return [worker for worker in self.connected if worker.is_well]
 
     @property
     def slots(self) -> int:
@@ -127,9 +151,9 @@ class Fleet:
         """Return where a delta can be asked for; *layout* is what its record names."""
         workers = self.holders(delta)
         noted = self._workers.get(layout.removeprefix(LENT_PREFIX))
-        if noted is not None and not noted.is_closed and noted not in workers:
+        if noted in self.workers and noted not in workers:
             workers.append(noted)
-        return [DeltaPlace(worker.address, worker.reach, delta) for worker in workers]
+        return [DeltaPlace(worker.address, worker.reach, delta, worker.blame) for worker in workers]
 
     def _change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -141,7 +165,8 @@ class Fleet:
             try:
                 channel = await dial(address, self._tls)
                 answer = await channel.unary(HELLO, wire.write(Hello()), timeout=_HELLO_S)
-                worker = Worker(address, channel, read(Hello, answer))
+                health = self._health[address]
+                worker = Worker(address, channel, read(Hello, answer), health)
                 self._workers[address] = worker
                 self.reasons.pop(address, None)
                 tried.set()
@@ -164,4 +189,9 @@ class Fleet:
                 async with asyncio.timeout(_PING_S):
                     await worker.channel.closed.wait()
                     return
-            await worker.channel.unary(HELLO, wire.write(Hello()), timeout=_PONG_S)
+            try:
+                await worker.channel.unary(HELLO, wire.write(Hello()), timeout=_PONG_S)
+            except RpcError as error:
+                if error.code is Code.DEADLINE_EXCEEDED:
+                    worker.blame(f"it was silent for {_PONG_S:.0f} s")
+                raise

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cluster import wire
 from pybuild.cluster.fleet import Worker
+from pybuild.cluster.health import Misconduct
 from pybuild.cluster.lending import Lending
 from pybuild.cluster.messages import (
     BUILD,
@@ -86,7 +87,7 @@ class Seat:
         """Have a step run, and *hear* what is said of it.
 
         Raises:
-            RpcError: the worker has gone, or does not do it.
+            RpcError: the worker has gone, or does not do it; Misconduct: it says what it should not.
         """
         self._lent |= {one.name for one in ticket.deltas}
         self._running[ticket.run] = ticket
@@ -95,7 +96,10 @@ class Seat:
                 await call.send(wire.write(ticket))
                 await call.half_close()
                 while (message := await call.receive()) is not None:
-                    said = read(Said, message)
+                    try:
+                        said = wire.read(Said, message)
+                    except wire.Unreadable as error:
+                        raise Misconduct(f"it said what is no message: {error}") from error
                     if said.outcome is not None:
                         return said.outcome
                     hear(said)
@@ -117,6 +121,8 @@ class Seat:
         if answer.content is None:
             if answer.fault is None:
                 raise RpcError(Code.INTERNAL, "the worker answered nothing")
+            if answer.fault.is_of_machine:
+                raise RpcError(Code.INTERNAL, answer.fault.message)
             raise answer.fault.error("")
         return answer.content
 

@@ -10,18 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from pybuild.cache.content.patches import whole_of
-from pybuild.cache.records.layers import keep_layer
+from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cluster.cluster import Cluster
 from pybuild.cluster.fleet import Worker
+from pybuild.cluster.health import Misconduct
+from pybuild.cluster.hearing import Hearing
 from pybuild.cluster.home import Seat
 from pybuild.cluster.placing import Needs
-from pybuild.cluster.ticket import DeltaPlaces, Said, StepOutcome, Ticket
+from pybuild.cluster.ticket import DeltaPlaces, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.executor.inputs import input_of
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.steps.execop import Secrets
 from pybuild.executor.steps.outputs import kept_mounts
 from pybuild.model.contents import ContentDigest
-from pybuild.model.errors import EnvironmentFault, InternalError
+from pybuild.model.digest import Digest
+from pybuild.model.errors import EnvironmentFault
 from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts
 from pybuild.model.ops import (
@@ -37,8 +40,8 @@ from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.net.grpc.status import Code, RpcError
 
-_MOST_LOSSES = 3
-"""A step that so many workers were lost with is not tried on another one."""
+_MOST_FAILURES = 3
+"""A step that so many workers failed is not tried on another one: they may be its victims."""
 
 
 class ClusterRunner(BuildRunner):
@@ -58,6 +61,7 @@ class ClusterRunner(BuildRunner):
         self._seats: dict[Worker, asyncio.Task[Seat]] = {}
         self._seated = AsyncExitStack()
         self._own_names: dict[str, str] = {}
+        self._makers: dict[Digest, Worker] = {}
 
     async def __aexit__(self, *exc: object) -> None:
         try:
@@ -83,31 +87,53 @@ class ClusterRunner(BuildRunner):
         op, stacks = await self._prepared(vertex, inputs, emit)
         named = list(dict.fromkeys(delta for stack in stacks for delta in stack))
         platform = op.platform if isinstance(op, ExecOp) else None
-        losses: list[str] = []
-        while len(losses) < _MOST_LOSSES:
-            needs = Needs(platform=platform, deltas=tuple(named), avoid=frozenset(losses))
+        failures: dict[str, str] = {}
+        before = self._makers.pop(vertex.digest, None)
+        if before is not None and not before.is_closed:
+            # The step runs again since what it made could not be had, or was not what it should be.
+            failures[before.address] = "what it made before could not be used"
+            before.faulted(
+                vertex.meta.name, f"what it made of {vertex.meta.name} could not be used"
+            )
+        while len(failures) < _MOST_FAILURES:
+            needs = Needs(platform=platform, deltas=tuple(named), avoid=frozenset(failures))
             async with self._cluster.fleet.slot(needs) as worker:
                 if worker is None:
-                    break
+                    return await super()._run(vertex, inputs, emit)
                 ticket = self._ticket(vertex, op, stacks, named)
                 try:
                     outcome = await self._run_at(worker, vertex, ticket, emit)
+                    if outcome.fault is None:
+                        made = await self._taken(worker, outcome, named)
+                        self._makers[vertex.digest] = worker
+                        return made
+                    reason = self._judge(worker, vertex, outcome.fault, named)
                 except RpcError as error:
-                    if not _is_loss(worker, error):
-                        raise EnvironmentFault(f"{worker.address}: {error}") from error
-                    losses.append(worker.address)
-                    text = f"worker {worker.address} was lost with {vertex.meta.name}: {error}"
-                    emit(BuildWarning(message=text, at_once=True))
-                    continue
-                if outcome.fault is not None:
-                    raise outcome.fault.error(vertex.meta.name)
-                return await self._taken(worker, outcome, named)
-        if len(losses) >= _MOST_LOSSES:
-            raise EnvironmentFault(
-                f"{vertex.meta.name}: {len(losses)} workers were lost while they ran it: "
-                + ", ".join(losses)
+                    reason = f"lost: {error}" if _is_loss(worker, error) else f"it refused: {error}"
+                except Misconduct as error:
+                    reason = str(error)
+                    worker.blame(reason)
+            failures[worker.address] = reason
+            text = (
+                f"worker {worker.address} failed {vertex.meta.name}, which runs elsewhere: {reason}"
             )
-        return await super()._run(vertex, inputs, emit)
+            emit(BuildWarning(message=text, at_once=True))
+        raise EnvironmentFault(
+            f"{vertex.meta.name} failed on {len(failures)} workers",
+            hints=[f"{address}: {reason}" for address, reason in failures.items()][:2],
+        )
+
+    def _judge(self, worker: Worker, vertex: Vertex, fault: StepFault, named: Sequence[str]) -> str:
+        """Return why the step may do better elsewhere; raise its error otherwise."""
+        if fault.is_of_machine:
+            worker.faulted(vertex.meta.name, fault.message)
+            return fault.message
+        if fault.kind is StepFaultKind.GONE:
+            delta = self._own_name(fault.delta)
+            if delta not in named:
+                raise Misconduct(f"it misses {fault.delta}, which the step does not use")
+            raise replace(fault, delta=delta).error(vertex.meta.name)
+        raise fault.error(vertex.meta.name)
 
     async def _prepared(
         self, vertex: Vertex, inputs: Sequence[Result], emit: Emit
@@ -169,16 +195,9 @@ class ClusterRunner(BuildRunner):
     async def _run_at(
         self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit
     ) -> StepOutcome:
-        def hear(said: Said) -> None:
-            event = said.event
-            if event is None:
-                return
-            if said.own and not isinstance(event, BuildWarning):
-                event = replace(event, vertex=vertex.digest)
-            emit(event)
-
+        hearing = Hearing(vertex.digest, ticket.run, emit)
         seat = await self._seat(worker)
-        return await seat.run(ticket, hear)
+        return await seat.run(ticket, hearing.hear)
 
     async def _taken(self, worker: Worker, outcome: StepOutcome, named: Sequence[str]) -> Snapshot:
         """Note what a worker has made, and return it as a tree."""
@@ -198,9 +217,15 @@ class ClusterRunner(BuildRunner):
             try:
                 self._store.deltas.path(delta)
             except ValueError as error:
-                raise EnvironmentFault(f"{facts.cache}: {error}") from error
-            if whole_of(delta) is not None or delta.startswith(("sha256-", "chain-")):
-                raise InternalError(f"{facts.cache} made {delta}, which is no new delta")
+                raise Misconduct(f"it made what no delta is called: {error}") from error
+            known = layer_facts(self._store.records, delta)
+            if (
+                whole_of(delta) is not None
+                or delta.startswith(("sha256-", "chain-"))
+                or (known is not None and known.layout != facts.layout)
+                or self._store.deltas.has_name(delta)
+            ):
+                raise Misconduct(f"it made {delta}, which is no new delta")
         self._lease.add_all([("delta", delta) for delta in made])
         for delta in made:
             keep_layer(self._store.records, delta, facts)
@@ -208,7 +233,7 @@ class ClusterRunner(BuildRunner):
     async def _seat(self, worker: Worker) -> Seat:
         """Return the build's seat at a worker, taken when first needed."""
         task = self._seats.get(worker)
-        if task is None:
+        if task is None or (task.done() and not task.cancelled() and task.exception()):
             task = self._seats[worker] = asyncio.create_task(self._take_seat(worker))
         return await asyncio.shield(task)
 

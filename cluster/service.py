@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection
 from functools import wraps
 
@@ -24,7 +25,7 @@ from pybuild.cluster.messages import (
     answering,
     read,
 )
-from pybuild.cluster.ticket import FORMAT, Said, StepFault, StepOutcome, Ticket
+from pybuild.cluster.ticket import FORMAT, Said, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
@@ -37,6 +38,8 @@ from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.peer import Peer
 from pybuild.net.grpc.status import Code, RpcError
+
+_FULL_BYTES = 16 << 20
 
 
 class WorkerService:
@@ -150,7 +153,16 @@ class WorkerService:
             created = await asyncio.to_thread(made_at, self._engine.store, top) if top else 0.0
             return StepOutcome(deltas=result.deltas, created=created)
         except Exception as error:  # noqa: BLE001  the coordinator raises it
-            return StepOutcome(fault=StepFault.of(unwrap(error)))
+            fault = StepFault.of(unwrap(error))
+            if fault.kind is StepFaultKind.STEP and (free := self._free_bytes()) < _FULL_BYTES:
+                # The program may have failed for that: where there is room it is seen.
+                text = f"{fault.message}, with {free >> 20} MiB left on the worker's disk"
+                fault = StepFault(kind=StepFaultKind.ENVIRONMENT, message=text)
+            return StepOutcome(fault=fault)
+
+    def _free_bytes(self) -> int:
+        disk = os.statvfs(self._engine.store.root)
+        return disk.f_bavail * disk.f_frsize
 
     async def _digest(self, query: DigestQuery, call: IncomingCall) -> DigestAnswer:
         try:

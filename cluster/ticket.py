@@ -141,6 +141,11 @@ class StepFault:
                 kind = StepFaultKind.INTERNAL
         return cls(kind=kind, message=message, hints=hints, peer=peer)
 
+    @property
+    def is_of_machine(self) -> bool:
+        """Return whether another machine may do better."""
+        return self.kind in (StepFaultKind.ENVIRONMENT, StepFaultKind.INTERNAL)
+
     def error(self, step: str) -> PybuildError:
         """Return the error of *step*, to be raised here."""
         match self.kind:

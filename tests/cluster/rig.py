@@ -10,8 +10,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pybuild.builds.build import build
@@ -33,9 +34,17 @@ BASE = "FROM scratch AS base\nCOPY root/ /\nENV PATH=/bin\n"
 
 
 class WorkerProcess:
-    """A ``pybuild worker`` on a store of its own."""
+    """A ``pybuild worker`` on a store of its own; *before* is a command that gets its directory and runs it."""
 
-    def __init__(self, place: Path, name: str, slots: int, *words: str, address: str = "") -> None:
+    def __init__(
+        self,
+        place: Path,
+        name: str,
+        slots: int,
+        *words: str,
+        address: str = "",
+        before: tuple[str, ...] = (),
+    ) -> None:
         self.root = place / name
         self.root.mkdir(mode=0o700, exist_ok=True)
         self.address = address or f"unix://{place}/{name}.sock"
@@ -44,7 +53,7 @@ class WorkerProcess:
         pybuild = Pybuild(self.root)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["timeout", "-k", "5", "600"]
+                ["timeout", "-k", "5", "600", *before, *([str(self.root)] if before else [])]
                 + pybuild.command("worker", "--addr", self.address, "--slots", str(slots), *words),
                 env=pybuild.environment,
                 stdin=subprocess.DEVNULL,
@@ -79,6 +88,7 @@ class Site:
 
     def __init__(self, engine: Engine, cluster: Cluster, workers: dict[str, WorkerProcess]) -> None:
         self.engine, self.cluster, self.workers = engine, cluster, workers
+        self.relays: dict[str, Relay] = {}
         self.events: list[Event] = []
 
     async def build(
@@ -113,28 +123,40 @@ async def site(
     slots: Mapping[str, int],
     gone: tuple[str, ...] = (),
     tls: Mapping[str, Certificates] | None = None,
+    before: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    relayed: tuple[str, ...] = (),
 ) -> AsyncGenerator[Site]:
     """Start workers with so many slots each, and a coordinator; on TCP with certificates of them and `HERE`."""
     place = Path(tempfile.mkdtemp(prefix="pbc-"))  # sockets have short names
     context = tls[HERE].client() if tls else None
     workers: dict[str, WorkerProcess] = {}
+    stack = AsyncExitStack()
     try:
         for name, count in slots.items():
             if tls:
                 words, address = tls_words(tls[name]), f"tcp://127.0.0.1:{free_port()}"
                 workers[name] = WorkerProcess(place, name, count, *words, address=address)
             else:
-                workers[name] = WorkerProcess(place, name, count)
+                first = before.get(name, ())
+                workers[name] = WorkerProcess(place, name, count, before=first)
         for worker in workers.values():
             await asyncio.to_thread(worker.wait_ready)
-        addresses = [worker.address for worker in workers.values()]
+        addresses = [w.address for name, w in workers.items() if name not in relayed]
+        relays: dict[str, Relay] = {}
+        for name in relayed:
+            path = workers[name].address.removeprefix("unix://")
+            relays[name] = await stack.enter_async_context(Relay.to(path))
+            addresses.append(f"unix://{path}.relay")
         addresses += [f"unix://{place}/{name}.sock" for name in gone]
         async with (
             Engine(Settings(root=str(root))) as engine,
             clustered(engine, addresses, context) as cluster,
         ):
-            yield Site(engine, cluster, workers)
+            opened = Site(engine, cluster, workers)
+            opened.relays = relays
+            yield opened
     finally:
+        await stack.aclose()
         for worker in workers.values():
             await asyncio.to_thread(worker.end)
         shutil.rmtree(place, ignore_errors=True)
@@ -145,12 +167,45 @@ def run_site(
     slots: Mapping[str, int],
     work: Callable[[Site], Awaitable[None]],
     tls: Mapping[str, Certificates] | None = None,
+    **given: Any,
 ) -> None:
     async def main() -> None:
-        async with asyncio.timeout(240), site(root, slots, tls=tls) as opened:
+        async with asyncio.timeout(240), site(root, slots, tls=tls, **given) as opened:
             await work(opened)
 
     asyncio.run(main())
+
+
+class Relay:
+    """Carries bytes between a coordinator and a worker, while it *flows*."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.flows = asyncio.Event()
+        self.flows.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, target: str) -> AsyncGenerator[Relay]:
+        """Listen beside a worker's socket."""
+        relay = cls(target)
+        server = await asyncio.start_unix_server(relay._join, target + ".relay")
+        try:
+            yield relay
+        finally:
+            server.close()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, to_them = await asyncio.open_unix_connection(self._target)
+        await asyncio.gather(self._carry(reader, to_them), self._carry(theirs, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                await self.flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 def tls_words(certificates: Certificates) -> tuple[str, ...]:

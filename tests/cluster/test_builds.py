@@ -154,7 +154,7 @@ def test_a_step_whose_worker_dies_runs_on_another_one(tmp_path: Path) -> None:
         assert site.log.count("begun") == 2
         assert site.log.endswith("kept\n")
         warnings = [e.message for e in site.events if isinstance(e, BuildWarning)]
-        assert any(killed[0] in text and "was lost" in text for text in warnings)
+        assert any(killed[0] in text and ": lost: " in text for text in warnings)
 
     run_site(tmp_path / "store", TWO, work)
 

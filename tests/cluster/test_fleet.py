@@ -176,7 +176,7 @@ def test_a_delta_is_looked_for_at_idle_workers_first() -> None:
             assert opened.holders("b") == []
             # A record names who made it: it may still have it.
             assert opened.places("b", f"peer:{three.address}") == [
-                DeltaPlace(three.address, three.reach, "b")
+                DeltaPlace(three.address, three.reach, "b", three.blame)
             ]
             names = [place.name for place in opened.places("a", f"peer:{three.address}")]
             assert names == [*sorted((one.address, two.address)), three.address]

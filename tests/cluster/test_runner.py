@@ -31,7 +31,7 @@ from pybuild.cluster.ticket import (
 )
 from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, InternalError, StepError, UserError
+from pybuild.model.errors import EnvironmentFault, StepError, UserError
 from pybuild.model.events import BuildWarning, Event, LogStream, VertexLog
 from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.ops import (
@@ -151,7 +151,9 @@ def test_a_step_is_a_ticket_and_its_outcome_a_tree(tmp_path: Path) -> None:
             ignore_cache=True,
         )
         assert len(ticket.run) == 32
-        assert [getattr(event, "vertex", None) for event in events] == [vertex.digest, there, None]
+        # What is said of another vertex is said of one that the build has not.
+        apart = Digest.of(ticket.run.encode() + str(there).encode())
+        assert [getattr(event, "vertex", None) for event in events] == [vertex.digest, apart, None]
         assert known.has == {"base", PATCH, "new"}
         assert known.busy == 0
         facts = layer_facts(site.engine.store.records, "new")
@@ -161,7 +163,8 @@ def test_a_step_is_a_ticket_and_its_outcome_a_tree(tmp_path: Path) -> None:
         assert layer_facts(site.engine.store.records, "base") is None
         # The seat is kept for the next step.
         worker.answers = lambda ticket: [Said(outcome=StepOutcome(deltas=("new",)))]
-        again = await site.runner.run(vertex, [Snapshot(("new",)), Snapshot()], events.append)
+        other = Vertex(replace(STEP, args=("other",)), vertex.inputs, META)
+        again = await site.runner.run(other, [Snapshot(("new",)), Snapshot()], events.append)
         assert again == Snapshot(("new",))
         assert len(worker.builds) == 1
         assert worker.tickets[1].deltas == (DeltaPlaces(name="new", places=(worker.address,)),)
@@ -205,7 +208,10 @@ def test_a_step_whose_worker_is_lost_runs_on_another_one(tmp_path: Path, code: C
         events: list[Event] = []
         vertex = Vertex(STEP, (SCRATCH,), META)
         assert await site.runner.run(vertex, [Snapshot()], events.append) == Snapshot(("made",))
-        text = f"worker {lost.address} was lost with [2/2] RUN true: {code.name.lower()}: so"
+        text = (
+            f"worker {lost.address} failed [2/2] RUN true, which runs elsewhere: "
+            f"lost: {code.name.lower()}: so"
+        )
         assert events == [BuildWarning(message=text, at_once=True)]
         assert [len(lost.tickets), len(other.tickets)] == [1, 1]
 
@@ -226,7 +232,7 @@ def test_a_step_that_ends_without_an_outcome_was_lost(tmp_path: Path) -> None:
     run(tmp_path, work, mute, other)
 
 
-def test_a_step_that_three_workers_were_lost_with_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_step_that_three_workers_failed_is_not_tried_again(tmp_path: Path) -> None:
     workers = [HereWorker(slots=9 - number) for number in range(4)]
     for worker in workers:
         worker.answers = lambda ticket: [RpcError(Code.UNAVAILABLE, "so")]
@@ -234,31 +240,19 @@ def test_a_step_that_three_workers_were_lost_with_is_not_tried_again(tmp_path: P
     async def work(site: Coordinator) -> None:
         with pytest.raises(EnvironmentFault) as caught:
             await site.runner.run(Vertex(STEP, (SCRATCH,), META), [Snapshot()], lambda event: None)
-        names = ", ".join(worker.address for worker in workers[:3])
-        assert caught.value.message == (
-            f"[2/2] RUN true: 3 workers were lost while they ran it: {names}"
+        assert caught.value.message == "[2/2] RUN true failed on 3 workers"
+        assert caught.value.hints == tuple(
+            f"{worker.address}: lost: unavailable: so" for worker in workers[:2]
         )
         assert [len(worker.tickets) for worker in workers] == [1, 1, 1, 0]
 
     run(tmp_path, work, *workers)
 
 
-def test_a_worker_that_refuses_a_step_is_no_loss(tmp_path: Path) -> None:
-    worker, other = HereWorker(slots=3), HereWorker()
-    worker.answers = lambda ticket: [RpcError(Code.PERMISSION_DENIED, "no")]
-
-    async def work(site: Coordinator) -> None:
-        with pytest.raises(EnvironmentFault) as caught:
-            await site.runner.run(Vertex(STEP, (SCRATCH,), META), [Snapshot()], lambda event: None)
-        assert caught.value.message == f"{worker.address}: permission_denied: no"
-        assert other.tickets == []
-
-    run(tmp_path, work, worker, other)
-
-
 def test_a_step_goes_to_a_worker_of_its_platform(tmp_path: Path) -> None:
     arm = Platform("linux", "arm64")
     worker, other = HereWorker(slots=9), HereWorker(platforms=(arm,))
+    other.answers = lambda ticket: [Said(outcome=StepOutcome(deltas=("other",)))]
 
     async def work(site: Coordinator) -> None:
         vertex = Vertex(replace(STEP, platform=arm), (SCRATCH,), META)
@@ -269,30 +263,6 @@ def test_a_step_goes_to_a_worker_of_its_platform(tmp_path: Path) -> None:
         assert [one.op for one in worker.tickets] == [files.op]
 
     run(tmp_path, work, worker, other)
-
-
-@pytest.mark.parametrize(
-    ("delta", "kind", "text"),
-    [
-        ("../x", EnvironmentFault, "worker {}: invalid snapshot id '../x'"),
-        ("sha256-" + "0" * 64, InternalError, "worker {} made {delta}, which is no new delta"),
-        ("chain-" + "0" * 64, InternalError, "worker {} made {delta}, which is no new delta"),
-        ("2" * 32 + ".over." + WHOLE, InternalError, "worker {} made {delta}, which is no new"),
-    ],
-)
-def test_a_worker_makes_no_layers_of_others(
-    tmp_path: Path, delta: str, kind: type[Exception], text: str
-) -> None:
-    worker = HereWorker()
-    worker.answers = lambda ticket: [Said(outcome=StepOutcome(deltas=("good", delta)))]
-
-    async def work(site: Coordinator) -> None:
-        with pytest.raises(kind) as caught:
-            await site.runner.run(Vertex(STEP, (SCRATCH,), META), [Snapshot()], lambda event: None)
-        assert text.format(worker.address, delta=delta) in str(caught.value)
-        assert layer_facts(site.engine.store.records, "good") is None
-
-    run(tmp_path, work, worker)
 
 
 def test_a_tree_is_digested_where_it_is(tmp_path: Path) -> None:
