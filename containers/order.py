@@ -18,6 +18,7 @@ workers do: both ends are ours, and the directory is the user's alone.
         hears        ("output", 1 or 2, bytes)   ("taken",): of its input, so that it can say more
                      ("ended", status), and is left by the monitor then; ("kept", status) in its place, to
                      who was to remove the container: it is started again
+                     ("began", pid): of what was executed with an id
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ class _Exec:
         self.on_message = on_message
         self.began: Callable[[], None] = lambda: None
         self.client: AttachedClient | None = None
+        self.pid = 0
         self.messages = wire.Reassembler()
         self.handed: list[int] = []
         self.is_ready = False
@@ -136,6 +137,8 @@ class Execs:
         if order.detached:
             one.began = lambda: on_message(("done", []))
         else:
+            if order.id:
+                one.began = lambda: client.send(("began", one.pid))
             attachment = StreamAttachment(
                 stdin=order.stdin or order.terminal is not None, waits=True
             )
@@ -220,6 +223,7 @@ class Execs:
         one = self._execs[job] = _Exec(streams, ours, on_message, order.id)
         try:
             self._children.start_in(job, self._place_of(pid, leaf), fds)
+            one.pid = self._children.pid(job)
         except (OSError, Fault):
             syscalls.close_quietly(*fds)
             ours.close()

@@ -22,6 +22,8 @@ class MonitorLine:
 
     Attributes:
         ended: the message that said how the process has ended, None until then.
+        pid: of what was executed, 0 until it has begun.
+        settled: set when it has begun, or it is known that it will not.
     """
 
     def __init__(self, line: LocalLine) -> None:
@@ -32,6 +34,8 @@ class MonitorLine:
         self._room.set()
         self._ahead = 0
         self.ended: tuple[Any, ...] | None = None
+        self.pid = 0
+        self.settled = asyncio.Event()
 
     async def hear(self) -> tuple[Any, ...] | None:
         """Return the next message; None: there is nobody any more."""
@@ -41,10 +45,15 @@ class MonitorLine:
             except OSError:
                 data = b""
             if not data:
+                self.settled.set()
                 return None
             message: tuple[Any, ...] = marshal.loads(data)
-            if message[0] in _LAST:
+            if message[0] == "began":
+                self.pid = message[1]
+                self.settled.set()
+            elif message[0] in _LAST:
                 self.ended = message
+                self.settled.set()
             if message[0] != "taken":
                 return message
             self._ahead = 0

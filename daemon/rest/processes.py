@@ -20,6 +20,7 @@ from pybuild.daemon.rest.hijack import RawStream, Taken, frame, hijack
 from pybuild.daemon.rest.lines import MonitorLine
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.streams import follow, keys_of, kind_of, size_of
+from pybuild.executor.workers.launch import error_of
 from pybuild.executor.zygote import users
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.border import packed
@@ -106,8 +107,10 @@ async def start(exchange: ApiExchange) -> web.StreamResponse:
         if not process.claim():
             words = "is already running" if process.exit_code is None else "has already run"
             raise ApiRefusal(409, f"exec command {process.id} {words}")
-        await _begin(exchange, process)
+        line = await _begin(exchange, process)
         exchange.host.background(_drain(process))
+        await line.settled.wait()
+        _see_it_began(line)
         return nothing(200)
     await _see_it_runs(exchange, process.container)
     is_raw = body.flag("Tty")  # of the start, as clients take the stream apart by that
@@ -165,6 +168,17 @@ async def _begin(exchange: ApiExchange, process: ExecProcess) -> MonitorLine:
     return line
 
 
+def _see_it_began(line: MonitorLine) -> None:
+    """Refuse a process that nobody is attached to, and that could not be executed."""
+    match line.ended:
+        case ("unexecuted", int(), str() as text):
+            raise ApiRefusal(400, text)
+        case ("fault", *_) as fault:
+            raise error_of(fault)
+        case _:
+            pass
+
+
 async def _drain(process: ExecProcess) -> None:
     """Hear a process to its end for nobody."""
     assert process.line is not None
@@ -219,7 +233,7 @@ async def inspect(exchange: ApiExchange) -> web.StreamResponse:
         "CanRemove": process.exit_code is not None,
         "ContainerID": process.container.config.id,
         "DetachKeys": process.key_text,
-        "Pid": 0,
+        "Pid": 0 if process.line is None else process.line.pid,
     }
     return answer(document)
 
