@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from pybuild.cache.content.blobs import Blobs
+from pybuild.cache.content.imageevents import shown_image
 from pybuild.cache.content.leases import Leases
 from pybuild.cache.content.origins import LAST_RESULT_OF, with_last_result
 from pybuild.cache.disk import journal
@@ -103,9 +104,11 @@ class Images:
         self.note("tag", descriptor.digest, name)
 
     def note(self, action: str, id: str, name: str) -> None:
-        """Write it into the journal, but for clients of a server, who share the store."""
+        """Write it into the journal, but for clients of a server, who share the store; a manifest by its image's ID."""
         if not self._is_owners:
-            journal.note(self._root, journal.IMAGE, action, id, {"name": _familiar(name)})
+            shown, labels = shown_image(self._read, id)
+            name = shown if name == id else _familiar(name)
+            journal.note(self._root, journal.IMAGE, action, shown, {**labels, "name": name})
 
     def add_dangling(self, descriptor: Descriptor, origin: Origin | None = None) -> None:
         """Keep the manifest without a name, until it is pruned; with the names that it has.
@@ -293,16 +296,12 @@ class Images:
 
     def signature(self) -> object:
         """Return a value that changes whenever anybody's index is replaced."""
-        return [
-            _signature(os.path.join(self._root, place, "index.json"))
-            for place in ("", *self._places())
-        ]
+        places = ("", *self._places())
+        return [_signature(os.path.join(self._root, place, "index.json")) for place in places]
 
     def _places(self) -> Names:
-        try:
-            names = sorted(os.listdir(os.path.join(self._root, OWNERS)))
-        except FileNotFoundError:
-            return []
+        folder = os.path.join(self._root, OWNERS)
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         return [os.path.join(OWNERS, name) for name in names]
 
     def create(self) -> None:

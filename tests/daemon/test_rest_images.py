@@ -12,6 +12,7 @@ import pytest
 
 from pybuild.cache.store import Store
 from pybuild.containers.committing import with_config
+from pybuild.containers.events import EventStream
 from pybuild.daemon.rest.committing import committed_config
 from pybuild.daemon.rest.fields import read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices, until_set
@@ -65,6 +66,29 @@ def test_an_image_for_several_platforms(store: Store) -> None:
     assert caught.value.status == 404
     with pytest.raises(ApiRefusal):
         image_for(store, both, Platform("linux", "riscv64"), "app")
+
+
+def test_events_tell_of_images_by_id_and_labels(store: Store) -> None:  # [ENG-45]
+    settings = {"config": {"Labels": {"a": "b"}}, "rootfs": {}}
+    config = put(store, OCI_CONFIG, json.dumps(settings).encode())
+    labelled = put(store, OCI_MANIFEST, build_manifest(config, [], OCI_MANIFEST))
+    unknown = Platform("unknown", "unknown")
+    attested = index(store, labelled, put(store, OCI_MANIFEST, b"{}", platform=unknown))
+    several = index(store, image(store, ARM), image(store, S390))
+    stream = EventStream(store.root, since=0)
+    for one in (labelled, attested, several):
+        store.images.tag("app", one)
+        store.images.remove(one.digest)
+    told = [(e["Action"], e["Actor"]["ID"], e["Actor"]["Attributes"]) for e in stream.read() or ()]
+    stream.close()
+    id, labels = str(config.digest), {"a": "b"}
+    expected = [
+        ("tag", id, {**labels, "name": "app:latest"}),
+        ("untag", id, {**labels, "name": "app:latest"}),
+        ("delete", id, {**labels, "name": id}),
+    ]
+    assert told[:3] == told[3:6] == expected
+    assert {id for _, id, _ in told[6:]} == {str(several.digest)}
 
 
 def test_the_manifests_of_an_image(store: Store) -> None:

@@ -17,6 +17,7 @@ from pybuild.model.errors import UserError
 from pybuild.networks.order import EndpointOrder
 from tests.containers.busyboxes import BusyboxContainers, until
 from tests.daemon.restengines import rest_engine
+from tests.webservers import site
 
 pytestmark = [
     pytest.mark.root,
@@ -241,3 +242,14 @@ def test_containers_are_brought_to_networks(engine: tuple[Requests, BusyboxConta
     assert [one["Name"] for one in requests.ask("GET", "/networks", {"filters": filters})] == [
         "own"
     ]
+
+
+def test_a_login_of_nobody_is_tried_too(engine: tuple[Requests, BusyboxContainers]) -> None:
+    """As of docker-py's ``login(registry=…)``: a registry may let everybody in [EP-4]."""
+    with site() as registry:
+        body = {"serveraddress": registry.url.removeprefix("http://")}
+        registry.files["/v2/"] = b"{}"
+        assert engine[0].ask("POST", "/auth", None, body)["Status"] == "Login Succeeded"
+        registry.authorization = "Basic eDp5"
+        message = refusal(engine[0], "POST", "/auth", None, body)
+        assert message.startswith(f"401 login attempt to {body['serveraddress']} failed")
