@@ -55,6 +55,9 @@ class Beside:
             raise self.refusal
         self.fds[job] = list(fds)
 
+    def pid(self, job: str) -> int:
+        return 1000 + int(job.removeprefix("exec-"))
+
     def kill(self, job: str, number: int, *, exactly: bool = False) -> None:
         self.killed.append((job, number, exactly))
 
@@ -158,7 +161,7 @@ def test_its_output_is_handed_on_and_then_its_end(monitor: Monitor) -> None:
         monitor.execs.note_end("exec-1", StepExit(3))
         assert monitor.heard() == []  # it may still say why it did not become its program
     monitor.turn()
-    assert monitor.heard() == [("output", 1, b"last"), ("ended", 3), None]
+    assert monitor.heard() == [("output", 1, b"last"), ("began", 1001), ("ended", 3), None]
     assert monitor.notes[2:] == [("exec_die", {"execID": "x1", "exitCode": "3"})]
     assert monitor.execs.descriptors() == ()
 
@@ -176,7 +179,7 @@ def test_its_end_is_told_when_all_was_said(monitor: Monitor) -> None:
         process.send(wire.frame(("ready",)))
     monitor.turn()
     monitor.turn()
-    assert monitor.heard() == []
+    assert monitor.heard() == [("began", 1001)]
     monitor.execs.note_end("exec-9", StepExit(4))  # a job that is none of these
     assert monitor.heard() == []
     monitor.execs.note_end("exec-1", StepExit(4))
