@@ -35,28 +35,31 @@ class Calls:
     Args:
         home: that directory, open.
         say: takes what somebody says; None: they have left.
+        listener: the socket, if another monitor has left it.
     """
 
     def __init__(
-        self, loop: Loop, home: int, say: Callable[[AttachedClient, tuple[Any, ...] | None], None]
+        self,
+        loop: Loop,
+        home: int,
+        say: Callable[[AttachedClient, tuple[Any, ...] | None], None],
+        listener: int = -1,
     ) -> None:
         self._loop = loop
         self._say = say
         self._clients: list[AttachedClient] = []
-        # By its name in the directory, however long the path of that is.
-        os.fchdir(home)
-        try:
-            os.unlink(SOCKET)
-        except FileNotFoundError:
-            pass
-        self._listener = _socket.socket(
-            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
-        )
-        self._listener.bind(SOCKET)
-        os.chdir("/")  # where a zygote is: paths are looked up from there
-        self._listener.listen(_BACKLOG)
-        self._listener.setblocking(False)
+        if listener < 0:
+            self._listener = _listening(home)
+        else:
+            self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, listener)
         loop.watch(self._listener.fileno(), self._accept)
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    @property
+    def has_callers(self) -> bool:
+        return any(not client.is_gone for client in self._clients)
 
     def end(self) -> None:
         """Take no more calls; who is there already is still heard."""
@@ -102,3 +105,18 @@ class Calls:
         if not data:
             client.abandon()
         self._say(client, marshal.loads(data) if data else None)
+
+
+def _listening(home: int) -> _socket.socket:
+    # By its name in the directory, however long the path of that is.
+    os.fchdir(home)
+    try:
+        os.unlink(SOCKET)
+    except FileNotFoundError:
+        pass
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    listener.bind(SOCKET)
+    os.chdir("/")  # where a zygote is: paths are looked up from there
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener

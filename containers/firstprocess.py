@@ -12,13 +12,13 @@ from functools import partial
 from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers import insides
 from pybuild.containers.joined import JoinedProcesses
-from pybuild.containers.keeping import STDIN, TERMINAL, Adopted
+from pybuild.containers.keeping import FIRST, HELPER, SOCKET_CALLS, STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES, reconnected
 from pybuild.containers.restarting import delay
 from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
-from pybuild.executor.zygote import isolation, procstatus, syscalls, wire, worker
+from pybuild.executor.zygote import isolation, procstatus, rootfs, syscalls, wire, worker
 from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pybuild.networks.order import NetworkOrder
 
 _SIGKILL = 9
+_POD = "pod"
 _SERVICE = "service"
 _ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
 
@@ -86,6 +87,7 @@ class FirstProcess:
         self._is_ready = False
         self._pid = 0
         self._pidfd = -1
+        self._socket_calls = -1
         self._is_gone = False
         self._status: int | None = None
         self.ended: StepExit | None = None
@@ -95,6 +97,23 @@ class FirstProcess:
     def descriptors(self) -> tuple[int, ...]:
         """Return those that are ours alone, beside those that are watched."""
         return (*self._handed, *([self._pidfd] if self._pidfd >= 0 else []))
+
+    def left(self, job: str) -> dict[str, int] | None:
+        """Return the descriptors, by name, with which another process can go on; None: it cannot."""
+        runs = self._is_ready and self.ended is None and self._channel is None and not self._is_gone
+        helps = self._helper_timer is None or self._helper_timer.act is None
+        if not (runs and helps and not self._handed and self._children.may_be_left(job)):
+            return None
+        if self._order.networks is not None and self._helper is None:
+            return None
+        fds = {FIRST: self._pidfd, SOCKET_CALLS: self._socket_calls, _POD: self._pod}
+        fds |= {STDIN: self._streams.input, TERMINAL: self._streams.terminal}
+        fds[HELPER] = -1 if self._helper is None else self._helper.pidfd
+        if self._streams.terminal < 0:
+            fds |= {PIPES[number - 1]: fd for number, fd in self._streams.outputs.items()}
+        if self._pidfd < 0:
+            fds[FIRST] = self._children.pidfd(job)
+        return fds
 
     @property
     def _shares_pids(self) -> bool:
@@ -231,14 +250,19 @@ class FirstProcess:
         for name in names:
             fd = self._handed.pop(0)
             if name == "listener":
-                self._loop.watch(fd, partial(self._serve_calls, fd))
+                self._watch_calls(fd)
             elif name == "terminal":
                 self._streams.add_terminal(fd)
             else:
                 os.close(fd)  # what others may reach is sealed for layers alone
 
+    def _watch_calls(self, listener: int) -> None:
+        self._socket_calls = listener
+        self._loop.watch(listener, partial(self._serve_calls, listener))
+
     def _serve_calls(self, listener: int, _events: int) -> None:
         """Have socket calls of 32-bit programs answered; see `executor.zygote.socketcalls`."""
+        self._socket_calls = -1
         self._loop.forget(listener)
         poller = select.poll()
         poller.register(listener, select.POLLIN)
@@ -261,7 +285,9 @@ class FirstProcess:
     def adopt(self, adopted: Adopted, leaf: Sequence[tuple[int, str]]) -> bool:
         """Watch one that another monitor started; False: it has ended."""
         try:
-            self._pidfd = os.pidfd_open(adopted.pid)
+            self._pidfd = adopted.fds.get(FIRST, -1)
+            if self._pidfd < 0:
+                self._pidfd = os.pidfd_open(adopted.pid)
         except OSError:
             return False
         self._pid = adopted.pid
@@ -271,42 +297,56 @@ class FirstProcess:
             self._streams.add_terminal(adopted.fds[TERMINAL])
         elif self._order.step.terminal is None:
             for number, name in enumerate(PIPES, start=1):
-                self._streams.add_output(self._open_pipe(name), number)
+                known = adopted.fds.get(name, -1)
+                self._streams.add_output(known if known >= 0 else self._open_pipe(name), number)
             if STDIN in adopted.fds:
                 self._streams.add_input(adopted.fds[STDIN])
         if self._streams.input < 0 and self._streams.terminal < 0:
             self._streams.close_input()  # there is none any more
+        if _POD in adopted.fds:
+            os.close(adopted.fds[_POD])  # the helper's order names it again
+        if SOCKET_CALLS in adopted.fds:
+            self._watch_calls(adopted.fds[SOCKET_CALLS])
         self._loop.watch(self._pidfd, self._adopted_ended)
-        self._follow_helper()
+        if HELPER in adopted.fds and self._order.networks is not None:
+            self._have_helper(Helper.known(adopted.fds[HELPER]), self._order.networks)
+        else:
+            self._follow_helper()
         return True
 
     def _adopted_ended(self, _events: int) -> None:
         """Note that it has ended; how, the spawner knows, if anybody does."""
         self._loop.forget(self._pidfd)
         self._streams.drain()
+        known = procstatus.exit_code(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
         self._is_gone = True
-        if self._status is not None:
-            self.note_status(self._status)
+        if known is not None or self._status is not None:
+            self.note_status(known if known is not None else self._status)
 
     def note_status(self, status: int | None) -> None:
-        """Note how an adopted process has ended; None: nobody will ever know."""
+        """Note how an adopted process has ended; None: only the kernel may know it."""
         self._status = STATUS_UNKNOWN if status is None else status
         if self._is_gone and self.ended is None:
             oom = self.leaf is not None and self.leaf.usage()[1] > 0
             self.note_end(StepExit(self._status, oom_killed=oom))
+            rootfs.remove_work(self._order.step.work)
             if self.leaf is not None:
                 self._children.retire(self.leaf)
 
     # --- helpers ----------------------------------------------------------------------------------
 
     def _new_helper(self, order: NetworkOrder, *, follows: bool) -> Helper:
-        helper = self._helper = Helper(order, self._pid, self._leave, follows=follows)
+        helper = Helper(order, self._pid, self._leave, follows=follows)
+        self._have_helper(helper, order)
+        return helper
+
+    def _have_helper(self, helper: Helper, order: NetworkOrder) -> None:
+        self._helper = helper
         self._helper_began = time.monotonic()
         self._loop.watch(helper.pidfd, self._helper_ended)
         self._watch_pod(order)
-        return helper
 
     def _watch_pod(self, order: NetworkOrder) -> None:
         """Have another hold the pod that the networks are in when its holder is killed."""

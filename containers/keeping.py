@@ -1,6 +1,7 @@
 """The hold that the spawner has on a container, for when its monitor is killed [MON-6].
 
 from a monitor   ("keep", pid, names) + a descriptor for each name   ("drop",)
+                 ("doze", pid, names) + as above: it ends, and has another sleep in its place
 to a monitor     ("ended", status): of a first process that is not its child
 """
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from pybuild.containers.streams import Streams
 
 MESSAGE_BYTES = 4096
-MOST_FDS = 4
+MOST_FDS = 16
 STDIN, TERMINAL = "stdin", "terminal"
+FIRST, SOCKET_CALLS, HELPER = "first", "socket calls", "helper"
+LOCK, CALLS = "lock", "calls"
+KEPT = frozenset({STDIN, TERMINAL, SOCKET_CALLS, HELPER})
+"""Those that the spawner holds while a monitor lives."""
 
 
 class Adopted:
@@ -29,12 +34,16 @@ class Adopted:
         pid: its first process.
         fds: by name, those that cannot be opened again.
         status: how it has ended, if it has; None where it runs, or nobody knows.
+        dozes: its monitor has left it for another that sleeps until anything comes.
     """
 
-    def __init__(self, pid: int, fds: dict[str, int], status: int | None = None) -> None:
+    def __init__(
+        self, pid: int, fds: dict[str, int], status: int | None = None, *, dozes: bool = False
+    ) -> None:
         self.pid = pid
         self.fds = fds
         self.status = status
+        self.dozes = dozes
 
 
 class SpawnerLine:
@@ -48,11 +57,21 @@ class SpawnerLine:
 
     def keep(self, pid: int, streams: Streams) -> None:
         """Have the first process, and what it would miss, kept for the next monitor."""
-        fds = {STDIN: streams.input, TERMINAL: streams.terminal}
+        self._hand_over("keep", pid, {STDIN: streams.input, TERMINAL: streams.terminal})
+
+    def doze(self, pid: int, fds: dict[str, int]) -> None:
+        """Have another monitor, which sleeps, go on with the first process when we have ended.
+
+        Args:
+            fds: all that it needs; it wakes when one of them is ready.
+        """
+        self._hand_over("doze", pid, fds)
+
+    def _hand_over(self, word: str, pid: int, fds: dict[str, int]) -> None:
         fds = {name: fd for name, fd in fds.items() if fd >= 0}
         packed = struct.pack(f"={len(fds)}i", *fds.values())
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
-        self._send(("keep", pid, list(fds)), rights)
+        self._send((word, pid, list(fds)), rights)
 
     def let_go(self) -> None:
         """Have nothing kept any more: it has ended."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 
+from pybuild.containers.order import LOCK
 from pybuild.executor.zygote.faults import USER, Fault
 
 
@@ -26,3 +28,10 @@ def take(lock: int) -> None:
             raise Fault(USER, "the container is running already") from None
         fcntl.flock(lock, fcntl.LOCK_UN)
         time.sleep(0.001)  # who looks has it for a moment
+
+
+def open_and_take(home: int) -> int:
+    """Return the lock of the container whose directory is *home*, taken as above."""
+    lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
+    take(lock)
+    return lock

@@ -61,8 +61,13 @@ class Loop:
         self._timers.append(timer)
         return timer
 
-    def turn(self, most_ms: int | None = None) -> None:
-        """Wait until something is ready, for *most_ms* at most, and do what is to be done."""
+    @property
+    def has_timers(self) -> bool:
+        """Whether anything is to be done at a time."""
+        return any(timer.act is not None for timer in self._timers)
+
+    def turn(self, most_ms: int | None = None) -> bool:
+        """Wait until something is ready, for *most_ms* at most, and do what is to be done; False: there was nothing."""
         self._timers = [timer for timer in self._timers if timer.act is not None]
         now = time.monotonic()
         waits = [max(0, int(min(_MOST_MS, (one.at - now) * 1000)) + 1) for one in self._timers]
@@ -79,3 +84,4 @@ class Loop:
             if timer.at <= now and timer.act is not None:
                 act, timer.act = timer.act, None
                 act()
+        return bool(ready)

@@ -13,7 +13,7 @@ import time
 
 from pybuild.cache.disk.locks import born
 from pybuild.cache.disk.replacing import unlink_if_there
-from pybuild.containers import insides, locking
+from pybuild.containers import insides, keeping, locking
 from pybuild.containers.actions import Actions
 from pybuild.containers.calls import Calls, tell
 from pybuild.containers.firstprocess import FirstProcess
@@ -24,7 +24,6 @@ from pybuild.containers.log import STREAMS, LogFile
 from pybuild.containers.loop import Loop, Timer
 from pybuild.containers.order import (
     HEALTH,
-    LOCK,
     ContainerOrder,
     StreamAttachment,
     of_other_version,
@@ -46,68 +45,48 @@ from pybuild.containers.state import (
 )
 from pybuild.containers.streams import AttachedClient, Streams
 from pybuild.executor.steps.spec import StepExit, StepLimits
-from pybuild.executor.zygote import syscalls, worker
+from pybuild.executor.zygote import procstatus, syscalls, worker
 from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault, describe_os_error
 from pybuild.model.border import Misfit, unpacked
-from pybuild.networks import tidying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, NoReturn
+    from typing import Any
 
 CONTAINER = "container"
 _SIGKILL = 9
+_IDLE_MS = 3_000
+_FORGETS_NS = 10 * 10**9  # after a run of so long the next restart is not delayed any more
 
 
-def become_monitor(
-    order: ContainerOrder,
-    home: int,
-    answer: _socket.socket,
-    keeper: SpawnerLine,
-    attached: Sequence[tuple[_socket.socket, StreamAttachment]],
-    adopted: Adopted | None,
-) -> NoReturn:
-    """Run *order* to its end; *answer* hears that it has started, or why not.
+class Monitor:
+    """A monitor of *order*, whose directory is open as *home*.
 
     Args:
-        home: the container's directory, open.
+        answer: hears that it has started, or why not.
         keeper: what holds our descriptors for the next monitor.
-        attached: those who are there from the first byte on.
         adopted: what the monitor before has left; the container runs.
+
+    Attributes:
+        is_alone: the spawner is gone.
     """
-    os.setsid()
-    monitor: _Monitor | None = None
-    try:
-        monitor = _Monitor(order, home, answer, keeper)
-        for line, attachment in attached:
-            monitor.attach_first(line, attachment)
-        if adopted is not None:
-            monitor.adopt(adopted)
-        else:
-            monitor.start()
-        monitor.serve()
-        if monitor.is_alone and order.networks is not None:
-            tidying.tidy(order.networks.folder, tidying.bridges_of(order.networks.folder))
-    except (OSError, Fault) as error:
-        tell(answer, worker.fault_message(error))
-        if monitor is not None:
-            monitor.children.kill_all()
-    # A monitor that ends by itself has nothing to hand over.
-    os._exit(0)
 
-
-class _Monitor:
     def __init__(
-        self, order: ContainerOrder, home: int, answer: _socket.socket, keeper: SpawnerLine
+        self,
+        order: ContainerOrder,
+        home: int,
+        answer: _socket.socket | None,
+        keeper: SpawnerLine,
+        adopted: Adopted | None,
     ) -> None:
         self._order = order
         self._home = home
-        self._answer: _socket.socket | None = answer
+        self._answer = answer
         self._keeper = keeper
-        self._lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=home)
-        locking.take(self._lock)
+        known = {} if adopted is None else adopted.fds
+        self._lock = known[keeping.LOCK] if keeping.LOCK in known else locking.open_and_take(home)
         self._loop = Loop()
         name = f"container-{order.id[:12]}"
         self.children = Children(self._loop.poller, name, self._ended, self._leave)
@@ -127,7 +106,7 @@ class _Monitor:
         self._first: FirstProcess | None = None
         self._execs = Execs(self._loop, self.children, order, self._actions)
         self._loop.watch(keeper.fileno(), self._hear_keeper)
-        self._calls = Calls(self._loop, home, self._serve)
+        self._calls = Calls(self._loop, home, self._serve, known.get(keeping.CALLS, -1))
 
     def _new_streams(self) -> Streams:
         streams = Streams(self._loop, self._write_log, self._log.take, once=self._order.stdin_once)
@@ -172,10 +151,12 @@ class _Monitor:
     def adopt(self, adopted: Adopted) -> None:
         """Go on where a monitor was killed."""
         self._state = read_state(self._home)
-        if self._state.boot == self._order.boot and self._state.born == born(adopted.pid):
+        is_it = self._state.boot == self._order.boot and self._state.born == born(adopted.pid)
+        if is_it or adopted.dozes:
             self._first = self._new_first()
-            leaf = self._state.leaf
-            if self._first.adopt(adopted, leaf):
+            if self._first.adopt(adopted, self._state.leaf):
+                if adopted.status is not None:
+                    self._first.note_status(adopted.status)
                 if self._order.health is not None:
                     self._look_after(read_health(self._home))
                 self._say_started(())
@@ -233,15 +214,34 @@ class _Monitor:
     # --- life -------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Return when the container has ended and everybody who waits was told."""
+        """Return when the container has ended and everybody who waits was told, or another monitor is to sleep."""
         while not self._is_done:
-            self._loop.turn(None if self.children.tidy() else REMOVE_AGAIN_MS)
+            left = self._left() if self.children.tidy() else None
+            wait_ms = REMOVE_AGAIN_MS if self.children.is_tidying else None
+            is_quiet = not self._loop.turn(_IDLE_MS if left else wait_ms)
+            if is_quiet and left and not self._remembers_delay():
+                self._keeper.doze(self._state.pid, left)
+                return
             if self._first is not None and self._first.has_ended:
                 ended = self._first.ended
                 assert ended is not None
                 self._end(ended)
         while not self._calls.are_drained:
             self._loop.turn(None)
+
+    def _left(self) -> dict[str, int] | None:
+        """Return the descriptors for a monitor that sleeps in our place; None: we have something to do."""
+        if self._first is None or self._state.status != RUNNING or self._state.unsent:
+            return None
+        if len(self._execs) or self._loop.has_timers or self._streams.is_feeding or self.is_alone:
+            return None
+        if self._calls.has_callers or self._is_stopping or not procstatus.pidfds_tell_codes():
+            return None
+        known = self._first.left(CONTAINER)
+        return known and {**known, keeping.LOCK: self._lock, keeping.CALLS: self._calls.fileno()}
+
+    def _remembers_delay(self) -> bool:
+        return self._delay > 0 and time.time_ns() - self._state.started < _FORGETS_NS
 
     def _ended(self, job: str, ended: StepExit) -> None:
         """Note the end of a job; see `Children`."""

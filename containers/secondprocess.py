@@ -95,6 +95,9 @@ class Execs:
         self._execs: dict[str, _Exec] = {}
         self._count = 0
 
+    def __len__(self) -> int:
+        return len(self._execs)
+
     def descriptors(self) -> tuple[int, ...]:
         """Return those that are ours alone."""
         fds: list[int] = []

@@ -21,7 +21,7 @@ from pybuild.containers.lines import MESSAGE_BYTES
 from pybuild.containers.order import ContainerOrder, StreamAttachment, accept, of_other_version
 from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.executor.trees import storeform
-from pybuild.executor.zygote import cgroups, isolation, syscalls, worker
+from pybuild.executor.zygote import cgroups, isolation, procstatus, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault, describe_os_error
 from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import Misfit, unpacked
@@ -70,11 +70,12 @@ def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
         refusal = fault
     except OSError as error:
         refusal = Fault(ENVIRONMENT, describe_os_error(error, "cannot isolate containers"))
-    worker.preload("pybuild.containers.monitor:become_monitor")
+    worker.preload("pybuild.containers.dozing:become_monitor")
     worker.preload("pybuild.executor.zygote.sandbox:become_step")
     worker.preload("pybuild.executor.zygote.joining:become_joined")
     hierarchies()  # looked for once: what they are is the same for all of our children
     cgroups.default_pids()
+    procstatus.pidfds_tell_codes()
     gc.collect()
     gc.freeze()  # So that a child's first collection does not copy every page we share with it.
     root = os.path.dirname(_folder_of(lock_fd))
@@ -113,6 +114,8 @@ class _Monitor:
     Attributes:
         line: to it. *pid* is its own number.
         first: the container's first process, *fds* its descriptors by name; 0 and none until it runs.
+        status: how that has ended, if it was our child and has.
+        dozes: it ends, and another is to sleep in its place.
     """
 
     def __init__(self, pid: int, order: ContainerOrder, line: _socket.socket) -> None:
@@ -121,6 +124,8 @@ class _Monitor:
         self.line = line
         self.first = 0
         self.fds: dict[str, int] = {}
+        self.status: int | None = None
+        self.dozes = False
 
     def let_go(self) -> None:
         self.first = 0
@@ -139,7 +144,11 @@ class _Spawner:
         self._lines: dict[int, _Monitor] = {}
         self._orphans: dict[int, _Monitor] = {}
         """Those of adopted first processes, which are our children now, by pidfd."""
+        self._orphan_pids: dict[int, int] = {}
+        """The numbers of these, whatever their monitors say meanwhile."""
         self.bridges: frozenset[tuple[str, str]] = frozenset()
+        self._common = [fd for fd in _open_fds() if fd not in (listener.fileno(), lock_fd)]
+        """The descriptors that children have, too."""
         self._rests_due = 0
         """How many rests are still to be used: in one networks are tidied, in the next strays reaped."""
 
@@ -256,7 +265,7 @@ class _Spawner:
         self,
         order: ContainerOrder,
         fds: list[int],
-        answer: _socket.socket,
+        answer: _socket.socket | None,
         attachments: Sequence[StreamAttachment],
         adopted: Adopted | None,
     ) -> _Monitor:
@@ -265,14 +274,12 @@ class _Spawner:
         pid, pidfd = syscalls.clone3(0)
         if pid == 0:
             try:
-                from pybuild.containers.monitor import become_monitor
+                from pybuild.containers.dozing import become_monitor
 
-                self._listener.close()
-                known = [fd for one in self._monitors.values() for fd in one.fds.values()]
-                kept = set(adopted.fds.values() if adopted is not None else ())
-                others = {self._lock_fd, *self._monitors, *self._lines, *self._orphans, *known}
-                syscalls.close_quietly(*(others - kept))
-                ours.close()
+                kept = {*self._common, *fds, theirs.fileno()}
+                kept |= set() if answer is None else {answer.fileno()}
+                kept |= set() if adopted is None else set(adopted.fds.values())
+                _close_all_but(kept)
                 attached = [
                     (_socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd), attachment)
                     for fd, attachment in zip(fds[1:], attachments, strict=True)
@@ -304,10 +311,13 @@ class _Spawner:
                 del self._lines[fd]
             return False
         message, fds = known
+        before = monitor.first
         monitor.let_go()
-        if message[0] == "keep":
-            _, first, names = message
+        if message[0] in ("keep", "doze"):
+            word, first, names = message
+            monitor.dozes = word == "doze"
             monitor.first = first
+            monitor.status = monitor.status if first == before else None
             monitor.fds = dict(zip(names, fds, strict=True))
         return True
 
@@ -320,64 +330,67 @@ class _Spawner:
         while monitor.line.fileno() in self._lines and self._hear(monitor):
             pass  # what it said last
         monitor.line.close()
-        if status != 0 and monitor.first:
+        if monitor.first and (status != 0 or monitor.dozes):
             self._replace(monitor)
         monitor.let_go()
         self._rests_due = _RESTS
         self._reap_strays()
 
-    def _replace(self, dead: _Monitor) -> None:
-        """Fork another monitor for a container whose own was killed; its processes are ours now [MON-6]."""
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    def _replace(self, before: _Monitor) -> None:
+        """Fork another monitor for a container whose own is gone; its processes are ours now [MON-6]."""
         home = -1
         try:
             home = os.open(
-                f"{dead.order.root}/containers/{dead.order.id}", os.O_RDONLY | os.O_CLOEXEC
+                f"{before.order.root}/containers/{before.order.id}", os.O_RDONLY | os.O_CLOEXEC
             )
-            adopted = Adopted(dead.first, dead.fds)
-            monitor = self._fork(dead.order, [home], theirs, (), adopted)
-            monitor.first, monitor.fds = dead.first, dead.fds
-            dead.fds = {}
+            adopted = Adopted(before.first, before.fds, before.status, dozes=before.dozes)
+            monitor = self._fork(before.order, [home], None, (), adopted)
+            kept = {name: fd for name, fd in before.fds.items() if name in keeping.KEPT}
+            before.fds = {name: fd for name, fd in before.fds.items() if name not in kept}
+            monitor.first, monitor.fds, monitor.status = before.first, kept, before.status
             self._watch_orphan(monitor)
         except OSError as error:
-            text = describe_os_error(error, f"container {dead.order.id[:12]} has no monitor")
+            text = describe_os_error(error, f"container {before.order.id[:12]} has no monitor")
             os.write(2, f"{text}\n".encode())
         finally:
-            ours.close()
-            theirs.close()
             syscalls.close_quietly(home)
 
     def _watch_orphan(self, monitor: _Monitor) -> None:
         """Watch a first process that its monitor cannot wait for."""
+        if monitor.status is not None:
+            return
+        for pidfd, pid in self._orphan_pids.items():
+            if pid == monitor.first:  # the monitor before had adopted it, too
+                self._orphans[pidfd] = monitor
+                return
         try:
             pidfd = os.pidfd_open(monitor.first)
         except ProcessLookupError:
             return  # the monitor sees that, too
         self._orphans[pidfd] = monitor
+        self._orphan_pids[pidfd] = monitor.first
         self._poller.register(pidfd, select.POLLIN)
 
     def _reap_orphan(self, pidfd: int) -> None:
         """Tell the monitor that adopted it how a first process has ended."""
         self._poller.unregister(pidfd)
-        monitor = self._orphans.pop(pidfd)
+        monitor, pid = self._orphans.pop(pidfd), self._orphan_pids.pop(pidfd)
         os.close(pidfd)
-        status: int | None = None
+        monitor.status = STATUS_UNKNOWN
         try:
-            code = os.waitstatus_to_exitcode(os.waitpid(monitor.first, 0)[1])
-            status = 128 - code if code < 0 else code
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            monitor.status = 128 - code if code < 0 else code
         except ChildProcessError:
             pass  # it is somebody else's, and nobody knows
         try:
-            monitor.line.send(
-                marshal.dumps(("ended", STATUS_UNKNOWN if status is None else status))
-            )
+            monitor.line.send(marshal.dumps(("ended", monitor.status)))
         except OSError:
-            pass  # it was killed, too
+            pass  # it is gone, too; the next one hears it
 
     def _reap_strays(self) -> None:
         """Let go of what a monitor that was killed has left: it became ours, and has ended."""
-        living = {one.pid for one in self._monitors.values()}
-        living |= {one.first for one in self._orphans.values()}
+        living = {pid for one in self._monitors.values() for pid in (one.pid, one.first)}
+        living |= set(self._orphan_pids.values())
         try:
             while True:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -386,3 +399,20 @@ class _Spawner:
                 os.waitpid(ended.si_pid, 0)
         except ChildProcessError:
             return
+
+
+def _open_fds() -> list[int]:
+    fds = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [fd for fd in fds if os.path.lexists(f"/proc/self/fd/{fd}")]  # without the listing's own
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Close what is open; the objects that have the descriptors are not used any more."""
+    low = 0
+    try:
+        for fd in (*sorted(kept), syscalls.MOST_FD + 1):
+            if low < fd:
+                syscalls.close_range(low, fd - 1)
+            low = fd + 1
+    except OSError:  # Linux before 5.9
+        syscalls.close_quietly(*(fd for fd in _open_fds() if fd not in kept))

@@ -172,6 +172,16 @@ class Streams:
         return (*self._outputs, *([self._input] if self._input >= 0 else []))
 
     @property
+    def outputs(self) -> dict[int, int]:
+        """Our ends of its outputs that are open, by their numbers."""
+        return {number: fd for fd, number in self._outputs.items()}
+
+    @property
+    def is_feeding(self) -> bool:
+        """Whether something is still to be written to standard input."""
+        return bool(self._pending)
+
+    @property
     def input(self) -> int:
         """The end of standard input that is a pipe; -1: there is none, or it has ended."""
         return -1 if self._input == self.terminal else self._input

@@ -16,7 +16,7 @@ import select
 from functools import partial
 
 from pybuild.cache.disk.locks import locked
-from pybuild.executor.zygote import syscalls, worker
+from pybuild.executor.zygote import procstatus, syscalls, worker
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.executor.zygote.usernet import NAME_SERVER
 from pybuild.model.border import Misfit, unpacked
@@ -301,10 +301,24 @@ class Helper:
             raise Fault(answer[1], answer[2], tuple(answer[3]))
         _, self.hosts, self.resolv_conf, self.warnings = answer
 
+    @classmethod
+    def known(cls, pidfd: int) -> Helper:
+        """Return the helper that another monitor has started."""
+        helper = cls.__new__(cls)
+        helper.pid, helper.pidfd = 0, pidfd
+        return helper
+
     def wait(self) -> bool:
         """Return when it has ended: whether it has cleaned up, behind a container that has, too."""
-        os.close(self.pidfd)
         try:
-            return os.waitpid(self.pid, 0)[1] == 0
+            if self.pid:
+                return os.waitpid(self.pid, 0)[1] == 0
         except ChildProcessError:
             return True
+        else:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            poller.poll()
+            return procstatus.exit_code(self.pidfd) in (0, None)
+        finally:
+            os.close(self.pidfd)

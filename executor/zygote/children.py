@@ -98,6 +98,18 @@ class Children:
     def __len__(self) -> int:
         return len(self._living)
 
+    def may_be_left(self, job: str) -> bool:
+        """Whether another process can go on where this one ends: there is nothing but the one job, if that."""
+        if len(self._recorders) or self._leaving or not isolation.mounts():
+            return False
+        pidfd = self._by_job.get(job, -1)
+        if pidfd not in self._living:
+            return not self._living
+        child = self._living[pidfd]
+        has_more = child.net.is_served or child.connected is not None
+        has_leaf = child.leaf is not None and bool(child.leaf.places)
+        return len(self._living) == 1 and has_leaf and not has_more
+
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors that are for nobody but this process."""
         connected = (one.connected for one in self._living.values())
@@ -107,6 +119,10 @@ class Children:
     def pid(self, job: str) -> int:
         """Return the process number of a job that lives."""
         return self._living[self._by_job[job]].pid
+
+    def pidfd(self, job: str) -> int:
+        """Return the pidfd of a job that lives."""
+        return self._by_job[job]
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -337,6 +353,11 @@ class Children:
         if self._leaving:
             self._leaving = [leaf for leaf in self._leaving if not leaf.remove()]
         return not self._leaving
+
+    @property
+    def is_tidying(self) -> bool:
+        """Whether cgroups are left that could not be removed yet."""
+        return bool(self._leaving)
 
     def kill_all(self) -> None:
         """End all, and wait until nothing of them is left."""

@@ -1,10 +1,15 @@
-"""The numbers that the kernel tells of a process in ``/proc/PID/status``, and what they mean."""
+"""The numbers that the kernel tells of a process in ``/proc/PID/status`` and by a pidfd, and what they mean."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 
 _CAP_SYS_ADMIN = 21
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO = struct.Struct("=Q52xi")  # mask, ids, exit code: of Linux 6.15 and later
+_PIDFD_INFO_EXIT = 8
 _INITIAL_USER_NAMESPACE = 0xEFFFFFFD  # PROC_USER_INIT_INO: its inode, on every Linux
 
 
@@ -22,6 +27,68 @@ def number(name: str, process: int | str = "self", base: int = 16) -> int:
             if key == name:
                 return int(value.split()[0], base)
     return 0
+
+
+def exit_code(pidfd: int) -> int | None:
+    """Return the exit code of a process that has ended, whosever child it was; None: nobody will know.
+
+    Who dies of a signal has 128 and its number. A pidfd tells the code of a process that was waited for,
+    from Linux 6.15 on; before it is waited for, ``/proc`` tells it.
+    """
+    status = _reaped(pidfd)
+    if status is None:
+        status = _unreaped(pidfd)
+        again = _reaped(pidfd)  # waited for meanwhile, and its number perhaps another's
+        status = status if again is None else again
+    if status is None:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _unreaped(pidfd: int) -> int | None:
+    """Return how a process has ended that was not waited for."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as info:
+            process = int(info.read().partition(b"\nPid:")[2].split()[0])
+        with open(f"/proc/{process}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (OSError, ValueError, IndexError):
+        return None
+    return int(fields[-1]) if fields[0] == b"Z" else None
+
+
+def _reaped(pidfd: int) -> int | None:
+    """Return how a process has ended that was waited for, as wait(2) tells it."""
+    info = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, 0))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    mask, status = _PIDFD_INFO.unpack(info)
+    return int(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+def pidfds_tell_codes() -> bool:
+    """Whether the kernel tells by a pidfd how a process has ended that was waited for; tried once."""
+    if not _tells:
+        _tells.append(_try_pidfd())
+    return _tells[0]
+
+
+_tells: list[bool] = []
+
+
+def _try_pidfd() -> bool:
+    process = os.fork()
+    if process == 0:
+        os._exit(7)
+    pidfd = os.pidfd_open(process)
+    os.waitpid(process, 0)
+    try:
+        return exit_code(pidfd) == 7
+    finally:
+        os.close(pidfd)
 
 
 def inner(process: int) -> int:

@@ -31,6 +31,7 @@ _NUMBERS = {
     "fsmount": 432,
     "fspick": 433,
     "clone3": 435,
+    "close_range": 436,
     "openat2": 437,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
@@ -151,6 +152,14 @@ def clone3(flags: int, exit_signal: int = 17, *, cgroup_fd: int = -1) -> tuple[i
     )
     pid = _call("clone3", args, len(args))
     return (pid, pidfd.value) if pid else (0, -1)
+
+
+MOST_FD = (1 << 32) - 1
+
+
+def close_range(first: int, last: int) -> None:
+    """Close all descriptors from *first* to *last*."""
+    _call("close_range", first, last, 0)
 
 
 def unshare(flags: int) -> None:

@@ -69,6 +69,11 @@ class Usernet:
                 ),
             )
 
+    @property
+    def is_served(self) -> bool:
+        """Whether a helper of ours serves it."""
+        return self._pid > 0
+
     def stop(self) -> None:
         """End the helper. For the zygote."""
         if self._program:

@@ -61,6 +61,9 @@ class Keeper:
         self._statuses: dict[str, int] = {}
         self._ended: dict[str, StepExit] = {}  # steps whose recorders have not
 
+    def __len__(self) -> int:
+        return len(self._living)
+
     def pidfds(self) -> tuple[int, ...]:
         return tuple(self._living)
 
