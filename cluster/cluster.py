@@ -9,16 +9,22 @@ from pybuild.cache.records.layers import layer_facts
 from pybuild.cluster.borrowing import Borrowing, DeltaPlace
 from pybuild.cluster.fleet import Fleet, Worker
 from pybuild.engine.engine import Engine
+from pybuild.model.digest import Digest
 
 
 class Cluster:
-    """The workers of *engine*, which borrows the layers that they make."""
+    """The workers of *engine*, which borrows the layers that they make.
+
+    Attributes:
+        peaks: the most memory that steps used the last time, by vertex; of this process's time.
+    """
 
     def __init__(
         self, engine: Engine, addresses: Sequence[str], tls: ssl.SSLContext | None
     ) -> None:
         self.engine = engine
-        self.fleet = Fleet(addresses, tls)
+        self.fleet = Fleet(addresses, tls, engine.solver.resize)
+        self.peaks: dict[Digest, int] = {}
 
     async def open(self) -> None:
         """Connect to the workers; who does not answer yet is tried again."""
@@ -29,6 +35,7 @@ class Cluster:
         """Leave the workers."""
         self.engine.images.peers = None
         await self.fleet.close()
+        self.engine.solver.resize(0)
 
     def holders_of(self, deltas: Sequence[str]) -> list[Worker]:
         """Return the workers that have all of a tree which this store has not, the idle ones first."""

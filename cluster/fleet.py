@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from pybuild.cluster import wire
 from pybuild.cluster.borrowing import DeltaPlace
 from pybuild.cluster.dialing import dial
 from pybuild.cluster.health import WorkerHealth
 from pybuild.cluster.messages import HELLO, Hello, read
-from pybuild.cluster.placing import Candidate, Needs, fitting, place
+from pybuild.cluster.placing import Candidate, Cost, Needs, fitting, place
+from pybuild.model.dataclass import dataclass
 from pybuild.model.layerfacts import LENT_PREFIX
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.status import Code, RpcError
@@ -22,6 +25,21 @@ _HELLO_S = 5.0
 _AGAIN_S = 1.0
 _PING_S = 2.0
 _PONG_S = 6.0
+_MOST_DECISIONS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSlot:
+    """A step that runs at a worker; times are a monotonic clock's.
+
+    Attributes:
+        ends: when it will have ended, going by the last time; None: unknown.
+    """
+
+    step: str
+    began: float
+    ends: float | None
+    memory_bytes: int
 
 
 class Worker:
@@ -30,17 +48,36 @@ class Worker:
     Attributes:
         has: the deltas that it is known to hold.
         health: of its address, whoever answers there.
+        running: the steps that hold its slots.
+        is_leaving: it gets no more work.
     """
 
     def __init__(
-        self, address: str, channel: Channel, hello: Hello, health: WorkerHealth | None = None
+        self,
+        address: str,
+        channel: Channel,
+        hello: Hello,
+        health: WorkerHealth | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address
         self.channel = channel
         self.hello = hello
         self.health = health or WorkerHealth()
-        self.busy = 0
+        self.running: list[HeldSlot] = []
+        self.is_leaving = False
         self.has: set[str] = set()
+        self._changed = changed
+
+    @property
+    def name(self) -> str:
+        """The name for people: host and port, or the socket's."""
+        _, _, place = self.address.rpartition("://")
+        return place if self.address.startswith("tcp:") else Path(place).stem
+
+    @property
+    def busy(self) -> int:
+        return len(self.running)
 
     @property
     def is_closed(self) -> bool:
@@ -53,19 +90,26 @@ class Worker:
     def blame(self, reason: str) -> None:
         """Give it no work for a time, and ask it for nothing: it lied."""
         self.health.set_aside(time.monotonic(), reason)
+        self._changed()
 
     def faulted(self, step: str, reason: str) -> None:
         """Note a fault of its machine."""
         self.health.faulted(time.monotonic(), step, reason)
+        self._changed()
 
     def candidate(self) -> Candidate:
         """Return it as the placer sees it."""
+        now = time.monotonic()
+        ends = [one.ends for one in self.running if one.ends is not None and one.ends > now]
         return Candidate(
             address=self.address,
             platforms=self.hello.platforms,
             slots=self.hello.slots,
             busy=self.busy,
             has=self.has,
+            free_in_s=min(ends) - now if ends else None,
+            memory_bytes=self.hello.memory_bytes,
+            memory_used=sum(one.memory_bytes for one in self.running),
         )
 
     async def reach(self) -> Channel:
@@ -74,13 +118,30 @@ class Worker:
 
 
 class Fleet:
-    """The workers at *addresses*; who does not answer is tried again for as long as the fleet is open."""
+    """The workers at *addresses*; who does not answer is tried again for as long as the fleet is open.
 
-    def __init__(self, addresses: Sequence[str], tls: ssl.SSLContext | None) -> None:
+    Args:
+        resized: called with the number of slots when it may have changed.
+
+    Attributes:
+        sizes: bytes of deltas, as workers said.
+        decisions: what the placer weighed for each of the last steps, by its name.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        tls: ssl.SSLContext | None,
+        resized: Callable[[int], None] = lambda slots: None,
+    ) -> None:
         self._addresses = addresses
+        self._resized = resized
+        self.sizes: dict[str, int] = {}
+        self.decisions: OrderedDict[str, tuple[Cost, ...]] = OrderedDict()
         self._tls = tls
         self._workers: dict[str, Worker] = {}
         self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._health = {address: WorkerHealth() for address in addresses}
         self.reasons: dict[str, str] = {}
@@ -96,6 +157,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Leave all workers."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -108,7 +171,7 @@ class Fleet:
     @property
     def workers(self) -> list[Worker]:
         """Those that get work."""
-        return [worker for worker in self.connected if worker.is_well]
+        return [w for w in self.connected if w.is_well and not w.is_leaving]
 
     @property
     def slots(self) -> int:
@@ -125,22 +188,43 @@ class Fleet:
         if worker is None:
             yield None
             return
+        now = time.monotonic()
+        ends = None if needs.seconds is None else now + needs.seconds
+        running = HeldSlot(step=needs.step, began=now, ends=ends, memory_bytes=needs.memory_bytes)
+        worker.running.append(running)
         try:
             yield worker
         finally:
-            worker.busy -= 1
+            worker.running.remove(running)
             self._change()
 
     async def _placed(self, needs: Needs) -> Worker | None:
         while self.fits(needs):
-            chosen = place(needs, [worker.candidate() for worker in self.workers], {})
-            if chosen is not None:
-                worker = self._workers[chosen.address]
-                worker.busy += 1
-                return worker
+            candidates = [worker.candidate() for worker in self.workers]
+            placement = place(needs, candidates, self.sizes)
+            if placement.worker is not None:
+                self._note(needs.step, placement.costs)
+                return self._workers[placement.worker.address]
             changed = self._changed
-            await changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(placement.again_s):
+                    await changed.wait()
         return None
+
+    def _note(self, step: str, costs: tuple[Cost, ...]) -> None:
+        self.decisions[step] = costs
+        self.decisions.move_to_end(step)
+        if len(self.decisions) > _MOST_DECISIONS:
+            self.decisions.popitem(last=False)
+
+    def drain(self, address: str) -> bool:
+        """Give a worker no more work; return whether it is there. What runs there goes on."""
+        worker = self._workers.get(address)
+        if worker is None or worker.is_closed:
+            return False
+        worker.is_leaving = True
+        self._change()
+        return True
 
     def holders(self, delta: str) -> list[Worker]:
         """Return the workers that hold a delta, the idle ones first."""
@@ -158,6 +242,13 @@ class Fleet:
     def _change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        self._resized(self.slots)
+        now = time.monotonic()
+        later = [w.health.until - now for w in self.connected if not w.is_well]
+        if later and (
+            self._timer is None or self._timer.when() < asyncio.get_running_loop().time()
+        ):
+            self._timer = asyncio.get_running_loop().call_later(min(later) + 0.01, self._change)
 
     async def _keep(self, address: str, tried: asyncio.Event) -> None:
         while True:
@@ -166,7 +257,7 @@ class Fleet:
                 channel = await dial(address, self._tls)
                 answer = await channel.unary(HELLO, wire.write(Hello()), timeout=_HELLO_S)
                 health = self._health[address]
-                worker = Worker(address, channel, read(Hello, answer), health)
+                worker = Worker(address, channel, read(Hello, answer), health, self._change)
                 self._workers[address] = worker
                 self.reasons.pop(address, None)
                 tried.set()

@@ -40,12 +40,14 @@ class Hello:
     Attributes:
         slots: steps that it runs at once.
         platforms: those of steps that it runs, its own first.
+        memory_bytes: of the machine.
     """
 
     format: int = FORMAT
     version: str = ""
     slots: int = 0
     platforms: tuple[Platform, ...] = ()
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

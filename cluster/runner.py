@@ -25,9 +25,10 @@ from pybuild.executor.steps.outputs import kept_mounts
 from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
-from pybuild.model.events import BuildWarning, Emit
+from pybuild.model.events import BuildWarning, Emit, VertexProgress
 from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts
 from pybuild.model.ops import (
+    CacheSharing,
     ExecOp,
     FileOp,
     MountType,
@@ -86,7 +87,6 @@ class ClusterRunner(BuildRunner):
             return await super()._run(vertex, inputs, emit)
         op, stacks = await self._prepared(vertex, inputs, emit)
         named = list(dict.fromkeys(delta for stack in stacks for delta in stack))
-        platform = op.platform if isinstance(op, ExecOp) else None
         failures: dict[str, str] = {}
         before = self._makers.pop(vertex.digest, None)
         if before is not None and not before.is_closed:
@@ -96,7 +96,7 @@ class ClusterRunner(BuildRunner):
                 vertex.meta.name, f"what it made of {vertex.meta.name} could not be used"
             )
         while len(failures) < _MOST_FAILURES:
-            needs = Needs(platform=platform, deltas=tuple(named), avoid=frozenset(failures))
+            needs = await self._needs(vertex, op, named, frozenset(failures))
             async with self._cluster.fleet.slot(needs) as worker:
                 if worker is None:
                     return await super()._run(vertex, inputs, emit)
@@ -104,7 +104,7 @@ class ClusterRunner(BuildRunner):
                 try:
                     outcome = await self._run_at(worker, vertex, ticket, emit)
                     if outcome.fault is None:
-                        made = await self._taken(worker, outcome, named)
+                        made = await self._taken(worker, vertex, outcome, named)
                         self._makers[vertex.digest] = worker
                         return made
                     reason = self._judge(worker, vertex, outcome.fault, named)
@@ -121,6 +121,24 @@ class ClusterRunner(BuildRunner):
         raise EnvironmentFault(
             f"{vertex.meta.name} failed on {len(failures)} workers",
             hints=[f"{address}: {reason}" for address, reason in failures.items()][:2],
+        )
+
+    async def _needs(
+        self, vertex: Vertex, op: ExecOp | FileOp, named: Sequence[str], avoid: frozenset[str]
+    ) -> Needs:
+        mounts = op.mounts if isinstance(op, ExecOp) else ()
+        caches = [mount for mount in mounts if mount.type is MountType.CACHE]
+        locked = [mount for mount in caches if mount.sharing is CacheSharing.LOCKED]
+        results = self._cluster.engine.results
+        return Needs(
+            platform=op.platform if isinstance(op, ExecOp) else None,
+            deltas=tuple(named),
+            avoid=avoid,
+            step=vertex.meta.name,
+            seconds=await asyncio.to_thread(results.seconds, vertex.digest),
+            memory_bytes=self._cluster.peaks.get(vertex.digest, 0) * 5 // 4,
+            mounts=tuple(mount.cache_id for mount in caches),
+            locked=tuple(mount.cache_id for mount in locked),
         )
 
     def _judge(self, worker: Worker, vertex: Vertex, fault: StepFault, named: Sequence[str]) -> str:
@@ -196,14 +214,25 @@ class ClusterRunner(BuildRunner):
         self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit
     ) -> StepOutcome:
         hearing = Hearing(vertex.digest, ticket.run, emit)
-        seat = await self._seat(worker)
-        return await seat.run(ticket, hearing.hear)
+        where = VertexProgress(vertex=vertex.digest, id=f"worker {worker.name}", current=0)
+        emit(where)
+        try:
+            seat = await self._seat(worker)
+            return await seat.run(ticket, hearing.hear)
+        finally:
+            emit(replace(where, done=True))
 
-    async def _taken(self, worker: Worker, outcome: StepOutcome, named: Sequence[str]) -> Snapshot:
+    async def _taken(
+        self, worker: Worker, vertex: Vertex, outcome: StepOutcome, named: Sequence[str]
+    ) -> Snapshot:
         """Note what a worker has made, and return it as a tree."""
         deltas = tuple(self._own_names.get(name, name) for name in outcome.deltas)
         made = [delta for delta in deltas if delta not in named]
         worker.has.update(named, deltas)
+        if made:
+            self._cluster.fleet.sizes[made[-1]] = outcome.size
+        if outcome.memory_bytes > 0:
+            self._cluster.peaks[vertex.digest] = outcome.memory_bytes
         facts = LayerFacts(
             layout=LENT_PREFIX + worker.address,
             cache=f"worker {worker.address}",

@@ -96,7 +96,8 @@ class WorkerService:
                 f"this worker speaks format {FORMAT} (pybuild {VERSION}), not {query.format}",
             )
         platforms = tuple(runnable(native_platform()))
-        return Hello(version=VERSION, slots=self._slots, platforms=platforms)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return Hello(version=VERSION, slots=self._slots, platforms=platforms, memory_bytes=memory)
 
     async def _build(self, call: IncomingCall) -> None:
         """Keep a build for as long as the call lasts; the call carries the channel back."""
@@ -150,8 +151,9 @@ class WorkerService:
         try:
             result = await build.run(ticket, emit)
             top = result.deltas[-1] if result.deltas else ""
-            created = await asyncio.to_thread(made_at, self._engine.store, top) if top else 0.0
-            return StepOutcome(deltas=result.deltas, created=created)
+            if not top or top in {one.name for one in ticket.deltas}:
+                return StepOutcome(deltas=result.deltas)
+            return await asyncio.to_thread(self._described, result.deltas)
         except Exception as error:  # noqa: BLE001  the coordinator raises it
             fault = StepFault.of(unwrap(error))
             if fault.kind is StepFaultKind.STEP and (free := self._free_bytes()) < _FULL_BYTES:
@@ -159,6 +161,16 @@ class WorkerService:
                 text = f"{fault.message}, with {free >> 20} MiB left on the worker's disk"
                 fault = StepFault(kind=StepFaultKind.ENVIRONMENT, message=text)
             return StepOutcome(fault=fault)
+
+    def _described(self, deltas: tuple[str, ...]) -> StepOutcome:
+        store, top = self._engine.store, deltas[-1]
+        meta = store.deltas.meta(top)
+        return StepOutcome(
+            deltas=deltas,
+            created=made_at(store, top),
+            size=store.measure(store.deltas.path(top)).size,
+            memory_bytes=int(meta.get("peak_memory_bytes") or 0),
+        )
 
     def _free_bytes(self) -> int:
         disk = os.statvfs(self._engine.store.root)

@@ -32,7 +32,7 @@ from pybuild.model.events import (
 from pybuild.model.ops import ExecOp, FileOp, ScratchSource, Vertex, VertexMeta
 from pybuild.model.ops import PassOp as _Stand
 
-FORMAT = 1
+FORMAT = 2
 """The format of tickets, and of all else between coordinator and worker; both sides need the same."""
 _MOST_TEXT = 1 << 16
 
@@ -177,11 +177,15 @@ class StepOutcome:
 
     Attributes:
         deltas: base first; those of the input that the step changed, and new ones.
-        created: by new delta's name, when it was made, in seconds since the epoch.
+        created: when the new ones were made, in seconds since the epoch.
+        size: bytes of the topmost.
+        memory_bytes: the most that the step's processes used.
     """
 
     deltas: tuple[str, ...] = ()
     created: float = 0.0
+    size: int = 0
+    memory_bytes: int = 0
     fault: StepFault | None = None
 
 

@@ -33,3 +33,7 @@ class Budgets:
             sources=8,
             digests=max(4, cpus),
         )
+
+    def of_fleet(self, slots: int) -> dict[str, int]:
+        """Return the numbers of steps and files where machines with so many slots do both; 0: this one does."""
+        return {"steps": slots or self.steps, "files": max(slots, self.files)}

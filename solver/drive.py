@@ -148,23 +148,27 @@ class Solver:
     """
 
     def __init__(self, store: RecordStore, clock: Clock, budgets: Budgets | int = 0) -> None:
-        if isinstance(budgets, int):
-            budgets = Budgets.of_machine(budgets)
         self._store = store
         self._clock = clock
+        self._budgets = Budgets.of_machine(budgets) if isinstance(budgets, int) else budgets
         self._state = State()
         self._scribe = Scribe(partial(self._warn, "cannot store a result"))
         self._queues = {
-            "steps": Queue(budgets.steps, is_ordered=True),
-            "files": Queue(budgets.files),
-            "sources": Queue(budgets.sources),
-            "digests": Queue(budgets.digests),
+            "steps": Queue(self._budgets.steps, is_ordered=True),
+            "files": Queue(self._budgets.files),
+            "sources": Queue(self._budgets.sources),
+            "digests": Queue(self._budgets.digests),
         }
         self._builds: dict[str, _Build] = {}
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
         self._feed = Turns(self._bring_about, self._collapse).feed
         self._is_prepared = False
         self._names = (f"job-{number}" for number in itertools.count(1))
+
+    def resize(self, steps: int) -> None:
+        """Have so many steps at once, and at least as many file operations; 0: as at first."""
+        for kind, places in self._budgets.of_fleet(steps).items():
+            self._queues[kind].resize(places)
 
     async def solve(
         self,

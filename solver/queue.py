@@ -1,10 +1,11 @@
-"""The queues for a share of the machine, the longest way to go first."""
+"""The queues for a share of the machine: jobs in turn, and of each what has the longest way to go first."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -56,9 +57,18 @@ class Queue:
         self._is_ordered = is_ordered
         self._free = places
         self._newcomers: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
-        self._ranked: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._ranked: dict[Weights, list[tuple[float, int, asyncio.Future[None]]]] = {}
+        self._held: Counter[Weights] = Counter()
         self._numbers = itertools.count()
         self._woken = False
+
+    def resize(self, places: int) -> None:
+        """Have another number of places from now on; who holds one keeps it."""
+        if places < 1:
+            raise ValueError(f"a queue for {places} places would never move")
+        self._free += places - self.places
+        self.places = places
+        self.wake()
 
     @asynccontextmanager
     async def place(self, vertex: Digest, weights: Weights) -> AsyncGenerator[None]:
@@ -70,15 +80,23 @@ class Queue:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._leave()
+                self._leave(weights)
             raise
         try:
             yield
         finally:
-            self._leave()
+            self._leave(weights)
 
-    def _leave(self) -> None:
+    def _enter(self, weights: Weights, turn: asyncio.Future[None]) -> None:
+        self._free -= 1
+        self._held[weights] += 1
+        turn.set_result(None)
+
+    def _leave(self, weights: Weights) -> None:
         self._free += 1
+        self._held[weights] -= 1
+        if not self._held[weights]:
+            del self._held[weights]
         self.wake()
 
     def wake(self) -> None:
@@ -91,9 +109,8 @@ class Queue:
         self._woken = False
         self._newcomers = [entry for entry in self._newcomers if not entry[2].done()]
         if not self._ranked and len(self._newcomers) <= self._free:
-            for _, _, turn in self._newcomers:
-                self._free -= 1
-                turn.set_result(None)
+            for _, weights, turn in self._newcomers:
+                self._enter(weights, turn)
             self._newcomers = []
             return
         unknown: list[tuple[Digest, Weights, asyncio.Future[None]]] = []
@@ -104,12 +121,16 @@ class Queue:
                 weights.demand(self.wake)
             else:
                 rank = -(weights.known or {}).get(vertex, 0.0)
-                heapq.heappush(self._ranked, (rank, next(self._numbers), turn))
+                ranked = self._ranked.setdefault(weights, [])
+                heapq.heappush(ranked, (rank, next(self._numbers), turn))
         self._newcomers = unknown
         if unknown:
             return  # a moment, mostly networkx's import; better than to start the wrong one
-        while self._free and self._ranked:
-            turn = heapq.heappop(self._ranked)[2]
+        while self._free > 0 and self._ranked:
+            # The job that holds least comes first, so that a wide one keeps no other waiting.
+            weights = min(self._ranked, key=lambda one: (self._held[one], self._ranked[one][0]))
+            turn = heapq.heappop(self._ranked[weights])[2]
+            if not self._ranked[weights]:
+                del self._ranked[weights]
             if not turn.done():
-                self._free -= 1
-                turn.set_result(None)
+                self._enter(weights, turn)

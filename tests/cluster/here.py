@@ -13,11 +13,13 @@ from pybuild.builds.sources import BuildSources
 from pybuild.cluster import wire
 from pybuild.cluster.cluster import Cluster
 from pybuild.cluster.coordinator import clustered
+from pybuild.cluster.fleet import HeldSlot, Worker
 from pybuild.cluster.messages import BUILD, BUILD_ID, DIGEST, HELLO, RUN, DigestAnswer, Hello
 from pybuild.cluster.ticket import Said, StepOutcome, Ticket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.executor.runner import BuildRunner
+from pybuild.model.events import BuildWarning, Event
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.channel import Channel
@@ -87,6 +89,16 @@ class HereWorker:
         if isinstance(answer, RpcError):
             raise answer
         return wire.write(answer)
+
+
+def warnings(events: Sequence[Event]) -> list[str]:
+    return [event.message for event in events if isinstance(event, BuildWarning)]
+
+
+def occupy(worker: Worker, steps: int) -> None:
+    """Have so many slots of a worker held."""
+    one = HeldSlot(step="other", began=0.0, ends=None, memory_bytes=0)
+    worker.running[:] = [one] * steps
 
 
 class Coordinator:

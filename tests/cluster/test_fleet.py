@@ -17,7 +17,7 @@ from pybuild.cluster.placing import Candidate, Needs
 from pybuild.model.platform import LINUX_AMD64, Platform
 from pybuild.net.grpc.calls import IncomingCall, unary
 from pybuild.net.grpc.status import Code, RpcError
-from tests.cluster.here import HereWorker, listening
+from tests.cluster.here import HereWorker, listening, occupy
 from tests.daemon.serving import serving
 
 ANY = Needs(platform=None, deltas=())
@@ -49,7 +49,7 @@ def test_workers_that_answer_are_in_it() -> None:
             assert opened.slots == 5
             assert opened.reasons == {}
             known = of(opened, two)
-            known.busy = 1
+            occupy(known, 1)
             known.has.add("a")
             assert known.candidate() == Candidate(
                 address=two.address, platforms=(LINUX_AMD64, arm), slots=2, busy=1, has={"a"}
@@ -169,9 +169,9 @@ def test_a_delta_is_looked_for_at_idle_workers_first() -> None:
             one, two, three = (of(opened, worker) for worker in workers)
             for known in (one, two):
                 known.has.add("a")
-            one.busy = 1
+            occupy(one, 1)
             assert opened.holders("a") == [two, one]
-            one.busy = 0
+            occupy(one, 0)
             assert opened.holders("a") == sorted((one, two), key=lambda w: w.address)
             assert opened.holders("b") == []
             # A record names who made it: it may still have it.
@@ -211,5 +211,39 @@ def test_an_address_is_dialled_when_first_needed_and_again_when_it_broke() -> No
             await address.close()
             with pytest.raises(OSError, match="No such file"):
                 await dial(worker.address + "x", None)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_drained_or_set_aside_has_no_slots_and_the_solver_hears_of_it() -> None:
+    one, two = HereWorker(slots=3), HereWorker(slots=4)
+
+    async def main() -> None:
+        sizes: list[int] = []
+        async with listening([one, two]) as addresses:
+            opened = Fleet(addresses, None, sizes.append)
+            await opened.open()
+            try:
+                assert sizes[-1] == 7
+                first, second = of(opened, one), of(opened, two)
+                async with opened.slot(Needs(platform=LINUX_AMD64, deltas=(), step="a")) as worker:
+                    assert worker is second
+                    assert opened.drain(two.address)
+                    assert sizes[-1] == 3
+                    assert [step.step for step in second.running] == ["a"]  # which goes on
+                assert [cost.address for cost in opened.decisions["a"]] == [
+                    two.address,
+                    one.address,
+                ]
+                assert not opened.drain("unix:///none")
+                first.blame("it lied")
+                assert sizes[-1] == 0
+                assert opened.workers == []
+                assert {worker.address for worker in opened.connected} == set(addresses)
+                first.health.until = 0.0
+                second.is_leaving = False
+                assert {worker.name for worker in opened.workers} == {"s"}
+            finally:
+                await opened.close()
 
     asyncio.run(main())

@@ -132,11 +132,11 @@ def run(root: Path, work: Callable[[Place], Awaitable[None]], *, trusts: bool = 
 def test_it_says_what_it_is(tmp_path: Path) -> None:
     async def work(place: Place) -> None:
         hello = read(Hello, await place.call(HELLO, Hello()))
-        assert (hello.format, hello.version, hello.slots) == (1, VERSION, 3)
+        assert (hello.format, hello.version, hello.slots) == (2, VERSION, 3)
         assert hello.platforms[0] == native_platform()
-        code, message = await place.call(HELLO, Hello(format=2))
+        code, message = await place.call(HELLO, Hello(format=1))
         assert code is Code.FAILED_PRECONDITION
-        assert message == f"this worker speaks format 1 (pybuild {VERSION}), not 2"
+        assert message == f"this worker speaks format 2 (pybuild {VERSION}), not 1"
         code, message = await place.call(HELLO, b"{")
         assert code is Code.INVALID_ARGUMENT
         assert message.startswith("Hello: no JSON: ")
@@ -164,8 +164,8 @@ def test_a_step_needs_a_build_that_is_open(tmp_path: Path) -> None:
             assert await place.call(DIGEST, query, build="2") == closed
             again = await place.call(BUILD, b"")
             assert again == (Code.ALREADY_EXISTS, "build 1 is open")
-            later = await place.call(RUN, replace(TICKET, format=2))
-            assert later == (Code.FAILED_PRECONDITION, "tickets of format 1 are read here")
+            later = await place.call(RUN, replace(TICKET, format=1))
+            assert later == (Code.FAILED_PRECONDITION, "tickets of format 2 are read here")
             code, _ = await place.call(RUN, b"")
             assert code is Code.INVALID_ARGUMENT
         while await place.call(RUN, TICKET) != closed:  # its end is on its way
