@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import data, plot, report, scale
+from benchmarks import cluster, data, plot, report, scale
 from benchmarks.measure import Figures
 from benchmarks.workloads import WORKLOADS
 from pybuild.executor.zygote.overlay import MAX_LOWERS
@@ -103,3 +103,12 @@ def test_the_largest_step_of_a_scale_is_a_file_that_can_be_built(name: str, tmp_
         copies[stage.start.name or ""] = copies[stage.start.base] + copied
     assert sum(len(stage.body) for stage in file.stages) > 0.99 * kind.steps[-1]
     assert max(copies.values()) <= MAX_LOWERS
+
+
+def test_figures_of_a_cluster_are_written_and_drawn(tmp_path: Path) -> None:
+    cluster.write(tmp_path, {"4x2": 0.94, "16x1": 0.8, "join_s": 1.1}, 3.0)
+    written = json.loads((tmp_path / "cluster.json").read_text())
+    assert written["figures"]["4x2"] == 0.94
+    texts = [node.text for node in ElementTree.parse(tmp_path / "cluster.svg").iter()]
+    assert {"4x2", "16x1", "0.94", "0.80"} <= set(texts)
+    assert "join_s" not in texts

@@ -53,7 +53,7 @@ class WorkerProcess:
         pybuild = Pybuild(self.root)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["timeout", "-k", "5", "600", *before, *([str(self.root)] if before else [])]
+                ["timeout", "-k", "5", "3600", *before, *([str(self.root)] if before else [])]
                 + pybuild.command("worker", "--addr", self.address, "--slots", str(slots), *words),
                 env=pybuild.environment,
                 stdin=subprocess.DEVNULL,
@@ -167,20 +167,26 @@ def run_site(
     slots: Mapping[str, int],
     work: Callable[[Site], Awaitable[None]],
     tls: Mapping[str, Certificates] | None = None,
+    limit_s: float = 240.0,
     **given: Any,
 ) -> None:
     async def main() -> None:
-        async with asyncio.timeout(240), site(root, slots, tls=tls, **given) as opened:
+        async with asyncio.timeout(limit_s), site(root, slots, tls=tls, **given) as opened:
             await work(opened)
 
     asyncio.run(main())
 
 
 class Relay:
-    """Carries bytes between a coordinator and a worker, while it *flows*."""
+    """Carries bytes between a coordinator and a worker, while it *flows*.
+
+    Attributes:
+        carried: of each connection the bytes to the worker (True) and from it.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
+        self.carried: list[tuple[bool, bytearray]] = []
         self.flows = asyncio.Event()
         self.flows.set()
 
@@ -197,11 +203,18 @@ class Relay:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         theirs, to_them = await asyncio.open_unix_connection(self._target)
-        await asyncio.gather(self._carry(reader, to_them), self._carry(theirs, writer))
+        await asyncio.gather(
+            self._carry(reader, to_them, is_to=True), self._carry(theirs, writer, is_to=False)
+        )
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_to: bool
+    ) -> None:
+        seen = bytearray()
+        self.carried.append((is_to, seen))
         with suppress(OSError):
             while data := await reader.read(1 << 16):
+                seen += data
                 await self.flows.wait()
                 writer.write(data)
                 await writer.drain()

@@ -1,0 +1,76 @@
+"""Workers that are killed at any moment: the image is that of one machine [issue 18, A2].
+
+``PYBUILD_CLUSTER_DEATHS=N`` runs N builds instead of a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from pybuild.model.events import VertexLog
+from tests.cluster.rig import Site, WorkerProcess, build_alone, context, run_site
+from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
+
+BUILDS = int(os.environ.get("PYBUILD_CLUSTER_DEATHS", "3"))
+SEED = int(os.environ.get("PYBUILD_CLUSTER_SEED", "1"))
+MARK = "0.1618"
+
+
+def dockerfile(number: int) -> str:
+    """Return stages of steps that depend on each other, none of which was built before."""
+    stages = "".join(
+        f"FROM base AS s{one}\nRUN echo {number} {one} > /a && sleep {MARK}\n"
+        f"RUN echo ran-{one} && cat /a > /b && sleep {MARK} && rm /a\n"
+        for one in range(4)
+    )
+    copies = "".join(f"COPY --from=s{one} /b /b{one}\n" for one in range(4))
+    return f"{stages}FROM base\n{copies}RUN cat /b0 /b1 /b2 /b3 > /all\n"
+
+
+async def kill_one(site: Site, chance: random.Random) -> WorkerProcess:
+    """Kill a worker at some moment, and have another one come in its place."""
+    await asyncio.sleep(chance.uniform(0.0, 1.2))
+    name = chance.choice(sorted(site.workers))
+    old = site.workers[name]
+    await asyncio.to_thread(old.kill)
+    new = WorkerProcess(old.root.parent, name, 2)
+    site.workers[name] = new
+    await asyncio.to_thread(new.wait_ready)
+    return old
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_a_death_at_any_moment_changes_no_image(tmp_path: Path) -> None:
+    skip_unless_possible()
+    chance = random.Random(SEED)
+    kills = repeated = 0
+
+    async def work(site: Site) -> None:
+        nonlocal kills, repeated
+        for number in range(BUILDS):
+            path = context(tmp_path / f"ctx{number}", dockerfile(number))
+            site.events.clear()
+            killing = asyncio.create_task(kill_one(site, chance))
+            made = await site.build(path)
+            await killing
+            kills += 1
+            alone = await build_alone(tmp_path / f"alone{number}", path)
+            assert made.image is not None
+            assert made.image == alone.image, f"build {number} of seed {SEED}"
+            log = b"".join(e.data for e in site.events if isinstance(e, VertexLog))
+            counts = [log.count(b"ran-%d" % one) for one in range(4)]
+            assert min(counts) >= 1
+            assert max(counts) <= 2, "no step runs more often than there were deaths, and once"
+            repeated += sum(counts) - 4
+            assert sum(worker.busy for worker in site.cluster.fleet.connected) == 0
+        while processes_with(MARK):
+            await asyncio.sleep(0.01)
+
+    run_site(tmp_path / "store", {"a": 2, "b": 2, "c": 2}, work, limit_s=60.0 + 30.0 * BUILDS)
+    print(f"{BUILDS} builds, {kills} workers killed, {repeated} steps ran again")
