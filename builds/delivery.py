@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from pybuild.engine.limits import keep_mounts, keep_within
 from pybuild.engine.progress import named_only
 from pybuild.engine.solve import solve
+from pybuild.executor.fetch import LayerGone
 from pybuild.exporter.built import Built, Exported
 from pybuild.exporter.earlypush import importing_ahead
 from pybuild.exporter.export import export_all, is_delivered
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import PybuildError
-from pybuild.model.events import Emit
+from pybuild.model.errors import PybuildError, unwrap
+from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.ops import ExecOp, NetworkMode, Vertex, walk
 from pybuild.model.snapshot import Snapshot
 from pybuild.solver.drive import OnMiss, goes_on
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from pybuild.remotecache.session import CacheSession
     from pybuild.solver.messages import Run
     from pybuild.solver.solution import Solution
+
+_MOST_LOSSES = 8
+"""So many layers may be lost between solving and the end of the delivery, one by one."""
 
 
 class Solves:
@@ -188,28 +192,51 @@ async def solve_and_deliver(
         PybuildError: a step failed, or a result cannot go there.
     """
     cache_session = await caches()
-    solves = Solves(
-        engine,
-        cache_session,
-        whole=more or is_delivered(delivery.outputs),
-        missed=importing_ahead(delivery.outputs, missed),
-    )
-    built = await results(solves)
-    targets = [one.lowered.result for one in built]
-    built = await attest(built, solves)
-    inline = await cache_session.inline(solves.solutions, targets)
-    built = [replace(one, inline_cache=text) for one, text in zip(built, inline, strict=True)]
-    exported = await export_all(
-        engine,
-        finish(delivery.outputs),
-        delivery.tags,
-        built,
-        emit,
-        delivery.sink,
-        delivery.origin,
-    )
-    cache = await cache_session.export(solves.solutions, targets, emit)
-    return Delivered(exported=exported, built=built, cache=cache)
+    for attempt in range(_MOST_LOSSES):
+        places: list[Sink] = []
+
+        def sink(number: int, places: list[Sink] = places) -> Sink:
+            places.append(delivery.sink(number))
+            return places[-1]
+
+        solves = Solves(
+            engine,
+            cache_session,
+            whole=more or is_delivered(delivery.outputs),
+            missed=importing_ahead(delivery.outputs, missed),
+        )
+        outputs = delivery.outputs
+        try:
+            built = await results(solves)
+            targets = [one.lowered.result for one in built]
+            built = await attest(built, solves)
+            inline = await cache_session.inline(solves.solutions, targets)
+            built = [
+                replace(one, inline_cache=text) for one, text in zip(built, inline, strict=True)
+            ]
+            outputs = finish(delivery.outputs)
+            exported = await export_all(
+                engine, outputs, delivery.tags, built, emit, sink, delivery.origin
+            )
+            cache = await cache_session.export(solves.solutions, targets, emit)
+        except Exception as error:
+            cause = unwrap(error)
+            is_last = attempt + 1 == _MOST_LOSSES
+            if not isinstance(cause, LayerGone) or is_last or not _repeatable(places, outputs):
+                raise
+            # Of a store that was there when all was solved, and is not while it is delivered.
+            text = f"a layer is gone, its step runs: {cause.message}"
+            emit(BuildWarning(message=text, at_once=True))
+            everywhere = cause.everywhere
+            await asyncio.to_thread(engine.results.forget, cause.delta, everywhere=everywhere)
+        else:
+            return Delivered(exported=exported, built=built, cache=cache)
+    raise AssertionError("the last try returns or raises")
+
+
+def _repeatable(places: Sequence[Sink], outputs: Sequence[Output]) -> bool:
+    """Return whether what was begun at *places* may be begun again."""
+    return all(place.is_repeatable(output) for place in places for output in outputs)
 
 
 async def keep_store(engine: Engine) -> None:

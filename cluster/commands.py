@@ -9,7 +9,9 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
+from pybuild.cluster import control
 from pybuild.cluster.certificates import Certificates, Role, make_certificates
+from pybuild.cluster.control import controlled
 from pybuild.cluster.coordinator import clustered
 from pybuild.cluster.process import serve_worker
 from pybuild.commandline.parser import Parsed
@@ -17,6 +19,7 @@ from pybuild.daemon.process import default_address, serve
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.listing import table
 
 _READY = b"running worker on "
 _START_S = 30.0
@@ -75,6 +78,44 @@ def certs(parsed: Parsed) -> int:
     return 0
 
 
+def ls(parsed: Parsed) -> int:
+    """List the workers of the coordinator here."""
+    rows = [("WORKER", "STATE", "STEPS", "SLOTS", "PLATFORM", "VERSION")]
+    for one in asyncio.run(control.list_workers(_root(parsed))).workers:
+        platform = one.platforms[0] if one.platforms else ""
+        numbers = str(len(one.steps)), str(one.slots)
+        rows.append((one.name, one.state, *numbers, platform, one.version))
+    sys.stdout.write(table(rows))
+    return 0
+
+
+def top(parsed: Parsed) -> int:
+    """List the steps that run, the longest first."""
+    fleet = asyncio.run(control.list_workers(_root(parsed)))
+    running = [(one.name, step) for one in fleet.workers for step in one.steps]
+    running.sort(key=lambda pair: -pair[1].seconds)
+    rows = [("WORKER", "SECONDS", "STEP")]
+    rows += [(name, f"{step.seconds:.1f}", step.step) for name, step in running]
+    sys.stdout.write(table(rows))
+    return 0
+
+
+def why(parsed: Parsed) -> int:
+    """Show what the placer weighed for a step."""
+    sys.stdout.write(asyncio.run(control.why(_root(parsed), parsed.positionals[0])))
+    return 0
+
+
+def drain(parsed: Parsed) -> int:
+    """Give a worker no more steps."""
+    sys.stdout.write(asyncio.run(control.drain(_root(parsed), parsed.positionals[0])))
+    return 0
+
+
+def _root(parsed: Parsed) -> str:
+    return load_settings(parsed.one("config"), parsed.one("root")).root
+
+
 def _certificates(parsed: Parsed) -> Certificates:
     return Certificates(
         ca=parsed.one("tlscacert"), cert=parsed.one("tlscert"), key=parsed.one("tlskey")
@@ -102,7 +143,10 @@ async def _up(
 
         @asynccontextmanager
         async def coordinating(engine: Engine) -> AsyncGenerator[None]:
-            async with clustered(engine, [*own, *given], certificates.client()) as cluster:
+            async with (
+                clustered(engine, [*own, *given], certificates.client()) as cluster,
+                controlled(cluster.fleet, settings.root),
+            ):
                 for address, reason in cluster.fleet.reasons.items():
                     sys.stderr.write(f"warning: worker {address}: {reason}\n")
                 count, steps = len(cluster.fleet.workers), cluster.fleet.slots

@@ -339,7 +339,7 @@ class Build:
             result = await self._result()
             self._warn(platform_warning(request.FrontendAttrs.get("platform", ""), result))
             result = replace(result, metadata={**result.metadata, **given_configs(request)})
-            more.extend(await outputs_of_session(request, scope.session, result))
+            more[:] = await outputs_of_session(request, scope.session, result)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._built(result, key, reference))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pybuild.commandline.parser import Command
 
+_CLUSTER = ("certs", "drain", "ls", "top", "up", "why")
 _GROUPS = {
     "attach": "containers",
     "bake": "baking",
@@ -21,7 +22,9 @@ _GROUPS = {
     "buildx": "building",
     "buildx history": "building",
     "cache": "disk",
-    **dict.fromkeys(("cluster", "cluster certs", "cluster up"), "pybuild.cluster.table"),
+    **dict.fromkeys(
+        ("cluster", *(f"cluster {verb}" for verb in _CLUSTER)), "pybuild.cluster.table"
+    ),
     "commit": "containers",
     "completion": "building",
     "container": "containers",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.model.events import VertexLog
+from pybuild.model.events import BuildWarning, Event, VertexAdded, VertexLog
 from tests.cluster.rig import Site, WorkerProcess, build_alone, context, run_site
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
 
@@ -42,6 +42,32 @@ async def kill_one(site: Site, chance: random.Random) -> WorkerProcess:
     site.workers[name] = new
     await asyncio.to_thread(new.wait_ready)
     return old
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_a_death_while_the_image_is_made_has_its_steps_run_again(tmp_path: Path) -> None:
+    """All is solved by then; the layers are at the worker alone."""
+    skip_unless_possible()
+    path = context(tmp_path / "ctx", dockerfile(0))
+
+    async def work(site: Site) -> None:
+        killed: list[str] = []
+
+        def emit(event: Event) -> None:
+            if isinstance(event, VertexAdded) and event.name.startswith("exporting") and not killed:
+                killed.append(event.name)
+                for worker in site.workers.values():
+                    worker.kill()
+
+        made = await site.build(path, emit)
+        alone = await build_alone(tmp_path / "alone", path)
+        assert killed
+        assert made.image == alone.image
+        texts = [event.message for event in site.events if isinstance(event, BuildWarning)]
+        assert any(text.startswith("a layer is gone, its step runs") for text in texts)
+
+    run_site(tmp_path / "store", {"a": 2, "b": 2}, work)
 
 
 @pytest.mark.slow
