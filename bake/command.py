@@ -16,7 +16,7 @@ from pybuild.bake.hcl.functions.table import functions
 from pybuild.bake.overrides import all_targets
 from pybuild.bake.prepare import HERE, Flags, check_known, cleaned, flags_of, is_url
 from pybuild.bake.printing import printed, targets_listed, variables_listed
-from pybuild.builds.manybuilds import NamedBuild
+from pybuild.builds.namedbuild import NamedBuild
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.engine.host import native_platform
@@ -152,11 +152,15 @@ def builds_of(
     builds: dict[str, NamedBuild] = {}
     for name, target in sorted(chosen.targets.items()):
         check_known(target)
-        request = request_of(target.text("context"), flags_of(target))
+        flags = flags_of(target)
+        request = request_of(target.text("context"), flags)
         if "dockerfile-inline" in target.fields:
             request = replace(request, dockerfile_text=target.text("dockerfile-inline").encode())
         builds[name] = NamedBuild(
-            request=request, links=target.links, is_delivered=not target.is_linked
+            request=request,
+            flags=flags,
+            links=target.links,
+            is_delivered=not target.is_linked,
         )
     return builds
 

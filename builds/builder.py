@@ -13,7 +13,7 @@ from pybuild.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from pybuild.builds.buildrecord import BuildRecord
-    from pybuild.builds.manybuilds import NamedBuild
+    from pybuild.builds.namedbuild import NamedBuild
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.builds.build import build_prepared, load_result, with_load
@@ -21,8 +21,9 @@ from pybuild.explain.report import BuildReport
 from pybuild.model.events import Emit, Event, VertexAdded, VertexCached, VertexCompleted
 
 if TYPE_CHECKING:
-    from pybuild.builds.manybuilds import NamedBuild
+    from pybuild.builds.manymemos import Memos
     from pybuild.builds.memo import CommandOptions
+    from pybuild.builds.namedbuild import NamedBuild
     from pybuild.executor.workers.launch import Ahead
 
 
@@ -79,9 +80,18 @@ async def _build(
 
 
 def build_all_here(
-    parsed: CommandOptions, settings: Settings, builds: Mapping[str, NamedBuild], emit: Emit
+    parsed: CommandOptions,
+    settings: Settings,
+    builds: Mapping[str, NamedBuild],
+    emit: Emit,
+    memos: Memos,
+    answered: Collection[str],
 ) -> dict[str, BuildResult]:
-    """Make several builds in one engine."""
+    """Make several builds in one engine.
+
+    Args:
+        answered: names of those that nothing has to be done for.
+    """
     from pybuild.builds.manybuilds import make_builds
 
     sys.setswitchinterval(_SWITCH_S)
@@ -90,6 +100,6 @@ def build_all_here(
         async with Engine(settings) as engine:
             if not settings.durable and not parsed.flag("no-background"):
                 engine.store.flush_after_us()
-            return await make_builds(engine, builds, os.environ, emit)
+            return await make_builds(engine, builds, os.environ, emit, memos, answered)
 
     return run_interruptible(work())

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pybuild.builds.builder import BuilderFacts
     from pybuild.builds.buildrecord import BuildRecord
-    from pybuild.builds.manybuilds import NamedBuild
     from pybuild.builds.memo import CommandOptions
+    from pybuild.builds.namedbuild import NamedBuild
     from pybuild.builds.request import BuildRequest
     from pybuild.builds.result import BuildResult
     from pybuild.cache.space.prune import Policy
@@ -72,9 +72,16 @@ class LocalBuilder:
         return build_here(*where, request, emit, explained or ignore)
 
     def build_all(self, builds: Mapping[str, NamedBuild], emit: Emit) -> dict[str, BuildResult]:
+        from pybuild.builds.manymemos import Memos
+
+        memos = Memos(self.settings.root, builds)
+        answers = memos.answers(emit)
+        if all(name in answers for name, one in builds.items() if one.is_delivered):
+            return answers
         from pybuild.builds.localbuild import build_all_here
 
-        return build_all_here(self._parsed, self.settings, builds, emit)
+        where = (self._parsed, self.settings, builds, emit, memos, answers)
+        return {**answers, **build_all_here(*where)}
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
         from pybuild.builds.questions import answer_here

@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import field, replace
+from dataclasses import replace
 
 from pybuild.builds.build import build_prepared, load_result, with_load
 from pybuild.builds.contexts import OF_BUILD
+from pybuild.builds.manymemos import Memos, titled
+from pybuild.builds.namedbuild import NamedBuild
 from pybuild.builds.prepare import LinkedContexts, PreparedBuild, prepare
 from pybuild.builds.recording import recorded
+from pybuild.builds.remembering import remember, sign
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.engine.engine import Engine
 from pybuild.frontend.lowering.contexts import VertexContext
-from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, unwrap
-from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded
+from pybuild.model.events import BuildWarning, Emit, Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import LocalSource, Vertex, walk
 from pybuild.model.snapshot import LocalTree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedBuild:
-    """One of several builds.
-
-    Attributes:
-        links: the names of others by those of the contexts that their results are.
-        is_delivered: its outputs are made; otherwise it is there for those that read it.
-    """
-
-    request: BuildRequest
-    links: Mapping[str, str] = field(default_factory=dict[str, str])
-    is_delivered: bool = True
-
-
 async def make_builds(
-    engine: Engine, builds: Mapping[str, NamedBuild], environ: Mapping[str, str], emit: Emit
+    engine: Engine,
+    builds: Mapping[str, NamedBuild],
+    environ: Mapping[str, str],
+    emit: Emit,
+    memos: Memos | None = None,
+    answered: Collection[str] = (),
 ) -> dict[str, BuildResult]:
     """Make all builds that are delivered; the first that fails ends the others.
 
     Args:
         builds: by name; links lead to no circle.
+        memos: where what the results were made from is kept for the next time.
+        answered: names of those that are made only if others read them.
         environ: names the Docker engine that images are loaded into.
 
     Raises:
         PybuildError: of that build, which it names.
     """
-    return await _Builds(engine, builds, environ, emit).run()
+    return await _Builds(engine, builds, environ, emit, memos).run(answered)
 
 
 class _Builds:
@@ -59,7 +54,9 @@ class _Builds:
         builds: Mapping[str, NamedBuild],
         environ: Mapping[str, str],
         emit: Emit,
+        memos: Memos | None,
     ) -> None:
+        self._memos = memos
         self._engine = engine
         self._builds = builds
         self._environ = environ
@@ -67,8 +64,10 @@ class _Builds:
         self._prepared: dict[str, asyncio.Task[PreparedBuild]] = {}
         self._stack = AsyncExitStack()
 
-    async def run(self) -> dict[str, BuildResult]:
-        delivered = [name for name, one in self._builds.items() if one.is_delivered]
+    async def run(self, answered: Collection[str]) -> dict[str, BuildResult]:
+        delivered = [
+            name for name, one in self._builds.items() if one.is_delivered and name not in answered
+        ]
         tasks = {name: asyncio.create_task(self._build(name)) for name in delivered}
         try:
             done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
@@ -92,10 +91,24 @@ class _Builds:
 
     async def _build(self, name: str) -> BuildResult:
         emit, request = self._emit_of(name), with_load(self._builds[name].request)
+        words = None if self._memos is None else self._memos.words(name)
+        shown: list[Event] = []
+
+        def show(event: Event) -> None:
+            if isinstance(event, VertexAdded | VertexCompleted):
+                shown.append(event)
+            emit(event)
+
         linked = await self._linked(name)
-        with recorded(self._engine, _with_rights(request, self._read_by(name)), emit) as recording:
+        with recorded(self._engine, _with_rights(request, self._read_by(name)), show) as recording:
             prepared = await prepare(self._engine, recording.request, recording.emit, linked=linked)
+            signed = None
+            if self._memos is not None and words is not None:
+                signed = await sign(words, prepared, self._memos.looks)
             result = await build_prepared(self._engine, prepared, recording)
+        if signed is not None and words is not None:
+            where = (self._engine, words, prepared, signed, result, shown)
+            await asyncio.to_thread(remember, *where)
         await load_result(self._engine, request, result, self._environ, emit)
         return result
 
@@ -110,6 +123,7 @@ class _Builds:
         """Return the contexts of a build that are results of others."""
         contexts: dict[str, VertexContext] = {}
         trees: dict[str, LocalTree] = {}
+        files: dict[str, bytes | None] = {}
         for context, other in self._builds[name].links.items():
             prepared = await asyncio.shield(self._prepare(other))
             several = len(prepared.lowered) > 1
@@ -118,7 +132,8 @@ class _Builds:
                 vertex = _renamed(lowered.result, other)
                 contexts[key] = VertexContext(context, vertex, lowered.config)
             trees |= {_local(other, one): tree for one, tree in prepared.inputs.trees.items()}
-        return LinkedContexts(contexts, trees)
+            files |= prepared.inputs.files
+        return LinkedContexts(contexts, trees, files)
 
     def _prepare(self, name: str) -> asyncio.Task[PreparedBuild]:
         """Return the preparation of a build that others read, which is made once."""
@@ -177,13 +192,9 @@ def _named(build: str, emit: Emit) -> Emit:
             emit(event)
         elif isinstance(event, VertexAdded):
             inputs = tuple(map(of, event.inputs))
-            name = _titled(build, event.name)
+            name = titled(build, event.name)
             emit(replace(event, vertex=of(event.vertex), name=name, inputs=inputs))
         else:
             emit(replace(event, vertex=of(event.vertex)))
 
     return show
-
-
-def _titled(build: str, name: str) -> str:
-    return f"[{build} {name[1:]}" if name.startswith("[") else f"[{build}] {name}"

@@ -18,6 +18,7 @@ from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
     class CommandLine(Protocol):
@@ -155,17 +156,30 @@ def keep_build(root: str, at: float, facts: dict[str, Any]) -> None:
             os.unlink(os.path.join(folder, name))
 
 
-def holds(memo: dict[str, Any], root: str) -> bool:
-    """Whether everything is still as the memo says; cheapest questions first."""
+def _look(look: Callable[..., Any], *args: Any) -> Any:
+    return look(*args)
+
+
+def holds(memo: dict[str, Any], root: str, once: Callable[..., Any] = _look) -> bool:
+    """Whether everything is still as the memo says; cheapest questions first.
+
+    Args:
+        once: calls a function with its arguments, or answers as it did the last time.
+    """
     try:
         return (
-            _file_digest(os.path.join(root, "store.json")) == memo["store"]
-            and all(_file_digest(path) == digest for path, digest in memo["files"])
-            and all(_resolution(path) == digest for path, digest in memo["resolutions"])
-            and all(os.stat(path).st_size == size for path, size in memo["present"])
-            and _names_hold(root, memo["image"]["digest"], memo["names"], memo["origin"])
-            and all(_names_hold(root, digest, [name], []) for name, digest in memo["bases"])
-            and all(context_holds(context) for context in memo["contexts"])
+            once(_file_digest, os.path.join(root, "store.json")) == memo["store"]
+            and all(once(_file_digest, path) == digest for path, digest in memo["files"])
+            and all(once(_resolution, path) == digest for path, digest in memo["resolutions"])
+            and all(once(_size, path) == size for path, size in memo["present"])
+            and _names_hold(
+                once(_manifests, root), memo["image"]["digest"], memo["names"], memo["origin"]
+            )
+            and all(
+                _names_hold(once(_manifests, root), digest, [name], [])
+                for name, digest in memo["bases"]
+            )
+            and all(context_holds(context, once) for context in memo["contexts"])
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
@@ -177,21 +191,30 @@ def sign_context(path: str, prefixes: list[str], exclude: list[str]) -> dict[str
     That is so when a file was touched too lately, or something cannot be read: whether the build
     minds is for the build to say, with the line that asks for it.
     """
-    from pybuild.executor.trees.contextscan import scan_signature
-
     looked, signature, newest = _scanned.pop((path, *prefixes, "", *exclude), (0, "", 0))
-    if not looked or _is_young(newest, looked):
-        looked = time.time_ns()
+    if not looked or is_young(newest, looked):
         try:
-            signature, newest = scan_signature(path, prefixes, exclude)
+            looked, signature, newest = scan(path, prefixes, exclude)
         except OSError:
             return None
-        if _is_young(newest, looked):
+        if is_young(newest, looked):
             return None
     return {"path": path, "prefixes": prefixes, "exclude": exclude, "signature": signature}
 
 
-def _is_young(newest: int, looked: int) -> bool:
+def scan(path: str, prefixes: Sequence[str], exclude: Sequence[str]) -> tuple[int, str, int]:
+    """Return when a context was looked at, its signature then, and the newest time in it.
+
+    Raises:
+        OSError: something cannot be read. ValueError: a malformed pattern.
+    """
+    from pybuild.executor.trees.contextscan import scan_signature
+
+    looked = time.time_ns()
+    return looked, *scan_signature(path, prefixes, exclude)
+
+
+def is_young(newest: int, looked: int) -> bool:
     """Whether a file may still change without a new time, changed as late as it was."""
     coarse = newest % 1_000_000_000 == 0
     return newest > looked - (_COARSE_TICK_NS if coarse else _TICK_NS)
@@ -223,13 +246,23 @@ def _resolution(path: str) -> str:
         return str(lightjson.loads(file.read())["manifest"]["digest"])
 
 
-def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> bool:
+def _size(path: str) -> int:
+    return os.stat(path).st_size
+
+
+def _manifests(root: str) -> list[dict[str, Any]]:
+    with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
+        manifests: list[dict[str, Any]] = lightjson.loads(file.read())["manifests"]
+    return manifests
+
+
+def _names_hold(
+    manifests: list[dict[str, Any]], digest: str, names: list[str], origin: list[str]
+) -> bool:
     """Whether the local store's index still gives every name of the result to the result.
 
     One without a name must be the last of its *origin*, or nothing would keep it from now on.
     """
-    with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
-        manifests: list[dict[str, Any]] = lightjson.loads(file.read())["manifests"]
     entries = [entry for entry in manifests if entry["digest"] == digest]
     if names:
         notes: list[dict[str, str]] = [entry.get("annotations") or {} for entry in entries]
@@ -239,14 +272,11 @@ def _names_hold(root: str, digest: str, names: list[str], origin: list[str]) -> 
     return any(tuple(origin) in origins_of(entry) for entry in entries)
 
 
-def context_holds(context: dict[str, Any]) -> bool:
-    from pybuild.executor.trees.contextscan import scan_signature
-
+def context_holds(context: dict[str, Any], once: Callable[..., Any] = _look) -> bool:
     path, prefixes, exclude = context["path"], context["prefixes"], context["exclude"]
-    looked = time.time_ns()
-    signature, newest = scan_signature(path, prefixes, exclude)
-    _scanned[path, *prefixes, "", *exclude] = looked, signature, newest
-    return bool(signature == context["signature"])
+    seen: tuple[int, str, int] = once(scan, path, tuple(prefixes), tuple(exclude))
+    _scanned[path, *prefixes, "", *exclude] = seen
+    return bool(seen[1] == context["signature"])
 
 
 def keep_answer(root: str, began: float, record: dict[str, Any]) -> None:

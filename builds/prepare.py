@@ -64,10 +64,12 @@ class LinkedContexts:
     Attributes:
         contexts: by the name, or ``name::platform``, of the context.
         trees: the local directories that these read, by the names that they are known by.
+        files: the local files that they were made from, as `BuildInputs` has them.
     """
 
     contexts: Mapping[str, VertexContext] = field(default_factory=dict[str, VertexContext])
     trees: Mapping[str, LocalTree] = field(default_factory=dict[str, LocalTree])
+    files: Mapping[str, bytes | None] = field(default_factory=dict[str, bytes | None])
 
 
 NOTHING_LINKED = LinkedContexts()
@@ -117,7 +119,8 @@ async def _prepare(
 
         inputs = await load_remote_inputs(request, stdin, sources, emit)
     if linked.contexts:
-        inputs = replace(inputs, linked=linked.contexts, trees={**linked.trees, **inputs.trees})
+        trees, files = {**linked.trees, **inputs.trees}, {**linked.files, **inputs.files}
+        inputs = replace(inputs, linked=linked.contexts, trees=trees, files=files)
     here = native_platform()
     platforms = request.platforms or (here,)
     if may_need_frontend(inputs.dockerfile, request.build_args):

@@ -26,13 +26,19 @@ from pybuild.model.ops import (
 )
 
 if TYPE_CHECKING:
+    from pybuild.builds.manymemos import Looks
     from pybuild.builds.memo import CommandLine
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 
 
-async def sign(parsed: CommandLine, prepared: PreparedBuild) -> list[dict[str, Any]] | None:
+async def sign(
+    parsed: CommandLine, prepared: PreparedBuild, looks: Looks | None = None
+) -> list[dict[str, Any]] | None:
     """The state of every context before any of it is read; None when no memo can be kept.
+
+    Args:
+        looks: those of several builds, which share the parts of contexts that they read.
 
     Signed before the build reads files: a file that changes while it is read then has a newer stamp
     than the memo, so the memo does not hold.
@@ -58,15 +64,24 @@ async def sign(parsed: CommandLine, prepared: PreparedBuild) -> list[dict[str, A
     contexts: list[dict[str, Any]] = []
     for name, prefixes in sorted(_prefixes(prepared).items()):
         tree = prepared.inputs.trees[name]
-        args = (tree.path, sorted(prefixes), list(tree.exclude))
-        signed = await asyncio.to_thread(memo.sign_context, *args)
-        if signed is None:
-            await asyncio.sleep(0.06)  # a file was touched this very moment: let the clock tick
-            signed = await asyncio.to_thread(memo.sign_context, *args)
-        if signed is None:
-            return None
-        contexts.append(signed)
+        parts = [sorted(prefixes)] if looks is None else [[one] for one in sorted(prefixes)]
+        for part in parts:
+            signed = await _signed(looks, tree.path, part, list(tree.exclude))
+            if signed is None:
+                return None
+            contexts.append(signed)
     return contexts
+
+
+async def _signed(
+    looks: Looks | None, path: str, prefixes: list[str], exclude: list[str]
+) -> dict[str, Any] | None:
+    sign_context = memo.sign_context if looks is None else looks.sign_context
+    signed = await asyncio.to_thread(sign_context, path, prefixes, exclude)
+    if signed is None:
+        await asyncio.sleep(0.06)  # a file was touched this very moment: let the clock tick
+        signed = await asyncio.to_thread(sign_context, path, prefixes, exclude)
+    return signed
 
 
 def _may_move(op: Op) -> bool:

@@ -32,7 +32,7 @@ from pybuild.model.events import Emit
 from pybuild.net.grpc.channel import Channel
 
 if TYPE_CHECKING:
-    from pybuild.builds.manybuilds import NamedBuild
+    from pybuild.builds.namedbuild import NamedBuild
     from pybuild.client.builders import Options
 
 T = TypeVar("T")

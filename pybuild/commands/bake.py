@@ -22,7 +22,7 @@ def main(parsed: Parsed, builder: Builder) -> int:
     if (text := command.text_of(parsed)) is not None:
         sys.stdout.write(text)
         return 0
-    builds = command.builds_of(parsed, _request)
+    builds = command.builds_of(parsed, request_of)
     check_result_files(parsed.one("metadata-file"))
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     display = make_display(kind)
@@ -38,7 +38,7 @@ def main(parsed: Parsed, builder: Builder) -> int:
     return 0
 
 
-def _request(context: str, flags: dict[str, list[str]]) -> BuildRequest:
+def request_of(context: str, flags: dict[str, list[str]]) -> BuildRequest:
     parsed = Parsed()
     parsed.positionals = [context]
     parsed.values = flags
