@@ -203,7 +203,7 @@ class Container(NamedTuple):
         with self.home() as home, suppress(OSError, ValueError):
             read_state(home)
             self.state()  # which finds a monitor for one that lost its own
-        self.send("stop", _SIGKILL, 0.0)
+        self.send("kill", _SIGKILL)
         self.wait_gone()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from pybuild.containers.attaching import Attached
 from pybuild.containers.consumption import consumption
+from pybuild.containers.events import EventStream
 from pybuild.containers.lines import LocalLine
 from pybuild.containers.order import HealthCheck, RestartPolicy, StreamAttachment
 from pybuild.containers.starting import NotExecuted
@@ -136,3 +137,15 @@ def test_one_without_a_program_does_not_begin(containers: BusyboxContainers) -> 
         containers.start(one)
     assert caught.value.status == 127
     assert one.state().exit_code == 127
+
+
+def test_one_that_is_removed_by_force_is_killed_and_not_stopped(
+    containers: BusyboxContainers,
+) -> None:  # [ENG-45], as dockerd tells of it
+    one = containers.make("exec sleep 1000")
+    containers.start(one)
+    containers.remove(one, force=True)
+    stream = EventStream(containers.root, since=0)
+    told = [event["Action"] for event in stream.read() or ()]
+    stream.close()
+    assert told == ["create", "start", "kill", "die", "destroy"]
