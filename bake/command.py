@@ -11,6 +11,7 @@ from typing import Protocol
 from pybuild.bake.allowances import Allowances, check
 from pybuild.bake.composefile import environment_with_file
 from pybuild.bake.definition import DEFAULT, Definition, Selected
+from pybuild.bake.drawing import drawn
 from pybuild.bake.files import Environs, read_definition, read_files
 from pybuild.bake.hcl.functions.table import functions
 from pybuild.bake.overrides import all_targets
@@ -131,6 +132,8 @@ def text_of(words: CommandLine) -> str | None:
     """Return the text of a command line that builds nothing; None of one that builds."""
     if form := words.one("list"):
         return listing(definition_of(words), form)
+    if form := words.one("graph"):
+        return drawn(selected(definition_of(words), words), form)
     return printed(selected(definition_of(words), words)) if words.flag("print") else None
 
 

@@ -20,6 +20,12 @@ OPTIONS: tuple[Option, ...] = (
         True,
     ),
     Option(
+        "graph",
+        "instead of building: draw which targets read others: mermaid or dot",
+        "FORM",
+        values=("mermaid", "dot"),
+    ),
+    Option(
         "list",
         "instead of building: list targets or variables[,format=json]",
         "WHAT",
