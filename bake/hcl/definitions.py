@@ -7,6 +7,8 @@ that depends on itself is an error.
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -188,8 +190,8 @@ class Definitions:
         for block in self._blocks:
             with _placed(block.span):
                 made = list(self._instances_of(block))
-                names = [instance.name for instance in made]
-                doubled = next((name for name in names if names.count(name) > 1), None)
+                counts = Counter(instance.name for instance in made)
+                doubled = next((name for name, count in counts.items() if count > 1), None)
                 if doubled is not None:
                     raise ValueProblem(
                         f'duplicate name "{doubled}"',
@@ -220,8 +222,11 @@ class Definitions:
                     [fields["matrix"].span]
                 )
             choices.append([(name, value) for value in values])
-        combinations = itertools.islice(itertools.product(*choices), _MOST_INSTANCES)
-        for combination in combinations:
+        if math.prod(map(len, choices)) > _MOST_INSTANCES:
+            raise ValueProblem(f"the matrix makes more than {_MOST_INSTANCES} targets").with_spans(
+                [fields["matrix"].span]
+            )
+        for combination in itertools.product(*choices):
             values_of = dict(combination)
             scope = Inner(self, values_of)
             name_of = fields.get("name")

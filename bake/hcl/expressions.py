@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from pybuild.bake.hcl import values
-from pybuild.bake.hcl.values import Value, ValueProblem, kind, to_bool, to_number, to_text
+from pybuild.bake.hcl.values import Value, ValueProblem, bounded, kind, to_bool, to_number, to_text
 from pybuild.model.dataclass import dataclass
 from pybuild.model.span import Span
 from pybuild.model.suggest import nearest
@@ -94,7 +94,7 @@ class Expression:
             ValueProblem: it has none; with the place of the part that is wrong.
         """
         try:
-            return self._value(scope)
+            return bounded(self._value(scope))
         except ValueProblem as problem:
             if problem.spans:
                 raise

@@ -17,6 +17,7 @@ Value: TypeAlias = "bool | int | Decimal | str | list[Value] | dict[str, Value] 
 # HCL counts with 512 bits: 154 decimal digits.
 NUMBERS = Context(prec=154)
 _NOTHING = Decimal("1e-145")
+_MOST_TEXT, _MOST_VALUES = 16 << 20, 1_000_000
 
 
 class ValueProblem(UserError):
@@ -45,6 +46,19 @@ def kind(value: Value) -> str:
             return "list"
         case _:
             return "object"
+
+
+def bounded(value: Value) -> Value:
+    """Return the value of an expression, if it is no longer than one that people mean can be.
+
+    Raises:
+        ValueProblem: a few lines that double it again and again would fill the memory.
+    """
+    if isinstance(value, str) and len(value) > _MOST_TEXT:
+        raise ValueProblem(f"the text has more than {_MOST_TEXT} characters")
+    if isinstance(value, list | dict) and len(value) > _MOST_VALUES:
+        raise ValueProblem(f"the {kind(value)} has more than {_MOST_VALUES} elements")
+    return value
 
 
 def to_text(value: Value) -> str:
