@@ -128,13 +128,31 @@ def listing(definition: Definition, form: str) -> str:
             )
 
 
-def text_of(words: CommandLine) -> str | None:
-    """Return the text of a command line that builds nothing; None of one that builds."""
+def text_of(words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]) -> str | None:
+    """Return the text of a command line that builds nothing; None of one that builds.
+
+    Args:
+        request_of: as of `builds_of`.
+    """
+    if words.flag("affected"):
+        return _affected(words, builds_of(words, request_of))
     if form := words.one("list"):
         return listing(definition_of(words), form)
     if form := words.one("graph"):
         return drawn(selected(definition_of(words), words), form)
     return printed(selected(definition_of(words), words)) if words.flag("print") else None
+
+
+def _affected(words: CommandLine, builds: Mapping[str, NamedBuild]) -> str:
+    """Return the names of the targets that would be built, a line each."""
+    from pybuild.builds.manymemos import Memos
+    from pybuild.engine.settings import load_settings
+
+    unchanged = Memos(
+        load_settings(words.one("config"), words.one("root")).root, builds
+    ).unchanged()
+    names = sorted(name for name, one in builds.items() if one.is_delivered)
+    return "".join(f"{name}\n" for name in names if name not in unchanged)
 
 
 def builds_of(

@@ -6,6 +6,10 @@ from pybuild.model.options import Option
 
 OPTIONS: tuple[Option, ...] = (
     Option(
+        "affected",
+        "instead of building: name the targets that a change since they were built here reaches",
+    ),
+    Option(
         "allow",
         "grant what targets ask for: network.host, security.insecure, ssh, "
         "fs[.read|.write]=PATH, device[=NAME], buildx.local.delete",

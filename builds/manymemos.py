@@ -98,18 +98,23 @@ class Memos:
             values["links"] = read
         return CommandWords(build.request.context, values)
 
-    def answers(self, emit: Emit) -> dict[str, BuildResult]:
-        """Return the results of the builds that are as they were, shown and kept in the history."""
+    def unchanged(self) -> dict[str, dict[str, Any]]:
+        """Return the records of the builds that are as they were."""
         if not is_private(self._root) or any(name in os.environ for name in memo.POLICY_VARIABLES):
             return {}
-        results: dict[str, BuildResult] = {}
+        records: dict[str, dict[str, Any]] = {}
         for name, build in self._builds.items():
-            began = time.time()
             words = self.words(name) if build.is_delivered else None
             key = None if words is None else memo.key_of(words)
             record = memo.load(self._root, key) if key else None
-            if record is None or not memo.holds(record, self._root, self.looks):
-                continue
+            if record is not None and memo.holds(record, self._root, self.looks):
+                records[name] = record
+        return records
+
+    def answers(self, emit: Emit) -> dict[str, BuildResult]:
+        """Return the results of the builds that are as they were, shown and kept in the history."""
+        began, results = time.time(), dict[str, BuildResult]()
+        for name, record in self.unchanged().items():
             results[name] = _result(record)
             _show(record["steps"], name if len(self._builds) > 1 else "", emit)
             with suppress(OSError):

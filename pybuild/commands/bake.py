@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(parsed: Parsed, builder: Builder) -> int:
     """Build the targets that the command line names, or print them; returns the exit code."""
-    if (text := command.text_of(parsed)) is not None:
+    if (text := command.text_of(parsed, request_of)) is not None:
         sys.stdout.write(text)
         return 0
     builds = command.builds_of(parsed, request_of)

@@ -74,11 +74,13 @@ def test_only_targets_that_a_change_reaches_are_built(
     pybuild: Pybuild, monorepo: Path, answered: Callable[..., list[str]]
 ) -> None:
     assert answered() == []
+    assert pybuild("bake", "--affected", cwd=monorepo).out == "app\nweb\n"
     pybuild("bake", cwd=monorepo)
     assert answered() == ["app", "web"]
     (monorepo / "lib/unread").write_text("other\n")
     (monorepo / "app").write_text("changed\n")
     assert answered() == ["web"]
+    assert pybuild("bake", "--affected", cwd=monorepo).out == "app\n"
     done = pybuild("bake", "--progress", "plain", cwd=monorepo)
     assert "COPY web /w" in done.err
     assert cat(pybuild, "app:1", "/a") == "changed\n"
