@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import cluster, data, plot, report, scale
+from benchmarks import cluster, clustersim, data, plot, report, scale
 from benchmarks.measure import Figures
 from benchmarks.workloads import WORKLOADS
 from pybuild.executor.zygote.overlay import MAX_LOWERS
@@ -112,3 +112,20 @@ def test_figures_of_a_cluster_are_written_and_drawn(tmp_path: Path) -> None:
     texts = [node.text for node in ElementTree.parse(tmp_path / "cluster.svg").iter()]
     assert {"4x2", "16x1", "0.94", "0.80"} <= set(texts)
     assert "join_s" not in texts
+
+
+def test_a_simulated_cluster_has_warm_cells_and_leaves_chains_where_they_are(
+    tmp_path: Path,
+) -> None:
+    plans = [
+        clustersim.Plan(workers=80, cell=10, seconds=5.0, routed=routed) for routed in (True, False)
+    ]
+    routed, random = (clustersim.figures(plan) for plan in plans)
+    assert routed["warm"] > random["warm"]
+    assert routed["moved"] < 0.5
+    again = clustersim.figures(plans[0])
+    assert {**again, "placing_ms": 0.0} == {**routed, "placing_ms": 0.0}
+    clustersim.write(tmp_path, [{"routed": True, **routed}, {"routed": False, **random}])
+    assert json.loads((tmp_path / "clustersim.json").read_text())[0]["workers"] == 80
+    texts = [node.text for node in ElementTree.parse(tmp_path / "clustersim.svg").iter()]
+    assert any(text and text.startswith("80 workers in cells") for text in texts)
