@@ -291,7 +291,7 @@ def test_beside_one_that_has_ended_nothing_is_started(monitor: Monitor) -> None:
 
 
 GIVEN: dict[str, Any] = {
-    "args": ["ls"], "env": ["B=c"], "named": [], "cwd": "", "user": "", "terminal": None,
+    "args": ["ls"], "env": {"B": "c"}, "named": [], "cwd": "", "user": "", "terminal": None,
     "privileged": False, "stdin": False, "detached": False,
 }  # fmt: skip
 
