@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybuild.buildkit.fsutil import gomode, packet
@@ -81,6 +81,7 @@ def test_fields_of_the_future_are_skipped() -> None:
     assert decode(future + packet.encode_request(7)).id == 7
 
 
+@settings(max_examples=15)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_packet_or_malformed(data: bytes) -> None:
     try:

@@ -60,10 +60,12 @@ def test_a_step_leaves_what_it_changed_and_nothing_of_what_was_put_in_for_it(box
     }
 
 
+@pytest.mark.slow
 def test_a_step_that_changes_nothing_leaves_an_empty_delta(box: Jail) -> None:
     assert box.sh("cat /etc/passwd > /dev/null; ls -lR /bin > /dev/null").delta() == {}
 
 
+@pytest.mark.slow
 def test_what_lies_beneath_a_snapshot_is_never_written_to(box: Jail) -> None:
     before = Path(box.lowers[0], "etc/passwd").read_bytes()
     assert box.sh("echo x >> /etc/passwd; : > /bin/busybox").status == 0
@@ -71,11 +73,13 @@ def test_what_lies_beneath_a_snapshot_is_never_written_to(box: Jail) -> None:
     assert Path(box.lowers[0], "bin/busybox").stat().st_size
 
 
+@pytest.mark.slow
 def test_changing_one_name_of_a_file_leaves_its_other_names(box: Jail) -> None:
     """As overlay has it, which copies one name up."""
     assert box.sh("echo '#' >> /bin/wc; : < /bin/head").delta() == {"bin": "dir", "bin/wc": "file"}
 
 
+@pytest.mark.slow
 def test_a_directory_in_the_place_of_what_was_there_hides_it(box: Jail) -> None:
     done = box.sh("rm -r /etc; mkdir /etc; rm /bin/wc; mkdir /bin/wc; mkdir /new; rm /bin/find")
     assert done.delta() == {
@@ -87,6 +91,7 @@ def test_a_directory_in_the_place_of_what_was_there_hides_it(box: Jail) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_moved_parent_does_not_take_what_was_put_into_it_along(box: Jail) -> None:
     done = box.sh("mv /etc /etc2; mkdir /etc; mv /dev /dev2")
     assert done.delta()["etc2"] == "dir"
@@ -111,6 +116,7 @@ def test_the_way_out_of_a_changed_root_is_closed(box: Jail) -> None:
     assert caps.status != 0
 
 
+@pytest.mark.slow
 def test_nobody_stays_behind(box: Jail) -> None:
     mark = f"sleep 11{os.getpid()}"
     done = box.sh(f"(trap '' TERM HUP; {mark} & exec {mark}) > /dev/null 2>&1 & echo x")
@@ -154,6 +160,7 @@ def running(pattern: str) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_status_and_a_signal_are_told_as_a_shell_has_them(box: Jail) -> None:
     assert box.sh("exit 7").status == 7
     assert box.sh("kill -9 $$").status == 137
@@ -221,6 +228,7 @@ def test_a_secret_is_there_and_reaches_no_layer(box: Jail) -> None:
     assert names(layer) == ["mine"]
 
 
+@pytest.mark.slow
 def test_no_secret_is_left_on_the_disk(box: Jail) -> None:
     done = box.sh("cat /s", mounts=[secret("/s", b"left-behind-0815")])
     found = subprocess.run(
@@ -231,6 +239,7 @@ def test_no_secret_is_left_on_the_disk(box: Jail) -> None:
     assert found.stdout == b""
 
 
+@pytest.mark.slow
 def test_a_cache_is_the_real_one_and_no_part_of_the_layer(box: Jail, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -242,6 +251,7 @@ def test_a_cache_is_the_real_one_and_no_part_of_the_layer(box: Jail, tmp_path: P
     assert done.delta() == {"x": "file"}
 
 
+@pytest.mark.slow
 def test_writes_to_a_bound_snapshot_are_lost(box: Jail) -> None:
     mount = {"type": "bind-overlay", "lowers": box.lowers, "target": "/m", "selector": "/etc"}
     done = box.sh("cat /m/group; echo x >> /m/passwd; rm /m/group", mounts=[mount])
@@ -250,6 +260,7 @@ def test_writes_to_a_bound_snapshot_are_lost(box: Jail) -> None:
     assert Path(box.lowers[0], "etc/group").exists()
 
 
+@pytest.mark.slow
 def test_a_file_can_be_bound_over_a_file(box: Jail) -> None:
     mount = {
         "type": "bind-overlay",
@@ -262,6 +273,7 @@ def test_a_file_can_be_bound_over_a_file(box: Jail) -> None:
     assert done.delta() == {}
 
 
+@pytest.mark.slow
 def test_a_tmpfs_is_an_empty_directory_and_says_what_it_cannot(box: Jail) -> None:
     mount = {"type": "tmpfs", "target": "/etc", "size_bytes": 4096}
     done = box.sh("ls /etc; echo x > /etc/y", mounts=[mount])
@@ -269,6 +281,7 @@ def test_a_tmpfs_is_an_empty_directory_and_says_what_it_cannot(box: Jail) -> Non
     assert done.delta() == {}
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_mount_is_its_difference(box: Jail, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
@@ -285,6 +298,7 @@ def test_what_is_kept_of_a_mount_is_its_difference(box: Jail, tmp_path: Path) ->
     assert kept == ["etc", "etc/group", "x"]
 
 
+@pytest.mark.slow
 def test_a_target_of_the_wrong_kind_is_refused(box: Jail) -> None:
     done = box.sh("true", mounts=[secret("/etc")])
     assert done.error == 'mount target "/etc": the source is a file, the target is not'
