@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from pybuild.containers import keeping
 from pybuild.containers.calls import tell
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pybuild.containers.keeping import Adopted, SpawnerLine
     from pybuild.containers.order import ContainerOrder, StreamAttachment
 
+_PAUSE_S = 1.0
 _UNWATCHED = frozenset({keeping.LOCK, keeping.STDIN})
 
 
@@ -66,6 +68,10 @@ def become_monitor(
             tell(answer, worker.fault_message(error))
         if monitor is not None:
             monitor.children.kill_all()
+        if adopted is not None:  # it runs, and another tries it
+            os.write(2, f"container {order.id[:12]}: {error}\n".encode())
+            time.sleep(_PAUSE_S)
+            os._exit(1)
     # A monitor that ends by itself has nothing to hand over that it did not say.
     os._exit(0)
 
