@@ -28,6 +28,8 @@ from pybuild.cluster.dask.parent import Parent
 _LOOK_S = 0.25
 _AGAIN_S = 0.25
 _CONNECT_S = 5.0
+_KEPT_S = 60.0
+"""As long as the ends of runs that ended well stay with the scheduler."""
 
 
 class Dispatcher:
@@ -36,6 +38,8 @@ class Dispatcher:
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._client: Any = None
+        self._books: dict[str, int] = {}
+        self._kept: dict[str, Any] = {}
         self._claims: dict[int, tuple[str, asyncio.Task[None]]] = {}
 
     async def hear(self) -> None:
@@ -69,6 +73,7 @@ class Dispatcher:
             except (OSError, RuntimeError) as error:
                 reason = str(error) or type(error).__name__
             self._client = None
+            self._kept.clear()
             for _, task in self._claims.values():
                 task.cancel()
             self._parent.say(lost=reason)
@@ -76,12 +81,13 @@ class Dispatcher:
 
     async def _watch(self, client: Any) -> None:
         """Say the names of the agents and their taken slots, until the scheduler has gone."""
+        self._books = {}
         said: Any = None
         while client.status == "running" and not client.scheduler_comm.comm.closed():
-            books: dict[str, int] = await client.scheduler.claim_books()
-            if books != said:
-                said = books
-                self._parent.say(workers=books)
+            self._books = await client.scheduler.claim_books()
+            if self._books != said:
+                said = self._books
+                self._parent.say(workers=said)
             await asyncio.sleep(_LOOK_S)
 
     async def _claim(self, number: int, key: str, what: dict[str, Any], worker: str) -> None:
@@ -91,6 +97,10 @@ class Dispatcher:
             if client is None:
                 self._parent.say(id=number, fault="there is no scheduler")
                 return
+            while worker not in self._books:  # its agent is coming back
+                await asyncio.sleep(_LOOK_S)
+            if key in self._kept:
+                self._kept.pop(key).release()
             future = client.submit(
                 claim,
                 json.dumps(what),
@@ -101,7 +111,11 @@ class Dispatcher:
                 retries=0,
                 pure=False,
             )
-            self._parent.say(id=number, end=json.loads(await future))
+            end = json.loads(await future)
+            self._parent.say(id=number, end=end)
+            if end.get("state") == "ended":  # another coordinator may come late, and learn where
+                self._keep(key, future)
+                future = None
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, the coordinator decides
@@ -110,6 +124,15 @@ class Dispatcher:
             del self._claims[number]
             if future is not None:
                 future.release()
+
+    def _keep(self, key: str, future: Any) -> None:
+        self._kept[key] = future
+
+        def drop() -> None:
+            if self._kept.get(key) is future:
+                self._kept.pop(key).release()
+
+        asyncio.get_running_loop().call_later(_KEPT_S, drop)
 
     async def _say_place(self, number: int, key: str) -> None:
         client, name = self._client, ""

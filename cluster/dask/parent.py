@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 import sys
 from typing import Any
 
@@ -20,7 +21,10 @@ class Parent:
         self._reader = asyncio.StreamReader(limit=_MOST_LINE)
 
     async def open(self) -> None:
-        """Begin to read."""
+        """Begin to read; where standard input is no pipe, nobody speaks, and nobody ends us by that."""
+        mode = os.fstat(0).st_mode
+        if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            return
         protocol = asyncio.StreamReaderProtocol(self._reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
 
