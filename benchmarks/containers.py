@@ -102,17 +102,45 @@ def first_in_a_while(engine: Engine) -> float:
 
 
 def memory(engine: Engine) -> tuple[int, int]:
-    """Return the private and the proportional KB of the monitor of each container, the parent of its first process."""
+    """Return the private and the proportional KB of all our processes, for each running container.
+
+    These are the spawner and whatever it began that runs the same interpreter: monitors, awake or
+    asleep, and the helpers of networks. Monitors sleep after three seconds.
+    """
+    time.sleep(6)
     ids = engine("ps", "-q").split()
     firsts = engine("inspect", "--format", "{{.State.Pid}}", *ids).split()
+    parents = {
+        entry.name: _parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()
+    }
+    spawner, above = firsts[0], parents[firsts[0]]
+    while _program(above) == Path(sys.executable).resolve():
+        spawner, above = above, parents[above]
     private = proportional = 0
-    for first in firsts:
-        parent = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1]
-        for line in Path(f"/proc/{parent}/smaps_rollup").read_text().splitlines()[1:]:
+    for pid in parents:
+        one = pid
+        while one not in ("0", "", spawner):
+            one = parents.get(one, "")
+        if one != spawner or _program(pid) != _program(spawner):
+            continue
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
             name, amount = line.split(":")[0], int(line.split()[1])
             private += amount if name.startswith("Private_") else 0
             proportional += amount if name == "Pss" else 0
     return private // len(firsts), proportional // len(firsts)
+
+
+def _parent(entry: Path) -> str:
+    """Return the number of a process's parent, "" where it has ended meanwhile."""
+    with suppress(OSError):
+        return (entry / "stat").read_text().rpartition(")")[2].split()[1]
+    return ""
+
+
+def _program(pid: str) -> Path | None:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/exe").readlink()
+    return None
 
 
 def main() -> int:
