@@ -218,8 +218,10 @@ def _write(path: Path, spec: dict[str, Any], root: Path) -> None:
     if "fifo" in spec:
         os.mkfifo(path)
     elif "socket" in spec:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
+            listener.bind(f"/proc/self/fd/{folder}/{path.name}")  # a whole path may be too long
+        os.close(folder)
     elif "device" in spec:
         major, minor = spec["device"]
         os.mknod(path, 0o020644, os.makedev(major, minor))
