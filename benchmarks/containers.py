@@ -113,9 +113,9 @@ def memory(engine: Engine) -> tuple[int, int]:
     parents = {
         entry.name: _parent(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()
     }
-    spawner, above = firsts[0], parents[firsts[0]]
-    while _program(above) == Path(sys.executable).resolve():
-        spawner, above = above, parents[above]
+    spawner = parents[firsts[0]]  # or a monitor
+    while _program(parents[spawner]) == _program(spawner):
+        spawner = parents[spawner]
     private = proportional = 0
     for pid in parents:
         one = pid
