@@ -66,7 +66,7 @@ def test_settings_of_networks_are_shown_as_given() -> None:
     config = made(HostConfig={"NetworkMode": "front"}, NetworkingConfig=settings)
     assert shown(config)["NetworkSettings"]["Networks"]["back"]["DriverOpts"] is None
     config = made(
-        HostConfig={"NetworkMode": "default"}, NetworkingConfig={"EndpointsConfig": {"x": place}}
+        HostConfig={"NetworkMode": "bridge"}, NetworkingConfig={"EndpointsConfig": {"x": place}}
     )
     assert (
         shown(config)["NetworkSettings"]["Networks"]["x"] | place
