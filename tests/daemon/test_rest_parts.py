@@ -272,14 +272,16 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
 
 
 def test_what_is_not_done_yet_is_a_warning() -> None:
-    assert [text.split()[0] for text in wish(HostConfig={"Links": ["db:db"]}).warnings] == ["Links"]
-    assert wish(HostConfig={"Links": []}).warnings == ()
+    host = {"NetworkMode": "bridge", "Links": ["db:db"]}
+    assert [text.split()[0] for text in wish(HostConfig=host).warnings] == ["Links"]
+    assert wish(HostConfig={**host, "Links": []}).warnings == ()
 
 
 def test_privileges_of_a_request() -> None:
     """They are read as the command line reads its options [CTR-11, CTR-12]."""
     config = wish(
         HostConfig={
+            "NetworkMode": "bridge",
             "Privileged": True,
             "CapAdd": ["net_admin"],
             "CapDrop": ["ALL"],
@@ -424,7 +426,7 @@ _IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
         "invalid CPU shares (-1): value must be a positive integer",
     ),
     (
-        {"HostConfig": {"PortBindings": {"1;2": []}}},
+        {"HostConfig": {"NetworkMode": "bridge", "PortBindings": {"1;2": []}}},
         "invalid JSON: invalid port '1;2': invalid syntax",
     ),
 ]
