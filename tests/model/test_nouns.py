@@ -219,6 +219,12 @@ def members(*entries: tuple[str, str]) -> tarfile.TarFile:
     return tarfile.open(fileobj=io.BytesIO(out.getvalue()))
 
 
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
 def test_members_follow_links_and_make_their_parents(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
@@ -230,7 +236,7 @@ def test_members_follow_links_and_make_their_parents(tmp_path: Path) -> None:
     extract_into(archive, str(tmp_path), replaces=False)
     assert (tmp_path / "real/a").read_text() == "one"
     assert (tmp_path / "new/deep/b").read_text() == "two"
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o777 & ~_umask()
     assert (tmp_path / "old").read_text() == "new"
     made = (tmp_path / "dir").stat()
     assert (stat.S_IMODE(made.st_mode), made.st_mtime) == (0o750, 5000)
