@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pybuild.containers.order import ContainerPrivileges
-from pybuild.containers.starting import NotExecuted
 from pybuild.containers.steps import step_of
 from pybuild.daemon.rest.creating import limits_of, request_of
 from pybuild.daemon.rest.fields import Fields, read_object
@@ -19,7 +18,7 @@ from pybuild.daemon.rest.query import Query
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
 from pybuild.daemon.rest.routes import NEWEST, ApiCall, Routes
 from pybuild.daemon.rest.transfers import tag_of
-from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
+from pybuild.model.errors import EnvironmentFault, UsageError
 
 ROUTES = Routes(
     (
@@ -157,36 +156,6 @@ def test_fields_of_another_kind(read: Callable[[Fields], object], value: object)
         read(Fields({"x": value}))
     except ApiRefusal as refusal:
         assert refusal.status == 400 and "cannot unmarshal" in refusal.message
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (UserError("no such container: x"), 404, "No such container: x"),
-        (UserError("get v: no such volume"), 404, "get v: no such volume"),
-        (UserError("network x not found"), 404, "network x not found"),
-        (
-            UserError("several containers have ids that begin with a"),
-            *(400, "multiple IDs found with provided prefix: a"),
-        ),
-        (UserError("container ab is not running"), 409, "Container ab is not running"),
-        (
-            UserError('container "n" is running', hints=["stop it"]),
-            409,
-            (
-                'cannot remove container "/n": container is running: stop the container before '
-                "removing or force remove"
-            ),
-        ),
-        (UserError("anything else\nof two lines"), 400, "anything else of two lines"),
-        (EnvironmentFault("no room"), 500, "no room"),
-        (NotExecuted('exec: "x": not found', 127), 400, 'exec: "x": not found'),
-    ],
-)
-def test_words_of_refusals(error: PybuildError, status: int, message: str) -> None:
-    """Clients look for docker's words [ENG-20, ENG-21]."""
-    refusal = refusal_of(error)
-    assert (refusal.status, refusal.message) == (status, message)
 
 
 def wish(**members: Any) -> Any:

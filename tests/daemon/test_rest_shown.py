@@ -13,6 +13,7 @@ import pytest
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.environment import environment
 from pybuild.containers.inspecting import ContainerDetails, document
+from pybuild.containers.starting import NotExecuted
 from pybuild.containers.state import ContainerState
 from pybuild.daemon.rest.building import BuildLines, step_line
 from pybuild.daemon.rest.creating import request_of
@@ -21,7 +22,7 @@ from pybuild.daemon.rest.networks import network_of
 from pybuild.daemon.rest.progresslines import ProgressLines
 from pybuild.daemon.rest.refusal import ApiRefusal, refusal_of
 from pybuild.model.digest import Digest
-from pybuild.model.errors import UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import LogStream, VertexLog
 from pybuild.networks import networks
 
@@ -158,3 +159,33 @@ def test_paths_that_are_hidden_are_dockers_own() -> None:
         made(HostConfig={"MaskedPaths": ["/proc/kcore", "/proc/cpuinfo"]})
     with pytest.raises(ApiRefusal, match="ReadonlyPaths /srv is not done"):
         made(HostConfig={"ReadonlyPaths": ["/srv"]})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("no such container: x"), 404, "No such container: x"),
+        (UserError("get v: no such volume"), 404, "get v: no such volume"),
+        (UserError("network x not found"), 404, "network x not found"),
+        (
+            UserError("several containers have ids that begin with a"),
+            *(400, "multiple IDs found with provided prefix: a"),
+        ),
+        (UserError("container ab is not running"), 409, "Container ab is not running"),
+        (
+            UserError('container "n" is running', hints=["stop it"]),
+            409,
+            (
+                'cannot remove container "/n": container is running: stop the container before '
+                "removing or force remove"
+            ),
+        ),
+        (UserError("anything else\nof two lines"), 400, "anything else of two lines"),
+        (EnvironmentFault("no room"), 500, "no room"),
+        (NotExecuted('exec: "x": not found', 127), 400, 'exec: "x": not found'),
+    ],
+)
+def test_words_of_refusals(error: PybuildError, status: int, message: str) -> None:
+    """Clients look for docker's words [ENG-20, ENG-21]."""
+    refusal = refusal_of(error)
+    assert (refusal.status, refusal.message) == (status, message)
