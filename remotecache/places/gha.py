@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep
-from pybuild.image.cacheformat.config import CACHE_CONFIG, MAX_BYTES, write_config
-from pybuild.image.cacheformat.merge import united
-from pybuild.image.cacheformat.read import read_config
+from pybuild.image.cacheformat.config import CACHE_CONFIG, MAX_BYTES
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.remotecache.place import CacheSource, Expected
+from pybuild.remotecache.place import Expected
 from pybuild.remotecache.places.ghaoptions import GhaPlace, GhaRights, read_rights
 from pybuild.remotecache.places.ghaservice import GhaEntry, GhaService
+from pybuild.remotecache.places.servicecache import ServiceCache
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
@@ -33,13 +32,10 @@ _PAUSE_S = 2.0
 _COPIES = 4
 
 
-class GhaCache:
+class GhaCache(ServiceCache):
     """The caches of one scope, as one job may see them."""
 
     title = "exporting cache to GitHub Actions Cache"
-    is_named_by_others = False
-    has_manifests = False
-    is_exact = True
 
     def __init__(
         self,
@@ -49,44 +45,27 @@ class GhaCache:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, str(place), f"{place} of {place.url}")
         self._place = place
         self._pause = pause
         self._monotonic = monotonic
         self._rights: GhaRights | None = None
         self._number = 0
-        self._named: tuple[Descriptor, bytes] | None = None
         self._stuck: tuple[int, float] = (0, 0.0)
-        self._name = f"{place} of {place.url}"
-        engine.images.lenders[self._name] = self._lend
 
-    @property
-    def place(self) -> Mapping[str, str]:
-        return {"layout": self._name}
-
-    @property
-    def shared(self) -> CacheSource:
-        return self
-
-    async def root(self) -> tuple[Descriptor, bytes]:
+    async def _documents(self) -> Sequence[bytes]:
         documents: list[bytes] = []
         for scope in self._checked().readable:
             if (entry := await self._service.find(self._row(scope))) is not None:
                 documents.append(await self._service.read(entry, MAX_BYTES))
-        if not documents:
-            raise UserError(f"{self._place}: not found")
-        data = documents[0]
-        if len(documents) > 1:
-            data = write_config(united([read_config(one) for one in documents]))
-        return Descriptor(CACHE_CONFIG, Digest.of(data), len(data)), data
+        return documents
 
-    async def read(self, blob: Descriptor, limit: int) -> bytes:
-        if self._named is not None and self._named[0].digest == blob.digest:
-            return self._named[1]
-        data = await self._service.read(await self._entry(blob), limit)
-        if Digest.of(data) != blob.digest:
-            raise EnvironmentFault(f"{self._place}: blob {blob.digest} is damaged")
-        return data
+    async def _bytes(self, blob: Descriptor, limit: int) -> bytes:
+        return await self._service.read(await self._entry(blob), limit)
+
+    async def _pieces(self, blob: Descriptor) -> AsyncIterator[bytes]:
+        async for piece in self._service.pieces(await self._entry(blob), blob.size):
+            yield piece
 
     async def check(self) -> None:
         self._writable()
@@ -152,17 +131,6 @@ class GhaCache:
     async def collect(self, max_age_s: float) -> int:
         """Nothing: the service forgets by itself what nobody read for a week."""
         return 0
-
-    async def _lend(self, blob: Descriptor, step: InternalStep) -> None:
-        """Copy a layer into the store."""
-        entry = await self._entry(blob)
-        with self._engine.store.blobs.writer(blob.digest, blob.size) as file:
-            current = 0
-            async for piece in self._service.pieces(entry, blob.size):
-                await asyncio.to_thread(file.write, piece)
-                current += len(piece)
-                step.transfer(blob.digest, current, blob.size)
-            await asyncio.to_thread(file.commit)
 
     async def _entry(self, blob: Descriptor) -> GhaEntry:
         entry = await self._service.find(_BLOB + blob.digest)

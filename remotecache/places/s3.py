@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.engine.progress import InternalStep
-from pybuild.image.cacheformat.config import CACHE_CONFIG, MAX_BYTES, write_config
-from pybuild.image.cacheformat.merge import united
-from pybuild.image.cacheformat.read import named_blobs, read_config
+from pybuild.image.cacheformat.config import CACHE_CONFIG, MAX_BYTES
+from pybuild.image.cacheformat.read import named_blobs
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, UserError
-from pybuild.remotecache.place import AnyContent, CacheSource, Expected
+from pybuild.remotecache.place import AnyContent, Expected
 from pybuild.remotecache.places.s3bucket import Bucket, S3Fault
 from pybuild.remotecache.places.s3options import S3Place
+from pybuild.remotecache.places.servicecache import ServiceCache
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
@@ -31,32 +30,19 @@ _MOST_BLOBS = 10_000
 _AT_ONCE = 8
 
 
-class S3Cache:
+class S3Cache(ServiceCache):
     """One or several names below one prefix of a bucket."""
 
     title = "exporting cache to Amazon S3"
-    is_named_by_others = False
-    has_manifests = False
-    is_exact = True
 
     def __init__(self, engine: Engine, place: S3Place) -> None:
-        self._engine = engine
         self._place = place
         self._bucket = _bucket_of(engine, place)
+        name = f"{place.endpoint_url or 's3:'}//{place.bucket}/{place.prefix}"
+        super().__init__(engine, str(place), name)
         self._etags: dict[Digest, str] = {}
-        self._named: tuple[Descriptor, bytes] | None = None
-        self._name = f"{place.endpoint_url or 's3:'}//{place.bucket}/{place.prefix}"
-        engine.images.lenders[self._name] = self._lend
 
-    @property
-    def place(self) -> Mapping[str, str]:
-        return {"layout": self._name}
-
-    @property
-    def shared(self) -> CacheSource:
-        return self
-
-    async def root(self) -> tuple[Descriptor, bytes]:
+    async def _documents(self) -> Sequence[bytes]:
         documents: list[bytes] = []
         for name in self._place.names:
             try:
@@ -64,20 +50,13 @@ class S3Cache:
             except S3Fault as fault:
                 if fault.status != 404:
                     raise
-        if not documents:
-            raise UserError(f"{self._place}: not found")
-        data = documents[0]
-        if len(documents) > 1:
-            data = write_config(united([read_config(one) for one in documents]))
-        return Descriptor(CACHE_CONFIG, Digest.of(data), len(data)), data
+        return documents
 
-    async def read(self, blob: Descriptor, limit: int) -> bytes:
-        if self._named is not None and self._named[0].digest == blob.digest:
-            return self._named[1]
-        data, _ = await self._bucket.get(self._blob(blob.digest), limit)
-        if Digest.of(data) != blob.digest:
-            raise EnvironmentFault(f"{self._place}: blob {blob.digest} is damaged")
-        return data
+    async def _bytes(self, blob: Descriptor, limit: int) -> bytes:
+        return (await self._bucket.get(self._blob(blob.digest), limit))[0]
+
+    def _pieces(self, blob: Descriptor) -> AsyncIterator[bytes]:
+        return self._bucket.pieces(self._blob(blob.digest), blob.size)
 
     async def check(self) -> None:
         """Nothing: only writing tells."""
@@ -162,16 +141,6 @@ class S3Cache:
         await asyncio.gather(*(delete(key) for key in [*stale, *(one.key for one in unneeded)]))
         await self._bucket.abort_uploads(self._blobs, now - grace_s)
         return len(stale) + len(unneeded)
-
-    async def _lend(self, blob: Descriptor, step: InternalStep) -> None:
-        """Copy a layer into the store."""
-        with self._engine.store.blobs.writer(blob.digest, blob.size) as file:
-            current = 0
-            async for piece in self._bucket.pieces(self._blob(blob.digest), blob.size):
-                await asyncio.to_thread(file.write, piece)
-                current += len(piece)
-                step.transfer(blob.digest, current, blob.size)
-            await asyncio.to_thread(file.commit)
 
     @property
     def _blobs(self) -> str:

@@ -261,7 +261,7 @@ Signals = Callable[..., tuple[list[Any], int | None]]
 
 @pytest.fixture
 def signals(stdin: Callable[[int], None]) -> Generator[Signals]:
-    """Return what a monitor hears of signals that we get one after the other, and the status at the end."""
+    """Return the words that a monitor hears of signals that we get one after the other, and the status at the end."""
     read_end, write_end = os.pipe()
     stdin(read_end)
     os.write(write_end, b"typed")

@@ -61,7 +61,7 @@ def killed_and_followed(machine: Pybuild, pid: int) -> int:
 def test_one_sleeps_and_the_container_ends_as_it_does(
     machine: Pybuild, tmp_path: Path, killed: str
 ) -> None:
-    """Whoever is killed, how it ended is known: the kernel tells it by its pidfd."""
+    """The status of a container is known whichever process is killed: the kernel tells it by its pidfd."""
     flags = tmp_path / "flags"
     flags.mkdir()
     run(machine, _SCRIPT, "--name", "one", "-v", f"{flags}:/flags")

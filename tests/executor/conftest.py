@@ -1,4 +1,4 @@
-"""A bench for file ops, and a repository that is served, as most tests of them want it."""
+"""A bench for file ops, a small tree, and a repository that is served, as most tests of them want it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.executor.files.tree import Tree
 from tests.executor.filetrees import Bench
 from tests.executor.gitsites import Remote
 from tests.gitservers import git_daemon
@@ -23,3 +24,19 @@ def remote(tmp_path: Path) -> Generator[Remote]:
     base.mkdir()
     with git_daemon(base) as url:
         yield Remote(base, url)
+
+
+@pytest.fixture
+def tree(root: Path) -> Generator[Tree]:
+    """A small tree, opened where it lies, at *root*."""
+    (root / "d").mkdir(parents=True)
+    (root / "f").write_text("old")
+    (root / "f").chmod(0o600)
+    (root / "l").symlink_to("d")
+    with Tree.open(str(root)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"

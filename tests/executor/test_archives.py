@@ -9,7 +9,7 @@ import lzma
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,22 +25,6 @@ from pybuild.model.errors import UserError
 IN_NS = 5_000_000_001
 MINE = (os.geteuid(), os.getegid())
 CALL = WorkerCall()
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    root = tmp_path / "root"
-    (root / "d").mkdir(parents=True)
-    (root / "f").write_text("old")
-    (root / "f").chmod(0o600)
-    (root / "l").symlink_to("d")
-    with Tree.open(str(root)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def mode(path: Path) -> int:

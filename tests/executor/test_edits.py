@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,6 @@ from pybuild.model.border import WorkerCall
 IN_NS = 5_000_000_001
 MINE = (os.geteuid(), os.getegid())
 CALL = WorkerCall()
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    root = tmp_path / "root"
-    (root / "d").mkdir(parents=True)
-    (root / "f").write_text("old")
-    (root / "f").chmod(0o600)
-    (root / "l").symlink_to("d")
-    with Tree.open(str(root)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
 
 
 def mode(path: Path) -> int:
@@ -254,7 +237,7 @@ def test_holes_stay_holes(tmp_path: Path, at: tuple[int, ...], size: int) -> Non
 
 
 def test_a_file_that_grew_is_copied_a_little_over_what_it_had(tmp_path: Path) -> None:
-    """Whoever copies sees by what it gets that the size was another; a file may have no end."""
+    """The copy shows by its bytes that the size was another; a file may have no end."""
     (tmp_path / "a").write_bytes(b"x" * 10)
     with (tmp_path / "a").open("rb") as source, (tmp_path / "b").open("w+b") as target:
         before = os.fstat(source.fileno())
