@@ -51,7 +51,9 @@ class GhaCache(ServiceCache):
         self._monotonic = monotonic
         self._rights: GhaRights | None = None
         self._number = 0
+        self._passed = 0
         self._stuck: tuple[int, float] = (0, 0.0)
+        self._writing: asyncio.Task[bool] | None = None
 
     async def _documents(self) -> Sequence[bytes]:
         documents: list[bytes] = []
@@ -109,24 +111,41 @@ class GhaCache(ServiceCache):
     async def finish(self, made: Descriptor, data: bytes, expected: Expected) -> bool:
         """Write the next entry of the row, whose number only one writer gets.
 
-        A number that was taken, and has no entry after a quarter of a minute, is passed over: who took
-        it is gone.
+        A write once begun goes on where its caller is cancelled: a number that was taken, and has no
+        entry, keeps all others waiting. After a quarter of a minute, counted for each number, it is
+        passed over: who took it is gone. Who took it and is only slow looks again.
         """
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
+            return False
         row = self._row(self._writable())
         if not isinstance(expected, Digest) and expected is not None:
             await self.named()
-        number = self._number + 1
-        while (reserved := await self._service.reserve(f"{row}{number}")) is None:
-            first, since = self._stuck
-            if first != self._number or not since:
-                self._stuck = self._number, self._monotonic()
-            if self._monotonic() - self._stuck[1] <= _STUCK_S:
-                await self._pause(_PAUSE_S)
-                return False
-            number += 1
-        await self._service.write(reserved, data, len(data), lambda sent: None)
-        self._number, self._named, self._stuck = number, (made, data), (0, 0.0)
+        number = max(self._number, self._passed) + 1
+        self._writing = asyncio.create_task(self._write(row, number, data))
+        self._writing.add_done_callback(_forget)
+        if not await asyncio.shield(self._writing):
+            return False
+        self._number, self._named = number, (made, data)
         return True
+
+    async def _write(self, row: str, number: int, data: bytes) -> bool:
+        """Write one entry; return whether it is the newest now."""
+        reserved = await self._service.reserve(f"{row}{number}")
+        began = self._monotonic()
+        if reserved is None:
+            if self._stuck[0] != number:
+                self._stuck = number, began
+            if began - self._stuck[1] > _STUCK_S:
+                self._passed = number
+            else:
+                await self._pause(_PAUSE_S)
+            return False
+        await self._service.write(reserved, data, len(data), lambda sent: None)
+        if self._monotonic() - began <= _STUCK_S / 2:
+            return True
+        newest = await self._service.find(row)
+        return newest is not None and _number(newest.key, row) <= number
 
     async def collect(self, max_age_s: float) -> int:
         """Nothing: the service forgets by itself what nobody read for a week."""
@@ -179,6 +198,12 @@ class GhaCache(ServiceCache):
         """Return the key, but for their numbers, of the configs for a branch."""
         branch = hashlib.sha256(scope.encode()).hexdigest()[:8]
         return f"index-{self._place.scope}-1-{branch}#"
+
+
+def _forget(write: asyncio.Task[bool]) -> None:
+    """Take the error of a write whose caller was cancelled, which nobody waits for."""
+    if not write.cancelled():
+        write.exception()
 
 
 def _number(key: str, row: str) -> int:

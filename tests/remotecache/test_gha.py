@@ -301,11 +301,71 @@ def test_a_number_whose_writer_is_gone_is_passed_over(cache: ActionsCache, tmp_p
         while not await own.finish(*made, None):
             assert await own.named() is None
             tries += 1
-        assert tries == 8
+        assert tries == 9
         assert cache.keys() == [f"{OWN_ROW}2"]
 
     pauses = with_cache(place(cache), tmp_path, check)
     assert pauses.passed == 16.0
+
+
+def test_a_number_that_was_just_taken_is_not_passed_over_with_one_whose_writer_is_gone(
+    cache: ActionsCache, tmp_path: Path
+) -> None:
+    one, other = document("one"), document("other")
+    cache.reserve(f"{OWN_ROW}1", ghaservice.ENTRY_VERSION)
+
+    async def check(own: GhaCache, engine: Engine) -> None:
+        for _ in range(8):
+            assert not await own.finish(*other, None)
+        taken = cache.reserve(f"{OWN_ROW}2", ghaservice.ENTRY_VERSION)
+        for _ in range(4):
+            assert not await own.finish(*other, None)
+        assert taken is not None
+        taken.data, taken.is_whole = one[1], True
+        assert await own.named() == one[0]
+        assert await own.finish(*other, one[0].digest)
+        assert cache.keys() == [f"{OWN_ROW}2", f"{OWN_ROW}3"]
+
+    with_cache(place(cache), tmp_path, check)
+
+
+def test_a_write_whose_caller_is_cancelled_comes_to_its_end(
+    cache: ActionsCache, tmp_path: Path
+) -> None:
+    """A carrier is cancelled when the build ends, and its number would keep everybody waiting."""
+    made = document("made")
+
+    async def check(own: GhaCache, engine: Engine) -> None:
+        write = asyncio.create_task(own.finish(*made, None))
+        while not cache.entries:
+            await asyncio.sleep(0.001)
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+        assert not await own.finish(*made, None)
+        assert cache.keys() == [f"{OWN_ROW}1"]
+        assert await own.named() == made[0]
+
+    assert with_cache(place(cache), tmp_path, check).passed == 0
+
+
+def test_a_slow_writer_who_was_passed_over_looks_again(cache: ActionsCache, tmp_path: Path) -> None:
+    one, other = document("one"), document("other")
+
+    async def check(_: GhaCache, engine: Engine) -> None:
+        def monotonic() -> float:
+            """Return a time at which the number that was taken has been passed over."""
+            is_passed = len(cache.entries) > 1
+            if not is_passed:
+                key = f"{OWN_ROW}2"
+                cache.entries.append(Entry(key, ghaservice.ENTRY_VERSION, 2, True, one[1]))
+            return 20.0 if is_passed else 0.0
+
+        slow = GhaCache(engine, place(cache), monotonic=monotonic)
+        assert not await slow.finish(*other, None)
+        assert await slow.named() == one[0]
+
+    with_cache(place(cache), tmp_path, check)
 
 
 def test_a_layer_goes_there_and_back_beside_one_that_was_never_ended(
