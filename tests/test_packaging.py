@@ -17,6 +17,7 @@ ROOMS = [
     "cache",
     "client",
     "cluster",
+    "commandline",
     "containers",
     "daemon",
     "engine",
