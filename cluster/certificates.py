@@ -68,6 +68,16 @@ class Certificates:
         self._check()
         return context
 
+    def words(self) -> tuple[str, ...]:
+        """Return the arguments by which the engine's processes get the same files."""
+        if not (self.ca and self.cert):
+            return ()
+        return (
+            *("--tls-ca-file", self.ca),
+            *("--tls-cert", self.cert),
+            *("--tls-key", self.key or self.cert),
+        )
+
     def _check(self) -> None:
         """Raise where ours has expired: the other side would say only that it hangs up."""
         until = valid_until(_first_certificate(self.cert))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -12,18 +11,16 @@ from contextlib import asynccontextmanager
 from pybuild.cluster import control
 from pybuild.cluster.certificates import Certificates, Role, make_certificates
 from pybuild.cluster.control import controlled
-from pybuild.cluster.coordinator import clustered
+from pybuild.cluster.local import LocalCluster
+from pybuild.cluster.members import SCHEDULER, Members, has_engine, require_engine
 from pybuild.cluster.process import serve_worker
 from pybuild.commandline.parser import Parsed
 from pybuild.daemon.process import default_address, serve
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings, load_settings
-from pybuild.model.errors import EnvironmentFault, UsageError
+from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
 
-_READY = b"running worker on "
-_START_S = 30.0
-_END_S = 10.0
 _MOST_DAYS = 3650
 
 
@@ -36,8 +33,24 @@ def worker(parsed: Parsed) -> int:
     if not addresses:
         raise UsageError("a worker needs an address", hints=["give it with --addr unix://PATH"])
     slots = _count(parsed, "slots", len(os.sched_getaffinity(0)))
-    uvloop.run(serve_worker(settings, addresses, slots, _certificates(parsed)))
+    certificates = _certificates(parsed)
+    scheduler, name = _scheduler(parsed, certificates), parsed.one("advertise", addresses[0])
+    uvloop.run(serve_worker(settings, addresses, slots, certificates, scheduler, name))
     return 0
+
+
+def scheduler(parsed: Parsed) -> int:
+    """Run the scheduler of a cluster until a signal stops it."""
+    require_engine()
+    certificates = _certificates(parsed)
+    address = parsed.one("addr", "tcp://127.0.0.1:8786")
+    if not certificates.ca and not address.startswith("tcp://127."):
+        raise UsageError(
+            "a scheduler that other machines reach needs certificates",
+            hints=["give --tlscacert, --tlscert and --tlskey"],
+        )
+    words = ("--addr", address, *certificates.words())
+    os.execv(sys.executable, [sys.executable, "-P", "-m", SCHEDULER, *words])
 
 
 def up(parsed: Parsed) -> int:
@@ -47,15 +60,27 @@ def up(parsed: Parsed) -> int:
     settings = load_settings(parsed.one("config"), parsed.one("root"))
     local = _count(parsed, "local", 0)
     given = parsed.many("worker")
-    if not local and not given:
+    certificates = _certificates(parsed)
+    scheduler = _scheduler(parsed, certificates)
+    engine = parsed.one("engine", "dask" if has_engine() else "none")
+    if engine not in ("dask", "none"):
+        raise UsageError(f"invalid --engine: {engine}: expected dask or none")
+    if engine == "dask":
+        require_engine()
+    if not local and not given and not scheduler:
         raise UsageError(
             "a cluster needs workers",
-            hints=["--local 2 starts two here; --worker ADDR names one that runs"],
+            hints=["--local 2 starts two here", "--worker or --scheduler names those that run"],
         )
     slots = _count(parsed, "slots", 2)
     addresses, config = parsed.many("addr"), parsed.one("config")
-    work = _up(settings, config, addresses, local, slots, given, _certificates(parsed))
-    uvloop.run(work)
+    addresses = addresses or [default_address(settings.root)]
+    members = Members(given, certificates, scheduler)
+    if local:
+        own = LocalCluster(settings.root, config, local, slots, has_engine=engine == "dask")
+        uvloop.run(_up_with(own, settings, addresses, members))
+    else:
+        uvloop.run(_up(settings, addresses, members))
     return 0
 
 
@@ -122,6 +147,18 @@ def _certificates(parsed: Parsed) -> Certificates:
     )
 
 
+def _scheduler(parsed: Parsed, certificates: Certificates) -> str:
+    """Return the address of the scheduler, as the engine has it; empty: none is given."""
+    address = parsed.one("scheduler")
+    if not address:
+        return ""
+    require_engine()
+    scheme, _, rest = address.partition("://")
+    if scheme != "tcp" or not rest:
+        raise UsageError(f"invalid --scheduler: {address}: expected tcp://HOST:PORT")
+    return ("tls://" if certificates.ca else "tcp://") + rest
+
+
 def _count(parsed: Parsed, name: str, default: int) -> int:
     text = parsed.one(name, str(default))
     if not text.isdecimal() or (name in parsed.values and int(text) == 0):
@@ -129,101 +166,24 @@ def _count(parsed: Parsed, name: str, default: int) -> int:
     return int(text)
 
 
-async def _up(
-    settings: Settings,
-    config: str,
-    addresses: Sequence[str],
-    local: int,
-    slots: int,
-    given: Sequence[str],
-    certificates: Certificates,
+async def _up(settings: Settings, addresses: Sequence[str], members: Members) -> None:
+    @asynccontextmanager
+    async def coordinating(engine: Engine) -> AsyncGenerator[None]:
+        async with (
+            members.clustered(engine) as cluster,
+            controlled(cluster.fleet, settings.root),
+        ):
+            for address, reason in cluster.fleet.reasons.items():
+                sys.stderr.write(f"warning: worker {address}: {reason}\n")
+            count, steps = len(cluster.fleet.workers), cluster.fleet.slots
+            sys.stderr.write(f"{count} workers with {steps} slots\n")
+            yield
+
+    await serve(settings, addresses, insecure=False, within=coordinating)
+
+
+async def _up_with(
+    own: LocalCluster, settings: Settings, addresses: Sequence[str], members: Members
 ) -> None:
-    addresses = addresses or [default_address(settings.root)]
-    async with _local_workers(settings, config, local, slots) as own:
-
-        @asynccontextmanager
-        async def coordinating(engine: Engine) -> AsyncGenerator[None]:
-            async with (
-                clustered(engine, [*own, *given], certificates.client()) as cluster,
-                controlled(cluster.fleet, settings.root),
-            ):
-                for address, reason in cluster.fleet.reasons.items():
-                    sys.stderr.write(f"warning: worker {address}: {reason}\n")
-                count, steps = len(cluster.fleet.workers), cluster.fleet.slots
-                sys.stderr.write(f"{count} workers with {steps} slots\n")
-                yield
-
-        await serve(settings, addresses, insecure=False, within=coordinating)
-
-
-@asynccontextmanager
-async def _local_workers(
-    settings: Settings, config: str, count: int, slots: int
-) -> AsyncGenerator[list[str]]:
-    """Start workers with stores of their own beside ours, and end them with the block."""
-    base = settings.root.rstrip("/") + "-workers"
-    processes: list[asyncio.subprocess.Process] = []
-    addresses: list[str] = []
-    try:
-        for number in range(1, count + 1):
-            root = os.path.join(base, str(number))
-            os.makedirs(root, mode=0o700, exist_ok=True)
-            address = f"unix://{base}/{number}.sock"
-            command = [sys.executable, "-P", "-m", "pybuild", "worker", "--root", root]
-            processes.append(
-                await asyncio.create_subprocess_exec(
-                    *command,
-                    *("--addr", address, "--slots", str(slots)),
-                    *(("--config", config) if config else ()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.PIPE,
-                    start_new_session=True,
-                )
-            )
-            addresses.append(address)
-        for process, address in zip(processes, addresses, strict=True):
-            await _ready(process, address)
-        followers = [asyncio.create_task(_follow(process)) for process in processes]
-        try:
-            yield addresses
-        finally:
-            for follower in followers:
-                follower.cancel()
-    finally:
-        await _end(processes)
-
-
-async def _ready(process: asyncio.subprocess.Process, address: str) -> None:
-    assert process.stderr is not None
-    said = b""
-    try:
-        async with asyncio.timeout(_START_S):
-            while line := await process.stderr.readline():
-                if line.startswith(_READY):
-                    return
-                said += line
-    except TimeoutError:
-        pass
-    text = said.decode(errors="replace").strip()
-    raise EnvironmentFault(f"worker {address} did not start: {text or 'it says nothing'}")
-
-
-async def _follow(process: asyncio.subprocess.Process) -> None:
-    """Pass on what a worker writes."""
-    assert process.stderr is not None
-    while line := await process.stderr.readline():
-        sys.stderr.write(f"worker {process.pid}: {line.decode(errors='replace')}")
-
-
-async def _end(processes: Sequence[asyncio.subprocess.Process]) -> None:
-    running = [process for process in processes if process.returncode is None]
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-    waiting = [asyncio.create_task(process.wait()) for process in running]
-    if waiting:
-        _, stuck = await asyncio.wait(waiting, timeout=_END_S)
-        if stuck:
-            for process in running:
-                if process.returncode is None:
-                    process.kill()
-            await asyncio.wait(stuck)
+    async with own.running(members) as all_members:
+        await _up(settings, addresses, all_members)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _HELLO_S = 5.0
 _AGAIN_S = 1.0
 _PING_S = 2.0
 _PONG_S = 6.0
+_STAYS_S = 10.0
 _MOST_DECISIONS = 1000
 
 
@@ -135,6 +137,7 @@ class Fleet:
         resized: Callable[[int], None] = lambda slots: None,
     ) -> None:
         self._addresses = addresses
+        self._members = dict.fromkeys(addresses, math.inf)
         self._resized = resized
         self.sizes: dict[str, int] = {}
         self.decisions: OrderedDict[str, tuple[Cost, ...]] = OrderedDict()
@@ -142,27 +145,49 @@ class Fleet:
         self._workers: dict[str, Worker] = {}
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._health = {address: WorkerHealth() for address in addresses}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._health: dict[str, WorkerHealth] = {}
         self.reasons: dict[str, str] = {}
 
     async def open(self) -> None:
         """Connect to all; return when each has answered or failed once."""
-        first = [asyncio.Event() for _ in self._addresses]
-        self._tasks = [
-            asyncio.create_task(self._keep(address, tried))
-            for address, tried in zip(self._addresses, first, strict=True)
-        ]
-        await asyncio.gather(*(tried.wait() for tried in first))
+        await self._connect(self._addresses)
+
+    async def update(self, addresses: Collection[str]) -> None:
+        """Have others at these addresses as members, too; return when each has answered or failed once.
+
+        A member of before that is not among them gets steps for some seconds more: it may be that only
+        who listed them had to begin anew.
+        """
+        until = time.monotonic() + _STAYS_S
+        for address, before in self._members.items():
+            if address not in addresses and address not in self._addresses:
+                self._members[address] = min(before, until)
+        new = [address for address in addresses if address not in self._tasks]
+        self._members |= dict.fromkeys(addresses, math.inf)
+        self._change()
+        await self._connect(new)
+
+    async def _connect(self, addresses: Sequence[str]) -> None:
+        first = {address: asyncio.Event() for address in addresses}
+        for address, tried in first.items():
+            self._tasks[address] = asyncio.create_task(self._keep(address, tried))
+        await asyncio.gather(*(tried.wait() for tried in first.values()))
 
     async def close(self) -> None:
         """Leave all workers."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def worker(self, address: str) -> Worker | None:
+        """Return the worker at *address* if it answers and gets work."""
+        worker = self._workers.get(address)
+        return worker if worker in self.workers else None
 
     @property
     def connected(self) -> list[Worker]:
@@ -175,11 +200,17 @@ class Fleet:
 
     @property
     def slots(self) -> int:
-        return sum(worker.hello.slots for worker in self.workers)
+        return sum(one.hello.slots for one in self.workers if self._is_member(one.address))
 
     def fits(self, needs: Needs) -> bool:
         """Return whether any worker can run the step, busy or not."""
-        return bool(fitting(needs, [worker.candidate() for worker in self.workers]))
+        return bool(fitting(needs, self._candidates()))
+
+    def _candidates(self) -> list[Candidate]:
+        return [one.candidate() for one in self.workers if self._is_member(one.address)]
+
+    def _is_member(self, address: str) -> bool:
+        return time.monotonic() < self._members.get(address, 0.0)
 
     @asynccontextmanager
     async def slot(self, needs: Needs) -> AsyncGenerator[Worker | None]:
@@ -200,8 +231,7 @@ class Fleet:
 
     async def _placed(self, needs: Needs) -> Worker | None:
         while self.fits(needs):
-            candidates = [worker.candidate() for worker in self.workers]
-            placement = place(needs, candidates, self.sizes)
+            placement = place(needs, self._candidates(), self.sizes)
             if placement.worker is not None:
                 self._note(needs.step, placement.costs)
                 return self._workers[placement.worker.address]
@@ -245,6 +275,7 @@ class Fleet:
         self._resized(self.slots)
         now = time.monotonic()
         later = [w.health.until - now for w in self.connected if not w.is_well]
+        later += [until - now for until in self._members.values() if now < until < math.inf]
         if later and (
             self._timer is None or self._timer.when() < asyncio.get_running_loop().time()
         ):
@@ -256,7 +287,7 @@ class Fleet:
             try:
                 channel = await dial(address, self._tls)
                 answer = await channel.unary(HELLO, wire.write(Hello()), timeout=_HELLO_S)
-                health = self._health[address]
+                health = self._health.setdefault(address, WorkerHealth())
                 worker = Worker(address, channel, read(Hello, answer), health, self._change)
                 self._workers[address] = worker
                 self.reasons.pop(address, None)
@@ -271,6 +302,11 @@ class Fleet:
                 if channel is not None:
                     await channel.close()
                 self._change()
+            if not self._is_member(address):
+                del self._tasks[address], self._members[address]
+                self._workers.pop(address, None)
+                self.reasons.pop(address, None)
+                return
             await asyncio.sleep(_AGAIN_S)
 
     async def _watch(self, worker: Worker) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cluster import wire
@@ -61,7 +61,7 @@ class Seat:
         self._secrets = secrets
         self._own_name = own_name
         self._lent: set[str] = set()
-        self._running: dict[str, Ticket] = {}
+        self._running: dict[str, tuple[int, Ticket]] = {}
         self._lending = Lending(engine, self._known)
         self._stack = AsyncExitStack()
 
@@ -89,23 +89,29 @@ class Seat:
         Raises:
             RpcError: the worker has gone, or does not do it; Misconduct: it says what it should not.
         """
+        async with self.offered(ticket) as said:
+            async for one in said:
+                if one.outcome is not None:
+                    return one.outcome
+                hear(one)
+        raise RpcError(Code.UNAVAILABLE, "the worker ended a step without an outcome")
+
+    @asynccontextmanager
+    async def offered(self, ticket: Ticket) -> AsyncGenerator[AsyncGenerator[Said]]:
+        """Offer a step within the context; the value is what is said of it, which raises as `run`."""
         self._lent |= {one.name for one in ticket.deltas}
-        self._running[ticket.run] = ticket
+        count, _ = self._running.get(ticket.run, (0, ticket))
+        self._running[ticket.run] = count + 1, ticket
         try:
             async with self.worker.channel.stream(RUN, metadata=self._metadata) as call:
                 await call.send(wire.write(ticket))
                 await call.half_close()
-                while (message := await call.receive()) is not None:
-                    try:
-                        said = wire.read(Said, message)
-                    except wire.Unreadable as error:
-                        raise Misconduct(f"it said what is no message: {error}") from error
-                    if said.outcome is not None:
-                        return said.outcome
-                    hear(said)
+                async with aclosing(_messages(call)) as said:
+                    yield said
         finally:
-            del self._running[ticket.run]
-        raise RpcError(Code.UNAVAILABLE, "the worker ended a step without an outcome")
+            count, _ = self._running.pop(ticket.run)
+            if count > 1:
+                self._running[ticket.run] = count - 1, ticket
 
     async def digest(self, deltas: Iterable[str], selection: Selection) -> ContentDigest:
         """Return the digest of what *selection* picks from a tree that the worker holds.
@@ -129,7 +135,7 @@ class Seat:
     async def _secret(self, request: bytes, call: IncomingCall) -> bytes:
         del call
         id = read(SecretQuery, request).id
-        if not any(_names(ticket, id) for ticket in self._running.values()):
+        if not any(_names(ticket, id) for _, ticket in self._running.values()):
             raise RpcError(Code.PERMISSION_DENIED, f"no step that runs there has the secret {id}")
         value = await looked_up(self._secrets, lambda: self._secrets.get(id))
         if value is None:
@@ -139,6 +145,14 @@ class Seat:
     def _known(self, call: IncomingCall, delta: str) -> str | None:
         del call
         return self._own_name(delta) if delta in self._lent else None
+
+
+async def _messages(call: ClientCall) -> AsyncGenerator[Said]:
+    while (message := await call.receive()) is not None:
+        try:
+            yield wire.read(Said, message)
+        except wire.Unreadable as error:
+            raise Misconduct(f"it said what is no message: {error}") from error
 
 
 def _names(ticket: Ticket, id: str) -> bool:

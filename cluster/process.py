@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from pybuild.cluster.agentkeeper import AgentKeeper
 from pybuild.cluster.certificates import Certificates, trusts
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.service import WorkerService
@@ -22,9 +23,18 @@ _GRACE_S = 2.0
 
 
 async def serve_worker(
-    settings: Settings, addresses: Sequence[str], slots: int, certificates: Certificates
+    settings: Settings,
+    addresses: Sequence[str],
+    slots: int,
+    certificates: Certificates,
+    scheduler: str = "",
+    name: str = "",
 ) -> None:
     """Run steps for coordinators until SIGTERM or SIGINT.
+
+    Args:
+        scheduler: of the engine, at which to announce ourselves; empty: coordinators know us.
+        name: the address by which coordinators reach us; empty: the first of *addresses*.
 
     Raises:
         UsageError: an address that cannot be; EnvironmentFault: one that cannot be had.
@@ -42,19 +52,27 @@ async def serve_worker(
         service = WorkerService(engine, slots, peers, trusts)
         grpc = GrpcServer(service.handlers())
         doors: list[Doorway] = []
+        agent: AgentKeeper | None = None
         try:
             for address in addresses:
                 bound = await listeners_at(address)
                 doors += [door_of(grpc, one, context) for one in bound]
                 sys.stderr.write(f"running worker on {address}\n")
             sys.stderr.flush()
+            if scheduler:
+                given = scheduler, name or addresses[0], slots, certificates.words()
+                agent = AgentKeeper(service.runs, *given)
+                agent.open()
             notify("READY=1")
             await stop.wait()
         finally:
             notify("STOPPING=1")
+            if agent is not None:
+                await agent.close()
             for door in doors:
                 door.close()
             await grpc.close(_GRACE_S)
+            await service.close()
             await asyncio.gather(*[door.closed() for door in doors])
             await peers.close()
             for address in addresses:

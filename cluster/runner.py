@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from pybuild.cache.content.patches import whole_of
 from pybuild.cache.records.layers import keep_layer, layer_facts
+from pybuild.cluster.claiming import ClaimedStep, RunsThere
+from pybuild.cluster.claims import run_key
 from pybuild.cluster.cluster import Cluster
 from pybuild.cluster.fleet import Worker
 from pybuild.cluster.health import Misconduct
 from pybuild.cluster.hearing import Hearing
 from pybuild.cluster.home import Seat
 from pybuild.cluster.placing import Needs
-from pybuild.cluster.ticket import DeltaPlaces, StepFault, StepFaultKind, StepOutcome, Ticket
+from pybuild.cluster.ticket import (
+    FORMAT,
+    DeltaPlaces,
+    StepFault,
+    StepFaultKind,
+    StepOutcome,
+    Ticket,
+)
 from pybuild.executor.inputs import input_of
 from pybuild.executor.runner import BuildRunner
 from pybuild.executor.steps.execop import Secrets
@@ -40,6 +49,7 @@ from pybuild.model.ops import (
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 from pybuild.net.grpc.status import Code, RpcError
+from pybuild.solver.runner import RUN_KEY
 
 _MOST_FAILURES = 3
 """A step that so many workers failed is not tried on another one: they may be its victims."""
@@ -95,25 +105,35 @@ class ClusterRunner(BuildRunner):
             before.faulted(
                 vertex.meta.name, f"what it made of {vertex.meta.name} could not be used"
             )
+        run = self._run_of(vertex)
+        at: Worker | None = None  # who has the run by another coordinator's claim
+        is_claimed = self._cluster.dispatch is not None
         while len(failures) < _MOST_FAILURES:
             needs = await self._needs(vertex, op, named, frozenset(failures))
-            async with self._cluster.fleet.slot(needs) as worker:
+            place = self._cluster.fleet.slot(needs) if at is None else nullcontext(at)
+            async with place as worker:
                 if worker is None:
                     return await super()._run(vertex, inputs, emit)
-                ticket = self._ticket(vertex, op, stacks, named)
+                ticket = self._ticket(run, vertex, op, stacks, named)
                 try:
-                    outcome = await self._run_at(worker, vertex, ticket, emit)
+                    outcome = await self._run_at(worker, vertex, ticket, emit, is_claimed)
                     if outcome.fault is None:
                         made = await self._taken(worker, vertex, outcome, named)
                         self._makers[vertex.digest] = worker
                         return made
                     reason = self._judge(worker, vertex, outcome.fault, named)
+                except RunsThere as there:
+                    at, is_claimed = None, False
+                    if there.address not in failures:
+                        at = self._cluster.fleet.worker(there.address)
+                    continue
                 except RpcError as error:
                     reason = f"lost: {error}" if _is_loss(worker, error) else f"it refused: {error}"
                 except Misconduct as error:
                     reason = str(error)
                     worker.blame(reason)
             failures[worker.address] = reason
+            at, is_claimed = None, self._cluster.dispatch is not None
             text = (
                 f"worker {worker.address} failed {vertex.meta.name}, which runs elsewhere: {reason}"
             )
@@ -175,8 +195,16 @@ class ClusterRunner(BuildRunner):
             stacks.append(copy.snapshot.deltas)
         return replace(op, mounts=tuple(mounts)), stacks
 
+    def _run_of(self, vertex: Vertex) -> str:
+        """Return the run's name: its key, so that equal steps of other builds are the same run."""
+        key = RUN_KEY.get()
+        if key is None or vertex.meta.ignore_cache:
+            return os.urandom(32).hex()
+        return run_key(key, FORMAT)
+
     def _ticket(
         self,
+        run: str,
         vertex: Vertex,
         op: ExecOp | FileOp,
         stacks: Sequence[Sequence[str]],
@@ -190,7 +218,7 @@ class ClusterRunner(BuildRunner):
             for delta in named
         ]
         return Ticket(
-            run=os.urandom(16).hex(),
+            run=run,
             op=op,
             inputs=tuple(tuple(self._portable(delta) for delta in stack) for stack in stacks),
             scratch=tuple(
@@ -211,13 +239,16 @@ class ClusterRunner(BuildRunner):
         return name
 
     async def _run_at(
-        self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit
+        self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit, is_claimed: bool
     ) -> StepOutcome:
         hearing = Hearing(vertex.digest, ticket.run, emit)
         where = VertexProgress(vertex=vertex.digest, id=f"worker {worker.name}", current=0)
         emit(where)
         try:
             seat = await self._seat(worker)
+            dispatch = self._cluster.dispatch
+            if is_claimed and dispatch is not None:
+                return await ClaimedStep(dispatch, ticket, hearing.hear).run(seat)
             return await seat.run(ticket, hearing.hear)
         finally:
             emit(replace(where, done=True))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection
+from contextlib import aclosing
 from functools import wraps
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cache.records.layers import layer_facts
-from pybuild.cluster import wire
 from pybuild.cluster.certificates import Role
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.lending import Lending
@@ -25,14 +25,15 @@ from pybuild.cluster.messages import (
     answering,
     read,
 )
-from pybuild.cluster.ticket import FORMAT, Said, StepFault, StepFaultKind, StepOutcome, Ticket
+from pybuild.cluster.stepruns import StepRuns
+from pybuild.cluster.ticket import FORMAT, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.executor.runnable import runnable
 from pybuild.exporter.layermaker import made_at
 from pybuild.model.errors import PybuildError, unwrap
-from pybuild.model.events import BuildWarning, Event
+from pybuild.model.events import Emit
 from pybuild.model.package import VERSION
 from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.channel import Channel
@@ -61,7 +62,8 @@ class WorkerService:
         self._peers = peers
         self._trusts = trusts
         self._slots = slots
-        self._places = asyncio.Semaphore(slots)
+        self.runs = StepRuns(slots, self._outcome)
+        self._leaving: set[asyncio.Task[None]] = set()
         self._builds: dict[tuple[str, str], WorkerBuild] = {}
         self._lending = Lending(engine, self._known)
 
@@ -105,49 +107,35 @@ class WorkerService:
         if key in self._builds:
             raise RpcError(Code.ALREADY_EXISTS, f"build {key[1]} is open")
         channel = await Channel.over(CallBytes(call))
+        build = WorkerBuild(self._engine, channel, self._peers.get)
         try:
-            async with WorkerBuild(self._engine, channel, self._peers.get) as build:
-                self._builds[key] = build
-                try:
-                    await call.send_headers()
-                    await channel.closed.wait()
-                finally:
-                    del self._builds[key]
+            await build.__aenter__()
+            self._builds[key] = build
+            await call.send_headers()
+            await channel.closed.wait()
         finally:
-            await channel.close()
+            self._builds.pop(key, None)
+            leaving = asyncio.create_task(_leave(build, channel))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     async def _run(self, call: IncomingCall) -> None:
-        """Run a step, and say what happens until it ends; it is stopped when nobody listens any more."""
+        """Offer a step, and say what happens until it ends; it is stopped when nobody listens any more."""
         build = self._of(call)
         ticket = read(Ticket, await call.receive() or b"")
         if ticket.format != FORMAT:
             raise RpcError(Code.FAILED_PRECONDITION, f"tickets of format {FORMAT} are read here")
-        own = ticket.vertex().digest
-        said: asyncio.Queue[Said] = asyncio.Queue()
+        async with aclosing(self.runs.listen(build, ticket)) as messages:
+            async for message in messages:
+                await call.send(message)
 
-        def emit(event: Event) -> None:
-            is_own = not isinstance(event, BuildWarning) and event.vertex == own
-            said.put_nowait(Said(event=event, own=is_own))
+    async def close(self) -> None:
+        """Stop all runs, and return when their builds have ended."""
+        await self.runs.close()
+        while self._leaving:
+            await asyncio.wait(self._leaving)
 
-        async def work() -> None:
-            async with self._places:
-                outcome = await self._outcome(build, ticket, emit)
-            said.put_nowait(Said(outcome=outcome))
-
-        task = asyncio.create_task(work())
-        try:
-            while True:
-                one = await said.get()
-                await call.send(wire.write(one))
-                if one.outcome is not None:
-                    return
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _outcome(
-        self, build: WorkerBuild, ticket: Ticket, emit: Callable[[Event], None]
-    ) -> StepOutcome:
+    async def _outcome(self, build: WorkerBuild, ticket: Ticket, emit: Emit) -> StepOutcome:
         try:
             result = await build.run(ticket, emit)
             top = result.deltas[-1] if result.deltas else ""
@@ -210,3 +198,8 @@ def _refusal(peer: Peer) -> str:
 
 def _key(call: IncomingCall) -> tuple[str, str]:
     return call.peer.owner, call.metadata.get(BUILD_ID) or ""
+
+
+async def _leave(build: WorkerBuild, channel: Channel) -> None:
+    await build.__aexit__()
+    await channel.close()

@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
             "certs": "cluster certs",
             "drain": "cluster drain",
             "ls": "cluster ls",
+            "scheduler": "cluster scheduler",
             "top": "cluster top",
             "up": "cluster up",
             "why": "cluster why",
@@ -69,6 +70,17 @@ COMMANDS: tuple[Command, ...] = (
         ("", 0, 0),
     ),
     Command(
+        "cluster scheduler",
+        "Run the scheduler that workers and coordinators of a cluster share (needs pybuild-oci[cluster]).",
+        "pybuild.cluster.commands:scheduler",
+        (
+            Option("addr", "address to listen on (tcp://127.0.0.1:8786)", "ADDR"),
+            *_TLS,
+            *GLOBAL,
+        ),
+        ("", 0, 0),
+    ),
+    Command(
         "cluster up",
         "Serve builds to BuildKit's clients and to pybuild -H, with their steps run on workers.",
         "pybuild.cluster.commands:up",
@@ -77,6 +89,8 @@ COMMANDS: tuple[Command, ...] = (
             Option("local", "workers to start on this machine", "N"),
             Option("slots", "steps at once on each of those (2)", "N"),
             Option("worker", "a worker that runs already (unix://… or tcp://…)", "ADDR", "", True),
+            Option("scheduler", "scheduler that knows the workers (tcp://…)", "ADDR"),
+            Option("engine", "what hands out steps to local workers: dask or none", "NAME"),
             *_TLS,
             *GLOBAL,
         ),
@@ -89,6 +103,8 @@ COMMANDS: tuple[Command, ...] = (
         (
             Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
             Option("slots", "steps at once (the number of processors)", "N"),
+            Option("scheduler", "scheduler to join (tcp://…)", "ADDR"),
+            Option("advertise", "address by which coordinators reach it (the first)", "ADDR"),
             *_TLS,
             *GLOBAL,
         ),

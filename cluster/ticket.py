@@ -32,7 +32,7 @@ from pybuild.model.events import (
 from pybuild.model.ops import ExecOp, FileOp, ScratchSource, Vertex, VertexMeta
 from pybuild.model.ops import PassOp as _Stand
 
-FORMAT = 2
+FORMAT = 3
 """The format of tickets, and of all else between coordinator and worker; both sides need the same."""
 _MOST_TEXT = 1 << 16
 
@@ -50,7 +50,8 @@ class Ticket:
     """One step for a worker.
 
     Attributes:
-        run: the step's identity, for what the worker asks while it runs.
+        run: the run's key: equal steps have equal ones, whoever's they are.
+        claimed: the step begins when a claim for it comes, rather than at once.
         inputs: for each input of the op its deltas, base first.
         scratch: the numbers of inputs that are the empty tree by definition.
         deltas: all that *inputs* name.
@@ -65,6 +66,7 @@ class Ticket:
     name: str = ""
     stage: str = ""
     ignore_cache: bool = False
+    claimed: bool = False
     format: int = FORMAT
 
     def vertex(self) -> Vertex:
@@ -203,12 +205,15 @@ Happening = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """A message of a worker about a run: one event, or the end.
+    """A message of a worker about a run: one event, the end, or how far it is.
 
     Attributes:
         own: the event is about the step itself, whose digest there is another one.
+        epoch: the highest that a claim of the run had, or that it was begun with.
     """
 
     event: Happening | None = None
     own: bool = False
+    epoch: int | None = None
+    begun: bool = False
     outcome: StepOutcome | None = None

@@ -42,12 +42,16 @@ class WorkerBuild:
     Args:
         home: the channel to its coordinator.
         peer: returns a channel to another worker, by its address.
+
+    Attributes:
+        tasks: its runs; one that others listen to outlives the coordinator's call, and the build with it.
     """
 
     def __init__(self, engine: Engine, home: Channel, peer: Callable[[str], WorkerAddress]) -> None:
         self._engine = engine.for_client(NoCredentials())
         self._home = home
         self._peer = peer
+        self.tasks: set[asyncio.Task[None]] = set()
         self._places: dict[str, tuple[str, ...]] = {}
         self._stack = AsyncExitStack()
         secrets = HomeSecrets(home, asyncio.get_running_loop())
@@ -62,6 +66,8 @@ class WorkerBuild:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        while self.tasks:
+            await asyncio.wait(self.tasks)
         await self._stack.aclose()
 
     async def run(self, ticket: Ticket, emit: Emit) -> Snapshot:
@@ -79,6 +85,18 @@ class WorkerBuild:
         result = await self._runner.run(ticket.vertex(), inputs, emit)
         assert isinstance(result, Snapshot)
         return result
+
+    async def holds(self, deltas: Sequence[str]) -> bool:
+        """Lease a tree that another build's run has made here; return whether all of it is there."""
+        store = self._engine.store
+
+        def hold() -> bool:
+            store.lease.add_all([("delta", delta) for delta in deltas])
+            return all(
+                store.deltas.has(delta) or layer_facts(store.records, delta) for delta in deltas
+            )
+
+        return await asyncio.to_thread(hold)
 
     async def digest(self, deltas: Sequence[str], selection: Selection) -> ContentDigest:
         """Return the digest of what *selection* picks from the tree of *deltas*."""

@@ -64,7 +64,7 @@ from pybuild.solver.messages import (
     Tell,
 )
 from pybuild.solver.queue import Queue, Weights
-from pybuild.solver.runner import Record, RecordStore, Runner
+from pybuild.solver.runner import RUN_KEY, Record, RecordStore, Runner
 from pybuild.solver.scribe import Scribe
 from pybuild.solver.solution import Known, Progress, Solution
 from pybuild.solver.state import State
@@ -446,6 +446,7 @@ class Solver:
         self._feed(Began(what.ticket))
         began = self._clock.now()
         emit = partial(self._pass_on, what.ticket, what.vertex.digest)
+        RUN_KEY.set(None if what.fresh else what.key)  # of this run's own task
         result = await runner.run(what.vertex, what.inputs, emit)
         now = self._clock.now()
         return Ran(

@@ -7,6 +7,7 @@ serialisable in spirit: op in, snapshot names out, events on the side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from pybuild.model.contents import ContentDigest, Contents
@@ -17,7 +18,10 @@ from pybuild.model.ops import Vertex
 from pybuild.model.selection import Selection
 from pybuild.model.snapshot import Record, Result
 
-__all__ = ["Record", "RecordStore", "Runner"]
+__all__ = ["RUN_KEY", "Record", "RecordStore", "Runner"]
+
+RUN_KEY: ContextVar[Digest | None] = ContextVar("RUN_KEY", default=None)
+"""The key under which the result of `Runner.run` will be kept, while it runs; None where a run counts for itself."""
 
 
 class Runner(Protocol):

@@ -20,7 +20,7 @@ from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.cluster.certificates import Certificates
 from pybuild.cluster.cluster import Cluster
-from pybuild.cluster.coordinator import clustered
+from pybuild.cluster.members import Members
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.exporter.output import Output
@@ -125,20 +125,25 @@ async def site(
     tls: Mapping[str, Certificates] | None = None,
     before: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     relayed: tuple[str, ...] = (),
+    scheduler: str = "",
 ) -> AsyncGenerator[Site]:
-    """Start workers with so many slots each, and a coordinator; on TCP with certificates of them and `HERE`."""
+    """Start workers with so many slots each, and a coordinator; on TCP with certificates of them and `HERE`.
+
+    With a *scheduler* steps begin by its claims.
+    """
     place = Path(tempfile.mkdtemp(prefix="pbc-"))  # sockets have short names
-    context = tls[HERE].client() if tls else None
+    own = tls[HERE] if tls else Certificates()
+    joins = ("--scheduler", scheduler.replace("tls:", "tcp:")) if scheduler else ()
     workers: dict[str, WorkerProcess] = {}
     stack = AsyncExitStack()
     try:
         for name, count in slots.items():
             if tls:
                 words, address = tls_words(tls[name]), f"tcp://127.0.0.1:{free_port()}"
-                workers[name] = WorkerProcess(place, name, count, *words, address=address)
+                workers[name] = WorkerProcess(place, name, count, *words, *joins, address=address)
             else:
                 first = before.get(name, ())
-                workers[name] = WorkerProcess(place, name, count, before=first)
+                workers[name] = WorkerProcess(place, name, count, *joins, before=first)
         for worker in workers.values():
             await asyncio.to_thread(worker.wait_ready)
         addresses = [w.address for name, w in workers.items() if name not in relayed]
@@ -150,7 +155,9 @@ async def site(
         addresses += [f"unix://{place}/{name}.sock" for name in gone]
         async with (
             Engine(Settings(root=str(root))) as engine,
-            clustered(engine, addresses, context) as cluster,
+            Members(() if scheduler else addresses, own, scheduler, len(slots)).clustered(
+                engine
+            ) as cluster,
         ):
             opened = Site(engine, cluster, workers)
             opened.relays = relays

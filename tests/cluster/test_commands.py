@@ -38,7 +38,7 @@ def parsed(command: str, *words: str) -> Parsed:
         (commands.worker, "worker", ("--addr", "unix:///a", "--slots=-1"), SLOTS.format("-1"), ()),
         (
             commands.up, "cluster up", (), "a cluster needs workers",
-            ("--local 2 starts two here; --worker ADDR names one that runs",),
+            ("--local 2 starts two here", "--worker or --scheduler names those that run"),
         ),
         (
             commands.up, "cluster up", ("--local", "0"),

@@ -150,7 +150,7 @@ def test_a_step_is_a_ticket_and_its_outcome_a_tree(tmp_path: Path) -> None:
             stage="base",
             ignore_cache=True,
         )
-        assert len(ticket.run) == 32
+        assert len(ticket.run) == 64
         # What is said of another vertex is said of one that the build has not.
         apart = Digest.of(ticket.run.encode() + str(there).encode())
         assert [getattr(event, "vertex", None) for event in events] == [

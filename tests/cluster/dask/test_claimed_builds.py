@@ -1,0 +1,123 @@
+"""Builds whose steps begin by Dask's claims: one machine's image, single flight, a scheduler that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from pybuild.cluster.certificates import Certificates
+from pybuild.cluster.members import Members
+from pybuild.engine.engine import Engine as PybuildEngine
+from pybuild.engine.settings import Settings
+from pybuild.model.events import Event, VertexLog
+from tests.cluster.dask.processes import Engine, needs_dask, running_engine
+from tests.cluster.rig import Site, build_alone, context, run_site
+from tests.cluster.test_builds import STAGES
+from tests.executor.sandbox_helpers import skip_unless_possible
+
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox, needs_dask]
+
+TWO = {"a": 2, "b": 2}
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+SAYS_WHO_IT_IS = "cat /proc/sys/kernel/random/uuid"
+
+
+@pytest.fixture(autouse=True)
+def possible() -> None:
+    skip_unless_possible()
+
+
+@pytest.fixture
+def engine() -> Generator[Engine]:
+    with running_engine() as opened:
+        yield opened
+
+
+def test_claimed_steps_make_the_image_of_one_machine(tmp_path: Path, engine: Engine) -> None:
+    """[A1]"""
+    path = context(tmp_path / "ctx", STAGES, file="hi\n")
+
+    async def work(site: Site) -> None:
+        made = await site.build(path)
+        alone = await build_alone(tmp_path / "alone", path)
+        assert made.image is not None
+        assert alone.image is not None
+        assert made.image.digest == alone.image.digest
+        assert all(any((w.root / "snapshots").iterdir()) for w in site.workers.values())
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_two_coordinators_run_each_step_once(tmp_path: Path, engine: Engine) -> None:
+    """[A4]"""
+    path = context(
+        tmp_path / "ctx",
+        "FROM base AS one\n"
+        f"RUN {SAYS_WHO_IT_IS} && sleep 1\n"
+        "FROM base AS two\n"
+        f"RUN {SAYS_WHO_IT_IS} > /two && sleep 1 && cat /two\n"
+        "FROM one\n"
+        "COPY --from=two /two /two\n"
+        f"RUN cat /two && {SAYS_WHO_IT_IS} && sleep 1\n",
+    )
+
+    async def work(site: Site) -> None:
+        async with (
+            PybuildEngine(Settings(root=str(tmp_path / "second"))) as other,
+            Members((), Certificates(), engine.address, len(TWO)).clustered(other) as cluster,
+        ):
+            second = Site(other, cluster, site.workers)
+            await asyncio.gather(site.build(path), second.build(path))
+            assert len(UUID.findall(site.log)) == 4
+            assert sorted(UUID.findall(site.log)) == sorted(UUID.findall(second.log))
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_steps_go_on_when_the_scheduler_dies(tmp_path: Path, engine: Engine) -> None:
+    """[A3] None begins again; a step that comes meanwhile waits for the cluster to be back."""
+    path = context(
+        tmp_path / "ctx",
+        f"FROM base\nRUN {SAYS_WHO_IT_IS} && sleep 4\nRUN {SAYS_WHO_IT_IS} && sleep 1\n",
+    )
+
+    async def work(site: Site) -> None:
+        begun = asyncio.Event()
+
+        def emit(event: Event) -> None:
+            if isinstance(event, VertexLog):
+                begun.set()
+
+        dispatch = site.cluster.dispatch
+        assert dispatch is not None
+        task = asyncio.create_task(site.build(path, emit))
+        await begun.wait()
+        await asyncio.to_thread(engine.scheduler.kill)
+        while dispatch.ready.is_set():
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(engine.again)
+        await dispatch.ready.wait()
+        await task
+        assert len(UUID.findall(site.log)) == 2
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_without_a_scheduler_steps_begin_after_a_while(tmp_path: Path, engine: Engine) -> None:
+    path = context(tmp_path / "ctx", f"FROM base\nRUN {SAYS_WHO_IT_IS}\n")
+
+    async def work(site: Site) -> None:
+        dispatch = site.cluster.dispatch
+        assert dispatch is not None
+        await asyncio.to_thread(engine.scheduler.kill)
+        while dispatch.ready.is_set():
+            await asyncio.sleep(0.01)
+        await site.build(path)
+        assert len(UUID.findall(site.log)) == 1
+        assert any(any((w.root / "snapshots").iterdir()) for w in site.workers.values())
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
