@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from pybuild.cluster import wire
 from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
-from pybuild.cluster.runs import StepRunState, StepRunTable, ClaimVerdict
+from pybuild.cluster.runs import ClaimVerdict, StepRunState, StepRunTable
 from pybuild.cluster.ticket import Said, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
 from pybuild.model.events import BuildWarning, Emit, Event
