@@ -26,10 +26,16 @@ _AUTHORITY_DAYS = 3650
 
 
 class Role(StrEnum):
-    """The roles of those who speak to workers."""
+    """The roles of a cluster's machines."""
 
     COORDINATOR = "coordinator"
+    SCHEDULER = "scheduler"
+    """It has claims alone: workers give it nothing."""
     WORKER = "worker"
+
+
+LENDERS = (Role.COORDINATOR, Role.WORKER)
+"""Those who get layers of each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,8 +57,9 @@ class LineChild:
             )
             try:
                 assert process.stdout is not None
-                while (line := await process.stdout.readline()).endswith(b"\n"):
-                    self._hear(json.loads(line))
+                with suppress(ValueError):  # a line that is too long, or no JSON
+                    while (line := await process.stdout.readline()).endswith(b"\n"):
+                        self._hear(json.loads(line))
             finally:
                 self._process = None
                 await _end(process)

@@ -85,8 +85,13 @@ class Dispatch:
         self._child = LineChild("dispatcher", ("--scheduler", scheduler, *tls), self._hear)
         self._numbers = itertools.count(1)
         self._claims: dict[int, MadeClaim] = {}
+        self._known: set[str] = set()
         self.open = self._child.open
         self.close = self._child.close
+
+    def knows(self, worker: str) -> bool:
+        """Return whether claims for a worker have an agent, which may be away for the moment."""
+        return worker in self._known
 
     def claim(self, run: str, epoch: int, worker: str) -> MadeClaim:
         """Claim a place on a worker."""
@@ -109,6 +114,7 @@ class Dispatch:
     def _hear(self, message: dict[str, Any]) -> None:
         if "workers" in message:
             self.ready.set()
+            self._known.update(message["workers"])
             self.tell(message["workers"])
         elif not message or "lost" in message:
             self.ready.clear()

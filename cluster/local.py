@@ -47,16 +47,10 @@ class LocalCluster:
             if self._has_engine and not members.scheduler:
                 scheduler, worker, ours = await stack.enter_async_context(_scheduler())
                 words = ("--scheduler", scheduler.replace("tls:", "tcp:"))
-                words += (
-                    "--tlscacert",
-                    worker.ca,
-                    "--tlscert",
-                    worker.cert,
-                    "--tlskey",
-                    worker.key,
-                )
+                words += ("--tlscacert", worker.ca, "--tlscert", worker.cert)
+                words += ("--tlskey", worker.key)
                 count = members.count + self._count
-                members = replace(members, certificates=ours, scheduler=scheduler, count=count)
+                members = replace(members, scheduler=scheduler, claims=ours, count=count)
             own = await stack.enter_async_context(self._workers(words))
             if not words:
                 members = replace(members, addresses=[*own, *members.addresses])
@@ -104,10 +98,10 @@ async def _scheduler() -> AsyncGenerator[tuple[str, Certificates, Certificates]]
     """
     directory = tempfile.mkdtemp(prefix="pybuild-cluster-")
     try:
-        members = [(Role.WORKER, _LOOPBACK), (Role.COORDINATOR, _LOOPBACK)]
+        members = [(role, _LOOPBACK) for role in (Role.SCHEDULER, Role.WORKER, Role.COORDINATOR)]
         paths = await asyncio.to_thread(make_certificates, directory, members, 3650)
         ca = os.path.join(directory, "ca.pem")
-        worker, ours = (Certificates(ca=ca, cert=cert, key=key) for cert, key in paths)
+        its, worker, ours = (Certificates(ca=ca, cert=cert, key=key) for cert, key in paths)
         address = f"tls://{_LOOPBACK}:{_free_port()}"
         is_up = asyncio.Event()
 
@@ -115,14 +109,15 @@ async def _scheduler() -> AsyncGenerator[tuple[str, Certificates, Certificates]]
             if message:
                 is_up.set()
 
-        child = LineChild("scheduler", ("--addr", address, *worker.words()), hear)
+        child = LineChild("scheduler", ("--addr", address, *its.words()), hear)
         child.open()
         try:
-            async with asyncio.timeout(_START_S):
-                await is_up.wait()
+            try:
+                async with asyncio.timeout(_START_S):
+                    await is_up.wait()
+            except TimeoutError:
+                raise EnvironmentFault("the cluster's scheduler did not start") from None
             yield address, worker, ours
-        except TimeoutError:
-            raise EnvironmentFault("the cluster's scheduler did not start") from None
         finally:
             await child.close()
     finally:

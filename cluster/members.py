@@ -37,14 +37,16 @@ class Members:
 
     Attributes:
         addresses: of workers that are in no scheduler's books.
-        certificates: ours.
+        certificates: ours, for workers.
         scheduler: its address, as the engine has it; empty: there is none, and steps begin unclaimed.
+        claims: ours for the scheduler, where that has another authority.
         count: so many are waited for, though not for ever.
     """
 
     addresses: Sequence[str]
     certificates: Certificates
     scheduler: str = ""
+    claims: Certificates | None = None
     count: int = 0
 
     @asynccontextmanager
@@ -52,7 +54,8 @@ class Members:
         """Have the builds of *engine* run their steps on them, within the context."""
         dispatch = None
         if self.scheduler:
-            dispatch = Dispatch(self.scheduler, self.certificates.words())
+            own = self.claims or self.certificates
+            dispatch = Dispatch(self.scheduler, own.words())
         tls = self.certificates.client()
         async with clustered(engine, self.addresses, tls, dispatch, self.count) as cluster:
             yield cluster

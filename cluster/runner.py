@@ -247,7 +247,7 @@ class ClusterRunner(BuildRunner):
         try:
             seat = await self._seat(worker)
             dispatch = self._cluster.dispatch
-            if is_claimed and dispatch is not None:
+            if is_claimed and dispatch is not None and dispatch.knows(worker.address):
                 return await ClaimedStep(dispatch, ticket, hearing.hear).run(seat)
             return await seat.run(ticket, hearing.hear)
         finally:
@@ -273,21 +273,26 @@ class ClusterRunner(BuildRunner):
         return Snapshot(deltas)
 
     def _note(self, made: Sequence[str], facts: LayerFacts) -> None:
+        """Note the deltas that are new; those under the topmost may be known, from another coordinator's run."""
+        new: list[str] = []
         for delta in made:
             try:
                 self._store.deltas.path(delta)
             except ValueError as error:
                 raise Misconduct(f"it made what no delta is called: {error}") from error
             known = layer_facts(self._store.records, delta)
+            is_new = known is None and not self._store.deltas.has_name(delta)
+            is_its_own = known is not None and known.layout == facts.layout
             if (
                 whole_of(delta) is not None
                 or delta.startswith(("sha256-", "chain-"))
-                or (known is not None and known.layout != facts.layout)
-                or self._store.deltas.has_name(delta)
+                or (delta == made[-1] and not (is_new or is_its_own))
             ):
                 raise Misconduct(f"it made {delta}, which is no new delta")
+            if is_new:
+                new.append(delta)
         self._lease.add_all([("delta", delta) for delta in made])
-        for delta in made:
+        for delta in new:
             keep_layer(self._store.records, delta, facts)
 
     async def _seat(self, worker: Worker) -> Seat:

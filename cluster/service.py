@@ -10,7 +10,7 @@ from functools import wraps
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cache.records.layers import layer_facts
-from pybuild.cluster.certificates import Role
+from pybuild.cluster.certificates import LENDERS, Role
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.lending import Lending
 from pybuild.cluster.messages import (
@@ -78,7 +78,7 @@ class WorkerService:
         of_both = self._lending.handlers()
         return {
             **{name: self._guarded(one, Role.COORDINATOR) for name, one in of_coordinators.items()},
-            **{name: self._guarded(one, *Role) for name, one in of_both.items()},
+            **{name: self._guarded(one, *LENDERS) for name, one in of_both.items()},
         }
 
     def _guarded(self, handler: Handler, *roles: Role) -> Handler:

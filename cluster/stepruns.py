@@ -98,7 +98,7 @@ class StepRuns:
     async def listen(self, build: WorkerBuild, ticket: Ticket) -> AsyncGenerator[bytes]:
         """Offer a step, and return what is said of it until its outcome. It is stopped when nobody listens.
 
-        The first message is the run's highest epoch, and so is one when it begins. What its outcome names is
+        The first message is the run's highest epoch and whether it has begun, as is one when it begins. What its outcome names is
         leased for *build*, whichever build ran it.
         """
         key = ticket.run
@@ -117,10 +117,10 @@ class StepRuns:
         offer = build, ticket
         run.offers.append(offer)
         try:
-            if row.state is StepRunState.OFFERED:
-                yield wire.write(Said(epoch=row.epoch))
-                if not ticket.claimed and self._table.begin(key):
-                    self._begin(key, run)
+            has_begun = row.state is not StepRunState.OFFERED
+            yield wire.write(Said(epoch=row.epoch, begun=has_begun))
+            if not ticket.claimed and self._table.begin(key):
+                self._begin(key, run)
             async for message in run.messages():
                 if run.over.is_set() and run.outcome is not None:
                     await build.holds(run.outcome.deltas)

@@ -64,6 +64,7 @@ COMMANDS: tuple[Command, ...] = (
             Option("output", "directory for them, with the authority's if it has one (.)", "DIR"),
             Option("coordinator", "host that coordinates", "HOST", "", True),
             Option("worker", "host that runs steps", "HOST", "", True),
+            Option("scheduler", "host of their scheduler", "HOST", "", True),
             Option("days", "as long as they hold (365)", "N"),
             *GLOBAL,
         ),

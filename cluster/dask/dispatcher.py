@@ -28,6 +28,7 @@ from pybuild.cluster.dask.parent import Parent
 _LOOK_S = 0.25
 _AGAIN_S = 0.25
 _CONNECT_S = 5.0
+_MOST_END = 4096
 _KEPT_S = 60.0
 """As long as the ends of runs that ended well stay with the scheduler."""
 
@@ -111,7 +112,10 @@ class Dispatcher:
                 retries=0,
                 pure=False,
             )
-            end = json.loads(await future)
+            text = await future
+            if len(text) > _MOST_END:
+                raise ValueError("its end is longer than any")
+            end = json.loads(text)
             self._parent.say(id=number, end=end)
             if end.get("state") == "ended":  # another coordinator may come late, and learn where
                 self._keep(key, future)

@@ -155,7 +155,7 @@ async def site(
         addresses += [f"unix://{place}/{name}.sock" for name in gone]
         async with (
             Engine(Settings(root=str(root))) as engine,
-            Members(() if scheduler else addresses, own, scheduler, len(slots)).clustered(
+            Members(() if scheduler else addresses, own, scheduler, count=len(slots)).clustered(
                 engine
             ) as cluster,
         ):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cluster import commands
-from pybuild.cluster.certificates import Certificates, Role, trusts
+from pybuild.cluster.certificates import LENDERS, Certificates, Role, trusts
 from pybuild.cluster.process import serve_worker
 from pybuild.cluster.table import COMMANDS
 from pybuild.commandline.parser import Parsed, parse
@@ -128,4 +128,5 @@ def test_a_worker_works_for_its_own_user_and_coordinators_of_its_cluster(
 ) -> None:
     assert trusts(peer, (Role.COORDINATOR,)) is trusted
     lends = trusted or (peer.kind == "tcp" and peer.units == WORKER)
-    assert trusts(peer, tuple(Role)) is lends
+    assert trusts(peer, LENDERS) is lends
+    assert not trusts(Peer("tcp", owner="certificate:a", units=(Role.SCHEDULER,)), LENDERS)

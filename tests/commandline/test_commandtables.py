@@ -359,7 +359,7 @@ def test_options_of_which_all_values_count() -> None:
     assert {name: options for name, options in repeated.items() if options} == {
         "bake": {"allow", "ca", "file", "set", "var"},
         "build": both | more,
-        "cluster certs": {"coordinator", "worker"},
+        "cluster certs": {"coordinator", "scheduler", "worker"},
         "cluster up": {"addr", "worker"},
         "commit": {"change"},
         "container prune": {"filter"},

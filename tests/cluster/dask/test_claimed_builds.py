@@ -68,7 +68,7 @@ def test_two_coordinators_run_each_step_once(tmp_path: Path, engine: Engine) -> 
     async def work(site: Site) -> None:
         async with (
             PybuildEngine(Settings(root=str(tmp_path / "second"))) as other,
-            Members((), Certificates(), engine.address, len(TWO)).clustered(other) as cluster,
+            Members((), Certificates(), engine.address, count=len(TWO)).clustered(other) as cluster,
         ):
             second = Site(other, cluster, site.workers)
             await asyncio.gather(site.build(path), second.build(path))
