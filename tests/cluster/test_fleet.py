@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from pybuild.cluster import fleet as fleets
 from pybuild.cluster import wire
 from pybuild.cluster.borrowing import DeltaPlace
 from pybuild.cluster.dialing import WorkerAddress, WorkerAddresses, dial
@@ -90,6 +92,37 @@ def test_who_does_not_answer_is_left_out_with_the_reason() -> None:
                 assert worker is None
             await opened.close()
         await Fleet([], None).close()
+
+    asyncio.run(main())
+
+
+def test_members_come_and_go_and_lend_until_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = HereWorker(slots=3), HereWorker(slots=2)
+
+    async def main() -> None:
+        sizes: list[int] = []
+        async with listening([one]) as addresses, asyncio.timeout(60):
+            opened = Fleet(addresses, None, sizes.append)
+            await opened.open()
+            async with listening([two]) as more:
+                await opened.update(more)
+                assert opened.worker(two.address) is of(opened, two)
+                of(opened, two).has.add("a")
+                await opened.update([])  # who lists them begins anew
+                assert (opened.slots, sizes[-1]) == (5, 5)
+                monkeypatch.setattr(fleets, "_STAYS_S", 0.0)
+                await opened.update([])
+                assert (opened.slots, sizes[-1]) == (3, 3)
+                assert not opened.fits(replace(ANY, avoid=frozenset(addresses)))
+                assert opened.holders("a") == [of(opened, two)]
+                await opened.update(more)
+                assert opened.slots == 5
+                await opened.update([])
+            while len(opened.connected) > 1 or opened.reasons:
+                await asyncio.sleep(0.001)
+            assert opened.worker(two.address) is None
+            assert of(opened, one).address in addresses
+            await opened.close()
 
     asyncio.run(main())
 
