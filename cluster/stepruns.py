@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pybuild.cluster import wire
 from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
 from pybuild.cluster.runs import ClaimVerdict, StepRunState, StepRunTable
-from pybuild.cluster.ticket import Said, StepOutcome, Ticket
+from pybuild.cluster.ticket import Said, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
 from pybuild.model.events import BuildWarning, Emit, Event
+from pybuild.net.grpc.status import Code, RpcError
 
 _MOST_KEPT = 16 << 20
 """Bytes of events of a run that are kept for who listens later; the oldest go first."""
@@ -27,10 +28,12 @@ class StepRun:
 
     Attributes:
         offers: those of the builds that listen; the first one runs it.
+        owner: the build that runs it.
     """
 
     def __init__(self) -> None:
         self.offers: list[tuple[WorkerBuild, Ticket]] = []
+        self.owner: WorkerBuild | None = None
         self.task: asyncio.Task[None] | None = None
         self.outcome: StepOutcome | None = None
         self.over = asyncio.Event()
@@ -100,6 +103,9 @@ class StepRuns:
 
         The first message is the run's highest epoch and whether it has begun, as is one when it begins. What its outcome names is
         leased for *build*, whichever build ran it.
+
+        Raises:
+            RpcError: it failed as another build's, for what may be that one's alone: its coordinator's layers, say.
         """
         key = ticket.run
         for old in self._table.expire(time.monotonic()):
@@ -123,6 +129,8 @@ class StepRuns:
                 self._begin(key, run)
             async for message in run.messages():
                 if run.over.is_set() and run.outcome is not None:
+                    if run.owner is not build:
+                        _refuse_faults_of_others(run.outcome)
                     await build.holds(run.outcome.deltas)
                 yield message
         finally:
@@ -165,6 +173,7 @@ class StepRuns:
         assert row is not None
         run.say(Said(epoch=row.epoch, begun=True))
         build, ticket = run.offers[0]
+        run.owner = build
         run.task = asyncio.create_task(self._run(key, run, build, ticket))
         build.tasks.add(run.task)
         run.task.add_done_callback(build.tasks.discard)
@@ -186,3 +195,10 @@ class StepRuns:
             if not is_well and self._runs.get(key) is run:
                 del self._runs[key]
             run.finish(outcome)
+
+
+def _refuse_faults_of_others(outcome: StepOutcome) -> None:
+    fault = outcome.fault
+    if fault is not None and (fault.is_of_machine or fault.kind is StepFaultKind.GONE):
+        text = f"the step ran for another coordinator, and failed: {fault.message}"
+        raise RpcError(Code.UNAVAILABLE, text)

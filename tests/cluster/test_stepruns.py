@@ -14,6 +14,7 @@ from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import Said, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.model.events import BuildWarning, Emit
+from pybuild.net.grpc.status import RpcError
 from tests.cluster.test_runner import STEP
 
 TICKET = Ticket(run="r", op=STEP, inputs=((),), scratch=(0,))
@@ -212,5 +213,25 @@ def test_who_comes_late_to_a_long_log_hears_how_far_it_is_all_the_same(
         later = Listener(runs, CLAIMED)
         await later.task
         assert later.said == [Said(epoch=0, begun=True), Said(outcome=MADE)]
+
+    run(work)
+
+
+@pytest.mark.parametrize("kind", StepFaultKind)
+def test_a_fault_that_may_be_another_coordinators_is_not_this_ones(kind: StepFaultKind) -> None:
+    """Its layers can be gone with it; a worker is not to be blamed for that."""
+
+    async def work(runs: StepRuns, steps: HereWork) -> None:
+        one, two = Listener(runs, TICKET), Listener(runs, TICKET)
+        await settle()
+        fault = StepFault(kind=kind, message="so", delta="a")
+        steps.end.set_result(StepOutcome(fault=fault))
+        await asyncio.wait([one.task, two.task])
+        assert one.outcome == StepOutcome(fault=fault)
+        if fault.is_of_machine or kind is StepFaultKind.GONE:
+            with pytest.raises(RpcError, match="ran for another coordinator, and failed: so"):
+                await two.task
+        else:
+            assert two.outcome == one.outcome
 
     run(work)
