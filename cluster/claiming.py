@@ -13,10 +13,10 @@ from pybuild.cluster.home import Seat
 from pybuild.cluster.ticket import Said, StepOutcome, Ticket
 from pybuild.net.grpc.status import Code, RpcError
 
-_LOOK_S = 0.05
+LOOK_S = 0.05
 """A run that has not begun by then may be another coordinator's, elsewhere."""
 _MOST_LOOK_S = 1.0
-_PATIENCE_S = 5.0
+PATIENCE_S = 5.0
 """As long as a step waits for a claim that nobody has; then it begins without."""
 
 Hear = Callable[[Said], None]
@@ -91,7 +91,7 @@ class ClaimedStep:
         Returns when the step was begun without one.
         """
         own = seat.worker.address
-        patience = _PATIENCE_S
+        patience = PATIENCE_S
         while True:
             if not self._dispatch.ready.is_set() and await self._is_alone(seat, patience):
                 return
@@ -103,8 +103,8 @@ class ClaimedStep:
                     return
                 end = await claim.end
             except ClaimLost:
-                await asyncio.sleep(_LOOK_S)
-                patience -= _LOOK_S
+                await asyncio.sleep(LOOK_S)
+                patience -= LOOK_S
                 if patience <= 0 and not self._has_begun.is_set():
                     await self._begin_alone(seat)
                     return
@@ -113,7 +113,7 @@ class ClaimedStep:
                 await asyncio.Event().wait()  # the outcome is on its way
             if end.state is ClaimState.ENDED:
                 raise RunsThere(end.worker)
-            await asyncio.sleep(_LOOK_S)  # it failed elsewhere, or somebody was faster
+            await asyncio.sleep(LOOK_S)  # it failed elsewhere, or somebody was faster
 
     async def _settled(self, claim: MadeClaim, own: str) -> bool:
         """Wait until the step has begun here, or the claim has ended; False: no agent takes it.
@@ -121,7 +121,7 @@ class ClaimedStep:
         Raises:
             RunsThere: another worker has it.
         """
-        waited, pause = 0.0, _LOOK_S
+        waited, pause = 0.0, LOOK_S
         begun = asyncio.create_task(self._has_begun.wait())
         try:
             while True:
@@ -134,7 +134,7 @@ class ClaimedStep:
                 if place not in ("", own):
                     raise RunsThere(place)
                 waited = 0.0 if place else waited + pause
-                if waited >= _PATIENCE_S:
+                if waited >= PATIENCE_S:
                     return False
                 pause = min(pause * 2, _MOST_LOOK_S)
         finally:

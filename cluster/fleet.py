@@ -26,7 +26,7 @@ _HELLO_S = 5.0
 _AGAIN_S = 1.0
 _PING_S = 2.0
 _PONG_S = 6.0
-_STAYS_S = 10.0
+STAYS_S = 10.0
 _MOST_DECISIONS = 1000
 
 
@@ -159,7 +159,7 @@ class Fleet:
         A member of before that is not among them gets steps for some seconds more: it may be that only
         who listed them had to begin anew.
         """
-        until = time.monotonic() + _STAYS_S
+        until = time.monotonic() + STAYS_S
         for address, before in self._members.items():
             if address not in addresses and address not in self._addresses:
                 self._members[address] = min(before, until)

@@ -15,9 +15,9 @@ from pybuild.cluster.workerbuild import WorkerBuild
 from pybuild.model.events import BuildWarning, Emit, Event
 from pybuild.net.grpc.status import Code, RpcError
 
-_MOST_KEPT = 16 << 20
+MOST_KEPT = 16 << 20
 """Bytes of events of a run that are kept for who listens later; the oldest go first."""
-_MOST_KEPT_LATER = 1 << 18
+MOST_KEPT_LATER = 1 << 18
 """The same, of a run that has ended."""
 
 Work = Callable[[WorkerBuild, Ticket, Emit], Awaitable[StepOutcome]]
@@ -47,7 +47,7 @@ class StepRun:
         data = wire.write(said)
         self._kept.append(data)
         self._size += len(data)
-        self._keep(_MOST_KEPT)
+        self._keep(MOST_KEPT)
 
     def finish(self, outcome: StepOutcome | None) -> None:
         """End it; None: it was stopped."""
@@ -57,7 +57,7 @@ class StepRun:
         self.outcome = outcome
         if outcome is not None:
             self.say(Said(outcome=outcome))
-        self._keep(_MOST_KEPT_LATER)
+        self._keep(MOST_KEPT_LATER)
 
     def _keep(self, most: int) -> None:
         while self._size > most and len(self._kept) > 1:

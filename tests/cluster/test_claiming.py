@@ -125,8 +125,8 @@ def run(work: Callable[[Place], Awaitable[None]]) -> None:
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "_LOOK_S", 0.001)
-    monkeypatch.setattr(claiming, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(claiming, "LOOK_S", 0.001)
+    monkeypatch.setattr(claiming, "PATIENCE_S", 0.01)
 
 
 def there(state: ClaimState, worker: str) -> ClaimEnd:

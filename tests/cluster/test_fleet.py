@@ -110,7 +110,7 @@ def test_members_come_and_go_and_lend_until_they_leave(monkeypatch: pytest.Monke
                 of(opened, two).has.add("a")
                 await opened.update([])  # who lists them begins anew
                 assert (opened.slots, sizes[-1]) == (5, 5)
-                monkeypatch.setattr(fleets, "_STAYS_S", 0.0)
+                monkeypatch.setattr(fleets, "STAYS_S", 0.0)
                 await opened.update([])
                 assert (opened.slots, sizes[-1]) == (3, 3)
                 assert not opened.fits(replace(ANY, avoid=frozenset(addresses)))

@@ -199,8 +199,8 @@ def test_what_ended_well_is_said_again_while_it_is_there() -> None:
 def test_who_comes_late_to_a_long_log_hears_how_far_it_is_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stepruns, "_MOST_KEPT", 10)
-    monkeypatch.setattr(stepruns, "_MOST_KEPT_LATER", 10)
+    monkeypatch.setattr(stepruns, "MOST_KEPT", 10)
+    monkeypatch.setattr(stepruns, "MOST_KEPT_LATER", 10)
 
     async def work(runs: StepRuns, steps: HereWork) -> None:
         one = Listener(runs, TICKET)
