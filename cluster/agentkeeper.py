@@ -8,7 +8,7 @@ from typing import Any
 
 from pybuild.cluster import wire
 from pybuild.cluster.child import LineChild
-from pybuild.cluster.claims import Claim
+from pybuild.cluster.claims import StepClaim
 from pybuild.cluster.stepruns import StepRuns
 
 
@@ -51,7 +51,7 @@ class AgentKeeper:
 
     async def _answer(self, number: int, text: str) -> None:
         try:
-            end = await self._runs.claim(wire.read(Claim, text.encode()))
+            end = await self._runs.claim(wire.read(StepClaim, text.encode()))
             said = wire.write(end).decode()
         except wire.Unreadable:
             said = "{}"  # it is no coordinator's

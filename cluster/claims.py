@@ -19,7 +19,7 @@ class ClaimState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class StepClaim:
     """A place on a worker for a run.
 
     Attributes:

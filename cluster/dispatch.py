@@ -11,7 +11,7 @@ from typing import Any
 
 from pybuild.cluster import wire
 from pybuild.cluster.child import LineChild
-from pybuild.cluster.claims import Claim, ClaimEnd
+from pybuild.cluster.claims import ClaimEnd, StepClaim
 
 _COORDINATOR = f"{os.uname().nodename}:{os.getpid()}"
 
@@ -94,11 +94,11 @@ class Dispatch:
         return worker in self._known
 
     def claim(self, run: str, epoch: int, worker: str) -> MadeClaim:
-        """Claim a place on a worker."""
+        """StepClaim a place on a worker."""
         number = next(self._numbers)
         claim = self._claims[number] = MadeClaim(number, self._child.say)
         if self.ready.is_set():
-            what = Claim(run=run, epoch=epoch, coordinator=_COORDINATOR)
+            what = StepClaim(run=run, epoch=epoch, coordinator=_COORDINATOR)
             self._child.say(id=number, claim=json.loads(wire.write(what)), worker=worker)
         else:
             claim.fail("there is no scheduler")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from pybuild.cluster import wire
-from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
+from pybuild.cluster.claims import ClaimEnd, ClaimState, StepClaim
 from pybuild.cluster.runs import ClaimVerdict, StepRunState, StepRunTable
 from pybuild.cluster.ticket import Said, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
@@ -122,13 +122,15 @@ class StepRuns:
             run = self._runs[key] = StepRun()
         offer = build, ticket
         run.offers.append(offer)
+        is_held = False
         try:
             has_begun = row.state is not StepRunState.OFFERED
             yield wire.write(Said(epoch=row.epoch, begun=has_begun))
             if not ticket.claimed and self._table.begin(key):
                 self._begin(key, run)
             async for message in run.messages():
-                if run.over.is_set() and run.outcome is not None:
+                if run.outcome is not None and not is_held:
+                    is_held = True
                     if run.owner is not build:
                         _refuse_faults_of_others(run.outcome)
                     await build.holds(run.outcome.deltas)
@@ -142,7 +144,7 @@ class StepRuns:
                 del self._runs[key]
                 run.finish(None)
 
-    async def claim(self, claim: Claim) -> ClaimEnd:
+    async def claim(self, claim: StepClaim) -> ClaimEnd:
         """Answer a claim when its run has ended, or at once where there is nothing to wait for."""
         run = self._runs.get(claim.run)
         state = ClaimState.ENDED

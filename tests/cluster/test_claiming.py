@@ -12,7 +12,7 @@ import pytest
 
 from pybuild.cluster import claiming, wire
 from pybuild.cluster.claiming import ClaimedStep, RunsThere
-from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
+from pybuild.cluster.claims import ClaimEnd, ClaimState, StepClaim
 from pybuild.cluster.dispatch import ClaimLost
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import Said, StepOutcome, Ticket
@@ -58,10 +58,12 @@ class HereDispatch:
             else:
                 claim.end.set_result(end)
         elif self.hands_out:
-            self.tasks.append(asyncio.create_task(self._answer(claim, Claim(run=run, epoch=epoch))))
+            self.tasks.append(
+                asyncio.create_task(self._answer(claim, StepClaim(run=run, epoch=epoch)))
+            )
         return claim
 
-    async def _answer(self, claim: HereClaim, what: Claim) -> None:
+    async def _answer(self, claim: HereClaim, what: StepClaim) -> None:
         claim.end.set_result(await self.runs.claim(what))
 
     def release(self, claim: HereClaim) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pybuild.cluster import stepruns, wire
-from pybuild.cluster.claims import Claim, ClaimEnd, ClaimState
+from pybuild.cluster.claims import ClaimEnd, ClaimState, StepClaim
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import Said, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.model.events import BuildWarning, Emit
@@ -118,20 +118,20 @@ def test_without_claims_a_step_begins_when_it_is_offered() -> None:
 
 def test_a_claimed_step_waits_for_its_claim_and_the_claim_for_its_end() -> None:
     async def work(runs: StepRuns, steps: HereWork) -> None:
-        assert await runs.claim(Claim(run="r", epoch=1)) == end(1, ClaimState.REFUSED)
+        assert await runs.claim(StepClaim(run="r", epoch=1)) == end(1, ClaimState.REFUSED)
         one = Listener(runs, CLAIMED)
         await settle()
         assert one.said == [Said(epoch=0)]
-        claims = [asyncio.create_task(runs.claim(Claim(run="r", epoch=n))) for n in (2, 3)]
+        claims = [asyncio.create_task(runs.claim(StepClaim(run="r", epoch=n))) for n in (2, 3)]
         await settle()
-        assert await runs.claim(Claim(run="r", epoch=1)) == end(1, ClaimState.STALE)
+        assert await runs.claim(StepClaim(run="r", epoch=1)) == end(1, ClaimState.STALE)
         assert one.said[1] == Said(epoch=2, begun=True)
         assert not any(claim.done() for claim in claims)
         steps.end.set_result(MADE)
         assert [await claim for claim in claims] == [end(n, ClaimState.ENDED) for n in (2, 3)]
         await one.task
         assert one.outcome == MADE
-        assert await runs.claim(Claim(run="r", epoch=4)) == end(4, ClaimState.ENDED)
+        assert await runs.claim(StepClaim(run="r", epoch=4)) == end(4, ClaimState.ENDED)
         assert len(steps.begun) == 1
 
     run(work)
@@ -168,13 +168,13 @@ def test_a_run_that_failed_is_forgotten() -> None:
     async def work(runs: StepRuns, steps: HereWork) -> None:
         one = Listener(runs, CLAIMED)
         await settle()
-        claim = asyncio.create_task(runs.claim(Claim(run="r", epoch=1)))
+        claim = asyncio.create_task(runs.claim(StepClaim(run="r", epoch=1)))
         await settle()
         steps.end.set_result(FAULT)
         assert await claim == end(1, ClaimState.FAILED)
         await one.task
         assert one.outcome == FAULT
-        assert await runs.claim(Claim(run="r", epoch=2)) == end(2, ClaimState.REFUSED)
+        assert await runs.claim(StepClaim(run="r", epoch=2)) == end(2, ClaimState.REFUSED)
 
     run(work)
 
