@@ -94,7 +94,7 @@ class Dispatch:
         return worker in self._known
 
     def claim(self, run: str, epoch: int, worker: str) -> MadeClaim:
-        """StepClaim a place on a worker."""
+        """Claim a place on a worker."""
         number = next(self._numbers)
         claim = self._claims[number] = MadeClaim(number, self._child.say)
         if self.ready.is_set():

@@ -101,8 +101,8 @@ class StepRuns:
     async def listen(self, build: WorkerBuild, ticket: Ticket) -> AsyncGenerator[bytes]:
         """Offer a step, and return what is said of it until its outcome. It is stopped when nobody listens.
 
-        The first message is the run's highest epoch and whether it has begun, as is one when it begins. What its outcome names is
-        leased for *build*, whichever build ran it.
+        The first message is the run's highest epoch and whether it has begun, as is one when it begins.
+        What its outcome names is leased for *build*, whichever build ran it.
 
         Raises:
             RpcError: it failed as another build's, for what may be that one's alone: its coordinator's layers, say.
@@ -126,7 +126,8 @@ class StepRuns:
         try:
             has_begun = row.state is not StepRunState.OFFERED
             yield wire.write(Said(epoch=row.epoch, begun=has_begun))
-            if not ticket.claimed and self._table.begin(key):
+            is_known = self._table.get(key) is row  # it may have failed while that was sent
+            if is_known and not ticket.claimed and self._table.begin(key):
                 self._begin(key, run)
             async for message in run.messages():
                 if run.outcome is not None and not is_held:
