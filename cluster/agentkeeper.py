@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pybuild.cluster import wire
-from pybuild.cluster.child import LineChild
+from pybuild.cluster.child import LineChild, engine_command
 from pybuild.cluster.claims import StepClaim
 from pybuild.cluster.stepruns import StepRuns
 
@@ -28,7 +28,7 @@ class AgentKeeper:
         runs.name = name
         self._runs = runs
         words = ("--scheduler", scheduler, "--name", name, "--slots", str(slots), *tls)
-        self._child = LineChild("agent", words, self._hear)
+        self._child = LineChild(engine_command("agent", *words), self._hear)
         self._answers: set[asyncio.Task[None]] = set()
         self.open = self._child.open
 

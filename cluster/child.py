@@ -16,15 +16,20 @@ _MOST_LINE = 1 << 20
 Hear = Callable[[dict[str, Any]], None]
 
 
+def engine_command(module: str, *words: str) -> list[str]:
+    """Return the command of a program of `pybuild.cluster.dask`."""
+    return [sys.executable, "-P", "-m", f"pybuild.cluster.dask.{module}", *words]
+
+
 class LineChild:
-    """A program of `pybuild.cluster.dask`.
+    """A program that runs until we close it, and is started again until then.
 
     Args:
         hear: is called with each line; with an empty one when the process has ended.
     """
 
-    def __init__(self, module: str, words: Sequence[str], hear: Hear) -> None:
-        self._command = [sys.executable, "-P", "-m", f"pybuild.cluster.dask.{module}", *words]
+    def __init__(self, command: Sequence[str], hear: Hear) -> None:
+        self._command = command
         self._hear = hear
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -57,7 +62,7 @@ class LineChild:
             )
             try:
                 assert process.stdout is not None
-                with suppress(ValueError):  # a line that is too long, or no JSON
+                with suppress(ValueError, RecursionError):  # a line that is too long, or no JSON
                     while (line := await process.stdout.readline()).endswith(b"\n"):
                         self._hear(json.loads(line))
             finally:

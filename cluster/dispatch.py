@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pybuild.cluster import wire
-from pybuild.cluster.child import LineChild
+from pybuild.cluster.child import LineChild, engine_command
 from pybuild.cluster.claims import ClaimEnd, StepClaim
 
 _COORDINATOR = f"{os.uname().nodename}:{os.getpid()}"
@@ -82,7 +82,8 @@ class Dispatch:
     def __init__(self, scheduler: str, tls: Sequence[str] = ()) -> None:
         self.ready = asyncio.Event()
         self.tell: Callable[[Collection[str]], None] = _tell_nobody
-        self._child = LineChild("dispatcher", ("--scheduler", scheduler, *tls), self._hear)
+        command = engine_command("dispatcher", "--scheduler", scheduler, *tls)
+        self._child = LineChild(command, self._hear)
         self._numbers = itertools.count(1)
         self._claims: dict[int, MadeClaim] = {}
         self._known: set[str] = set()

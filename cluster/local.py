@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from pybuild.cluster.certificates import Certificates, Role, make_certificates
-from pybuild.cluster.child import LineChild
+from pybuild.cluster.child import LineChild, engine_command
 from pybuild.cluster.members import Members
 from pybuild.model.errors import EnvironmentFault
 
@@ -92,7 +92,7 @@ class LocalCluster:
 
 @asynccontextmanager
 async def _scheduler() -> AsyncGenerator[tuple[str, Certificates, Certificates]]:
-    """Start a scheduler; return its address, and certificates of workers and coordinator for a day.
+    """Start a scheduler; return its address, and certificates of workers and coordinator, which end with it.
 
     It listens on the loopback device, where anybody of this machine may connect; so it asks for certificates.
     """
@@ -109,7 +109,7 @@ async def _scheduler() -> AsyncGenerator[tuple[str, Certificates, Certificates]]
             if message:
                 is_up.set()
 
-        child = LineChild("scheduler", ("--addr", address, *its.words()), hear)
+        child = LineChild(engine_command("scheduler", "--addr", address, *its.words()), hear)
         child.open()
         try:
             try:
