@@ -52,31 +52,37 @@ class LineChild:
 
     async def _keep(self) -> None:
         while True:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-                limit=_MOST_LINE,
-            )
-            try:
-                assert process.stdout is not None
-                with suppress(ValueError, RecursionError):  # a line that is too long, or no JSON
-                    while (line := await process.stdout.readline()).endswith(b"\n"):
-                        self._hear(json.loads(line))
-            finally:
-                self._process = None
-                await _end(process)
+            with suppress(OSError):  # there is no room for a process now
+                await self._run()
             self._hear({})
             await asyncio.sleep(_AGAIN_S)
 
+    async def _run(self) -> None:
+        process = self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            limit=_MOST_LINE,
+        )
+        assert process.stdout is not None
+        try:
+            with suppress(ValueError, RecursionError):  # a line that is too long, or no JSON
+                while (line := await process.stdout.readline()).endswith(b"\n"):
+                    self._hear(json.loads(line))
+        finally:
+            self._process = None
+            await _end(process, process.stdout)
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+
+async def _end(process: asyncio.subprocess.Process, said: asyncio.StreamReader) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
         async with asyncio.timeout(_END_S):
+            while await said.read(1 << 16):
+                pass  # who writes cannot end
             await process.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):
