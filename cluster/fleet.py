@@ -176,13 +176,13 @@ class Fleet:
 
     async def close(self) -> None:
         """Leave all workers."""
-        if self._timer is not None:
-            self._timer.cancel()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def worker(self, address: str) -> Worker | None:
         """Return the worker at *address* if it answers and gets work."""
