@@ -43,13 +43,13 @@ def scheduler(parsed: Parsed) -> int:
     """Run the scheduler of a cluster until a signal stops it."""
     require_engine()
     certificates = _certificates(parsed)
-    address = parsed.one("addr", "tcp://127.0.0.1:8786")
-    if not certificates.ca and not address.startswith("tcp://127."):
+    place = _tcp(parsed, "addr", "tcp://127.0.0.1:8786")
+    if not certificates.words() and not place.startswith(("127.0.0.1:", "[::1]:")):
         raise UsageError(
             "a scheduler that other machines reach needs certificates",
             hints=["give --tlscacert, --tlscert and --tlskey"],
         )
-    words = ("--addr", address, *certificates.words())
+    words = ("--addr", "tcp://" + place, *certificates.words())
     os.execv(sys.executable, [sys.executable, "-P", "-m", SCHEDULER, *words])
 
 
@@ -149,14 +149,20 @@ def _certificates(parsed: Parsed) -> Certificates:
 
 def _scheduler(parsed: Parsed, certificates: Certificates) -> str:
     """Return the address of the scheduler, as the engine has it; empty: none is given."""
-    address = parsed.one("scheduler")
-    if not address:
+    if not parsed.one("scheduler"):
         return ""
     require_engine()
-    scheme, _, rest = address.partition("://")
-    if scheme != "tcp" or not rest:
-        raise UsageError(f"invalid --scheduler: {address}: expected tcp://HOST:PORT")
-    return ("tls://" if certificates.ca else "tcp://") + rest
+    return ("tls://" if certificates.words() else "tcp://") + _tcp(parsed, "scheduler", "")
+
+
+def _tcp(parsed: Parsed, name: str, default: str) -> str:
+    """Return the host and port of an address."""
+    address = parsed.one(name, default)
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme != "tcp" or not host or not (port.isdecimal() and int(port) < 1 << 16):
+        raise UsageError(f"invalid --{name}: {address}: expected tcp://HOST:PORT")
+    return place
 
 
 def _count(parsed: Parsed, name: str, default: int) -> int:

@@ -18,6 +18,7 @@ from pybuild.commandline.parser import Parsed, parse
 from pybuild.engine.settings import Settings
 from pybuild.model.errors import UsageError
 from pybuild.net.grpc.peer import Peer, user
+from tests.cluster.dask.processes import needs_dask
 
 OPTIONS = {command.name: command.options for command in COMMANDS}
 SLOTS = "invalid --slots: {}: expected a number from 1 on"
@@ -47,6 +48,27 @@ def parsed(command: str, *words: str) -> Parsed:
         (commands.up, "cluster up", ("--local", "1", "--slots", "x"), SLOTS.format("x"), ()),
         (commands.up, "cluster up", ("--worker", "tcp://a:1", "--slots", ""), SLOTS.format(""), ()),
         (
+            commands.up, "cluster up", ("--local", "1", "--engine", "x"),
+            "invalid --engine: x: expected dask or none", (),
+        ),
+        (
+            commands.up, "cluster up", ("--scheduler", "unix:///a"),
+            "invalid --scheduler: unix:///a: expected tcp://HOST:PORT", (),
+        ),
+        (
+            commands.worker, "worker", ("--addr", "unix:///a", "--scheduler", "tcp://a"),
+            "invalid --scheduler: tcp://a: expected tcp://HOST:PORT", (),
+        ),
+        (
+            commands.scheduler, "cluster scheduler", ("--addr", "tcp://a:70000"),
+            "invalid --addr: tcp://a:70000: expected tcp://HOST:PORT", (),
+        ),
+        (
+            commands.scheduler, "cluster scheduler", ("--addr", "tcp://127.a:1"),
+            "a scheduler that other machines reach needs certificates",
+            ("give --tlscacert, --tlscert and --tlskey",),
+        ),
+        (
             commands.certs, "cluster certs", (), "a certificate is for somebody",
             ("--coordinator HOST and --worker HOST name the machines, as often as needed",),
         ),
@@ -58,6 +80,7 @@ def parsed(command: str, *words: str) -> Parsed:
         ),
     ],
 )  # fmt: skip
+@needs_dask
 def test_words_that_make_no_cluster_are_refused(
     run: Callable[[Parsed], int],
     command: str,
