@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from pybuild.engine.engine import Engine as PybuildEngine
 from pybuild.engine.settings import Settings
 from pybuild.model.events import Event, VertexLog
 from tests.cluster.dask.processes import Engine, needs_dask, running_engine
+from tests.cluster.here import warnings
 from tests.cluster.rig import Site, build_alone, context, run_site
 from tests.cluster.test_builds import STAGES
 from tests.executor.sandbox_helpers import skip_unless_possible
@@ -87,14 +88,9 @@ def test_steps_go_on_when_the_scheduler_dies(tmp_path: Path, engine: Engine) -> 
 
     async def work(site: Site) -> None:
         begun = asyncio.Event()
-
-        def emit(event: Event) -> None:
-            if isinstance(event, VertexLog):
-                begun.set()
-
         dispatch = site.cluster.dispatch
         assert dispatch is not None
-        task = asyncio.create_task(site.build(path, emit))
+        task = asyncio.create_task(site.build(path, _at_log(begun)))
         await begun.wait()
         await asyncio.to_thread(engine.scheduler.kill)
         while dispatch.ready.is_set():
@@ -105,6 +101,60 @@ def test_steps_go_on_when_the_scheduler_dies(tmp_path: Path, engine: Engine) -> 
         assert len(UUID.findall(site.log)) == 2
 
     run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_a_step_goes_on_for_the_one_coordinator_when_the_other_leaves(
+    tmp_path: Path, engine: Engine
+) -> None:
+    path = context(tmp_path / "ctx", f"FROM base\nRUN {SAYS_WHO_IT_IS} && sleep 4 && echo all\n")
+
+    async def work(site: Site) -> None:
+        async with (
+            PybuildEngine(Settings(root=str(tmp_path / "second"))) as other,
+            Members((), Certificates(), engine.address, count=len(TWO)).clustered(other) as cluster,
+        ):
+            second = Site(other, cluster, site.workers)
+            begun, joined = asyncio.Event(), asyncio.Event()
+            leaving = asyncio.create_task(site.build(path, _at_log(begun)))
+            await begun.wait()
+            staying = asyncio.create_task(second.build(path, _at_log(joined)))
+            await joined.wait()
+            leaving.cancel()
+            await asyncio.wait([leaving])
+            await staying
+            assert UUID.findall(second.log) == UUID.findall(site.log)
+            assert "all" in second.log
+            assert "all" not in site.log
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_a_worker_that_dies_has_its_claimed_step_run_by_another_one(
+    tmp_path: Path, engine: Engine
+) -> None:
+    """[A2]"""
+    path = context(tmp_path / "ctx", f"FROM base\nRUN {SAYS_WHO_IT_IS} && sleep 2\n")
+
+    async def work(site: Site) -> None:
+        begun = asyncio.Event()
+        task = asyncio.create_task(site.build(path, _at_log(begun)))
+        await begun.wait()
+        [busy] = [worker for worker in site.cluster.fleet.workers if worker.busy]
+        [dying] = [one for one in site.workers.values() if one.address == busy.address]
+        await asyncio.to_thread(dying.kill)
+        await task
+        assert len(set(UUID.findall(site.log))) == 2
+        assert any("which runs elsewhere: lost: " in text for text in warnings(site.events))
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def _at_log(seen: asyncio.Event) -> Callable[[Event], None]:
+    def emit(event: Event) -> None:
+        if isinstance(event, VertexLog):
+            seen.set()
+
+    return emit
 
 
 def test_without_a_scheduler_steps_begin_after_a_while(tmp_path: Path, engine: Engine) -> None:
