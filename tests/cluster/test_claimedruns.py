@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,14 @@ def test_a_worker_without_an_agent_gets_no_claims(tmp_path: Path) -> None:
 def test_a_step_that_counts_for_itself_is_no_other_ones_run(tmp_path: Path) -> None:
     worker = Waiting()
     own = Vertex(STEP, VERTEX.inputs, VertexMeta(name="RUN true", ignore_cache=True))
+    other = Vertex(replace(STEP, args=("other",)), VERTEX.inputs, VERTEX.meta)
 
     async def work(site: Coordinator, events: list[Event]) -> None:
         dispatch: Any = site.cluster.dispatch
         dispatch.agents = ()
         for key in (KEY, None):
             RUN_KEY.set(key)
-            await site.runner.run(own if key else VERTEX, [Snapshot()], events.append)
+            await site.runner.run(own if key else other, [Snapshot()], events.append)
         names = {ticket.run for ticket in worker.tickets}
         assert len(names) == 2
         assert run_key(KEY, FORMAT) not in names
