@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pybuild.commandline.parser import Command
 
-_CLUSTER = ("certs", "drain", "ls", "top", "up", "why")
+_CLUSTER = ("certs", "drain", "ls", "scheduler", "top", "up", "why")
 _GROUPS = {
     "attach": "containers",
     "bake": "baking",
