@@ -73,7 +73,6 @@ from pybuild.solver.turns import Turns
 if TYPE_CHECKING:
     from pybuild.model.clock import Clock
 
-
 # When what runs first has started, and takes longer than the store does to get ready: then that is
 # done meanwhile. Before, it would keep the interpreter from starting the rest.
 _PREPARE_AFTER_S = 0.03
