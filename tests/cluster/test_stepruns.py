@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -58,9 +58,9 @@ class Listener:
     """What one build hears of a run."""
 
     def __init__(self, runs: StepRuns, ticket: Ticket) -> None:
-        self.build: Any = HereBuild()
+        self.build = HereBuild()
         self.said: list[Said] = []
-        self.task = asyncio.create_task(self._listen(runs.listen(self.build, ticket)))
+        self.task = asyncio.create_task(self._listen(runs.listen(cast(Any, self.build), ticket)))
 
     async def _listen(self, messages: AsyncGenerator[bytes]) -> None:
         try:
