@@ -177,6 +177,8 @@ def builds_of(
         request = request_of(target.text("context"), flags)
         if "dockerfile-inline" in target.fields:
             request = replace(request, dockerfile_text=target.text("dockerfile-inline").encode())
+        if folder := words.one("on-fail-output"):
+            request = replace(request, on_fail_output=os.path.join(folder, name))
         builds[name] = NamedBuild(
             request=request,
             flags=flags,

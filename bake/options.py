@@ -39,6 +39,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("metadata-file", "write metadata of the results, by target, to a file", "FILE"),
     Option("no-background", "wait for the disk: no process of ours outlives the build"),
     Option("no-cache", "do not use stored results"),
+    Option(
+        "on-fail-output",
+        "copy files of a step that fails into a directory, below its target's name",
+        "DIR",
+    ),
     Option("print", "print the targets with all that is set, as JSON, instead of building"),
     Option(
         "provenance", "shorthand for --set=*.attest=type=provenance: true, false or options", "SPEC"

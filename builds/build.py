@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +191,7 @@ async def _build(
     runner = prepared.sources.runner(prepared.inputs.trees)
     async with AsyncExitStack() as stack:
         _enter_surroundings(engine, prepared, stack)
-        async with runner:
+        async with runner, _leftovers(engine, prepared, runner):
             attestor = _attestor(engine, prepared, runner, events)
 
             async def caches() -> CacheSession:
@@ -236,6 +236,25 @@ async def _build(
         warnings=tuple(warnings_of(prepared.lowered)),
         metadata=metadata,
     )
+
+
+@asynccontextmanager
+async def _leftovers(
+    engine: Engine, prepared: PreparedBuild, runner: BuildRunner
+) -> AsyncGenerator[None]:
+    """Bring files of a step that fails inside the context to where the request wants them."""
+    folder = prepared.request.on_fail_output
+    if not folder:
+        yield
+        return
+    from pybuild.builds.leftovers import Leftovers, with_leftovers
+
+    lines = {prepared.inputs.filename: prepared.dockerfile.lines}
+    leftovers = Leftovers(engine, runner, lambda name: lines.get(name, ()))
+    try:
+        yield
+    except Exception as error:
+        raise await with_leftovers(leftovers, folder, error, folder) from error
 
 
 def _outputs_of(request: BuildRequest) -> Sequence[Output]:

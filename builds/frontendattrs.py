@@ -8,6 +8,9 @@ from pybuild.model.stepoptions import attributes_of_settings
 from pybuild.model.text import join_csv
 
 FRONTEND = "dockerfile.v0"
+ON_FAIL_OUTPUT = (
+    "pybuild.on-fail-output"  # to a server of ours: the place of files of a failed step
+)
 
 
 def frontend_attrs(request: BuildRequest) -> dict[str, str]:

@@ -93,6 +93,7 @@ class BuildRequest(DefinitionRequest):
         fail_on_miss: let no step run; fail at the first that would have to.
         ignore_from_git: files that git ignores are no part of local contexts, nor is ``.git``.
         logins: at registries, by host; they win over those of docker's and podman's files.
+        on_fail_output: the directory that gets files of a step that fails; empty for none.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -113,6 +114,7 @@ class BuildRequest(DefinitionRequest):
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
+    on_fail_output: str = ""
     git_modes: bool = False
     ignore_from_git: bool = False
     logins: Mapping[str, Credential] = field(default_factory=dict[str, "Credential"], repr=False)

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.policies import write_policies
 from pybuild.builds.contexts import GIT_MODES
-from pybuild.builds.frontendattrs import FRONTEND, frontend_attrs
+from pybuild.builds.frontendattrs import FRONTEND, ON_FAIL_OUTPUT, frontend_attrs
 from pybuild.builds.request import MAY_DELETE, BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.client.caches import finish_caches, plan_caches
@@ -26,6 +26,7 @@ from pybuild.client.exports import (
     image_id_of,
     metadata_of,
     plan,
+    with_leftovers,
 )
 from pybuild.client.failures import failure
 from pybuild.client.services import services
@@ -70,6 +71,8 @@ async def build(
                 pass  # for people to see
         reader = StatusReader(offered.filenames)
         all_attrs = {**frontend_attrs(request), **caches.attrs, **offered.attrs, **(attrs or {})}
+        if exports.leftovers is not None:
+            all_attrs[ON_FAIL_OUTPUT] = str(len(exports.exporters))
         message = solve_request(request, all_attrs, exports)
         message.Cache.CopyFrom(caches.options)
         message.Session = session.id
@@ -82,7 +85,8 @@ async def build(
         except RpcError as error:
             if exports.faults:
                 raise exports.faults[0] from error
-            raise failure(error, reader, offered.filenames) from error
+            failed = failure(error, reader, offered.filenames)
+            raise with_leftovers(exports, failed, request.on_fail_output) from error
         response = dict(pb.SolveResponse.FromString(data).ExporterResponse)
         await asyncio.to_thread(finish, exports, response)
         await asyncio.to_thread(finish_caches, caches, response)

@@ -21,7 +21,7 @@ from pybuild.image.archive import LAYOUT, write_oci_layout
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
-from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError, UserError
+from pybuild.model.errors import EnvironmentFault, PybuildError, StepError, UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.model.text import join_csv
 
@@ -38,6 +38,7 @@ class Exports:
         targets: the takers of their output, by number.
         layout: the OCI layout directory that one of them writes, with the image's names.
         store: of the blobs of that layout.
+        leftovers: the place of files of a failed step.
         faults: errors of this machine while outputs were taken.
     """
 
@@ -49,6 +50,7 @@ class Exports:
     names: tuple[str, ...] = ()
     store: BlobDirectory | None = None
     image_names: tuple[str, ...] = ()
+    leftovers: ToDirectory | None = None
     faults: list[PybuildError] = field(default_factory=list[PybuildError])
 
 
@@ -90,7 +92,23 @@ def plan(request: BuildRequest) -> Exports:
             case _:
                 pass
         exports.exporters.append(pb.Exporter(Type=kind, Attrs=attrs))
+    if request.on_fail_output:
+        exports.leftovers = ToDirectory(os.path.abspath(request.on_fail_output))
+        exports.targets[len(exports.exporters)] = exports.leftovers
     return exports
+
+
+def with_leftovers(exports: Exports, error: PybuildError, shown: str) -> PybuildError:
+    """Return *error* with a hint about the files of the failed step that have come, if they were to."""
+    if (
+        exports.leftovers is None
+        or not isinstance(error, StepError)
+        or any("--on-fail-output" in hint for hint in error.hints)
+    ):
+        return error
+    if exports.leftovers.arrived:
+        return error.hinting(f"look into {shown}: files of the failed step")
+    return error.hinting(f"nothing has come into {shown}: the build server sends no such files")
 
 
 def _plan_layout(exports: Exports, output: Output, names: tuple[str, ...]) -> None:

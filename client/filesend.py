@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from functools import partial
 from typing import Protocol
 
@@ -43,10 +44,11 @@ class ArchiveSink(Protocol):
 @dataclass(frozen=True, slots=True)
 class ToDirectory:
     """A tree goes into *path*, which is made; what is there and not in the tree stays, unless it was
-    asked to go (*replaces*) and the server says that it does."""
+    asked to go (*replaces*) and the server says that it does. *arrived* gets the path of a tree that has come."""
 
     path: str
     replaces: bool = False
+    arrived: list[str] = field(default_factory=list[str], compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def file_send(
         if isinstance(target, ToDirectory):
             several = call.metadata.get("buildkit-exporter-multi-platform") == "1"
             await _tree(call, target.path, replaces=several and target.replaces)
+            target.arrived.append(target.path)
         else:
             await _stream(call, target, _facts(call.metadata))
 

@@ -122,6 +122,7 @@ _BUILDING: tuple[Option, ...] = (
         True,
         attribute="no-cache",
     ),
+    Option("on-fail-output", "copy files of a step that fails into a directory", "DIR"),
     Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
     PLATFORM,
     PROGRESS,

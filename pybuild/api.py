@@ -104,6 +104,7 @@ class BuildOptions(TypedDict, total=False):
     runtime: str
     cache_max: str
     fail_on_miss: bool
+    on_fail_output: str | os.PathLike[str]
     git_modes: bool
     ignore_from_git: bool
     config: str | os.PathLike[str]
@@ -182,6 +183,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         volumes=parse_volumes(options.get("volumes", ())),
         allow=parse_allowed(options.get("allow", ())),
         fail_on_miss=options.get("fail_on_miss", False),
+        on_fail_output=os.fspath(options.get("on_fail_output", "")),
         git_modes=options.get("git_modes", bool(options.get("cache"))),
         ignore_from_git=options.get("ignore_from_git", False),
         **caches_of(

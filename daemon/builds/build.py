@@ -24,6 +24,7 @@ from pybuild.builds.provenance import LookupLedger, Outcome
 from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
 from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
+from pybuild.daemon.builds.failedfiles import failed_files
 from pybuild.daemon.builds.failedsteps import FailedSteps
 from pybuild.daemon.builds.frontends import Frontends
 from pybuild.daemon.builds.outputs import (
@@ -245,7 +246,8 @@ class Build:
                 self._scope = scope
                 scope.files, scope.infos = self.files, self.infos
                 try:
-                    facts = await self._run(scope)
+                    async with failed_files(scope, request):
+                        facts = await self._run(scope)
                 finally:
                     self.ready.clear()
                     self._scope = None

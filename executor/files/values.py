@@ -58,6 +58,43 @@ class ExportTree(NamedTuple):
     stamp: bool = False
 
 
+class RescueOrder(NamedTuple):
+    """Files of a failed step that are wanted outside.
+
+    Attributes:
+        lowers, mount_dir, userxattr: as of an `ExportTree`.
+        is_delta: all that the one delta in *lowers* has, and nothing else of this counts.
+        pattern: a path in the tree, perhaps with wildcards; *shown*: the same for messages.
+        strip, prefix: the directory of the tree that was mounted, and the mount's place in the step.
+    """
+
+    lowers: Sequence[str]
+    mount_dir: str = ""
+    userxattr: bool = False
+    is_delta: bool = False
+    pattern: str = ""
+    shown: str = ""
+    strip: str = ""
+    prefix: str = ""
+
+
+class Rescued(NamedTuple):
+    """The files that came out, and those that did not.
+
+    Attributes:
+        large: the first names of those that would have been too many or too much; there were *large_count*.
+        special: the number of devices, sockets, pipes, and of links that lead out.
+        absent: the orders that nothing was there for.
+    """
+
+    files: int
+    bytes: int
+    large: Sequence[str] = ()
+    large_count: int = 0
+    special: int = 0
+    absent: Sequence[str] = ()
+
+
 class TreeDigest(NamedTuple):
     """The digest of a selection, and what it was made of as `model.named.Listing`."""
 

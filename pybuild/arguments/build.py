@@ -78,6 +78,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         allow=parse_allowed(parsed.many("allow")),
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
+        on_fail_output=parsed.one("on-fail-output"),
         git_modes=_has_git_modes(parsed),
         ignore_from_git=parsed.flag("ignore-from-git"),
         logins=logins_of(parsed, *tags),
