@@ -37,16 +37,16 @@ async def failed_files(scope: Scope, request: pb.SolveRequest) -> AsyncGenerator
     try:
         yield
     except Exception as error:
-        folder = scope.store.scratch("failed")
+        folder, failed = scope.store.scratch("failed"), error
         try:
-            error = await with_leftovers(leftovers, folder, error, SHOWN)
+            failed = await with_leftovers(leftovers, folder, error, SHOWN)
             if os.path.isdir(folder):
                 await _send(scope, folder, int(number))
         except (PybuildError, OSError):
             pass
         finally:
             scope.store.discard(folder)
-        raise error
+        raise failed from error
 
 
 async def _send(scope: Scope, folder: str, number: int) -> None:
