@@ -19,7 +19,7 @@ from pybuild.model.amounts import binary_bytes, human_bytes
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.ops import ExecOp, Mount, MountType
 from pybuild.model.printable import without_controls
-from pybuild.model.snapshot import Snapshot
+from pybuild.model.snapshot import Result, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
@@ -116,7 +116,7 @@ class Leftovers:
         ]
         _, number, mount = max(above, key=lambda one: one[:2])
         inside = posixpath.join(mount.selector, posixpath.relpath(path, mount.target))
-        result = step.mounts.get(number)
+        result: Result | None = step.mounts.get(number)
         if result is None and mount.input is not None and mount.type is MountType.BIND:
             result = step.inputs[mount.input]
         snapshot = await self._runner.snapshot(result) if result is not None else Snapshot()
