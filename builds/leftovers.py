@@ -37,7 +37,7 @@ Lines = Callable[[str], Sequence[str]]
 
 
 def notes_above(lines: Sequence[str], line: int) -> dict[str, list[str]]:
-    """Return what the comments directly above *line* (from 1) say to us: ``pybuild: name=value``."""
+    """Return the words for us, ``pybuild: name=value``, in the comments directly above *line* (from 1)."""
     first = end = min(max(line - 1, 0), len(lines))
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1
@@ -157,7 +157,7 @@ async def with_leftovers(
 
 
 def hints_about(done: Rescued, shown: str) -> list[str]:
-    """Return what a person is to know of the files."""
+    """Return a person's hints about the files."""
     hints: list[str] = []
     if done.files:
         count = "1 file" if done.files == 1 else f"{done.files} files"
