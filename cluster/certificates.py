@@ -10,8 +10,8 @@ import os
 import ssl
 import time
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 
+from pybuild.cluster.roles import Role
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UsageError
 from pybuild.net.certificates import Authority, SigningKey
@@ -23,19 +23,6 @@ from pybuild.net.tls import make_context, server_context
 ORGANIZATION = "pybuild"
 _AUTHORITY = "pybuild cluster"
 _AUTHORITY_DAYS = 3650
-
-
-class Role(StrEnum):
-    """The roles of a cluster's machines."""
-
-    COORDINATOR = "coordinator"
-    SCHEDULER = "scheduler"
-    """It has claims alone: workers give it nothing."""
-    WORKER = "worker"
-
-
-LENDERS = (Role.COORDINATOR, Role.WORKER)
-"""Those who get layers of each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-from pybuild.cluster.certificates import Role
+from pybuild.cluster.roles import Role
 from pybuild.net.grpc.channel import Channel
 
 _CONNECT_S = 5.0

@@ -14,9 +14,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from pybuild.cluster.certificates import Certificates, Role, make_certificates
+from pybuild.cluster.certificates import Certificates, make_certificates
 from pybuild.cluster.child import LineChild, engine_command
 from pybuild.cluster.members import Members
+from pybuild.cluster.roles import Role
 from pybuild.model.errors import EnvironmentFault
 
 _READY = b"running worker on "

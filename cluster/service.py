@@ -10,7 +10,6 @@ from functools import wraps
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
 from pybuild.cache.records.layers import layer_facts
-from pybuild.cluster.certificates import LENDERS, Role
 from pybuild.cluster.dialing import WorkerAddresses
 from pybuild.cluster.lending import Lending
 from pybuild.cluster.messages import (
@@ -25,6 +24,7 @@ from pybuild.cluster.messages import (
     answering,
     read,
 )
+from pybuild.cluster.roles import LENDERS, Role
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import FORMAT, StepFault, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild

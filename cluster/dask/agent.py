@@ -21,6 +21,7 @@ from distributed import Worker
 from pybuild.cluster.dask import claims, guard
 from pybuild.cluster.dask.options import read_options, security_of
 from pybuild.cluster.dask.parent import Parent
+from pybuild.cluster.roles import Role
 
 
 class Agent:
@@ -69,7 +70,7 @@ async def serve(arguments: Sequence[str]) -> None:
             dashboard=False,
             extensions={},
             dashboard_address="127.0.0.1:0",
-            security=security_of(options),
+            security=security_of(options, Role.SCHEDULER),
             death_timeout=10,
         )
         guard.limit(worker)

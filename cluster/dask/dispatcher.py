@@ -24,6 +24,7 @@ from pybuild.cluster.dask import guard
 from pybuild.cluster.dask.claims import claim
 from pybuild.cluster.dask.options import read_options, security_of
 from pybuild.cluster.dask.parent import Parent
+from pybuild.cluster.roles import Role
 
 _LOOK_S = 0.25
 _AGAIN_S = 0.25
@@ -153,7 +154,8 @@ async def serve(arguments: Sequence[str]) -> None:
     await parent.open()
     guard.watch_pickles(guard.ANSWER_PICKLES)
     dispatcher = Dispatcher(parent)
-    connecting = asyncio.create_task(dispatcher.connect(options.scheduler, security_of(options)))
+    security = security_of(options, Role.SCHEDULER)
+    connecting = asyncio.create_task(dispatcher.connect(options.scheduler, security))
     await dispatcher.hear()
     connecting.cancel()
     await asyncio.wait([connecting])

@@ -18,6 +18,9 @@ from typing import Any
 from distributed import Scheduler
 from distributed.core import Server
 
+from pybuild.cluster.dask.roles import for_roles
+from pybuild.cluster.roles import Role
+
 CLAIM_PICKLES = frozenset(
     (
         ("dask._expr", "Expr._reconstruct"),
@@ -53,6 +56,9 @@ SCHEDULER_CALLS = frozenset(
 WORKER_CALLS = frozenset(
     ("identity", "cancel-compute", "compute-task", "free-keys", "get_data", "remove-worker")
 )
+
+_CALLERS = {"register-client": Role.COORDINATOR, "register-worker": Role.WORKER}
+"""Those who may open the connections by which claims are made, and answered."""
 
 _PROGRAMS = frozenset(
     (
@@ -96,6 +102,8 @@ def limit(server: Server) -> None:
     if isinstance(server, Scheduler):
         books = _Books(server)
         server.handlers.update(claim_books=books.taken, claim_place=books.place)
+        for name, role in _CALLERS.items():
+            server.handlers[name] = for_roles(server.handlers[name], role)
     watch_pickles(CLAIM_PICKLES)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 import dask.config
 from distributed import Security
 
+from pybuild.cluster.dask.roles import RoleSecurity
+from pybuild.cluster.roles import Role
+
 _SETTINGS: dict[str, Any] = {
     "distributed.admin.pdb-on-err": False,
     "distributed.admin.system-monitor.gil.enabled": False,
@@ -40,12 +43,12 @@ def read_options(program: str, arguments: Sequence[str], *names: str) -> argpars
     return parser.parse_args(arguments)
 
 
-def security_of(options: argparse.Namespace) -> Security:
-    """Return the certificates of a process: with an authority, nobody is spoken to without one of its own."""
+def security_of(options: argparse.Namespace, *roles: Role) -> Security:
+    """Return the certificates of a process: with an authority, only who has one of its own with one of *roles* is spoken to."""
     if not options.tls_ca_file:
         return Security(require_encryption=False)
     files: dict[str, Any] = {"tls_ca_file": options.tls_ca_file}
     for role in ("scheduler", "worker", "client"):
         files[f"tls_{role}_cert"] = options.tls_cert
         files[f"tls_{role}_key"] = options.tls_key or options.tls_cert
-    return Security(require_encryption=True, **files)
+    return RoleSecurity(roles, **files)

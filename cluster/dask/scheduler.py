@@ -17,6 +17,7 @@ from distributed import Scheduler
 from pybuild.cluster.dask import guard
 from pybuild.cluster.dask.options import read_options, security_of
 from pybuild.cluster.dask.parent import Parent
+from pybuild.cluster.roles import Role
 
 
 async def serve(arguments: Sequence[str]) -> None:
@@ -32,7 +33,7 @@ async def serve(arguments: Sequence[str]) -> None:
         host=host.strip("[]"),
         port=int(port),
         protocol=scheme,
-        security=security_of(options),
+        security=security_of(options, Role.COORDINATOR, Role.WORKER),
         dashboard=False,
         extensions={},
         dashboard_address="127.0.0.1:0",

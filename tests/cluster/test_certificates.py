@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from pybuild.cluster import commands, wire
-from pybuild.cluster.certificates import ORGANIZATION, Certificates, Role, make_certificates, trusts
+from pybuild.cluster.certificates import ORGANIZATION, Certificates, make_certificates, trusts
 from pybuild.cluster.dialing import WorkerAddresses, dial
 from pybuild.cluster.messages import BUILD, HELLO, LAYER, RUN, Hello, LayerQuery
 from pybuild.cluster.process import serve_worker
+from pybuild.cluster.roles import Role
 from pybuild.cluster.service import WorkerService
 from pybuild.cluster.table import COMMANDS
 from pybuild.commandline.parser import parse

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pybuild.cluster import commands
-from pybuild.cluster.certificates import LENDERS, Certificates, Role, trusts
+from pybuild.cluster.certificates import Certificates, trusts
 from pybuild.cluster.process import serve_worker
+from pybuild.cluster.roles import LENDERS, Role
 from pybuild.cluster.table import COMMANDS
 from pybuild.commandline.parser import Parsed, parse
 from pybuild.engine.settings import Settings

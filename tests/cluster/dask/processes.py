@@ -8,13 +8,19 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pybuild.cluster.certificates import Certificates, make_certificates
+from pybuild.cluster.roles import Role
+
 ANSWER_S = 60.0
+LOOPBACK = "127.0.0.1"
+ROLES = {"agent": Role.WORKER, "dispatcher": Role.COORDINATOR, "scheduler": Role.SCHEDULER}
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("distributed") is None,
     reason="the extra pybuild-oci[cluster] (distributed) is not installed",
@@ -80,16 +86,17 @@ def start(module: str, *words: str) -> LineProcess:
 
 
 class Engine:
-    """A scheduler, its agents and dispatchers."""
+    """A scheduler, its agents and dispatchers; with *tls* each has the certificate of its role."""
 
-    def __init__(self, *words: str) -> None:
-        self.words = words
+    def __init__(self, tls: Mapping[Role, Certificates] | None = None) -> None:
+        self.tls = dict(tls or {})
         self.processes: list[LineProcess] = []
         self.scheduler = self._start("scheduler", "--addr", "tcp://127.0.0.1:0")
         self.address: str = self.scheduler.hear("address")["address"]
 
     def _start(self, module: str, *words: str) -> LineProcess:
-        self.processes.append(start(module, *words, *self.words))
+        own = self.tls.get(ROLES[module], Certificates())
+        self.processes.append(start(module, *words, *own.words()))
         return self.processes[-1]
 
     def again(self) -> None:
@@ -110,9 +117,20 @@ class Engine:
 
 
 @contextmanager
-def running_engine(*words: str) -> Generator[Engine]:
-    engine = Engine(*words)
+def running_engine(tls: Mapping[Role, Certificates] | None = None) -> Generator[Engine]:
+    engine = Engine(tls)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def role_certificates(directory: Path) -> dict[Role, Certificates]:
+    """Make a cell's certificates, one of each role, for the loopback device."""
+    members = [(role, LOOPBACK) for role in Role]
+    made = make_certificates(str(directory), members, 1)
+    ca = str(directory / "ca.pem")
+    return {
+        role: Certificates(ca=ca, cert=cert, key=key)
+        for (role, _), (cert, key) in zip(members, made, strict=True)
+    }

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.dask.processes import Engine, LineProcess, needs_dask, running_engine
+from pybuild.cluster.roles import Role
+from tests.cluster.dask.processes import (
+    Engine,
+    LineProcess,
+    needs_dask,
+    role_certificates,
+    running_engine,
+)
 
 pytestmark = [pytest.mark.slow, needs_dask]
 
@@ -109,13 +116,7 @@ def test_processes_end_with_their_parents(engine: Engine) -> None:
 
 
 def test_with_certificates_nobody_is_served_without_one(tmp_path: Path) -> None:
-    from tests.daemon.identities import Authority, subject
-
-    authority = Authority(tmp_path, "cell")
-    signed = authority.sign(subject(("CN", "me")))
-    files = ["--tls-ca-file", str(authority.file), "--tls-cert", str(signed.certificate)]
-    files += ["--tls-key", str(signed.key)]
-    with running_engine(*files) as engine:
+    with running_engine(role_certificates(tmp_path)) as engine:
         assert engine.address.startswith("tls://")
         a, dispatcher = engine.agent("a"), engine.dispatcher()
         wait_for(dispatcher, "a")
@@ -123,9 +124,37 @@ def test_with_certificates_nobody_is_served_without_one(tmp_path: Path) -> None:
         said = a.hear("claim")
         a.say(id=said["id"], end=json.dumps({"state": "done"}))
         assert dispatcher.hear("end")["id"] == 1
-        engine.words = ()
+        engine.tls = {}
         engine.address = engine.address.replace("tls:", "tcp:")
         assert "lost" in engine.dispatcher().hear()
+
+
+def test_a_scheduler_listens_to_each_by_its_role(tmp_path: Path) -> None:
+    """With a worker's certificate nobody makes claims, and with a coordinator's nobody answers them."""
+    tls = role_certificates(tmp_path)
+    with running_engine(tls) as engine:
+        for role in (Role.WORKER, Role.SCHEDULER):
+            engine.tls[Role.COORDINATOR] = tls[role]
+            assert "lost" in engine.dispatcher().hear()
+        for role in (Role.COORDINATOR, Role.SCHEDULER):
+            engine.tls[Role.WORKER] = tls[role]
+            agent = engine.agent("a")
+            agent.process.wait(60)  # it has said nothing, and never was ready
+            with pytest.raises(AssertionError):
+                agent.hear("ready")
+        engine.tls = dict(tls)
+        engine.agent("a")
+        wait_for(engine.dispatcher(), "a")
+
+
+def test_who_has_a_workers_certificate_cannot_be_the_scheduler(tmp_path: Path) -> None:
+    tls = role_certificates(tmp_path)
+    with running_engine({**tls, Role.SCHEDULER: tls[Role.WORKER]}) as engine:
+        dispatcher, agent = engine.dispatcher(), engine.agent("a")
+        assert "certificate" in dispatcher.hear("lost")["lost"]
+        agent.process.wait(60)
+        with pytest.raises(AssertionError):
+            agent.hear("ready")
 
 
 def test_without_the_extra_nothing_of_it_is_needed() -> None:
