@@ -9,11 +9,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from pybuild.cluster import control
-from pybuild.cluster.certificates import Certificates, Role, make_certificates
+from pybuild.cluster.certificates import Certificates, make_certificates
 from pybuild.cluster.control import controlled
 from pybuild.cluster.local import LocalCluster
 from pybuild.cluster.members import SCHEDULER, Members, has_engine, require_engine
 from pybuild.cluster.process import serve_worker
+from pybuild.cluster.roles import Role
 from pybuild.commandline.parser import Parsed
 from pybuild.daemon.process import default_address, serve
 from pybuild.engine.engine import Engine
@@ -108,7 +109,7 @@ def ls(parsed: Parsed) -> int:
     rows = [("WORKER", "STATE", "STEPS", "SLOTS", "PLATFORM", "VERSION")]
     for one in asyncio.run(control.list_workers(_root(parsed))).workers:
         platform = one.platforms[0] if one.platforms else ""
-        numbers = str(len(one.steps)), str(one.slots)
+        numbers = str(sum(not step.is_heard for step in one.steps)), str(one.slots)
         rows.append((one.name, one.state, *numbers, platform, one.version))
     sys.stdout.write(table(rows))
     return 0
@@ -120,7 +121,9 @@ def top(parsed: Parsed) -> int:
     running = [(one.name, step) for one in fleet.workers for step in one.steps]
     running.sort(key=lambda pair: -pair[1].seconds)
     rows = [("WORKER", "SECONDS", "STEP")]
-    rows += [(name, f"{step.seconds:.1f}", step.step) for name, step in running]
+    for name, step in running:
+        shared = " (of another coordinator, too)" if step.is_heard else ""
+        rows.append((name, f"{step.seconds:.1f}", step.step + shared))
     sys.stdout.write(table(rows))
     return 0
 
@@ -181,6 +184,8 @@ async def _up(settings: Settings, addresses: Sequence[str], members: Members) ->
         ):
             for address, reason in cluster.fleet.reasons.items():
                 sys.stderr.write(f"warning: worker {address}: {reason}\n")
+            if cluster.dispatch is not None and not cluster.dispatch.ready.is_set():
+                sys.stderr.write(f"warning: no scheduler: {cluster.dispatch.reason}\n")
             count, steps = len(cluster.fleet.workers), cluster.fleet.slots
             sys.stderr.write(f"{count} workers with {steps} slots\n")
             yield

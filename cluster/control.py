@@ -30,10 +30,15 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownStep:
-    """A step that runs, and for how long."""
+    """A step that runs, and for how long.
+
+    Attributes:
+        is_heard: it is another coordinator's, too, which had it begin.
+    """
 
     step: str
     seconds: float
+    is_heard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +157,9 @@ def _shown_worker(worker: Worker) -> ShownWorker:
         platforms=tuple(str(platform) for platform in worker.hello.platforms),
         version=worker.hello.version,
         steps=tuple(
-            ShownStep(step=one.step, seconds=round(now - one.began, 1)) for one in worker.running
+            ShownStep(step=one.step, seconds=round(now - one.began, 1), is_heard=is_heard)
+            for is_heard, steps in ((False, worker.running), (True, worker.heard))
+            for one in steps
         ),
     )
 

@@ -76,11 +76,13 @@ class Dispatch:
 
     Attributes:
         ready: is set while there is a scheduler.
+        reason: why there was none, the last time.
         tell: is called with the addresses of the workers when those change.
     """
 
     def __init__(self, scheduler: str, tls: Sequence[str] = ()) -> None:
         self.ready = asyncio.Event()
+        self.reason = "it does not answer"
         self.tell: Callable[[Collection[str]], None] = _tell_nobody
         command = engine_command("dispatcher", "--scheduler", scheduler, *tls)
         self._child = LineChild(command, self._hear)
@@ -119,8 +121,9 @@ class Dispatch:
             self.tell(message["workers"])
         elif not message or "lost" in message:
             self.ready.clear()
+            self.reason = message.get("lost", "the dispatcher has ended")
             for one in list(self._claims.values()):
-                one.fail(message.get("lost", "the dispatcher has ended"))
+                one.fail(self.reason)
         elif (claim := self._claims.get(message["id"])) is not None:
             claim.hear(message)
 

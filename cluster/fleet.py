@@ -7,8 +7,8 @@ import math
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from pybuild.cluster import wire
@@ -51,6 +51,7 @@ class Worker:
         has: the deltas that it is known to hold.
         health: of its address, whoever answers there.
         running: the steps that hold its slots.
+        heard: those that are listened to, of other coordinators' claims.
         is_leaving: it gets no more work.
     """
 
@@ -67,6 +68,7 @@ class Worker:
         self.hello = hello
         self.health = health or WorkerHealth()
         self.running: list[HeldSlot] = []
+        self.heard: list[HeldSlot] = []
         self.is_leaving = False
         self.has: set[str] = set()
         self._changed = changed
@@ -185,9 +187,9 @@ class Fleet:
             self._timer.cancel()
 
     def worker(self, address: str) -> Worker | None:
-        """Return the worker at *address* if it answers and gets work."""
+        """Return the worker at *address* if it answers, and may be asked for what it has."""
         worker = self._workers.get(address)
-        return worker if worker in self.workers else None
+        return worker if worker in self._lenders else None
 
     @property
     def connected(self) -> list[Worker]:
@@ -196,7 +198,12 @@ class Fleet:
     @property
     def workers(self) -> list[Worker]:
         """Those that get work."""
-        return [w for w in self.connected if w.is_well and not w.is_leaving]
+        return [worker for worker in self._lenders if not worker.is_leaving]
+
+    @property
+    def _lenders(self) -> list[Worker]:
+        """Those that are asked for what they have: also who gets no more work."""
+        return [worker for worker in self.connected if worker.is_well]
 
     @property
     def slots(self) -> int:
@@ -229,6 +236,16 @@ class Fleet:
             worker.running.remove(running)
             self._change()
 
+    @contextmanager
+    def listening(self, worker: Worker, needs: Needs) -> Generator[Worker]:
+        """Note that a step is listened to at *worker*, in a slot of whoever had it begin."""
+        heard = HeldSlot(step=needs.step, began=time.monotonic(), ends=None, memory_bytes=0)
+        worker.heard.append(heard)
+        try:
+            yield worker
+        finally:
+            worker.heard.remove(heard)
+
     async def _placed(self, needs: Needs) -> Worker | None:
         while self.fits(needs):
             placement = place(needs, self._candidates(), self.sizes)
@@ -258,14 +275,14 @@ class Fleet:
 
     def holders(self, delta: str) -> list[Worker]:
         """Return the workers that hold a delta, the idle ones first."""
-        having = [worker for worker in self.workers if delta in worker.has]
+        having = [worker for worker in self._lenders if delta in worker.has]
         return sorted(having, key=lambda worker: (worker.busy, worker.address))
 
     def places(self, delta: str, layout: str) -> list[DeltaPlace]:
         """Return where a delta can be asked for; *layout* is what its record names."""
         workers = self.holders(delta)
         noted = self._workers.get(layout.removeprefix(LENT_PREFIX))
-        if noted in self.workers and noted not in workers:
+        if noted in self._lenders and noted not in workers:
             workers.append(noted)
         return [DeltaPlace(worker.address, worker.reach, delta, worker.blame) for worker in workers]
 

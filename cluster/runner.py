@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -110,8 +110,12 @@ class ClusterRunner(BuildRunner):
         is_claimed = self._cluster.dispatch is not None
         while len(failures) < _MOST_FAILURES:
             needs = await self._needs(vertex, op, named, frozenset(failures))
-            place = self._cluster.fleet.slot(needs) if at is None else nullcontext(at)
-            async with place as worker:
+            async with AsyncExitStack() as stack:
+                fleet = self._cluster.fleet
+                if at is None:
+                    worker = await stack.enter_async_context(fleet.slot(needs))
+                else:
+                    worker = stack.enter_context(fleet.listening(at, needs))
                 if worker is None:
                     return await super()._run(vertex, inputs, emit)
                 ticket = self._ticket(run, vertex, op, stacks, named)

@@ -68,6 +68,14 @@ def test_a_coordinator_says_who_runs_what_and_why(
                     assert text == "s gets no more steps; 1 run there\n"
                     assert worker not in fleet.workers
                     assert "draining" in await said(commands.ls)
+                    with fleet.listening(worker, Needs(platform=None, deltas=(), step="RUN its")):
+                        top = (await said(commands.top)).splitlines()
+                        assert top[2].endswith("RUN its (of another coordinator, too)")
+                        numbers = [
+                            line.split()[2:4] for line in (await said(commands.ls)).splitlines()
+                        ]
+                        assert ["1", "3"] in numbers  # the slot is the other one's
+                    assert len((await said(commands.top)).splitlines()) == 2
                     with pytest.raises(UserError, match="no worker x is connected"):
                         await said(commands.drain, "x")
                     other = next(w for w in fleet.connected if w is not worker)

@@ -218,6 +218,12 @@ def test_a_delta_is_looked_for_at_idle_workers_first() -> None:
             assert opened.places("b", "peer:unix:///elsewhere") == []
             await three.channel.close()
             assert opened.places("b", f"peer:{three.address}") == []
+            opened.drain(two.address)  # it lends what it has until it ends
+            assert two in opened.holders("a")
+            assert opened.worker(two.address) is two
+            two.blame("it lied")
+            assert opened.holders("a") == [one]
+            assert opened.worker(two.address) is None
 
     asyncio.run(main())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import re
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -11,18 +13,20 @@ import pytest
 
 from pybuild.cluster.certificates import Certificates
 from pybuild.cluster.members import Members
+from pybuild.cluster.roles import Role
 from pybuild.engine.engine import Engine as PybuildEngine
 from pybuild.engine.settings import Settings
 from pybuild.model.events import Event, VertexLog
-from tests.cluster.dask.processes import Engine, needs_dask, running_engine
+from tests.cluster.dask.processes import Engine, needs_dask, role_certificates, running_engine
 from tests.cluster.here import warnings
-from tests.cluster.rig import Site, build_alone, context, run_site
+from tests.cluster.rig import HERE, Site, build_alone, context, run_site
 from tests.cluster.test_builds import STAGES
 from tests.executor.sandbox_helpers import skip_unless_possible
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox, needs_dask]
 
 TWO = {"a": 2, "b": 2}
+SCHEDULERS = int(os.environ.get("PYBUILD_CLUSTER_SCHEDULERS", "2"))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 SAYS_WHO_IT_IS = "cat /proc/sys/kernel/random/uuid"
 
@@ -101,6 +105,68 @@ def test_steps_go_on_when_the_scheduler_dies(tmp_path: Path, engine: Engine) -> 
         assert len(UUID.findall(site.log)) == 2
 
     run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_no_step_begins_again_however_often_the_scheduler_dies(
+    tmp_path: Path, engine: Engine
+) -> None:
+    """[A3] ``PYBUILD_CLUSTER_SCHEDULERS=20`` kills so many in one build."""
+    held = "until [ -e /gate/open ]; do sleep 0.1; done"
+    stages = "".join(
+        f"FROM base AS s{one}\n"
+        f"RUN --mount=type=cache,id=gate{one},target=/gate {SAYS_WHO_IT_IS} > /id; cat /id; {held}\n"
+        for one in range(3)
+    )
+    copies = "".join(f"COPY --from=s{one} /id /id{one}\n" for one in range(3))
+    path = context(tmp_path / "ctx", f"{stages}FROM base\n{copies}RUN {SAYS_WHO_IT_IS}\n")
+    chance = random.Random(20)
+
+    async def work(site: Site) -> None:
+        dispatch = site.cluster.dispatch
+        assert dispatch is not None
+        task = asyncio.create_task(site.build(path))
+        while len(UUID.findall(site.log)) < 3:
+            await asyncio.sleep(0.01)
+        for _ in range(SCHEDULERS):
+            await asyncio.to_thread(engine.scheduler.kill)
+            while dispatch.ready.is_set():
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(engine.again)
+            await dispatch.ready.wait()
+            await asyncio.sleep(chance.uniform(0.0, 2.0))  # claims are being made again, or are
+        assert not task.done()
+        for worker in site.workers.values():
+            for gate in (worker.root / "mounts").glob("*/fs"):
+                (gate / "open").touch()
+        await task
+        assert len(UUID.findall(site.log)) == 4
+        assert not warnings(site.events)
+
+    limit_s = 240.0 + 30.0 * SCHEDULERS
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address, limit_s=limit_s)
+
+
+def test_workers_on_tcp_have_claims_of_a_scheduler_with_certificates(tmp_path: Path) -> None:
+    """Each with the certificate of its role, and each worker by the address that it says."""
+    tls = role_certificates(tmp_path / "cell")
+    path = context(
+        tmp_path / "ctx", f"FROM base\nRUN {SAYS_WHO_IT_IS} > /id && cat /id\nRUN cat /id\n"
+    )
+
+    async def work(site: Site) -> None:
+        dispatch = site.cluster.dispatch
+        assert dispatch is not None
+        assert {one.address for one in site.cluster.fleet.workers} == {
+            one.address for one in site.workers.values()
+        }
+        assert all(dispatch.knows(one.address) for one in site.workers.values())
+        await site.build(path)
+        assert len(set(UUID.findall(site.log))) == 1
+        assert any(any((w.root / "snapshots").iterdir()) for w in site.workers.values())
+
+    names = {"a": tls[Role.WORKER], "b": tls[Role.WORKER], HERE: tls[Role.COORDINATOR]}
+    with running_engine(tls) as engine:
+        run_site(tmp_path / "store", TWO, work, tls=names, scheduler=engine.address)
 
 
 def test_a_step_goes_on_for_the_one_coordinator_when_the_other_leaves(
