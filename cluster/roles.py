@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class Role(StrEnum):
@@ -16,3 +18,11 @@ class Role(StrEnum):
 
 LENDERS = (Role.COORDINATOR, Role.WORKER)
 """Those who get layers of each other."""
+
+
+def units_of(certificate: Mapping[str, Any] | None) -> frozenset[str]:
+    """Return the units of a certificate's subject, as `ssl` shows it."""
+    subject = (certificate or {}).get("subject", ())
+    return frozenset(
+        value for pairs in subject for name, value in pairs if name == "organizationalUnitName"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Security
 
-from pybuild.cluster.roles import Role
+from pybuild.cluster.roles import Role, units_of
 
 
 class RoleSecurity(Security):  # type: ignore[misc]
@@ -25,7 +25,7 @@ class RoleSecurity(Security):  # type: ignore[misc]
         self._socket = type("RoleSocket", (_RoleSocket,), {"roles": roles})
 
     def _get_tls_context(self, tls: Any, purpose: Any) -> Any:
-        context = super()._get_tls_context(tls, purpose)
+        context: Any = super()._get_tls_context(tls, purpose)
         context.sslsocket_class = self._socket
         return context
 
@@ -44,14 +44,6 @@ class _RoleSocket(ssl.SSLSocket):
                 f"the role of its certificate is {' '.join(sorted(units)) or 'none'}, not {wanted}"
             )
             raise ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
-
-
-def units_of(certificate: Any) -> frozenset[str]:
-    """Return the units of a certificate's subject, as `ssl` shows it."""
-    subject = (certificate or {}).get("subject", ())
-    return frozenset(
-        value for pairs in subject for name, value in pairs if name == "organizationalUnitName"
-    )
 
 
 def for_roles(call: Callable[..., Any], *roles: Role) -> Callable[..., Awaitable[Any]]:
