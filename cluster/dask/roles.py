@@ -39,9 +39,9 @@ class _RoleSocket(ssl.SSLSocket):
         super().do_handshake(block)
         units = units_of(self.getpeercert())
         if not units.intersection(self.roles):
-            wanted = " or ".join(self.roles)
+            others = " or ".join(self.roles)
             text = (
-                f"the role of its certificate is {' '.join(sorted(units)) or 'none'}, not {wanted}"
+                f"the role of its certificate is {' '.join(sorted(units)) or 'none'}, not {others}"
             )
             raise ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
 
