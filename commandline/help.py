@@ -24,6 +24,7 @@ _HEADS = {
     "registries": "registries, and images in them:",
     "disk": "the store and its share of the disk:",
     "pybuild.cluster.table": "one build on many machines:",
+    "pybuild.history.table": "builds that have been:",
 }
 
 

@@ -30,7 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "history",
-        "Show how an image came about; the builds of this machine: history ls, logs, inspect, rm.",
+        "Show how an image came about; the builds of this machine: history ls, logs, inspect, …",
         "pybuild.commands.images:history",
         (
             Option("no-trunc", "do not shorten anything"),

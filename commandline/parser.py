@@ -184,7 +184,9 @@ HOST = Option(
 )
 BUILDER = Option("builder", "the same as --host, as docker buildx spells it", "NAME")
 REMOTE = (BUILDER, HOST, *TLS)
-HISTORY = {verb: f"history {verb}" for verb in ("inspect", "logs", "ls", "rm")}
+HISTORY = {
+    verb: f"history {verb}" for verb in ("compare", "inspect", "logs", "ls", "rm", "sql", "trace")
+}
 TREES = (PLATFORM, PROGRESS, *GLOBAL)
 CA = Option(
     "ca",

@@ -48,9 +48,7 @@ async def explain(
 ) -> BuildReport | None:
     """Explain what ran, in the record too; None where that fails, which fails no build."""
     try:
-        work = asyncio.to_thread(
-            _report, record.id, store, inputs, account, subject, imports, error
-        )
+        work = asyncio.to_thread(_report, record, store, inputs, account, subject, imports, error)
         report = await work
     except PybuildError as fault:
         store.warn(f"the history does not say why steps ran: {fault.message}")
@@ -60,7 +58,7 @@ async def explain(
 
 
 def _report(
-    id: str,
+    record: OpenRecord,
     store: Store,
     inputs: Inputs,
     account: Account,
@@ -87,7 +85,8 @@ def _report(
 
     around = subject.around
     report = BuildReport(
-        id=id,
+        id=record.id,
+        ref=str(record.facts.get("ref") or ""),
         at=around.started,
         seconds=round(max(0.0, store.clock.now() - around.started), 3),
         context=subject.context,

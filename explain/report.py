@@ -76,7 +76,10 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
-    """One build; *at* is when it began, seconds since the epoch; *error* how it failed."""
+    """One build; *at* is when it began, seconds since the epoch; *error* how it failed.
+
+    *ref* is its client's name for it; empty for builds of the command line.
+    """
 
     id: str
     at: float
@@ -85,6 +88,7 @@ class BuildReport:
     dockerfile: str
     target: str = ""
     error: str = ""
+    ref: str = ""
     steps: tuple[StepReport, ...] = ()
 
     @property
@@ -115,6 +119,7 @@ def from_json(value: object) -> BuildReport:
         dockerfile=str(row.get("dockerfile") or ""),
         target=str(row.get("target") or ""),
         error=str(row.get("error") or ""),
+        ref=str(row.get("ref") or ""),
         steps=tuple(_step(as_object(step)) for step in as_list(row.get("steps"))),
     )
 

@@ -26,6 +26,7 @@ ROOMS = [
     "exporter",
     "frontend",
     "grammar",
+    "history",
     "image",
     "model",
     "net",

@@ -56,6 +56,7 @@ PLAIN = (
         "exporter",
         "frontend",
         "grammar",
+        "history",
         "image",
         "model",
         "net",
