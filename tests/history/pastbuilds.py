@@ -45,7 +45,7 @@ def events(slow: float = 6.0) -> list[Event]:
         slow: the seconds of the slow step, by which all after it comes later.
     """
     end = 3.0 + slow
-    said = [
+    said: list[Event] = [
         VertexAdded(vertex=BASE, name="[internal] load base"),
         VertexAdded(vertex=FAST, name="[fast 1/1] RUN lint", inputs=(BASE,), stage="fast"),
         VertexAdded(vertex=SLOW, name="[slow 1/1] RUN make", inputs=(BASE,), stage="slow"),
@@ -69,7 +69,7 @@ def events(slow: float = 6.0) -> list[Event]:
         VertexStarted(vertex=EXPORT, time=AT + end + 1.0),
         VertexCompleted(vertex=EXPORT, time=AT + end + 2.0),
     ]  # fmt: skip
-    return [*said]
+    return said
 
 
 def failing() -> list[Event]:

@@ -108,7 +108,7 @@ def test_no_text_of_a_build_becomes_markup(attack: str) -> None:
         RECORD, id=attack, name=attack, error=attack, context=attack, target=attack, args=(attack,), tags=(attack,),
         images=(attack,), dockerfile=attack,
     )  # fmt: skip
-    said = [
+    said: list[Event] = [
         VertexAdded(vertex=SLOW, name=attack, stage=attack),
         VertexStarted(vertex=SLOW, time=AT + 1),
         VertexLog(vertex=SLOW, time=AT + 1, stream=LogStream.STDOUT, data=attack.encode() + b"\n"),
