@@ -126,7 +126,7 @@ def test_no_text_of_a_build_becomes_markup(attack: str) -> None:
 
 def test_the_page_loads_nothing_and_runs_nothing() -> None:
     page = page_of(RECORD, timeline_of(events(), AT), REASONS)
-    policy = next(attrs for tag, attrs in read(page).elements if "http-equiv" in attrs)
+    policy = next(attrs for _, attrs in read(page).elements if "http-equiv" in attrs)
     assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
     assert "url(" not in page
     assert "http://" not in page.replace("http-equiv", "")
