@@ -31,7 +31,7 @@ Cell = str | int | float | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SqlAnswer:
     """Rows of an answer, with the names of their columns."""
 
     columns: tuple[str, ...]
@@ -53,7 +53,7 @@ class Answer:
         return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
 
 
-def answer(question: str, records: Iterable[BuildRecord], reports: Iterable[BuildReport]) -> Answer:
+def answer(question: str, records: Iterable[BuildRecord], reports: Iterable[BuildReport]) -> SqlAnswer:
     """Return the answer to a question in SQL about the builds of a history.
 
     It is about a copy: nothing that a question changes is kept, and none reaches a file.
@@ -77,7 +77,7 @@ def answer(question: str, records: Iterable[BuildRecord], reports: Iterable[Buil
         except UnicodeEncodeError as error:
             raise UserError("history sql: the question is no text in UTF-8") from error
         columns = tuple(column[0] for column in cursor.description or ())
-        return Answer(columns, rows)
+        return SqlAnswer(columns, rows)
 
 
 def _fill(
