@@ -53,7 +53,9 @@ class SqlAnswer:
         return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
 
 
-def answer(question: str, records: Iterable[BuildRecord], reports: Iterable[BuildReport]) -> SqlAnswer:
+def answer(
+    question: str, records: Iterable[BuildRecord], reports: Iterable[BuildReport]
+) -> SqlAnswer:
     """Return the answer to a question in SQL about the builds of a history.
 
     It is about a copy: nothing that a question changes is kept, and none reaches a file.
