@@ -44,6 +44,9 @@ _CREATION = (
     Option("label", "set a label", "K=V", "l", True),
     Option("label-file", "set those of a file", "FILE", repeat=True),
     Option(
+        "link", "one more name of another container, for it alone (NAME:ALIAS)", "LINK", "", True
+    ),
+    Option(
         "log-driver",
         "where the output goes: json-file, local or none",
         "NAME",

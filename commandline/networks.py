@@ -33,6 +33,9 @@ COMMANDS: tuple[Command, ...] = (
             Option("gw-priority", "of its gateway among those of its networks (0)", "N"),
             Option("ip", "its address there", "IP"),
             Option("ip6", "its address of IP version 6 there", "IP"),
+            Option(
+                "link", "a name of another one there, for it alone (NAME:ALIAS)", "LINK", "", True
+            ),
             *GLOBAL,
         ),
         ("NETWORK CONTAINER", 2, 2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pybuild.containers.config import ContainerConfig
 from pybuild.model.border import NamedTuple
 from pybuild.model.jsontext import as_object
-from pybuild.networks.order import EndpointOrder, has_own_networks
+from pybuild.networks.order import BRIDGE, EndpointOrder, has_own_networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,9 +155,17 @@ def _wishes(one: EndpointOrder, shown: Mapping[str, Any]) -> dict[str, Any]:
         **shown,
         "IPAMConfig": {**addresses, **as_object(shown.get("IPAMConfig"))} or None,
         "Aliases": list(one.aliases) or None,
+        "Links": _links(one),
         "MacAddress": one.mac,
         "GwPriority": one.priority,
     }
+
+
+def _links(one: EndpointOrder) -> list[str] | None:
+    """Return its links; those of the default bridge are the container's."""
+    if one.network == BRIDGE:
+        return None
+    return [f"{name}:{alias}" for name, alias in one.links] or None
 
 
 def _endpoint(network: Network, endpoint: NetworkEndpoint) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def connect(containers: Containers, container: Container, place: EndpointOrder) 
     with containers.turn(container) as now:
         config = now.config
         _check_mode(config, network)
+        if place.links and not network.is_user_defined:
+            raise UserError(
+                "links are only supported for user-defined networks", hints=["leave out --link"]
+            )
         networks.check(network, place)
         others = _without(config, networks, network)
         runs = bool(now.state().pid)

@@ -200,6 +200,7 @@ class Containers:
         rootless: bool | None,
         attached: Sequence[tuple[_socket.socket, StreamAttachment]],
     ) -> Sequence[str]:
+        from pybuild.containers.linking import check_links
         from pybuild.containers.signals import signal_number
         from pybuild.containers.starting import NotExecuted, start
         from pybuild.containers.steps import networks_of, step_of
@@ -214,6 +215,7 @@ class Containers:
             return ()
         container.wait_gone()  # its monitor may be about to leave
         config = self._named_as_joined(container.config)
+        check_links(self.find, config)
         mounts = self._mounts(config)
         step = step_of(config, container.path, self._lowers(config), mounts)
         if step.terminal is not None:  # a program looks at its size at once

@@ -11,6 +11,7 @@ from pybuild.containers.addresses import network_settings, port_bindings
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
+from pybuild.containers.linking import shown_links
 from pybuild.containers.log import moment
 from pybuild.containers.order import LOG, TREE, WORK, HealthCheck
 from pybuild.containers.state import ContainerState
@@ -44,6 +45,7 @@ class ContainerDetails:
         sizes: the bytes that it wrote, and those of its whole tree; None where nobody asks.
         places: on networks of its own; none while it does not run.
         health: as its file says; None where nobody looks.
+        links: to others on the default bridge, as docker writes them.
     """
 
     path: str
@@ -52,6 +54,7 @@ class ContainerDetails:
     sizes: tuple[int, int] | None = None
     places: Places = ()
     health: Mapping[str, Any] | None = None
+    links: list[str] | None = None
 
 
 def document(
@@ -78,7 +81,10 @@ def document(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": {**_host_config(config), **as_object(config.shown.get("HostConfig"))},
+        "HostConfig": {
+            **_host_config(config, where.links),
+            **as_object(config.shown.get("HostConfig")),
+        },
         "GraphDriver": {
             "Data": {
                 "LowerDir": ":".join(reversed(where.lowers)),
@@ -180,7 +186,7 @@ def _health(check: HealthCheck) -> dict[str, Any]:
     }
 
 
-def _host_config(config: ContainerConfig) -> dict[str, Any]:
+def _host_config(config: ContainerConfig, links: list[str] | None) -> dict[str, Any]:
     """Return docker's HostConfig: what was given, and the defaults [CTR-4]."""
     mounts, given = config.mounts, config.privileges
     return {
@@ -203,7 +209,7 @@ def _host_config(config: ContainerConfig) -> dict[str, Any]:
         "GroupAdd": list(given.groups) or None,
         "IpcMode": config.namespaces.ipc or "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": links,
         "OomScoreAdj": given.oom_score_adj,
         "PidMode": config.namespaces.pid,
         "Privileged": given.privileged,
@@ -301,13 +307,14 @@ def _mounts(mounts: tuple[MountPoint, ...]) -> dict[str, Any]:
 
 def container_document(store: Store, one: Container, *, sized: bool = False) -> dict[str, Any]:
     """Return docker's description of a container."""
-    known = Volumes(store)
+    known, containers = Volumes(store), Containers(store)
     where = ContainerDetails(
         path=one.path,
         health=one.health(),
         places=Networks(store.root).records.places(one.config.id) if one.config.networks else (),
         lowers=tuple(store.deltas.path(name) for name in one.config.deltas),
         mountpoint=known.mountpoint,
-        sizes=Containers(store).sizes(one) if sized else None,
+        sizes=containers.sizes(one) if sized else None,
+        links=shown_links(containers.find, one.config),
     )
     return document(one.config, one.state(), where)

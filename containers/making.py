@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from pybuild.containers.containers import Containers
+from pybuild.containers.linking import with_ids
 from pybuild.containers.mounts import all_mounts
 from pybuild.containers.names import new_name
 from pybuild.executor.heldlayers import HeldLayers, candidates_of
@@ -165,4 +166,4 @@ def _create(
     containers = Containers(store)
     if not config.name:
         config = config._replace(name=new_name(config.id, containers.names()))
-    return containers.create(config)
+    return containers.create(with_ids(containers.find, config))

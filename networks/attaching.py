@@ -380,6 +380,7 @@ def _endpoint(
         names=tuple(dict.fromkeys(name for name in names if name)),
         aliases=tuple(dict.fromkeys(one.aliases)),
         ports=tuple(held.port for held in made.held) if is_main else (),
+        links=one.links,
     )
     for attempt in (1, 2):
         addresses = _addresses(store, network, one)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SETTLED_NS = 50_000_000
 """A directory that changed so lately may change again without being seen to."""
 
+_LONG_ID, _SHORT_ID = 64, 12
+
 
 class Directory:
     """The names for one container; it looks again whenever a record has come or gone."""
@@ -62,6 +64,7 @@ class Directory:
         for network in mine:
             if network.is_user_defined:
                 self._learn(network, names, by_address)
+        self._link(mine, names)
         self._names, self._by_address = names, by_address
         settled = time.time_ns() - _SETTLED_NS
         self._seen = seen if all(changed < settled for _, changed in seen) else ()
@@ -82,6 +85,20 @@ class Directory:
                         holders.append(endpoint)
             for address in endpoint.addresses:
                 by_address[address.partition("/")[0]] = f"{endpoint.name}.{network.name}"
+
+    def _link(self, mine: Sequence[Network], names: dict[str, list[NetworkEndpoint]]) -> None:
+        """Add the names that this container alone has for others [NET-15]; they win over others' own."""
+        linked: dict[str, list[NetworkEndpoint]] = {}
+        for network in mine:
+            own = self._store.endpoint(network, self._container)
+            if own is None or not network.is_user_defined:
+                continue
+            for container, alias in own.links:
+                name = container[:_SHORT_ID] if len(container) == _LONG_ID else container
+                if holders := names.get(f"{name}.{network.name}".lower()):
+                    for spelled in (alias.lower(), f"{alias}.{network.name}".lower()):
+                        linked.setdefault(spelled, []).extend(holders)
+        names.update(linked)
 
     def _state(self) -> tuple[tuple[str, int], ...]:
         folder = self._store.folder

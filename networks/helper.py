@@ -24,6 +24,7 @@ from pybuild.networks import apart, attaching, calling, carrying, hostfiles, pod
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
 from pybuild.networks.insidefiles import rewrite
+from pybuild.networks.linkedhosts import call_linked, linked_lines, sign, sign_off
 from pybuild.networks.ports import accept
 
 TYPE_CHECKING = False
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from pybuild.networks.attaching import Attachment
     from pybuild.networks.order import NetworkOrder
     from pybuild.networks.ports import HeldPort
-    from pybuild.networks.records import Network, NetworkEndpoint
-
-    Places = Sequence[tuple[Network, NetworkEndpoint]]
 
 _OTHER_VERSION = Fault(
     ENVIRONMENT,
@@ -110,17 +108,20 @@ def _serve_locked(
         serving = _Serving(made, listener)
         serving.events.watch(watched, lambda: ended.append(True))
         if channel is not None:
-            hosts = hostfiles.hosts(order, made.places)
+            hosts = hostfiles.hosts(order, made.places, linked_lines(made))
             resolv_conf = hostfiles.resolv_conf(order) if serving.answers else order.resolv_conf
             channel.send(marshal.dumps(("connected", hosts, resolv_conf, made.warnings)))
             channel.close()
             channel = None
+        sign(made)
+        call_linked(made)
         while not ended:
             serving.events.turn()
     finally:
         if listener is not None:
             listener.close()
             os.unlink(os.path.join(order.folder, records.CALLS, order.container))
+        sign_off(made)
         made.close()
         if ended or channel is not None:  # else it runs, connected, and another helper follows
             devices += attaching.detach(order.folder, order.container, pid)
@@ -147,6 +148,7 @@ class _Serving:
         self._listener = listener
         self.events.watch(listener.fileno(), self._accept)
         made.let_go = self._let_go
+        self._lines = self._own_lines()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -198,7 +200,7 @@ class _Serving:
     def _answer(self, message: Sequence[Any]) -> Sequence[Any]:
         """Do what is called for; return the answer."""
         made = self._made
-        before, made.warnings = made.places, []
+        made.warnings = []
         try:
             match message:
                 case ("connect", one):
@@ -207,6 +209,9 @@ class _Serving:
                     attaching.disconnect(made, made.store.find(id))
                 case ("rename", str() as name):
                     attaching.rename(made, name)
+                    call_linked(made)
+                case ("linked",):
+                    pass  # the file is written anew
                 case _:
                     raise Misfit
             answered = self.answers
@@ -217,18 +222,23 @@ class _Serving:
             return worker.fault_message(attaching.problem(error))
         except Fault as fault:
             return worker.fault_message(fault)
-        self._write_files(before, answered=answered)
+        self._write_files(answered=answered)
         return ("done", made.warnings)
 
-    def _write_files(self, before: Places, *, answered: bool) -> None:
+    def _own_lines(self) -> list[str]:
+        made = self._made
+        return [*hostfiles.own_lines(made.order, made.places), *linked_lines(made)]
+
+    def _write_files(self, *, answered: bool) -> None:
         """Have the container's own files tell its names and whom to ask for others."""
         made = self._made
         order = made.order
+        before, self._lines = self._lines, self._own_lines()
         if hostfiles.HOSTS in order.files:
             rewrite(
                 made.pid,
                 hostfiles.HOSTS,
-                lambda text: hostfiles.moved_hosts(text, order, before, made.places),
+                lambda text: hostfiles.moved_hosts(text, before, self._lines),
             )
         if hostfiles.RESOLV_CONF in order.files and self.answers and not answered:
 

@@ -27,27 +27,26 @@ def standard_hosts(given: Sequence[tuple[str, str]]) -> list[str]:
     return [*_STANDARD, *(f"{address}\t{name}" for name, address in given)]
 
 
-def hosts(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> str:
-    """Return the hosts file: the standard names, those that were given, and its own."""
+def hosts(
+    order: NetworkOrder,
+    places: Sequence[tuple[Network, NetworkEndpoint]],
+    linked: Sequence[str] = (),
+) -> str:
+    """Return the hosts file: the standard names, those that were given, its own, and those of its links."""
     gateway = _gateway(places)
     given = ((name, gateway if text == HOST_GATEWAY else text) for name, text in order.hosts)
     lines = standard_hosts([(name, address) for name, address in given if address])
-    return "\n".join([*lines, *_own(order, places)]) + "\n"
+    return "\n".join([*lines, *own_lines(order, places), *linked]) + "\n"
 
 
-def moved_hosts(
-    text: str,
-    order: NetworkOrder,
-    before: Sequence[tuple[Network, NetworkEndpoint]],
-    after: Sequence[tuple[Network, NetworkEndpoint]],
-) -> str:
+def moved_hosts(text: str, before: Sequence[str], after: Sequence[str]) -> str:
     """Return a hosts file with the container's own lines as they are now; others stay as they are."""
-    old = _own(order, before)
-    kept = [line for line in text.splitlines() if line not in old]
-    return "\n".join([*kept, *_own(order, after)]) + "\n"
+    kept = [line for line in text.splitlines() if line not in before]
+    return "\n".join([*kept, *after]) + "\n"
 
 
-def _own(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> list[str]:
+def own_lines(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> list[str]:
+    """Return the lines with its own name."""
     hostname = order.hostname
     names = f"{hostname} {hostname.partition('.')[0]}" if "." in hostname else hostname
     return [

@@ -35,6 +35,7 @@ class EndpointOrder(NamedTuple):
     Attributes:
         addresses: to have there, one for each version of IP at most.
         priority: of its gateway among those of all networks.
+        links: further names of other containers, for this one alone: ``(container, alias)``.
     """
 
     network: str
@@ -42,6 +43,7 @@ class EndpointOrder(NamedTuple):
     addresses: tuple[str, ...] = ()
     mac: str = ""
     priority: int = 0
+    links: tuple[tuple[str, str], ...] = ()
 
 
 class NetworkOrder(NamedTuple):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MAC = r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z"
 _PRIORITY_DIGITS = 9
+_SHOWN_LENGTH = 100
 
 
 def name_of(text: str) -> str:
@@ -65,7 +66,7 @@ def refuse_own(options: Collection[str], mode: str) -> None:
     Raises:
         UsageError: one of them is given.
     """
-    for option in ("ip", "ip6", "mac-address", "network-alias"):
+    for option in ("ip", "ip6", "mac-address", "network-alias", "link"):
         if option in options:
             raise UsageError(
                 f"conflicting options: --{option} needs a network of the container's own, and "
@@ -132,6 +133,21 @@ def read_mac(text: str) -> str:
     if not re.match(_MAC, mac):
         raise UsageError(f"--mac-address: {text} is not a valid mac address")
     return mac
+
+
+def read_link(text: str) -> tuple[str, str]:
+    """Return the container and the name in ``NAME[:ALIAS]``, which may be written as docker shows it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    name, colon, alias = text.partition(":")
+    name, alias = name.removeprefix("/"), alias.rpartition("/")[2]
+    if not name or ":" in alias or (colon and not alias):
+        raise UsageError(
+            f"bad format for links: {text[:_SHOWN_LENGTH]}", hints=["write NAME:ALIAS, or NAME"]
+        )
+    return name, alias or name
 
 
 def check_server(text: str) -> None:

@@ -107,6 +107,7 @@ class NetworkEndpoint(NamedTuple):
         names: under which it is found here, the container's own first; what inspect calls DNSNames.
         aliases: those among them that were asked for.
         ports: published, on the one endpoint that has the default route.
+        links: names that it alone has for others here: ``(container, alias)``.
     """
 
     container: str
@@ -121,6 +122,7 @@ class NetworkEndpoint(NamedTuple):
     names: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     ports: tuple[Port, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
     def address(self, version: int) -> str:
         """Return its address of IP version 4 or 6, "": it has none."""
@@ -246,6 +248,7 @@ class NetworkFiles:
             for name in ("addresses", "names", "aliases"):
                 known[name] = tuple(known[name])
             known["ports"] = tuple(Port(*one) for one in known["ports"])
+            known["links"] = tuple((one, alias) for one, alias in known.get("links", ()))
             return NetworkEndpoint(**known)
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -149,6 +149,7 @@ def create_network(engine: Requests, options: CreationOptions, name: str) -> str
 
 def connect(engine: Requests, options: CreationOptions, network: str, container: str) -> None:
     place = endpoint(options.many("alias"), [options.one("ip"), options.one("ip6")])
+    place["Links"] = options.many("link")
     engine.ask(
         "POST",
         named("networks", network, "connect"),

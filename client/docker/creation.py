@@ -150,6 +150,7 @@ def _host_config(options: CreationOptions, network: str) -> dict[str, Any]:
         "OomScoreAdj": _number("oom-score-adj", options.one("oom-score-adj") or "0"),
         "Sysctls": _pairs(options.many("sysctl")),
         "Devices": [_device(text) for text in options.many("device")],
+        "Links": options.many("link"),
         "Dns": options.many("dns"),
         "DnsSearch": options.many("dns-search"),
         "DnsOptions": options.many("dns-option"),

@@ -34,6 +34,7 @@ from pybuild.networks.pools import packed_address
 from pybuild.networks.reading import (
     has_hosts_servers,
     read_address,
+    read_link,
     read_mac,
     read_servers,
     resolv_conf_with,
@@ -94,15 +95,16 @@ def request_of(
         ApiRefusal, UserError: there can be no such container.
     """
     host = body.part("HostConfig")
-    warnings = _refuse_unknown(host)
+    _refuse_unknown(host)
     id = new_id()
     namespaces = _namespaces(host, own_ipc)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode, obstacle = mode_of(host.text("NetworkMode"))
+    warnings = ()
     if body.flag("NetworkDisabled"):
         mode, obstacle = "none", ""
     if obstacle:
-        warnings += (note(obstacle),)
+        warnings = (note(obstacle),)
     _refuse_own(body, host, mode)
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
     log = host.part("LogConfig")
@@ -210,8 +212,8 @@ def _refuse_own(body: Fields, host: Fields, mode: str) -> None:
             raise ApiRefusal(400, f"conflicting options: {words}")
 
 
-def _refuse_unknown(host: Fields) -> tuple[str, ...]:
-    """Refuse what would be believed to hold and does not; return warnings about the rest."""
+def _refuse_unknown(host: Fields) -> None:
+    """Refuse what would be believed to hold and does not."""
     if (isolation := host.text("Isolation")) not in ("", "default"):
         raise ApiRefusal(
             400, f"invalid isolation: \"{isolation[:100]}\" - linux only supports 'default'"
@@ -234,9 +236,6 @@ def _refuse_unknown(host: Fields) -> tuple[str, ...]:
             "invalid Annotations: the empty string is not permitted as an annotation key",
         )
     _refuse_more_hidden(host)
-    if not host.is_given("Links"):
-        return ()
-    return ("Links is not done by pybuild yet: the container goes without",)
 
 
 def _refuse_more_hidden(host: Fields) -> None:
@@ -386,8 +385,17 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
         endpoint_of(name, endpoints.get(name, Fields({})), body.text("MacAddress"))
         for name in names
     )
+    fields["networks"] = _with_links(fields["networks"], links_of(host))
     fields["ports"] = tuple(_bounded(_ports(host, exposed)))
     return fields
+
+
+def _with_links(
+    places: tuple[EndpointOrder, ...], links: tuple[tuple[str, str], ...]
+) -> tuple[EndpointOrder, ...]:
+    """Return places on networks with the container's links on the first, which clients may name twice."""
+    first, *others = places
+    return (first._replace(links=tuple(dict.fromkeys((*links, *first.links)))), *others)
 
 
 def _places(body: Fields, mode: str) -> dict[str, Fields]:
@@ -413,7 +421,20 @@ def endpoint_of(name: str, given: Fields, mac: str = "") -> EndpointOrder:
         tuple(addresses),
         read_mac(mac) if mac else "",
         given.number("GwPriority"),
+        links_of(given),
     )
+
+
+def links_of(given: Fields) -> tuple[tuple[str, str], ...]:
+    """Return the links of a container, or of its place on a network.
+
+    Raises:
+        ApiRefusal: one of them is none.
+    """
+    try:
+        return tuple(map(read_link, given.texts("Links") or ()))
+    except UsageError as error:
+        raise ApiRefusal(400, error.message) from error
 
 
 def _ports(host: Fields, exposed: Iterable[str]) -> Iterable[PortOrder]:

@@ -13,7 +13,6 @@ _OF_HOST: Mapping[str, _Reader] = {
     "ConsoleSize": Fields.numbers,
     "ContainerIDFile": Fields.text,
     "Isolation": Fields.text,
-    "Links": Fields.texts,
     "PublishAllPorts": Fields.flag,
     "Runtime": Fields.text,
     "VolumeDriver": Fields.text,
@@ -21,7 +20,6 @@ _OF_HOST: Mapping[str, _Reader] = {
 }
 _OF_PLACES: Mapping[str, _Reader] = {
     "DriverOpts": Fields.pairs,
-    "Links": Fields.texts,
 }
 _LINK_LOCAL = "LinkLocalIPs"
 

@@ -12,6 +12,7 @@ from pybuild.networks.reading import (
     is_priority,
     read_address,
     read_endpoint,
+    read_link,
     read_mac,
     read_published,
     read_servers,
@@ -90,7 +91,11 @@ def connection_of(parsed: Parsed) -> EndpointOrder:
         raise UsageError(f"--gw-priority: {priority} is no number")
     aliases = tuple(parsed.many("alias"))
     name = parsed.positionals[0]
-    return EndpointOrder(name, aliases, _addresses(parsed), "", int(priority))
+    return EndpointOrder(name, aliases, _addresses(parsed), "", int(priority), _links(parsed))
+
+
+def _links(parsed: Parsed) -> tuple[tuple[str, str], ...]:
+    return tuple(map(read_link, parsed.many("link")))
 
 
 def _addresses(parsed: Parsed) -> tuple[str, ...]:
@@ -104,4 +109,5 @@ def _with_flags(parsed: Parsed, endpoint: EndpointOrder) -> EndpointOrder:
         aliases=(*endpoint.aliases, *parsed.many("network-alias")),
         addresses=(*endpoint.addresses, *_addresses(parsed)),
         mac=read_mac(mac) if mac else endpoint.mac,
+        links=_links(parsed),
     )

@@ -340,6 +340,7 @@ def test_options_of_which_all_values_count() -> None:
     created |= {"expose", "mount", "tmpfs", "ulimit", "volume", "volumes-from"}
     created |= {"dns", "dns-option", "dns-search", "network", "network-alias"}
     created |= {
+        "link",
         "annotation",
         "attach",
         "build-arg",
@@ -374,7 +375,7 @@ def test_options_of_which_all_values_count() -> None:
         "imagetools": {"annotation", "file", "tag"},
         "import": {"change"},
         "lint": {"build-arg"},
-        "network connect": {"alias"},
+        "network connect": {"alias", "link"},
         "network create": {"aux-address", "gateway", "ip-range", "label", "opt", "subnet"},
         "network ls": {"filter"},
         "network prune": {"filter"},

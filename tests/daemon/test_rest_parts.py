@@ -240,10 +240,17 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
     assert refused(lambda: wish(HostConfig=host)) == (400, message)
 
 
-def test_what_is_not_done_yet_is_a_warning() -> None:
-    host = {"NetworkMode": "bridge", "Links": ["db:db"]}
-    assert [text.split()[0] for text in wish(HostConfig=host).warnings] == ["Links"]
-    assert wish(HostConfig={**host, "Links": []}).warnings == ()
+def test_links_of_a_container_are_those_of_its_first_network() -> None:
+    """Clients name them at both places; each is one alias [NET-15]."""
+    host = {"NetworkMode": "front", "Links": ["db:data", "/db:/app/data", "db"]}
+    places = {"front": {"Links": ["db:data", "cache:c"]}, "back": {"Links": ["far"]}}
+    made = wish(HostConfig=host, NetworkingConfig={"EndpointsConfig": places}).config
+    assert {one.network: one.links for one in made.networks} == {
+        "front": (("db", "data"), ("db", "db"), ("cache", "c")),
+        "back": (("far", "far"),),
+    }
+    host["Links"] = ["a:b:c"]
+    assert refused(lambda: wish(HostConfig=host)) == (400, "bad format for links: a:b:c")
 
 
 def test_privileges_of_a_request() -> None:

@@ -85,6 +85,24 @@ def ask(directory: Directory, name: str, type: int = dns.A) -> list[bytes] | Non
     return None if values is None else sorted(values)
 
 
+def test_a_link_is_a_name_for_one_container_that_wins_over_others(tmp_path: Path) -> None:
+    """[NET-15]"""
+    networks = Networks(str(tmp_path))
+    front = networks.create(NewNetwork(name="front"))
+    links = (("one", "db"), ("nobody", "two"), ("f" * 64, "far"))
+    for number, name in enumerate(("me", "one", "db", "two", "f" * 12)):
+        address, own = (f"10.0.0.{number}/24",), links if name == "me" else ()
+        endpoint = NetworkEndpoint(
+            name, name, os.getpid(), addresses=address, names=(name,), links=own
+        )
+        networks.records.keep(front, endpoint)
+    directory = Directory(networks.records, "me")
+    assert ask(directory, "db") == ask(directory, "DB.front") == [b"\n\0\0\1"]
+    assert ask(directory, "two") == [b"\n\0\0\3"]  # nobody has that link's other end
+    assert ask(directory, "far") == [b"\n\0\0\4"]
+    assert ask(Directory(networks.records, "one"), "db") == [b"\n\0\0\2"]
+
+
 def test_a_container_sees_the_names_of_its_networks_alone(tmp_path: Path) -> None:
     networks = Networks(str(tmp_path))
     front, back = (networks.create(NewNetwork(name=name)) for name in ("front", "back"))
