@@ -100,7 +100,7 @@ def request_of(
     namespaces = _namespaces(host, own_ipc)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode, obstacle = mode_of(host.text("NetworkMode"))
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if body.flag("NetworkDisabled"):
         mode, obstacle = "none", ""
     if obstacle:
