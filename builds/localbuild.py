@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pybuild.builds.build import build_prepared, load_result, with_load
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pybuild.executor.workers.launch import Ahead
 
 
+Within = Callable[[Engine], AbstractAsyncContextManager[None]]
+
 _SWITCH_S = 0.0005
 
 
@@ -37,17 +40,19 @@ def build_here(
     request: BuildRequest,
     emit: Emit,
     explained: Callable[[BuildReport], None],
+    within: Within | None = None,
 ) -> BuildResult:
     """Make one build.
 
     Args:
         parsed: the command line, which a memo is found by.
         ahead: workers that were started already; those that the build does not take stay.
+        within: entered with the engine before the build begins.
     """
     # The event loop starts the next step while threads store the last one's result; with the usual
     # 5 ms it would wait for its turn longer than most of what it does takes.
     sys.setswitchinterval(_SWITCH_S)
-    return run_interruptible(_build(parsed, settings, ahead, request, emit, explained))
+    return run_interruptible(_build(parsed, settings, ahead, request, emit, explained, within))
 
 
 async def _build(
@@ -57,6 +62,7 @@ async def _build(
     request: BuildRequest,
     emit: Emit,
     explained: Callable[[BuildReport], None],
+    within: Within | None,
 ) -> BuildResult:
     shown: list[Event] = []
 
@@ -66,7 +72,7 @@ async def _build(
         emit(event)
 
     request = with_load(request)
-    async with Engine(settings, ahead=ahead) as engine:
+    async with Engine(settings, ahead=ahead) as engine, _entered(within, engine):
         if not settings.durable and not parsed.flag("no-background"):
             engine.store.flush_after_us()
         with recorded(engine, request, show) as recording:
@@ -79,6 +85,10 @@ async def _build(
         return result
 
 
+def _entered(within: Within | None, engine: Engine) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if within is None else within(engine)
+
+
 def build_all_here(
     parsed: CommandOptions,
     settings: Settings,
@@ -86,6 +96,7 @@ def build_all_here(
     emit: Emit,
     memos: Memos,
     answered: Collection[str],
+    within: Within | None = None,
 ) -> dict[str, BuildResult]:
     """Make several builds in one engine.
 
@@ -97,7 +108,7 @@ def build_all_here(
     sys.setswitchinterval(_SWITCH_S)
 
     async def work() -> dict[str, BuildResult]:
-        async with Engine(settings) as engine:
+        async with Engine(settings) as engine, _entered(within, engine):
             if not settings.durable and not parsed.flag("no-background"):
                 engine.store.flush_after_us()
             return await make_builds(engine, builds, os.environ, emit, memos, answered)

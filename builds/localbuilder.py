@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pybuild.builds.builder import BuilderFacts
     from pybuild.builds.buildrecord import BuildRecord
+    from pybuild.builds.localbuild import Within
     from pybuild.builds.memo import CommandOptions
     from pybuild.builds.namedbuild import NamedBuild
     from pybuild.builds.request import BuildRequest
@@ -34,7 +35,12 @@ class LocalBuilder:
 
     Args:
         ahead: workers that were started already, for a build.
+
+    Attributes:
+        within: what a build's engine is entered with; None: nothing.
     """
+
+    within: Within | None = None
 
     def __init__(self, parsed: CommandOptions, ahead: Ahead | None = None) -> None:
         self._parsed = parsed
@@ -69,7 +75,7 @@ class LocalBuilder:
 
         settings = replace(self.settings, logins=request.logins)
         where = (self._parsed, settings, self._ahead)
-        return build_here(*where, request, emit, explained or ignore)
+        return build_here(*where, request, emit, explained or ignore, self.within)
 
     def build_all(self, builds: Mapping[str, NamedBuild], emit: Emit) -> dict[str, BuildResult]:
         from pybuild.builds.manymemos import Memos
@@ -80,7 +86,7 @@ class LocalBuilder:
             return answers
         from pybuild.builds.localbuild import build_all_here
 
-        where = (self._parsed, self.settings, builds, emit, memos, answers)
+        where = (self._parsed, self.settings, builds, emit, memos, answers, self.within)
         return {**answers, **build_all_here(*where)}
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:

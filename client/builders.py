@@ -203,9 +203,16 @@ def chosen(options: Options) -> BuilderRecord | None:
 
 def _host(options: Options) -> tuple[str, str]:
     """Return the builder that the options or the environment name, and the variable that does."""
+    cluster = options.one("cluster")
     for name in ("host", "builder"):
         if given := options.one(name):
+            if cluster:
+                from pybuild.model.errors import UsageError
+
+                raise UsageError(f"--cluster and --{name} name two builders", hints=["give one"])
             return given, ""
+    if cluster:
+        return cluster if "://" in cluster else LOCAL, ""
     variables = ((os.environ.get(name, ""), name) for name in _VARIABLES)
     return next((one for one in variables if one[0]), ("", ""))
 

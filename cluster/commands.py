@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from functools import partial
 
 from pybuild.cluster import control
 from pybuild.cluster.certificates import Certificates, make_certificates
-from pybuild.cluster.control import controlled
+from pybuild.cluster.coordinating import coordinating
 from pybuild.cluster.local import LocalCluster
-from pybuild.cluster.members import SCHEDULER, Members, has_engine, require_engine
+from pybuild.cluster.members import SCHEDULER, Members, has_engine, host_and_port, require_engine
 from pybuild.cluster.process import serve_worker
 from pybuild.cluster.roles import Role
 from pybuild.commandline.parser import Parsed
 from pybuild.daemon.process import default_address, serve
-from pybuild.engine.engine import Engine
-from pybuild.engine.settings import Settings, load_settings
+from pybuild.engine.settings import load_settings
 from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
 
@@ -77,11 +75,11 @@ def up(parsed: Parsed) -> int:
     addresses, config = parsed.many("addr"), parsed.one("config")
     addresses = addresses or [default_address(settings.root)]
     members = Members(given, certificates, scheduler)
+    own: LocalCluster | None = None
     if local:
         own = LocalCluster(settings.root, config, local, slots, has_engine=engine == "dask")
-        uvloop.run(_up_with(own, settings, addresses, members))
-    else:
-        uvloop.run(_up(settings, addresses, members))
+    within = partial(coordinating, members, own)
+    uvloop.run(serve(settings, addresses, insecure=False, within=within))
     return 0
 
 
@@ -161,11 +159,10 @@ def _scheduler(parsed: Parsed, certificates: Certificates) -> str:
 def _tcp(parsed: Parsed, name: str, default: str) -> str:
     """Return the host and port of an address."""
     address = parsed.one(name, default)
-    scheme, _, place = address.partition("://")
-    host, _, port = place.rpartition(":")
-    if scheme != "tcp" or not host or not (port.isdecimal() and int(port) < 1 << 16):
-        raise UsageError(f"invalid --{name}: {address}: expected tcp://HOST:PORT")
-    return place
+    try:
+        return host_and_port(address)
+    except ValueError:
+        raise UsageError(f"invalid --{name}: {address}: expected tcp://HOST:PORT") from None
 
 
 def _count(parsed: Parsed, name: str, default: int) -> int:
@@ -173,28 +170,3 @@ def _count(parsed: Parsed, name: str, default: int) -> int:
     if not text.isdecimal() or (name in parsed.values and int(text) == 0):
         raise UsageError(f"invalid --{name}: {text}: expected a number from 1 on")
     return int(text)
-
-
-async def _up(settings: Settings, addresses: Sequence[str], members: Members) -> None:
-    @asynccontextmanager
-    async def coordinating(engine: Engine) -> AsyncGenerator[None]:
-        async with (
-            members.clustered(engine) as cluster,
-            controlled(cluster.fleet, settings.root),
-        ):
-            for address, reason in cluster.fleet.reasons.items():
-                sys.stderr.write(f"warning: worker {address}: {reason}\n")
-            if cluster.dispatch is not None and not cluster.dispatch.ready.is_set():
-                sys.stderr.write(f"warning: no scheduler: {cluster.dispatch.reason}\n")
-            count, steps = len(cluster.fleet.workers), cluster.fleet.slots
-            sys.stderr.write(f"{count} workers with {steps} slots\n")
-            yield
-
-    await serve(settings, addresses, insecure=False, within=coordinating)
-
-
-async def _up_with(
-    own: LocalCluster, settings: Settings, addresses: Sequence[str], members: Members
-) -> None:
-    async with own.running(members) as all_members:
-        await _up(settings, addresses, all_members)

@@ -31,6 +31,15 @@ def require_engine() -> None:
         )
 
 
+def host_and_port(address: str) -> str:
+    """Return the host and port of a TCP address. Raises ValueError."""
+    scheme, _, place = address.partition("://")
+    host, _, port = place.rpartition(":")
+    if scheme != "tcp" or not host or not (port.isdecimal() and int(port) < 1 << 16):
+        raise ValueError(address)
+    return place
+
+
 @dataclass(frozen=True, slots=True)
 class Members:
     """The workers of a cluster.

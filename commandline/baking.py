@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pybuild.bake.options import OPTIONS
-from pybuild.commandline.parser import CA, CACHE_MAX, GLOBAL, PROGRESS, REMOTE, RUNTIME, Command
+from pybuild.commandline.parser import (
+    CA,
+    CACHE_MAX,
+    CLUSTER,
+    GLOBAL,
+    PROGRESS,
+    REMOTE,
+    RUNTIME,
+    Command,
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
         "bake",
         "Build the targets of bake and compose files together.",
         "pybuild.commands.bake:main",
-        (*OPTIONS, CA, CACHE_MAX, PROGRESS, RUNTIME, *REMOTE, *GLOBAL),
+        (*OPTIONS, CA, CACHE_MAX, CLUSTER, PROGRESS, RUNTIME, *REMOTE, *GLOBAL),
         ("[TARGET…]", 0, -1),
     ),
 )

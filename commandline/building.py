@@ -6,6 +6,7 @@ from pybuild.commandline.parser import (
     AUTHFILE,
     CA,
     CACHE_MAX,
+    CLUSTER,
     CREDS,
     FORMAT,
     GLOBAL,
@@ -82,6 +83,7 @@ _BUILDING: tuple[Option, ...] = (
     CACHE_MAX,
     Option("cache-to", "keep the cache there (type=…,ref=…|dest=…, or a ref)", "SPEC", "", True),
     AUTHFILE,
+    CLUSTER,
     Option("compress", "accepted: a context is never sent to a daemon here"),
     CREDS,
     Option("force-rm", "accepted: nothing of a step is left"),
@@ -252,6 +254,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
             CA,
             CACHE_MAX,
+            Option("cluster", "have workers run the steps: the cluster's file", "FILE"),
             Option(
                 "docker-address",
                 "serve Docker's API there (unix://… or tcp://…)",

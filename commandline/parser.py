@@ -182,6 +182,9 @@ TLS = (
 HOST = Option(
     "host", "let a build server do it: unix://…, tcp://… or a builder's name", "ADDR", "H"
 )
+CLUSTER = Option(
+    "cluster", "have workers run the steps: the cluster's file, or its server's address", "FILE"
+)
 BUILDER = Option("builder", "the same as --host, as docker buildx spells it", "NAME")
 REMOTE = (BUILDER, HOST, *TLS)
 HISTORY = {

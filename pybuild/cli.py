@@ -259,6 +259,10 @@ def _build(target: str, parsed: Parsed) -> int:
 
 def _builder(parsed: Parsed, record: BuilderRecord | None, ahead: Ahead | None = None) -> Builder:
     """Return the build server of *record*, or this process."""
+    if record is None and parsed.one("cluster"):
+        from pybuild.cluster.coordinating import ClusterBuilder
+
+        return ClusterBuilder(parsed)
     if record is None:
         from pybuild.builds.localbuilder import LocalBuilder
 

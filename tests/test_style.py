@@ -91,7 +91,6 @@ SHORT = {
     "daemon/control/health.py": "one gRPC service",
     "image/layer/writing.py": "monitors of containers and commands import it, and nothing heavier",
     "model/clock.py": "one protocol, for types alone",
-    "commandline/baking.py": "one command's table, which builds do not import",
     "model/package.py": "a bare process imports it before all else",
     "model/span.py": "a noun of the model, imported alone",
     "registry/client/samestore.py": "header names that client and server share",

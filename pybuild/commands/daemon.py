@@ -23,6 +23,7 @@ def main(parsed: Parsed) -> int:
         parsed.many("addr"),
         insecure=parsed.flag("insecure"),
         docker=docker_addresses(parsed.one("docker-socket"), parsed.many("docker-address")),
+        cluster=parsed.one("cluster"),
     )
 
 
@@ -77,11 +78,21 @@ def _settings(parsed: Parsed, labels: dict[str, str], binary: str = "") -> Setti
 
 
 def _serve(
-    settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: Sequence[str] = ()
+    settings: Settings,
+    addresses: Sequence[str],
+    *,
+    insecure: bool,
+    docker: Sequence[str] = (),
+    cluster: str = "",
 ) -> int:
     import uvloop
 
     from pybuild.daemon.process import serve
 
-    uvloop.run(serve(settings, addresses, insecure=insecure, docker=docker))
+    within = None
+    if cluster:
+        from pybuild.cluster.coordinating import coordinating_by
+
+        within = coordinating_by(cluster, settings)
+    uvloop.run(serve(settings, addresses, insecure=insecure, docker=docker, within=within))
     return 0

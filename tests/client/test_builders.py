@@ -66,6 +66,11 @@ def test_the_command_line_wins_over_the_environment_over_the_builder_in_use(
     assert address(host="tcp://c:1") == "tcp://c:1"
     assert address(host="a") == "tcp://a:1"
     assert address(host="local") == ""
+    # A cluster's file is coordinated here, whatever server is in use; its server is one like others.
+    assert address(cluster="cluster.toml") == ""
+    assert address(cluster="tcp://d:1") == "tcp://d:1"
+    with pytest.raises(UsageError, match="--cluster and --host name two builders"):
+        address(cluster="cluster.toml", host="a")
     monkeypatch.setenv("PYBUILD_HOST", "local")
     assert address() == ""
 
