@@ -1,8 +1,8 @@
 """A monitor's process: at work, or asleep until something comes for its container [MON-4].
 
 Each page that Python writes to is a monitor's own. So a monitor that has had nothing to do for a while
-ends, and the spawner forks another in its place, which has done nothing yet but wait for what is to wake
-it; then it adopts the container, as one does whose predecessor was killed.
+has the spawner fork another, which does nothing but wait for what is to wake it, and ends when that one
+is there. Woken, it adopts the container, as one does whose predecessor was killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def become_monitor(
         monitor.serve()
         if monitor.is_alone and order.networks is not None:
             tidying.tidy(order.networks.folder, tidying.bridges_of(order.networks.folder))
-    except (OSError, Fault) as error:
+    except (OSError, Fault, ValueError) as error:
         if answer is not None:
             tell(answer, worker.fault_message(error))
         if monitor is not None:

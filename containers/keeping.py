@@ -1,8 +1,10 @@
 """The hold that the spawner has on a container, for when its monitor is killed [MON-6].
 
 from a monitor   ("keep", pid, names) + a descriptor for each name   ("drop",)
-                 ("doze", pid, names) + as above: it ends, and has another sleep in its place
+                 ("restart",): nothing is to be kept, but the container is to run again
+                 ("doze", pid, names) + as for "keep": another is to sleep in its place
 to a monitor     ("ended", status): of a first process that is not its child
+                 ("followed", whether): another sleeps in its place, so that it can end
 """
 
 from __future__ import annotations
@@ -59,13 +61,25 @@ class SpawnerLine:
         """Have the first process, and what it would miss, kept for the next monitor."""
         self._hand_over("keep", pid, {STDIN: streams.input, TERMINAL: streams.terminal})
 
-    def doze(self, pid: int, fds: dict[str, int]) -> None:
-        """Have another monitor, which sleeps, go on with the first process when we have ended.
+    def doze(self, pid: int, fds: dict[str, int]) -> bool:
+        """Have another monitor, which sleeps, go on with the first process; False: there is none, go on.
+
+        When this returns True the other is there already, and has what we have: whichever process is
+        killed meanwhile, the container is not without a monitor.
 
         Args:
             fds: all that it needs; it wakes when one of them is ready.
         """
         self._hand_over("doze", pid, fds)
+        try:
+            while data := self._line.recv(MESSAGE_BYTES):
+                word, value = marshal.loads(data)
+                if word == "followed":
+                    return bool(value)
+                # ("ended", status), which the next one has been given, and the kernel tells us.
+        except OSError:
+            pass
+        return False  # the spawner was killed
 
     def _hand_over(self, word: str, pid: int, fds: dict[str, int]) -> None:
         fds = {name: fd for name, fd in fds.items() if fd >= 0}
@@ -73,9 +87,9 @@ class SpawnerLine:
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
         self._send((word, pid, list(fds)), rights)
 
-    def let_go(self) -> None:
-        """Have nothing kept any more: it has ended."""
-        self._send(("drop",), [])
+    def let_go(self, *, returns: bool) -> None:
+        """Have nothing kept any more, since it has ended; *returns*: it is to run again, under another monitor if need be."""
+        self._send(("restart",) if returns else ("drop",), [])
 
     def _send(self, message: tuple[Any, ...], rights: list[tuple[int, int, bytes]]) -> None:
         try:

@@ -219,8 +219,8 @@ class Monitor:
             left = self._left() if self.children.tidy() else None
             wait_ms = REMOVE_AGAIN_MS if self.children.is_tidying else None
             is_quiet = not self._loop.turn(_IDLE_MS if left else wait_ms)
-            if is_quiet and left and not self._remembers_delay():
-                self._keeper.doze(self._state.pid, left)
+            may_doze = is_quiet and left and not self._remembers_delay()
+            if may_doze and self._keeper.doze(self._state.pid, left or {}):
                 return
             if self._first is not None and self._first.has_ended:
                 ended = self._first.ended
@@ -289,7 +289,7 @@ class Monitor:
             oom_killed=ended.oom_killed,
             error="" if refusal is None else refusal[2],
         )
-        self._keeper.let_go()
+        self._keeper.let_go(returns=again)
         save_state(self._home, self._state)
         self._actions.note_end(
             ended.status, ran_s, oom_killed=ended.oom_killed, stopped=self._is_stopping

@@ -37,10 +37,18 @@ else:
 
 _IDLE_MS = 3_000
 _RESTS = 2
+_AGAIN_MS = 1_000
 _PAUSE_S = 0.2
 _LINE, _ORPHAN, _MONITOR = "line", "orphan", "monitor"
 _MOST_FDS = 250  # the kernel sends no more at once
 _SIGHUP, _SIGINT, _SIGTERM = 1, 2, 15
+_NO_PROCESS = Fault(
+    ENVIRONMENT,
+    "the container runs, but no process can be made to watch it",
+    (
+        "this machine is short of processes, memory or open files: the log of the spawner says of which",
+    ),
+)
 
 
 def main(listener_fd: int, lock_fd: int, rootless: bool | None) -> NoReturn:
@@ -115,7 +123,8 @@ class _Monitor:
         line: to it. *pid* is its own number.
         first: the container's first process, *fds* its descriptors by name; 0 and none until it runs.
         status: how that has ended, if it was our child and has.
-        dozes: it ends, and another is to sleep in its place.
+        restarts: that has ended, and the container is to run again.
+        problem: why it is followed by no other, as was written last.
     """
 
     def __init__(self, pid: int, order: ContainerOrder, line: _socket.socket) -> None:
@@ -125,12 +134,16 @@ class _Monitor:
         self.first = 0
         self.fds: dict[str, int] = {}
         self.status: int | None = None
-        self.dozes = False
+        self.restarts = False
+        self.problem = ""
 
     def let_go(self) -> None:
         self.first = 0
-        syscalls.close_quietly(*self.fds.values())
-        self.fds.clear()
+        self.let_go_but(frozenset())
+
+    def let_go_but(self, names: frozenset[str]) -> None:
+        syscalls.close_quietly(*(fd for name, fd in self.fds.items() if name not in names))
+        self.fds = {name: fd for name, fd in self.fds.items() if name in names}
 
 
 class _Spawner:
@@ -146,6 +159,8 @@ class _Spawner:
         """Those of adopted first processes, which are our children now, by pidfd."""
         self._orphan_pids: dict[int, int] = {}
         """The numbers of these, whatever their monitors say meanwhile."""
+        self._unfollowed: list[_Monitor] = []
+        """Those that are gone, and that no process could be made to follow yet."""
         self.bridges: frozenset[tuple[str, str]] = frozenset()
         self._common = [fd for fd in _open_fds() if fd not in (listener.fileno(), lock_fd)]
         """The descriptors that children have, too."""
@@ -155,8 +170,11 @@ class _Spawner:
     def serve(self) -> None:
         while True:
             rests = not self._monitors or self._rests_due
-            ready = self._poller.poll(_IDLE_MS if rests else None)
-            if not ready:
+            wait_ms = _IDLE_MS if rests else None
+            ready = self._poller.poll(_AGAIN_MS if self._unfollowed else wait_ms)
+            if self._unfollowed:
+                self._follow_again()
+            elif not ready:
                 if not self._monitors and self._may_leave():
                     return
                 self._use_rest()
@@ -254,8 +272,12 @@ class _Spawner:
         self, order: ContainerOrder, home: int, answer: _socket.socket, adopted: Adopted
     ) -> None:
         """Have a container watched again whose monitor was killed, unless one of ours is about to."""
+        self._follow_again()
         if any(known.order.id == order.id for known in self._monitors.values()):
             answer.send(marshal.dumps(("started", [])))
+            return
+        if any(known.order.id == order.id for known in self._unfollowed):
+            self._refuse(answer, _NO_PROCESS)
             return
         monitor = self._fork(order, [home], answer, (), adopted)
         monitor.first = adopted.pid
@@ -313,13 +335,27 @@ class _Spawner:
         message, fds = known
         before = monitor.first
         monitor.let_go()
+        monitor.restarts = message[0] == "restart"
         if message[0] in ("keep", "doze"):
             word, first, names = message
-            monitor.dozes = word == "doze"
             monitor.first = first
             monitor.status = monitor.status if first == before else None
             monitor.fds = dict(zip(names, fds, strict=True))
+            if word == "doze":
+                self._have_sleep(monitor)
         return True
+
+    def _have_sleep(self, before: _Monitor) -> None:
+        """Have another monitor sleep in place of one that is about to end."""
+        is_followed = self._follow(before, dozes=True)
+        if is_followed:
+            before.let_go()
+        else:  # it goes on, and has the rest itself
+            before.let_go_but(keeping.KEPT)
+        try:
+            before.line.send(marshal.dumps(("followed", is_followed)))
+        except OSError:
+            pass  # it was killed, and is followed by the sleeping one, or as others are
 
     def _reap(self, pidfd: int) -> None:
         self._poller.unregister(pidfd)
@@ -330,34 +366,56 @@ class _Spawner:
         while monitor.line.fileno() in self._lines and self._hear(monitor):
             pass  # what it said last
         monitor.line.close()
-        if monitor.first and (status != 0 or monitor.dozes):
-            self._replace(monitor)
-        monitor.let_go()
+        if status == 0 or not (monitor.first or monitor.restarts) or self._follow(monitor):
+            monitor.let_go()
+        else:
+            self._watch_orphan(monitor)
+            self._unfollowed.append(monitor)
         self._rests_due = _RESTS
         self._reap_strays()
 
-    def _replace(self, before: _Monitor) -> None:
-        """Fork another monitor for a container whose own is gone; its processes are ours now [MON-6]."""
+    def _follow_again(self) -> None:
+        """Try once more to have those followed that no process could be made for."""
+        left = self._unfollowed
+        self._unfollowed = []
+        for monitor in left:
+            if self._follow(monitor):
+                monitor.let_go()
+            else:
+                self._unfollowed.append(monitor)
+
+    def _follow(self, before: _Monitor, *, dozes: bool = False) -> bool:
+        """Fork another monitor for a container whose own is gone; its processes are ours now [MON-6].
+
+        False: there can be none at present. That of one which *dozes* still is there, and waits for it.
+        """
         home = -1
         try:
             home = os.open(
                 f"{before.order.root}/containers/{before.order.id}", os.O_RDONLY | os.O_CLOEXEC
             )
-            adopted = Adopted(before.first, before.fds, before.status, dozes=before.dozes)
+            adopted = Adopted(before.first, before.fds, before.status, dozes=dozes)
             monitor = self._fork(before.order, [home], None, (), adopted)
-            kept = {name: fd for name, fd in before.fds.items() if name in keeping.KEPT}
-            before.fds = {name: fd for name, fd in before.fds.items() if name not in kept}
-            monitor.first, monitor.fds, monitor.status = before.first, kept, before.status
-            self._watch_orphan(monitor)
+        except FileNotFoundError:
+            return True  # it was removed
         except OSError as error:
             text = describe_os_error(error, f"container {before.order.id[:12]} has no monitor")
-            os.write(2, f"{text}\n".encode())
+            if text != before.problem:
+                os.write(2, f"{text}\n".encode())
+            before.problem = text
+            return False
         finally:
             syscalls.close_quietly(home)
+        kept = {name: fd for name, fd in before.fds.items() if name in keeping.KEPT}
+        before.fds = {name: fd for name, fd in before.fds.items() if name not in kept}
+        monitor.first, monitor.fds, monitor.status = before.first, kept, before.status
+        monitor.restarts = before.restarts
+        self._watch_orphan(monitor)
+        return True
 
     def _watch_orphan(self, monitor: _Monitor) -> None:
         """Watch a first process that its monitor cannot wait for."""
-        if monitor.status is not None:
+        if monitor.status is not None or not monitor.first:
             return
         for pidfd, pid in self._orphan_pids.items():
             if pid == monitor.first:  # the monitor before had adopted it, too
@@ -365,8 +423,8 @@ class _Spawner:
                 return
         try:
             pidfd = os.pidfd_open(monitor.first)
-        except ProcessLookupError:
-            return  # the monitor sees that, too
+        except OSError:
+            return  # it is gone, or no descriptor is left: its monitor sees its end, too
         self._orphans[pidfd] = monitor
         self._orphan_pids[pidfd] = monitor.first
         self._poller.register(pidfd, select.POLLIN)
@@ -375,13 +433,13 @@ class _Spawner:
         """Tell the monitor that adopted it how a first process has ended."""
         self._poller.unregister(pidfd)
         monitor, pid = self._orphans.pop(pidfd), self._orphan_pids.pop(pidfd)
-        os.close(pidfd)
-        monitor.status = STATUS_UNKNOWN
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             monitor.status = 128 - code if code < 0 else code
-        except ChildProcessError:
-            pass  # it is somebody else's, and nobody knows
+        except ChildProcessError:  # it is somebody else's, or still that of a monitor about to end
+            known = procstatus.exit_code(pidfd)
+            monitor.status = STATUS_UNKNOWN if known is None else known
+        os.close(pidfd)
         try:
             monitor.line.send(marshal.dumps(("ended", monitor.status)))
         except OSError:
@@ -389,7 +447,8 @@ class _Spawner:
 
     def _reap_strays(self) -> None:
         """Let go of what a monitor that was killed has left: it became ours, and has ended."""
-        living = {pid for one in self._monitors.values() for pid in (one.pid, one.first)}
+        known = (*self._monitors.values(), *self._unfollowed)
+        living = {pid for one in known for pid in (one.pid, one.first)}
         living |= set(self._orphan_pids.values())
         try:
             while True:

@@ -34,12 +34,14 @@ def test_what_a_monitor_keeps_comes_with_its_descriptors() -> None:
     assert message is not None and message[0] == ("keep", 9, [STDIN, TERMINAL])
     for fd in (copy, *message[1], read_end, write_end, streams.terminal):
         os.close(fd)
-    line.let_go()
+    line.let_go(returns=False)
     assert receive(ours) == (("drop",), [])
+    line.let_go(returns=True)
+    assert receive(ours) == (("restart",), [])
     ours.send(marshal.dumps(("ended", 3)))
     assert line.status() == 3
     ours.close()
-    line.let_go()  # nobody hears it
+    line.let_go(returns=False)  # nobody hears it
     assert line.status() is None
     theirs.close()
 
@@ -50,3 +52,19 @@ def test_a_monitor_that_is_gone_says_nothing() -> None:
     assert receive(ours) is None
     ours.close()
     assert receive(ours) is None  # nor can be heard
+
+
+def test_a_monitor_sleeps_only_where_another_follows() -> None:
+    """What else the spawner says meanwhile is in the next one's hands; a spawner that is gone has none."""
+    ours, theirs = pair()
+    line = SpawnerLine(theirs)
+    for is_followed in (True, False):
+        ours.send(marshal.dumps(("ended", 3)))
+        ours.send(marshal.dumps(("followed", is_followed)))
+        assert line.doze(7, {"calls": 0}) is is_followed
+        message = receive(ours)
+        assert message is not None and message[0] == ("doze", 7, ["calls"])
+        os.close(message[1][0])
+    ours.close()
+    assert line.doze(7, {}) is False
+    theirs.close()

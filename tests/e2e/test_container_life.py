@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.containers.order import SPAWNER_LOCK
 from pybuild.executor.zygote.procstatus import pidfds_tell_codes
 from tests.e2e.test_containers import log, monitors, run, wait_until
 from tests.e2e.test_terminal import Person
@@ -237,17 +238,16 @@ def test_one_stands_still_and_goes_on(machine: Pybuild) -> None:
 
 
 def spawners(store: Path) -> list[int]:
-    """Return the store's spawner, by the log that it alone writes."""
-    log = str(store / "containers/spawner.log")
+    """Return the store's spawner, by its lock: the log is also that of monitors and of helpers for networks."""
+    lock = str(store / "containers" / SPAWNER_LOCK)
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):
             words = (entry / "cmdline").read_bytes()
-            if b"containers.spawner" in words and os.readlink(entry / "fd/2") == log:
+            fds = [os.readlink(fd) for fd in (entry / "fd").iterdir()]
+            if b"containers.spawner" in words and lock in fds:
                 found.append(int(entry.name))
-        except OSError:
-            continue
-    return [pid for pid in found if pid not in monitors(store)]
+    return found
 
 
 @pytest.mark.parametrize("both", [False, True])
