@@ -405,8 +405,9 @@ class Monitor:
                 client.send(("done", insides.processes(self._leaf(), self._state.pid)))
             case ("attach", attachment):
                 self._see_it_runs()
+                taken = unpacked(attachment)
                 client.send(("attached",))
-                self._attach(client, unpacked(attachment))
+                self._attach(client, taken)
             case ("exec", order):
                 self._see_it_runs()
                 self._execs.start(client, unpacked(order), self._state.pid, self._leaf())
