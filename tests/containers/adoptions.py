@@ -28,7 +28,7 @@ from pybuild.model.border import packed
 ID = "ab" * 32
 BOOT = "this boot"
 _PATIENCE_S = 30
-RECORD = {"id": ID, "name": "web", "image": "app", "labels": {}, "mounts": []}
+RECORD: dict[str, Any] = {"id": ID, "name": "web", "image": "app", "labels": {}, "mounts": []}
 ALL = StreamAttachment(stdin=True, stdout=True, stderr=True, waits=True)
 
 
@@ -69,7 +69,7 @@ class AdoptedContainer:
     def adopt(
         self,
         fds: dict[str, int] | None = None,
-        attached: Sequence[tuple[socket.socket, StreamAttachment]] = (),
+        attached: Sequence[tuple[LocalLine, StreamAttachment]] = (),
         *,
         status: int | None = None,
         dozes: bool = False,

@@ -194,6 +194,8 @@ def test_a_terminal_has_the_size_that_is_said(make: Make) -> None:
     one.adopt({TERMINAL: ours})
     with attached(one) as line:
         say(line, "resize", 20, 30)
+        say(line, "processes")
+        assert hear(line)[0] == "done"
         os.write(slave, b"shown\n")
         assert hear(line) == ("output", 1, b"shown\r\n")
         size = fcntl.ioctl(slave, termios.TIOCGWINSZ, bytes(8))
