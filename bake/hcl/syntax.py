@@ -39,7 +39,7 @@ def read_hcl(text: bytes, filename: str) -> Body:
     Raises:
         UserError: it is not HCL; with line and column.
     """
-    return _Reader(text, filename).body(_parsed(text, filename))
+    return _Reader(text, filename).file(_parsed(text, filename))
 
 
 def read_expression(text: str, span: Span) -> Expression:
@@ -146,6 +146,17 @@ class _Reader:
         return Span(self._filename, first.start_point[0] + 1, end, first.start_point[1] + 1)
 
     # --- blocks -----------------------------------------------------------------------------------
+
+    def file(self, node: Node) -> Body:
+        """Return the fields and blocks of a file.
+
+        Raises:
+            UserError: it is an object, as a file in JSON is.
+        """
+        for child in node.children:
+            if child.type == "object":
+                raise UserError("a block or an attribute is expected", spans=[self._span(child)])
+        return self.body(node)
 
     def body(self, node: Node) -> Body:
         """Return the fields and blocks of a file, or of what stands between braces."""
