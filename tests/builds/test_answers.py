@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from pybuild.builds.builddocument import document_of
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus
 from pybuild.frontend.syntax.parse import parse_dockerfile
 from pybuild.model.contents import MissingSource
+from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 
 
@@ -44,3 +46,79 @@ def test_a_build_is_a_document_by_dockers_names() -> None:
     )
     assert failed["Status"] == "failed" and failed["CompletedAt"] == ""
     assert failed["Error"] == {"Message": "m", "Name": "s", "Logs": []}
+
+
+def cause(
+    instruction: str, path: str, context: Path, *, warning: str = "", above: str = ""
+) -> tuple[str, list[str]]:
+    """Return what is said of a file that an instruction misses in the context, and the hints."""
+    text = f"{above}FROM scratch\n{instruction}\n"
+    line = text.count("\n")
+    at = (Span("Dockerfile", line, line),)
+    elsewhere = (Span("Dockerfile", line - 1, line - 1),)
+    error = MissingSource("context", path, in_context=True).with_spans(at)
+    warnings = [
+        BuildWarning(message="Usage of undefined variable '$W'", spans=elsewhere),
+        BuildWarning(message="another", spans=at),
+        BuildWarning(message=warning, spans=at),
+    ]
+    caused = answered(error, parse_dockerfile(text.encode()), str(context), warnings)
+    return caused.message, list(caused.hints)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "path", "message", "hint"),
+    [
+        ("COPY —chown=1 a /", "/—chown=1", '"—chown=1" begins with a dash of word processors: it is no flag', "write --chown=1"),
+        ("COPY a # b /", "/#", "no comment may stand behind COPY: its words are taken for files", "put the comment on a line of its own"),
+        ("COPY abc 2>/dev/null || /", "/2>/dev/null", 'no shell reads COPY: "2>/dev/null" is taken for a file', "a file that may be missing is written as a pattern: ab[c]"),
+        ("COPY abc && /", "/&&", 'no shell reads COPY: "&&" is taken for a file', "a file that may be missing is written as a pattern: ab[c]"),
+        ("COPY `date` /", "/`date`", 'no shell reads a COPY: "`date`" is taken as it stands', "write the path as it is in the context, or pass it with ARG and --build-arg"),
+        ("COPY ~/.ssh /", "/~/.ssh", '"~/.ssh": ~ is no home directory in a Dockerfile', "a key is given with --secret id=key,src=~/.ssh and RUN --mount=type=secret,id=key"),
+        ("COPY a\\b /", "/ab", '"a\\b" is read as ab: \\ is an escape', "write a/b"),
+        ("COPY /own/f /", "/own/f", "", ""),
+        ("RUN --mount=type=bind,source=~/x,target=/m true", "/~/x", '"~/x": ~ is no home directory in a Dockerfile', "a key is given with --secret id=key,src=~/x and RUN --mount=type=secret,id=key"),
+    ],
+)  # fmt: skip
+def test_the_cause_of_a_missing_file_is_in_its_words(
+    tmp_path: Path, instruction: str, path: str, message: str, hint: str
+) -> None:
+    plain = MissingSource("context", path, in_context=True).message
+    assert cause(instruction, path, tmp_path) == (message or plain, [hint] if hint else [])
+
+
+def test_a_path_of_this_machine_is_named_as_it_is_in_the_context_or_beside_it(
+    tmp_path: Path,
+) -> None:
+    context, beside = tmp_path / "c", tmp_path / "beside"
+    for folder in (context, beside):
+        folder.mkdir()
+        (folder / "f").write_text("")
+    inside, outside, folder = f"{context}/f", f"{beside}/f", str(beside)
+    assert cause(f"COPY {inside} /", inside, context) == (
+        f'"{inside}" is a path of this machine, not of the context',
+        ["write f"],
+    )
+    assert cause(f"COPY {outside} /", outside, context) == (
+        f'"{outside}" is outside of the context, {context}',
+        [f"add --build-context outside={folder} and write COPY --from=outside f …"],
+    )
+    assert cause(f"COPY {folder} /", folder, context) == (
+        f'"{folder}" is outside of the context, {context}',
+        [f"add --build-context outside={folder} and write COPY --from=outside . …"],
+    )
+    assert cause("COPY ../beside/f /", "/beside/f", context) == (
+        f'"../beside/f" is outside of the context, {context}',
+        [f"add --build-context outside={folder} and write COPY --from=outside f …"],
+    )
+
+
+def test_a_variable_without_a_value_is_named(tmp_path: Path) -> None:
+    def hints(warning: str, above: str = "") -> list[str]:
+        return cause("COPY a$V /", "/a", tmp_path, warning=warning, above=above)[1]
+
+    usage = "Usage of undefined variable '$V'"
+    assert hints("") == []
+    assert hints(usage) == ["$V has no value here: declare it with ARG or ENV before"]
+    assert hints(f"{usage} (did you mean $VV?)") == ["$V has no value here, did you mean $VV?"]
+    assert hints(usage, "ARG V=1\n") == ['$V has no value here: repeat "ARG V" behind FROM']

@@ -79,7 +79,6 @@ def test_an_image_stays_in_the_store_under_its_names(site: Site) -> None:
     assert other.image_id != first.image_id and other.names == ()
 
 
-@pytest.mark.slow
 def test_metadata_says_what_was_made(site: Site) -> None:
     result = site.build(tags=(NAME,))
     assert result.image is not None
@@ -88,7 +87,6 @@ def test_metadata_says_what_was_made(site: Site) -> None:
     assert result.metadata["image.name"] == "docker.io/library/app:1"
 
 
-@pytest.mark.slow
 def test_a_result_goes_to_several_places(site: Site, tmp_path: Path) -> None:
     outputs = (
         parse_output(f"type=local,dest={tmp_path}/out"),
@@ -126,7 +124,6 @@ def test_a_result_without_files_is_an_image(site: Site) -> None:
     assert result.image is not None and result.steps == ()
 
 
-@pytest.mark.slow
 def test_a_step_that_would_run_is_refused_and_named(site: Site) -> None:
     site.build()
     assert site.build(fail_on_miss=True).steps[0][1] == "CACHED"
@@ -150,7 +147,6 @@ def test_a_build_without_cache_forgets_memos(site: Site, asked: dict[str, Any]) 
     assert not (site.root / "memo/x").exists()
 
 
-@pytest.mark.slow
 def test_the_history_says_why_a_step_ran(site: Site) -> None:
     assert site.build(tags=(NAME,)).report is not None
     (site.context / "f").write_text("2")
@@ -167,7 +163,6 @@ def test_an_error_shows_the_lines_that_it_is_about(site: Site) -> None:
     assert ">>> COPY absent /d/" in shown and "Dockerfile:2" in shown
 
 
-@pytest.mark.slow
 def test_provenance_is_part_of_an_index(site: Site) -> None:
     options = AttestOptions(provenance=Provenance(full=True))
     result = site.build(tags=(NAME,), attestations=options)
@@ -181,7 +176,6 @@ def test_provenance_is_part_of_an_index(site: Site) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_a_cache_is_carried_in_a_directory(site: Site, tmp_path: Path) -> None:
     place = str(tmp_path / "cache")
     site.build(cache_to=(CacheTo(type="local", dest=place, everything=True),))
@@ -191,7 +185,6 @@ def test_a_cache_is_carried_in_a_directory(site: Site, tmp_path: Path) -> None:
     assert [how for _, how in result.steps] == ["CACHED"]
 
 
-@pytest.mark.slow
 def test_named_contexts_are_read(site: Site, tmp_path: Path) -> None:
     (tmp_path / "n").mkdir()
     (tmp_path / "n/g").write_text("named")
@@ -201,7 +194,6 @@ def test_named_contexts_are_read(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "out/g").read_text() == "named"
 
 
-@pytest.mark.slow
 def test_two_builds_without_a_cache_are_the_same(site: Site) -> None:
     request = BuildRequest(context=str(site.context), dockerfile_text=COPY)
     told: list[str] = []

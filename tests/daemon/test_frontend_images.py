@@ -37,7 +37,6 @@ from tests.daemon.gateways import parked
 from tests.daemon.test_serverbuilds import Client, with_server
 from tests.executor.sandbox_helpers import skip_unless_possible
 
-pytestmark = pytest.mark.slow
 LABELS = "moby.buildkit.frontend."
 INPUTS = f"{LABELS}caps={LABELS}inputs+forward"
 Work = Callable[[Client, Container], Awaitable[None]]
@@ -282,6 +281,7 @@ def test_a_frontend_keeps_nobody_waiting() -> None:
         asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_ends_its_frontend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +310,7 @@ def test_a_client_that_goes_ends_its_frontend(
 SAYS = "ls /sys/class/net; id -u; pwd; head -c 3 /run/config/buildkit/metadata/frontend.bin | wc -c"
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @pytest.mark.sandbox
 def test_its_program_runs_in_the_sandbox(tmp_path: Path) -> None:

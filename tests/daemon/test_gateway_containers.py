@@ -20,7 +20,7 @@ from tests.daemon.containersites import Process, Site, processes_of, site, write
 from tests.daemon.test_serverbuilds import Client, with_server
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
 
-pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.sandbox]
 
 
 def on_site(tmp_path: Path, work: Callable[[Site], Awaitable[None]]) -> None:
@@ -87,6 +87,7 @@ def test_processes_share_a_tree_and_have_streams_of_their_own(tmp_path: Path) ->
     on_site(tmp_path, work)
 
 
+@pytest.mark.slow
 def test_a_process_may_have_a_terminal_of_the_clients_size(tmp_path: Path) -> None:
     async def work(site: Site) -> None:
         container = await site.container()
@@ -122,6 +123,7 @@ def test_signals_reach_processes_and_release_ends_them(tmp_path: Path) -> None:
     on_site(tmp_path, work)
 
 
+@pytest.mark.slow
 def test_all_processes_end_with_the_client(tmp_path: Path) -> None:
     """A client goes without a word, with the container made and a process that is not read."""
     skip_unless_possible()
@@ -176,6 +178,7 @@ BAD: list[tuple[pb.ExecMessage, Code]] = [
 ]
 
 
+@pytest.mark.slow
 def test_messages_that_make_no_sense_end_their_stream_and_nothing_else(tmp_path: Path) -> None:
     skip_unless_possible()
     context = tmp_path / "base"
