@@ -88,7 +88,11 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture
 def rested(monkeypatch: pytest.MonkeyPatch) -> None:
     """All files are older than a tick of the clock."""
-    monkeypatch.setattr("pybuild.builds.memo.is_young", lambda newest, looked: False)
+
+    def is_young(newest: int, looked: int) -> bool:
+        return False
+
+    monkeypatch.setattr("pybuild.builds.memo.is_young", is_young)
 
 
 def test_a_build_stands_on_another_and_each_step_names_its_own(site: Site) -> None:
