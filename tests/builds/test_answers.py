@@ -94,22 +94,22 @@ def test_a_path_of_this_machine_is_named_as_it_is_in_the_context_or_beside_it(
     for folder in (context, beside):
         folder.mkdir()
         (folder / "f").write_text("")
-    inside, outside, folder = f"{context}/f", f"{beside}/f", str(beside)
+    inside, outside, all_of_it = f"{context}/f", f"{beside}/f", str(beside)
     assert cause(f"COPY {inside} /", inside, context) == (
         f'"{inside}" is a path of this machine, not of the context',
         ["write f"],
     )
     assert cause(f"COPY {outside} /", outside, context) == (
         f'"{outside}" is outside of the context, {context}',
-        [f"add --build-context outside={folder} and write COPY --from=outside f …"],
+        [f"add --build-context outside={all_of_it} and write COPY --from=outside f …"],
     )
-    assert cause(f"COPY {folder} /", folder, context) == (
-        f'"{folder}" is outside of the context, {context}',
-        [f"add --build-context outside={folder} and write COPY --from=outside . …"],
+    assert cause(f"COPY {all_of_it} /", all_of_it, context) == (
+        f'"{all_of_it}" is outside of the context, {context}',
+        [f"add --build-context outside={all_of_it} and write COPY --from=outside . …"],
     )
     assert cause("COPY ../beside/f /", "/beside/f", context) == (
         f'"../beside/f" is outside of the context, {context}',
-        [f"add --build-context outside={folder} and write COPY --from=outside f …"],
+        [f"add --build-context outside={all_of_it} and write COPY --from=outside f …"],
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -422,3 +424,28 @@ def test_an_option_behind_a_group_of_commands_is_no_verb(monkeypatch: pytest.Mon
     assert command is not None
     assert (command.name, rest) == ("daemon", ["--addr", "unix:///s"])
     assert "pybuild.commandline.refusals" not in sys.modules
+
+
+def test_the_shape_of_arguments_says_how_many_there_are() -> None:
+    """But where words of their own follow that are commands."""
+    different: list[str] = []
+    for command in every():
+        shape, least, most = command.arguments
+        words = shape.split()
+        needed = [word for word in words if word[0] + word[-1] != "[]"]
+        bounds = len(needed), -1 if "…" in shape else len(words)
+        if shape.startswith("VERB"):
+            bounds = 0, -1
+        if "|" not in words and (least, most) != bounds:
+            different.append(f"{command.name}: {shape} {least} {most}, not {bounds}")
+    assert different == []
+
+
+def test_options_of_many_values_are_those_of_the_list(
+    check_golden: Callable[[Path, str], None],
+) -> None:
+    lines = [
+        f"{command.name}: {' '.join(option.name for option in command.options if option.repeat)}"
+        for command in every()
+    ]
+    check_golden(Path(__file__).with_name("repeatedoptions.txt"), "\n".join(lines) + "\n")

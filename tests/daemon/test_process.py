@@ -83,7 +83,8 @@ async def running(
     try:
         async with asyncio.timeout(60):
             paths = [one.removeprefix("unix://") for one in (*given, *settings.daemon.addresses)]
-            while not task.done() and not all(map(os.path.exists, [*paths, folder / "docker"])):
+            paths.append(f"{folder}/docker")
+            while not task.done() and not all(os.path.exists(path) for path in paths):
                 await asyncio.sleep(0.002)
             if task.done():
                 task.result()
