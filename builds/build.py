@@ -242,19 +242,24 @@ async def _build(
 async def _leftovers(
     engine: Engine, prepared: PreparedBuild, runner: BuildRunner
 ) -> AsyncGenerator[None]:
-    """Bring files of a step that fails inside the context to where the request wants them."""
-    folder = prepared.request.on_fail_output
-    if not folder:
+    """Bring what a step that fails inside the context has left to where the request wants it."""
+    folder, on_fail = prepared.request.on_fail_output, prepared.request.on_fail
+    if not folder and on_fail is None:
         yield
         return
-    from pybuild.builds.leftovers import Leftovers, with_leftovers
+    from pybuild.builds.leftovers import Leftovers, with_hints, with_leftovers
 
     lines = {prepared.inputs.filename: prepared.dockerfile.lines}
     leftovers = Leftovers(engine, runner, lambda name: lines.get(name, ()))
     try:
         yield
     except Exception as error:
-        raise await with_leftovers(leftovers, folder, error, folder) from error
+        failed = error
+        if folder:
+            failed = await with_leftovers(leftovers, folder, failed, folder)
+        if on_fail is not None and (step := leftovers.first) is not None:
+            failed = await with_hints(failed, on_fail(engine, runner, step))
+        raise failed from error
 
 
 def _outputs_of(request: BuildRequest) -> Sequence[Output]:

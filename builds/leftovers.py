@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.executor.failedsteps import FailedStep
@@ -74,6 +74,11 @@ class Leftovers:
     def add(self, step: FailedStep) -> None:
         self._steps.append(step)
 
+    @property
+    def first(self) -> FailedStep | None:
+        """The step with a process that failed first."""
+        return next((step for step in self._steps if isinstance(step.vertex.op, ExecOp)), None)
+
     async def bring(self, folder: str, shown: str) -> list[str]:
         """Copy the files of the step that failed first into *folder*, and return hints about them.
 
@@ -83,10 +88,9 @@ class Leftovers:
         Raises:
             PybuildError, OSError: it cannot be written.
         """
-        steps = [step for step in self._steps if isinstance(step.vertex.op, ExecOp)]
-        if not steps:
+        if self.first is None:
             return []
-        orders = await self._orders(steps[0])
+        orders = await self._orders(self.first)
         fd = open_output(folder, make=True)
         try:
             work = job(rescue.rescue, orders, MOST_FILES, MOST_BYTES)
@@ -146,14 +150,24 @@ async def with_leftovers(
     Args:
         shown: the name of the folder in hints.
     """
-    cause = unwrap(error)
-    if not isinstance(cause, PybuildError):
-        return error
+    bring = leftovers.bring(os.path.abspath(folder), shown)
+    return await with_hints(error, bring, f"no file of the step could be written to {shown}")
+
+
+async def with_hints(
+    error: Exception, work: Awaitable[Sequence[str]], otherwise: str = "it could not be kept"
+) -> Exception:
+    """Return *error* with the hints of *work* about what the failed step left.
+
+    Args:
+        otherwise: the hint, with the reason behind it, where that is not done.
+    """
     try:
-        hints = await leftovers.bring(os.path.abspath(folder), shown)
+        hints = await work
     except (PybuildError, OSError) as fault:
-        hints = [f"no file of the step could be written to {shown}: {fault}"]
-    return cause.hinting(*hints)
+        hints = [f"{otherwise}: {fault}"]
+    cause = unwrap(error)
+    return cause.hinting(*hints) if isinstance(cause, PybuildError) else error
 
 
 def hints_about(done: Rescued, shown: str) -> list[str]:

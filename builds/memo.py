@@ -58,6 +58,7 @@ _TELLING = frozenset(
         "authfile",
         "creds",
         "fail-on-miss",
+        "on-fail-container",
         "on-fail-output",
         "cache-max",
         "ca",

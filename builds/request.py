@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,17 @@ from pybuild.model.reference import Reference
 from pybuild.model.volumes import HostVolume
 
 if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
+    from pybuild.executor.failedsteps import FailedStep
+    from pybuild.executor.runner import BuildRunner
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
     from pybuild.frontend.lowering.interface import Pull
     from pybuild.model.policy import Policies
     from pybuild.registry.client.credentials import Credential
     from pybuild.remotecache.options import CacheFrom, CacheTo
+
+OnFail = Callable[["Engine", "BuildRunner", "FailedStep"], Awaitable[Sequence[str]]]
 
 MAY_DELETE = "buildx.local.delete"
 ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
@@ -94,6 +99,7 @@ class BuildRequest(DefinitionRequest):
         ignore_from_git: files that git ignores are no part of local contexts, nor is ``.git``.
         logins: at registries, by host; they win over those of docker's and podman's files.
         on_fail_output: the directory that gets files of a step that fails; empty for none.
+        on_fail: is given the step that failed first, while its trees are there; returns hints.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -115,6 +121,7 @@ class BuildRequest(DefinitionRequest):
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
     on_fail_output: str = ""
+    on_fail: OnFail | None = None
     git_modes: bool = False
     ignore_from_git: bool = False
     logins: Mapping[str, Credential] = field(default_factory=dict[str, "Credential"], repr=False)

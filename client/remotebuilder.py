@@ -50,6 +50,10 @@ _REFUSED = {
         "--cache-max is about the store of this machine",
         "start the server with it: pybuild daemon --cache-max SIZE",
     ),
+    "on-fail-container": (
+        "--on-fail-container is about the containers of this machine",
+        "get files of the step instead: --on-fail-output DIR; or leave out -H",
+    ),
     "volume": (
         "-v is about the directories of this machine, and steps run on another",
         "send the files: --build-context NAME=DIR and RUN --mount=from=NAME,target=PATH",

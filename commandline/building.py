@@ -124,6 +124,7 @@ _BUILDING: tuple[Option, ...] = (
         True,
         attribute="no-cache",
     ),
+    Option("on-fail-container", "make a container of what a step that fails has left", "NAME"),
     Option("on-fail-output", "copy files of a step that fails into a directory", "DIR"),
     Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),
     PLATFORM,

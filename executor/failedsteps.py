@@ -31,21 +31,27 @@ KeepFailed = Callable[[FailedStep], None]
 
 
 class FailedTrees:
-    """The trees that failed steps of one build have left.
+    """The trees that failed steps of one build have left."""
 
-    Args:
-        take: is told of the steps.
-    """
-
-    def __init__(self, store: Store, take: KeepFailed) -> None:
-        self._take = take
+    def __init__(self, store: Store) -> None:
+        self._takers: list[KeepFailed] = []
         self._store = store
         self._deltas: list[str] = []
+
+    def tell(self, take: KeepFailed) -> None:
+        """From now on let *take* have the steps, too."""
+        if take not in self._takers:
+            self._takers.append(take)
 
     def keep(self, step: FailedStep) -> None:
         """Keep what a step left until `close`."""
         self._deltas += [tree.deltas[-1] for tree in step.mounts.values()]
-        self._take(step)
+        for take in self._takers:
+            take(step)
+
+    def leave(self, tree: Snapshot) -> None:
+        """Leave a tree in the store beyond `close`: something there needs it from now on."""
+        self._deltas.remove(tree.deltas[-1])
 
     def close(self) -> None:
         """Delete all."""

@@ -254,11 +254,17 @@ class BuildRunner:
         return (await self._copies.snapshot(result)).snapshot
 
     def keep_failed(self, take: KeepFailed) -> None:
-        """From now on let *take* have the trees of steps that fail, which are lost otherwise."""
+        """From now on let *take*, too, have the trees of steps that fail, which are lost otherwise."""
         from pybuild.executor.failedsteps import FailedTrees
 
         if self._failed is None:
-            self._failed = self._steps.failed = FailedTrees(self._store, take)
+            self._failed = self._steps.failed = FailedTrees(self._store)
+        self._failed.tell(take)
+
+    def leave_failed(self, tree: Snapshot) -> None:
+        """Leave the tree of a failed step in the store when the build has ended."""
+        if self._failed is not None:
+            self._failed.leave(tree)
 
     def container(
         self, vertex: Vertex, op: ExecOp, inputs: Sequence[Result]

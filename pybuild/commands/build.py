@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pybuild.arguments.build import request_from
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 def main(parsed: Parsed, builder: Builder) -> int:
     """Run one build as the command line asks for it; returns the exit code."""
     request = request_from(parsed)
+    if name := parsed.one("on-fail-container"):
+        from pybuild.commands.failedcontainer import container_of
+
+        request = replace(request, on_fail=partial(container_of, name))
     files = parsed.one("iidfile"), parsed.one("metadata-file")
     check_result_files(*files)
     quiet = parsed.flag("quiet")

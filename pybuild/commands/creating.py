@@ -83,7 +83,7 @@ def create_container(parsed: Parsed, begin: Begin, *, attached: bool = True) -> 
         with open_store(parsed) as store, before_signals():
             image = find_stored(store, name, platform, pull)
             if image is not None:
-                described = _describe(parsed, dns_of(parsed), image.config, attached=attached)
+                described = describe(parsed, dns_of(parsed), image.config, attached=attached)
                 made = make_at_once(store, described, image, mounts_of(parsed))
                 if made is not None:
                     return all_of(store, made)
@@ -99,11 +99,11 @@ async def _create(
 
         async with stage_of(parsed, engine) as tree:
             config: dict[str, Any] = tree.config.get("config") or {}
-            described = _describe(parsed, dns, config, attached=attached)
+            described = describe(parsed, dns, config, attached=attached)
             return await make_of_tree(engine, described, tree.snapshot, config, mounts)
     pull = parsed.one("pull", "missing")
     image = await find_image(engine, parsed.positionals[0], platform, pull)
-    described = _describe(parsed, dns, image.config, attached=attached)
+    described = describe(parsed, dns, image.config, attached=attached)
     return await make_container(engine, described, image, mounts)
 
 
@@ -138,7 +138,7 @@ def is_stage(parsed: Parsed) -> bool:
     return False
 
 
-def _describe(
+def describe(
     parsed: Parsed, dns: DnsSettings | None, image: dict[str, Any], *, attached: bool
 ) -> ContainerConfig:
     """Return the config, but for what is known of the image's layers only when they are here."""
