@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.buildkit.llb.containers import read_container
 from pybuild.buildkit.llb.write import write
 from pybuild.buildkit.pb import ops as pb
+from pybuild.buildkit.pb.gateway import NewContainerRequest
 from pybuild.model.errors import UserError
 from pybuild.model.ops import (
     CacheSharing,
@@ -17,6 +19,7 @@ from pybuild.model.ops import (
     ScratchSource,
     SecurityMode,
 )
+from pybuild.model.platform import LINUX_AMD64
 from pybuild.model.resources import Resources
 from tests.buildkit.llbs import BUSYBOX, Builder, exec_op, file_op, one, read_all
 
@@ -271,3 +274,40 @@ def test_a_relative_mount_lies_in_the_working_directory() -> None:
     op = read_all(one(step, BUSYBOX)).result.op
     assert isinstance(op, ExecOp)
     assert [mount.target for mount in op.mounts] == ["/", "/root/up", "/root/w/rel/path"]
+
+
+def test_a_clients_container_is_a_step_that_nobody_runs() -> None:
+    """Equal results are one input; what may be written to is its own [GWY]."""
+    request = NewContainerRequest(
+        Network=pb.HOST,
+        hostname="h",
+        extraHosts=[pb.HostIP(Host="a", IP="::1")],
+        Mounts=[
+            pb.Mount(dest="/", resultID="r1"),
+            pb.Mount(dest="/own", resultID="r2"),
+            pb.Mount(dest="/shown", resultID="r1", readonly=True),
+            pb.Mount(dest="/t", mountType=pb.TMPFS),
+            pb.Mount(dest="/none"),
+        ],
+    )
+    op, inputs = read_container(request, LINUX_AMD64)
+    assert (op.args, op.cwd, op.settings.network) == (("-",), "/", NetworkMode.HOST)
+    assert op.settings.hostname == "h"
+    mounts = {mount.target: mount for mount in op.mounts}
+    assert sorted(mounts) == ["/", "/none", "/own", "/shown", "/t"]
+    named = {
+        target: None if mount.input is None else inputs[mount.input]
+        for target, mount in mounts.items()
+    }
+    assert (named["/"], named["/own"], named["/shown"]) == ("r1", "r2", "r1")
+    assert named["/t"] is None and named["/none"] in (None, "")
+    assert mounts["/t"].type is MountType.TMPFS
+    assert mounts["/shown"].readonly and not mounts["/own"].readonly
+
+
+@pytest.mark.parametrize(
+    "mount", [pb.Mount(dest="/"), pb.Mount(dest="/", mountType=pb.TMPFS, resultID="r")]
+)
+def test_a_container_has_a_root(mount: pb.Mount) -> None:
+    with pytest.raises(UserError):
+        read_container(NewContainerRequest(Mounts=[mount]), LINUX_AMD64)

@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.buildkit.fsutil.packet import MalformedPacket
 from pybuild.buildkit.pb.filesync import BytesMessage
-from pybuild.buildkit.session.bytesmessage import unwrap, wrap
+from pybuild.buildkit.session.bytesmessage import CallBytes, unwrap, wrap
 from pybuild.buildkit.session.failures import failed
 from pybuild.buildkit.session.pieces import PIECE_BYTES, pieces
 from pybuild.model.errors import Cancelled, EnvironmentFault, UserError
@@ -103,3 +103,38 @@ def test_whoever_is_cancelled_waits_for_the_work_that_he_began() -> None:
                 await finish_in(pool, lambda: 1 // 0)
 
     asyncio.run(run())
+
+
+class Received:
+    """The messages of a call, in the batches that come."""
+
+    def __init__(self, *batches: list[bytes]) -> None:
+        self.batches = list(batches)
+        self.sent: list[bytes] = []
+
+    async def receive(self) -> bytes | None:
+        raise AssertionError("all that has come is taken at once")
+
+    async def receive_all(self) -> list[bytes]:
+        return self.batches.pop(0) if self.batches else []
+
+    async def send(self, message: bytes) -> None:
+        self.sent.append(message)
+
+
+def test_a_call_is_a_stream_of_bytes() -> None:
+    async def work() -> None:
+        call = Received([wrap(b"a"), wrap(b"b")], [wrap(b"")], [wrap(b"c")])
+        stream = CallBytes(call)
+        assert [await stream.read() for _ in range(3)] == [b"ab", b"c", b""]
+        await stream.write(b"")
+        await stream.write(b"d")
+        assert call.sent == [wrap(b"d")]
+        call.batches.append([wrap(b"e")])
+        stream.close()
+        assert await stream.read() == b""
+        with pytest.raises(RpcError) as caught:
+            await CallBytes(Received([b"\x08"])).read()
+        assert caught.value.code is Code.INVALID_ARGUMENT
+
+    asyncio.run(work())

@@ -8,7 +8,7 @@ import pytest
 
 from pybuild.image.cacheformat import merge
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult, write_config
-from pybuild.image.cacheformat.merge import Retention, merged
+from pybuild.image.cacheformat.merge import Retention, merged, united
 from pybuild.image.cacheformat.read import read_config
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -131,3 +131,25 @@ def test_the_order_of_what_is_put_together_leaves_no_trace() -> None:
     second = merged(one("b"), merged(one("a"), CacheContents(), Retention(), NOW), Retention(), NOW)
     assert write_config(first) == write_config(second)
     assert merged(CacheContents(), read_config(write_config(first)), Retention(), NOW) == first
+
+
+def test_of_several_caches_a_result_wins_over_a_link_and_the_first_of_two() -> None:
+    one, other = layer("a", 10), layer("a", 20)
+    link, full = result("k"), result("k", one)
+    assert united([CacheContents(results=(link,)), CacheContents(results=(full,))]).results == (
+        full,
+    )
+    assert united([CacheContents(results=(full,)), CacheContents(results=(link,))]).results == (
+        full,
+    )
+    second = replace(full, used=7.0)
+    both = [
+        CacheContents({one.diff_id: one}, (full,)),
+        CacheContents({one.diff_id: other}, (second,)),
+    ]
+    assert united(both) == CacheContents({one.diff_id: one}, (full,))
+    more = layer("b")
+    added = united([both[0], CacheContents({more.diff_id: more}, (result("l", more),))])
+    assert added.layers == {one.diff_id: one, more.diff_id: more}
+    assert added.results == (full, result("l", more))
+    assert united([]) == CacheContents()

@@ -179,3 +179,18 @@ def test_files_in_order() -> None:
         "/h/.config/containers/auth.json",
     ]
     assert credential_files({}) == []
+
+
+@pytest.mark.parametrize("answer", ['{"Username": "u"}', '{"Username": 1, "Secret": "s"}'])
+def test_a_helpers_answer_without_a_login_is_noted(home: Home, answer: str) -> None:
+    home.config({"credHelpers": {"r.example": "odd"}})
+    home.helper("odd", f"echo '{answer}'")
+    found, problems = home.find("r.example")
+    assert found is None
+    assert problems == ("docker-credential-odd: its answer cannot be read",)
+
+
+def test_a_helpers_empty_secret_is_no_login(home: Home) -> None:
+    home.config({"credHelpers": {"r.example": "odd"}})
+    home.helper("odd", """echo '{"Username": "u", "Secret": ""}'""")
+    assert home.find("r.example") == (None, ())

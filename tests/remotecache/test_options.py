@@ -12,6 +12,7 @@ from pybuild.model.errors import UsageError
 from pybuild.remotecache.cacheurl import parse_cache
 from pybuild.remotecache.options import parse_cache_from, parse_cache_to
 from pybuild.remotecache.places.s3options import S3Place, with_credentials
+from pybuild.remotecache.requested import caches_of
 
 DIGEST = Digest.of(b"x")
 
@@ -204,3 +205,16 @@ def test_imports_that_are_refused(text: str, why: str) -> None:
 def test_what_is_no_place_for_a_cache_is_told_what_is(text: str) -> None:
     with pytest.raises(UsageError, match="expected a reference, s3://BUCKET/PATH or a ./directory"):
         parse_cache(text)
+
+
+def test_caches_by_their_urls_come_after_those_by_name(tmp_path: Path) -> None:
+    assert caches_of(str(tmp_path), [], to=[], sources=[]) == {}
+    caches = caches_of(
+        str(tmp_path),
+        [f"{tmp_path}/url"],
+        to=["type=local,dest=/to"],
+        sources=["type=local,src=/from"],
+    )
+    assert [one.dest for one in caches.get("cache_to", ())] == ["/to", f"{tmp_path}/url"]
+    origins = [one.src for one in caches.get("cache_from", ())]
+    assert origins[0] == "/from" and set(origins[1:]) == {f"{tmp_path}/url"}
