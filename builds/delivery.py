@@ -17,6 +17,7 @@ from pybuild.executor.fetch import LayerGone
 from pybuild.exporter.built import Built, Exported
 from pybuild.exporter.earlypush import importing_ahead
 from pybuild.exporter.export import export_all, is_delivered
+from pybuild.exporter.sink import NotedSink
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
@@ -196,7 +197,7 @@ async def solve_and_deliver(
         places: list[Sink] = []
 
         def sink(number: int, places: list[Sink] = places) -> Sink:
-            places.append(delivery.sink(number))
+            places.append(NotedSink(delivery.sink(number)))
             return places[-1]
 
         solves = Solves(

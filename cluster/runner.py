@@ -175,6 +175,8 @@ class ClusterRunner(BuildRunner):
             if delta not in named:
                 raise Misconduct(f"it misses {fault.delta}, which the step does not use")
             raise replace(fault, delta=delta).error(vertex.meta.name)
+        if fault.kind is StepFaultKind.STEP:
+            fault = replace(fault, hints=(*fault.hints, f"it ran on worker {worker.name}"))
         raise fault.error(vertex.meta.name)
 
     async def _prepared(

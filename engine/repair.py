@@ -20,7 +20,10 @@ _MOST = 100
 
 
 async def mended(
-    work: Callable[[], Awaitable[_Made]], blobs: Blobs, emit: Emit, *, repeatable: bool = True
+    work: Callable[[], Awaitable[_Made]],
+    blobs: Blobs,
+    emit: Emit,
+    repeatable: Callable[[], bool] = lambda: True,
 ) -> _Made:
     """Do *work*, again from its beginning if a blob that it needs is damaged.
 
@@ -40,7 +43,7 @@ async def mended(
                 raise
             if await asyncio.to_thread(_is_sound, blobs, cause.digest):
                 raise  # who read it was wrong, or is mended by now: nothing is gained by trying
-            if not repeatable:
+            if not repeatable():
                 hint = "build again: what is damaged was removed from the store"
                 raise cause.hinting(hint) from error
             text = f"{cause.message}: it was removed from the store, and is made or fetched again"

@@ -78,9 +78,13 @@ async def export_all(
         title = output.title if place is None else place.title(output)
         async with internal_step(title, emit, engine.clock) as step:
             export = partial(_export, engine, tags, output, built, place, origin, step)
-            repeatable = place is None or place.is_repeatable(output)
-            exported.append(await mended(export, engine.store.blobs, emit, repeatable=repeatable))
+            repeatable = partial(_is_repeatable, place, output)
+            exported.append(await mended(export, engine.store.blobs, emit, repeatable))
     return exported
+
+
+def _is_repeatable(place: Sink | None, output: Output) -> bool:
+    return place is None or place.is_repeatable(output)
 
 
 async def _export(
@@ -97,7 +101,7 @@ async def _export(
     if output.type == "local":
         await _directory(engine, output, built, sink, step)
     else:
-        await sink.file(output, partial(_write_tar, engine, output, built), step)
+        await _tar(engine, output, built, sink, step)
     return Exported()
 
 
@@ -123,15 +127,21 @@ async def _directory(
         await sink.directory(output, trees, step)
 
 
-async def _write_tar(engine: Engine, output: Output, built: Sequence[Built], fd: int) -> None:
-    """``type=tar``: write the file trees as one archive."""
+async def _tar(
+    engine: Engine, output: Output, built: Sequence[Built], sink: Sink, step: InternalStep
+) -> None:
+    """``type=tar``: the file trees as one archive."""
     async with AsyncExitStack() as stack:
         trees: list[ExportTree] = []
         for one in built:
             tree = await stack.enter_async_context(_tree(engine, output, one))
             trees.append(tree._replace(prefix=one.folder if one.is_one_of_many else ""))
         trees.sort(key=lambda tree: tree.prefix)
-        await engine.workers.call(job(export.tar_job, trees), fds=[fd])
+
+        async def write(fd: int) -> None:
+            await engine.workers.call(job(export.tar_job, trees), fds=[fd])
+
+        await sink.file(output, write, step)
 
 
 @asynccontextmanager

@@ -51,3 +51,36 @@ class Sink(Protocol):
             archive: writes it as one file, for a place that takes such.
         """
         ...
+
+
+class NotedSink:
+    """Another sink, and whether its first byte may have gone: until then all may begin again."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._has_begun = False
+        self.title = sink.title
+
+    def is_repeatable(self, output: Output) -> bool:
+        return not self._has_begun or self._sink.is_repeatable(output)
+
+    async def file(self, output: Output, work: Work, step: InternalStep) -> None:
+        self._has_begun = True
+        await self._sink.file(output, work, step)
+
+    async def directory(
+        self, output: Output, trees: Sequence[ExportTree], step: InternalStep
+    ) -> None:
+        self._has_begun = True
+        await self._sink.directory(output, trees, step)
+
+    async def image(
+        self,
+        output: Output,
+        made: MadeImage,
+        names: Sequence[Reference],
+        archive: Work,
+        step: InternalStep,
+    ) -> None:
+        self._has_begun = True
+        await self._sink.image(output, made, names, archive, step)

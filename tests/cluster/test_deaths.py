@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pybuild.builds.build import build
+from pybuild.builds.request import BuildRequest
+from pybuild.exporter.output import Output
 from pybuild.model.events import BuildWarning, Event, VertexAdded, VertexLog
 from tests.cluster.rig import Site, WorkerProcess, build_alone, context, run_site
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
@@ -68,6 +74,43 @@ def test_a_death_while_the_image_is_made_has_its_steps_run_again(tmp_path: Path)
         assert any(text.startswith("a layer is gone, its step runs") for text in texts)
 
     run_site(tmp_path / "store", {"a": 2, "b": 2}, work)
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", ["docker", "tar"])
+def test_a_death_before_the_first_byte_has_gone_loses_no_stream(tmp_path: Path, kind: str) -> None:
+    """What is streamed cannot begin again; so all layers are here before it begins."""
+    skip_unless_possible()
+    path = context(tmp_path / "ctx", dockerfile(0))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    async def work(site: Site) -> None:
+        def emit(event: Event) -> None:
+            if isinstance(event, VertexAdded) and event.name.startswith(("exporting", "sending")):
+                for worker in site.workers.values():
+                    worker.kill()
+
+        reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+        output = Output(type=kind, dest=str(pipe))
+        await build(
+            site.engine, BuildRequest(context=str(path), outputs=(output,)), _both(site, emit)
+        )
+        with tarfile.open(fileobj=io.BytesIO(await reading)) as archive:
+            assert len(archive.getnames()) > 3
+        texts = [event.message for event in site.events if isinstance(event, BuildWarning)]
+        assert any(text.startswith("a layer is gone, its step runs") for text in texts)
+
+    run_site(tmp_path / "store", {"a": 2, "b": 2}, work)
+
+
+def _both(site: Site, emit: Callable[[Event], None]) -> Callable[[Event], None]:
+    def hear(event: Event) -> None:
+        site.events.append(event)
+        emit(event)
+
+    return hear
 
 
 @pytest.mark.slow

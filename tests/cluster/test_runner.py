@@ -200,6 +200,7 @@ def test_a_fault_is_raised_with_the_steps_name_and_place(tmp_path: Path) -> None
         error = caught.value
         assert (error.step, error.status, error.log_tail) == (META.name, 3, ("so",))
         assert error.spans == SPANS
+        assert error.hints == (f"it ran on worker {Path(worker.address).stem}",)
         assert [one.busy for one in site.cluster.fleet.workers] == [0]
 
     run(tmp_path, work, worker)

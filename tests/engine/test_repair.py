@@ -38,7 +38,7 @@ class Work:
         return "done"
 
     def mended(self, store: Store, *, repeatable: bool = True) -> str:
-        work = mended(self, store.blobs, self.events.append, repeatable=repeatable)
+        work = mended(self, store.blobs, self.events.append, lambda: repeatable)
         return asyncio.run(work)
 
 
