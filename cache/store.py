@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pybuild.cache.disk.atomic import Warn
     from pybuild.cache.disk.extent import Extent
     from pybuild.cache.disk.scratch import Remover, Scratch
+    from pybuild.cache.records.claims import KeyClaims
     from pybuild.cache.records.database import Records
     from pybuild.cache.records.listings import Listings
     from pybuild.cache.repositories.repositories import Repositories
@@ -154,6 +155,13 @@ class Store:
         records = Records(self.root, self.disk, self.warn)
         records.read_only = self._reads
         return records
+
+    @part
+    def claims(self) -> KeyClaims:
+        """The claims on results that are being made, by this process and others."""
+        from pybuild.cache.records.claims import KeyClaims
+
+        return KeyClaims(self.root)
 
     @part
     def listings(self) -> Listings:
@@ -360,7 +368,7 @@ class Store:
 
         from pybuild.cache.content.images import Images
 
-        for name in ("records", "listings", "deltas", "blobs"):
+        for name in ("claims", "records", "listings", "deltas", "blobs"):
             getattr(self, name)  # made: the twin has the same
         twin = copy(self)
         twin.names_dir = os.path.join(self.root, place)
@@ -387,7 +395,7 @@ class Store:
         is_unflushed = "blobs" in parts and self.blobs.has_unflushed
         if is_unflushed or "deltas" in parts:
             self.deltas.close(others=is_unflushed)
-        for name in ("records", "listings", "lease", "tmp"):
+        for name in ("claims", "records", "listings", "lease", "tmp"):
             if name in parts:
                 parts[name].close()
 

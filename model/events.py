@@ -77,7 +77,10 @@ class VertexLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexProgress:
-    """The progress of one transfer or export inside a vertex; *total* is 0 when not known."""
+    """The progress of one transfer or export inside a vertex; *total* is 0 when not known.
+
+    Without a *unit* nothing is counted: the vertex waits for something.
+    """
 
     vertex: Digest
     id: str

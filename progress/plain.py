@@ -100,6 +100,8 @@ class PlainDisplay:
                 if event.done:
                     amount = f" {_amount(event)}" if event.current or event.total else ""
                     self._say(step, (False, f"{event.id}{amount} done"))
+                elif not event.unit:
+                    self._say(step, (False, event.id))
         for step in self._waiting[:]:
             if step.since < self._now - self._patience_s or len(step.lines) > _MOST_WAITING:
                 self._open(step)

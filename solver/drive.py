@@ -30,15 +30,11 @@ from pybuild.model.events import (
     BuildWarning,
     Emit,
     Event,
-    VertexAdded,
-    VertexCached,
-    VertexCompleted,
-    VertexFailed,
-    VertexStarted,
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, PassOp, Vertex
 from pybuild.solver import messages
 from pybuild.solver.budgets import Budgets
+from pybuild.solver.claims import SingleFlight
 from pybuild.solver.messages import (
     Began,
     Cancel,
@@ -68,6 +64,7 @@ from pybuild.solver.runner import RUN_KEY, Record, RecordStore, Runner
 from pybuild.solver.scribe import Scribe
 from pybuild.solver.solution import Known, Progress, Solution
 from pybuild.solver.state import State
+from pybuild.solver.telling import event_of, waiting
 from pybuild.solver.turns import Turns
 
 if TYPE_CHECKING:
@@ -160,7 +157,9 @@ class Solver:
         }
         self._builds: dict[str, _Build] = {}
         self._tasks: dict[int, tuple[asyncio.Task[None], str]] = {}
-        self._feed = Turns(self._bring_about, self._collapse).feed
+        turns = Turns(self._bring_about, self._collapse)
+        self._feed = turns.feed
+        self._flights = SingleFlight(store, self._scribe, turns)
         self._is_prepared = False
         self._names = (f"job-{number}" for number in itertools.count(1))
 
@@ -275,11 +274,13 @@ class Solver:
                 # Who has heard that a step is done may count on its result, also after kill -9.
                 build = self._builds[what.job]
                 announce = build.progress.announce
-                self._scribe.after(partial(announce, what.vertex, self._event(what), build.say))
+                self._scribe.after(
+                    partial(announce, what.vertex, event_of(what, self._clock.now()), build.say)
+                )
                 build.progress.notify()
             case Tell():
                 build = self._builds[what.job]
-                build.say(self._event(what))
+                build.say(event_of(what, self._clock.now()))
                 if what.phase is Phase.CACHED:
                     build.progress.notify()
             case JobDone(job=job, solved=solved, keys=keys):
@@ -290,31 +291,6 @@ class Solver:
             case JobFailed(job=job, error=error, solved=solved, keys=keys):
                 self._builds[job].progress.end(Known(solved, keys))
                 self._builds[job].fail(error)
-
-    def _event(self, tell: Tell) -> Event:
-        vertex, now = tell.vertex, self._clock.now()
-        match tell.phase:
-            case Phase.ADDED:
-                return VertexAdded(
-                    vertex=vertex.digest,
-                    name=vertex.meta.name,
-                    inputs=tuple(source.digest for source in vertex.inputs),
-                    stage=vertex.meta.stage,
-                )
-            case Phase.STARTED:
-                return VertexStarted(vertex=vertex.digest, time=now)
-            case Phase.CACHED:
-                return VertexCached(vertex=vertex.digest, time=now)
-            case Phase.COMPLETED:
-                return VertexCompleted(vertex=vertex.digest, time=now)
-            case Phase.FAILED:
-                return VertexFailed(
-                    vertex=vertex.digest,
-                    time=now,
-                    error=tell.error,
-                    cancelled=tell.cancelled,
-                    peer=tell.peer,
-                )
 
     def _spawn(self, ticket: int, job: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -386,17 +362,23 @@ class Solver:
     async def _run(self, what: Run) -> None:
         build = self._builds[what.job]
         queue = self._queue_of(what.vertex)
+        run = partial(self._run_now, what, build.runner)
         try:
-            self._tell_of_miss(what)
             if queue is None:
-                ran = await self._run_now(what, build.runner)
-            else:
-                async with queue.place(what.vertex.digest, build.weights):
-                    ran = await self._run_now(what, build.runner)
+                self._feed(await run())
+                return
+            turn = partial(queue.place, what.vertex.digest, build.weights)
+            waits = partial(self._tell_of_waiting, what)
+            async with self._flights.made_once(what, turn, run, waits) as made:
+                self._feed(made)
         except Exception as error:  # noqa: BLE001  whatever it is, the job has to hear of it
             self._feed(await self._event_of(what, _blamed(error, what.vertex)))
-        else:
-            self._feed(ran)
+
+    def _tell_of_waiting(self, what: Run, over: bool) -> None:
+        """Say to whoever watches that another process makes a result, or that it does not any more."""
+        self._feed(Began(what.ticket))
+        event = waiting(what.vertex, self._clock.now(), over=over)
+        self._pass_on(what.ticket, what.vertex.digest, event)
 
     async def _event_of(self, what: DigestContent | Run, error: PybuildError) -> InputGone | Failed:
         """Return the event for an error: no failure where an input is gone that can be made again."""
@@ -438,6 +420,7 @@ class Solver:
             raise refusals[-1]
 
     async def _run_now(self, what: Run, runner: Runner) -> Ran:
+        self._tell_of_miss(what)
         if not self._is_prepared:
             self._is_prepared = True
             prepare = partial(self._prepare_store, what.vertex.digest)

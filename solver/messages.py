@@ -81,6 +81,14 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeByAnother:
+    """Answers `Run`: nothing ran, as another process on the store made *record* meanwhile."""
+
+    ticket: int
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Answers `Identify`, `DigestContent` or `Run`. (A probe that fails is a miss.)"""
 
@@ -101,7 +109,18 @@ class InputGone:
     error: BaseException
 
 
-Event = JobAdded | JobCancelled | Identified | Probed | Digested | Began | Ran | Failed | InputGone
+Event = (
+    JobAdded
+    | JobCancelled
+    | Identified
+    | Probed
+    | Digested
+    | Began
+    | Ran
+    | MadeByAnother
+    | Failed
+    | InputGone
+)
 
 
 # --- instructions: what to do ---------------------------------------------------------------------

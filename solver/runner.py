@@ -73,6 +73,22 @@ class RecordStore(Protocol):
         """Return the record if every delta it names is whole and now leased; else None."""
         ...
 
+    def claim(self, key: Digest) -> bool:
+        """Claim the making of a result, which one process on the store does at a time.
+
+        Never blocks. It is ours until `release`, or until our process ends; False: another one is
+        making it. A store that cannot tell lets everybody make it.
+        """
+        ...
+
+    def release(self, key: Digest) -> None:
+        """Let others make, or find, what was claimed."""
+        ...
+
+    def made(self, key: Digest) -> Record | None:
+        """Return the record of what a build on this store made, as `load` does; no cache is asked."""
+        ...
+
     def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         """Store; a record of the same key is replaced. Its deltas are already committed.
 

@@ -67,6 +67,7 @@ from pybuild.solver.messages import (
     JobCancelled,
     JobDone,
     JobFailed,
+    MadeByAnother,
     Phase,
     Probe,
     Probed,
@@ -233,7 +234,8 @@ class State(Losses):
     # --- answers ----------------------------------------------------------------------------------
 
     def _answer(
-        self, event: Identified | Probed | Digested | Began | Ran | Failed | InputGone
+        self,
+        event: Identified | Probed | Digested | Began | Ran | MadeByAnother | Failed | InputGone,
     ) -> None:
         entry = self.tickets.get(event.ticket)
         if entry is None:
@@ -274,6 +276,9 @@ class State(Losses):
                 solved = Solved(result=result, key=node.key, created=created, seconds=seconds)
                 self._say(SaveSeconds(node.vertex.digest, seconds), node)
                 self._made(node, solved)
+            case MadeByAnother(record=record), Run():
+                node.running = 0
+                self._hit_all(node, Solved.of_record(record))
             case _:
                 raise InternalError(f"{event} answers {instruction}; story: {node.story}")
 
@@ -320,6 +325,16 @@ class State(Losses):
         self._solve(node, solved, Phase.COMPLETED)
         for follower in followers:
             self._solve(follower, solved, Phase.COMPLETED)
+        self._hit_twins(node, solved)
+
+    def _hit_all(self, node: Node, solved: Solved) -> None:
+        """A result that was not stored when it was looked up, and is now."""
+        followers = self._followers(node)
+        for member in (node, *followers):
+            self._hit(member, solved)
+        self._hit_twins(node, solved)
+
+    def _hit_twins(self, node: Node, solved: Solved) -> None:
         if node.key is not None:
             for twin in list(self.by_key.get(node.key, {}).values()):
                 if twin.solved is None:

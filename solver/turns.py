@@ -39,6 +39,11 @@ class Turns:
             self._is_going_on = True
             self._go_on()
 
+    async def all_handled(self) -> None:
+        """Return once no event waits to be handled."""
+        while self._is_going_on:
+            await asyncio.sleep(0)
+
     def _go_on(self) -> None:
         for _ in range(PIECES_A_TURN):
             try:

@@ -72,6 +72,18 @@ class Results:
                 return record
         return None
 
+    def made(self, key: Digest) -> Record | None:
+        """Return the record of what a build on this store made, as `load` does; no import is asked."""
+        return self._stored(key)
+
+    def claim(self, key: Digest) -> bool:
+        """Claim the making of a result; False: another process is making it."""
+        return self._store.claims.take(key)
+
+    def release(self, key: Digest) -> None:
+        """Let others make, or find, what was claimed."""
+        self._store.claims.release(key)
+
     def packed_inputs(self, key: Digest) -> str:
         """Return the named inputs of a result, as caches carry them; empty if not known."""
         own = self.inputs.named(key)

@@ -27,6 +27,7 @@ class MemoryRecords:
 
     Attributes:
         lost: deltas that are gone; records that name one are not found.
+        claimed: what one of those who use it makes.
     """
 
     def __init__(self) -> None:
@@ -35,12 +36,25 @@ class MemoryRecords:
         self.aliases: dict[Digest, Digest] = {}
         self.durations: dict[Digest, float] = {}
         self.lost: set[str] = set()
+        self.claimed: set[Digest] = set()
 
     def load(self, key: Digest) -> Record | None:
         record = self.records.get(key)
         if record is None or not self.lost.isdisjoint(record.snapshot.deltas):
             return None
         return record
+
+    def made(self, key: Digest) -> Record | None:
+        return self.load(key)
+
+    def claim(self, key: Digest) -> bool:
+        if key in self.claimed:
+            return False
+        self.claimed.add(key)
+        return True
+
+    def release(self, key: Digest) -> None:
+        self.claimed.discard(key)
 
     def save(self, record: Record, named_inputs: NamedInputs | None = None) -> None:
         self.records[record.key] = record
