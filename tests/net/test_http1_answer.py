@@ -142,3 +142,32 @@ def test_a_body_in_the_smallest_chunks_is_read() -> None:
             answer.feed(part)
     answer.feed(b"0\r\n\r\n")
     assert answer.is_complete and len(answer.pieces) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("begin", "problem"),
+    [
+        (OK + b"X: ", "its head is longer than 65536 bytes"),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n5;",
+            "there is more than 65536 bytes in which nothing of its body is",
+        ),
+    ],
+)
+def test_so_much_without_a_body_is_read_and_no_more(begin: bytes, problem: str) -> None:
+    answer = fed("GET", begin + b"x" * (65536 - len(begin)))
+    assert not answer.is_complete
+    with pytest.raises(BadAnswer) as caught:
+        answer.feed(b"x")
+    assert str(caught.value) == problem
+
+
+def test_a_piece_of_the_body_begins_the_count_anew() -> None:
+    answer = fed("GET", OK + b"Transfer-Encoding: chunked\r\n\r\n")
+    answer.feed(b"1;" + b"x" * 60000)
+    answer.feed(b"\r\na\r\n")
+    rest = b"1;" + b"x" * 65534
+    answer.feed(rest)
+    with pytest.raises(BadAnswer):
+        answer.feed(b"x")
+    assert b"".join(answer.pieces) == b"a"
