@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,8 @@ async def after(turns: int, value: int) -> int:
 
 def test_results_come_in_the_order_of_the_work() -> None:
     assert asyncio.run(gather([after(3, 1), after(0, 2), after(1, 3)])) == [1, 2, 3]
-    assert asyncio.run(gather([])) == []
+    nothing: list[Coroutine[Any, Any, int]] = []
+    assert asyncio.run(gather(nothing)) == []
 
 
 def test_the_first_failure_is_raised_by_itself_when_the_rest_has_ended() -> None:
