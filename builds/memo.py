@@ -60,6 +60,7 @@ _TELLING = frozenset(
         "fail-on-miss",
         "on-fail-container",
         "on-fail-output",
+        "annotations",
         "cache-max",
         "ca",
     )

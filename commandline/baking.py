@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pybuild.bake.options import OPTIONS
 from pybuild.commandline.parser import (
+    ANNOTATIONS,
     CA,
     CACHE_MAX,
     CLUSTER,
@@ -19,7 +20,7 @@ COMMANDS: tuple[Command, ...] = (
         "bake",
         "Build the targets of bake and compose files together.",
         "pybuild.commands.bake:main",
-        (*OPTIONS, CA, CACHE_MAX, CLUSTER, PROGRESS, RUNTIME, *REMOTE, *GLOBAL),
+        (*OPTIONS, ANNOTATIONS, CA, CACHE_MAX, CLUSTER, PROGRESS, RUNTIME, *REMOTE, *GLOBAL),
         ("[TARGET…]", 0, -1),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import (
+    ANNOTATIONS,
     AUTHFILE,
     CA,
     CACHE_MAX,
@@ -49,6 +50,7 @@ _BUILDING: tuple[Option, ...] = (
         True,
         values=("network.host", "security.insecure", "device", "buildx.local.delete"),
     ),
+    ANNOTATIONS,
     Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
     Option(
         "attest",

@@ -166,6 +166,14 @@ PROGRESS = Option(
     "KIND",
     values=("auto", "tty", "plain", "quiet", "none", "rawjson"),
 )
+ANNOTATIONS = Option(
+    "annotations",
+    "report failures to CI: github, gitlab[=FILE], junit[=FILE] or none "
+    "(default: github, where $GITHUB_ACTIONS is true)",
+    "KIND",
+    repeat=True,
+    values=("github", "gitlab", "junit", "none"),
+)
 RUNTIME = Option(
     "runtime",
     "OCI runtime for steps: crun, runc, youki or a path (default: none needed)",

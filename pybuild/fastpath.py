@@ -36,6 +36,7 @@ _INELIGIBLE = (
     "allow",
     "cache",
     "cache-to",
+    "annotations",
     "explain",
     "help",
 )
@@ -46,8 +47,8 @@ def try_cached_build(parsed: Parsed) -> int | None:
     began = time.time()
     if any(name in parsed.values for name in _INELIGIBLE):
         return None
-    if any(name in os.environ for name in memo.POLICY_VARIABLES):
-        return None  # what a policy says of a source is not in the memo
+    if any(name in os.environ for name in (*memo.POLICY_VARIABLES, "GITHUB_STEP_SUMMARY")):
+        return None  # what a policy says of a source is not in the memo, nor a page about the build
     if parsed.flag("load") and _may_have_engine():
         return None
     progress = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))

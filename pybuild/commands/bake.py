@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pybuild.arguments.build import request_from
 from pybuild.bake import command
 from pybuild.commandline.parser import Parsed
+from pybuild.commands.build import ci_reports
 from pybuild.exporter.resultfiles import check_result_files, write_results
 from pybuild.progress.display import make_display
 
@@ -25,9 +26,19 @@ def main(parsed: Parsed, builder: Builder) -> int:
     builds = command.builds_of(parsed, request_of)
     check_result_files(parsed.one("metadata-file"))
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
+    ci = ci_reports(
+        parsed, [(one.request.context, one.request.dockerfile) for one in builds.values()]
+    )
     display = make_display(kind)
     try:
-        results = builder.build_all(builds, display.show)
+        show = display.show if ci is None else ci.watching(display.show)
+        results = builder.build_all(builds, show)
+        if ci is not None:
+            ci.write()
+    except Exception as error:
+        if ci is not None:
+            ci.write(error=error)
+        raise
     finally:
         display.close()
     metadata = {name: dict(result.metadata) for name, result in sorted(results.items())}

@@ -354,13 +354,22 @@ def test_options_of_which_all_values_count() -> None:
         "security-opt",
         "sysctl",
     }
-    more = {"annotation", "attest", "cache", "cache-to", "no-cache-filter", "output", "tag"}
+    more = {
+        "annotation",
+        "annotations",
+        "attest",
+        "cache",
+        "cache-to",
+        "no-cache-filter",
+        "output",
+        "tag",
+    }
     repeated = {
         command.name: {option.name for option in command.options if option.repeat}
         for command in every()
     }
     assert {name: options for name, options in repeated.items() if options} == {
-        "bake": {"allow", "ca", "file", "set", "var"},
+        "bake": {"allow", "annotations", "ca", "file", "set", "var"},
         "build": both | more,
         "cluster certs": {"coordinator", "scheduler", "worker"},
         "cluster up": {"addr", "worker"},
@@ -398,7 +407,7 @@ def test_verify_takes_what_makes_a_build_another_one() -> None:
     assert build is not None and verify is not None
     left_out = {option.name for option in build.options} - {o.name for o in verify.options}
     assert left_out == {
-        "annotation", "attest", "builder", "cache", "cache-max", "cache-to", "call", "check",
+        "annotation", "annotations", "attest", "builder", "cache", "cache-max", "cache-to", "call", "check",
         "cluster", "compress", "creds", "explain", "fail-on-miss", "force-rm", "host", "iidfile", "load", "metadata-file", "no-background", "no-cache-filter", "on-fail-container", "on-fail-output", "output",
         "provenance", "pull", "push", "rm", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
         "tlscert", "tlskey", "tlsservername",
