@@ -7,7 +7,7 @@ from pybuild.model.printable import printable
 
 
 def remedy_of(miss: Miss, *, has_cache: bool) -> str:
-    """Return what spares the step the next time; empty where it simply had to run.
+    """Return the advice that spares the step the next time; empty where it simply had to run.
 
     Args:
         has_cache: the build read a cache from elsewhere.
