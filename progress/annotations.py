@@ -20,7 +20,7 @@ _MOST_CHARS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
+class CiRemark:
     """A remark about lines of a file.
 
     Attributes:
@@ -41,13 +41,13 @@ def annotations_of(
     error: PybuildError | None,
     warnings: Sequence[BuildWarning],
     place: Callable[[str], str],
-) -> list[Annotation]:
+) -> list[CiRemark]:
     """Return the annotations of a build that ended so, the error first.
 
     Args:
         place: gives the path in the repository of a file that a span names.
     """
-    made: list[Annotation] = []
+    made: list[CiRemark] = []
     if error is not None:
         lines = [error.message, *(f"hint: {hint}" for hint in error.hints)]
         title = error.step if isinstance(error, StepError) else ""
@@ -62,14 +62,14 @@ def annotations_of(
 
 def _annotation(
     level: str, text: str, title: str, spans: Sequence[Span], place: Callable[[str], str]
-) -> Annotation:
+) -> CiRemark:
     text = without_controls(text)
     if len(text) > _MOST_CHARS:
         text = text[: _MOST_CHARS // 2] + "\n…\n" + text[-_MOST_CHARS // 2 :]
     title = without_controls(title)
     if not spans:
-        return Annotation(level=level, message=text, title=title)
-    return Annotation(
+        return CiRemark(level=level, message=text, title=title)
+    return CiRemark(
         level=level,
         message=text,
         title=title,
@@ -82,7 +82,7 @@ def _annotation(
 # --- GitHub ---------------------------------------------------------------------------------------
 
 
-def github(annotations: Sequence[Annotation]) -> str:
+def github(annotations: Sequence[CiRemark]) -> str:
     """Return the commands to GitHub's runner, a line each."""
     lines: list[str] = []
     for level in ("error", "warning"):
@@ -91,7 +91,7 @@ def github(annotations: Sequence[Annotation]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _command(one: Annotation) -> str:
+def _command(one: CiRemark) -> str:
     fields = {"file": one.path, "line": one.first_line, "endLine": one.last_line}
     given = {name: value for name, value in fields.items() if value}
     given["title"] = one.title or "pybuild"
@@ -110,7 +110,7 @@ def _property(text: str) -> str:
 # --- GitLab ---------------------------------------------------------------------------------------
 
 
-def gitlab(annotations: Sequence[Annotation]) -> str:
+def gitlab(annotations: Sequence[CiRemark]) -> str:
     """Return a report of code quality: what GitLab shows in merge requests. It takes remarks about files only."""
     issues = [
         {
@@ -126,7 +126,7 @@ def gitlab(annotations: Sequence[Annotation]) -> str:
     return json.dumps(issues, indent=2) + "\n"
 
 
-def _fingerprint(one: Annotation) -> str:
+def _fingerprint(one: CiRemark) -> str:
     """Return the same for what is the same but for its line and its log."""
     text = "\0".join((one.level, one.path, one.title, one.message.split("\n")[0]))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

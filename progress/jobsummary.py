@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pybuild.model.amounts import human_duration
 from pybuild.model.errors import PybuildError, StepError
 from pybuild.model.printable import without_controls
-from pybuild.progress.timeline import StepEnd, StepTimes, Timeline
+from pybuild.progress.timeline import StepEnd, StepTimes, StepTimeline
 
 MOST_STEPS = 100
 _MOST_BYTES = 128 << 10
@@ -28,7 +28,7 @@ StepReason = tuple[str, Sequence[str], str]
 
 def job_summary(
     title: str,
-    timeline: Timeline,
+    timeline: StepTimeline,
     error: PybuildError | None,
     reasons: Sequence[StepReason] = (),
 ) -> str:

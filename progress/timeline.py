@@ -41,7 +41,7 @@ class StepTimes:
         return max(0.0, self.ended - self.started) if self.started else 0.0
 
 
-class Timeline:
+class StepTimeline:
     """Takes the events of a build; *warnings* are those that it gave."""
 
     def __init__(self) -> None:

@@ -6,12 +6,20 @@ room's import runs this file first and a fully cached build must import almost n
 
 from __future__ import annotations
 
-__all__ = ["BuildResult", "Resources", "StepSettings", "__version__", "build", "build_async"]
+__all__ = [
+    "BuildResult",
+    "Resources",
+    "StepSettings",
+    "__version__",
+    "build",
+    "build_async",
+    "build_many",
+]
 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pybuild.api import BuildResult, Resources, StepSettings, build, build_async
+    from pybuild.api import BuildResult, Resources, StepSettings, build, build_async, build_many
     from pybuild.model.package import VERSION as __version__
 
 

@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from pybuild.model.policy import Policies
     from pybuild.registry.client.credentials import Credential
 
-__all__ = ["BuildResult", "Resources", "StepSettings", "build", "build_async", "run_request"]
+__all__ = [
+    "BuildResult",
+    "Resources",
+    "StepSettings",
+    "build",
+    "build_async",
+    "build_many",
+    "run_request",
+]
 
 OnEvent = Callable[[Event], None]
 T = TypeVar("T")
@@ -135,6 +143,53 @@ async def build_async(context: GivenContext = ".", **options: Unpack[BuildOption
     with tempfile.TemporaryDirectory(prefix="pybuild-context-") as scratch:
         request = _request(context, options, scratch)
         return await run_request(request, _settings(options), options.get("on_event"))
+
+
+_OF_ALL = ("root", "config", "runtime", "cache_max", "ca", "on_event", "logins")
+
+
+def build_many(
+    builds: Mapping[str, Mapping[str, Any]],
+    *,
+    links: Mapping[str, Mapping[str, str]] | None = None,
+    on_event: OnEvent | None = None,
+    **settings: Any,
+) -> dict[str, BuildResult]:
+    """Make several builds in one engine: steps that they have in common run once.
+
+    Args:
+        builds: by name: the options of `build`, and ``context``.
+        links: by the name of a build: for named contexts of its own the builds whose results they are.
+        settings: *root*, *config*, *runtime*, *cache_max* and *ca*, which are the same for all.
+
+    Raises:
+        UserError: as `build`, of the first that fails; its message names the build. EnvironmentFault.
+    """
+    from pybuild.builds.manybuilds import make_builds
+    from pybuild.builds.namedbuild import NamedBuild
+    from pybuild.engine.engine import Engine
+
+    options = BuildOptions(**settings)  # type: ignore[typeddict-item]
+    requests: dict[str, NamedBuild] = {}
+    with tempfile.TemporaryDirectory(prefix="pybuild-contexts-") as scratch:
+        for name, given in builds.items():
+            if ours := sorted(given.keys() & set(_OF_ALL)):
+                raise UsageError(f"{name}: {', '.join(ours)} is for all builds together")
+            own = {key: value for key, value in given.items() if key != "context"}
+            folder = os.path.join(scratch, str(len(requests)))
+            os.mkdir(folder)
+            request = _request(given.get("context", "."), BuildOptions(**own), folder)  # type: ignore[typeddict-item]
+            requests[name] = NamedBuild(request=request, links=(links or {}).get(name, {}))
+
+        async def work() -> dict[str, BuildResult]:
+            async with Engine(_settings(options)) as engine:
+                return await make_builds(engine, requests, os.environ, on_event or _ignore)
+
+        return _run(work())
+
+
+def _ignore(event: Event) -> None:
+    pass
 
 
 def _request(context: GivenContext, options: BuildOptions, scratch: str) -> BuildRequest:
@@ -234,10 +289,7 @@ async def run_request(
     from pybuild.builds.build import load_result, with_load
     from pybuild.engine.shared import engine_for
 
-    def ignore(event: Event) -> None:
-        pass
-
-    emit = on_event or ignore
+    emit = on_event or _ignore
     async with engine_for(replace(settings, logins=request.logins)) as engine:
         try:
             result = await build_with(engine, with_load(request), emit)
@@ -249,7 +301,7 @@ async def run_request(
         return result
 
 
-def _run(work: Coroutine[Any, Any, BuildResult]) -> BuildResult:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     import uvloop
 
     try:

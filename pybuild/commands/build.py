@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pybuild.builds.builder import Builder
-    from pybuild.commands.cireports import CiReports
     from pybuild.explain.report import BuildReport
+    from pybuild.progress.cireports import CiReports
 
 
 def main(parsed: Parsed, builder: Builder) -> int:
@@ -76,6 +76,6 @@ def ci_reports(parsed: Parsed, sources: Sequence[tuple[str, str]]) -> CiReports 
     names = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
     if "annotations" not in parsed.values and not any(name in os.environ for name in names):
         return None
-    from pybuild.commands.cireports import CiReports
+    from pybuild.progress.cireports import CiReports
 
     return CiReports(parsed, os.environ, sources)

@@ -21,7 +21,7 @@ from pybuild.model.span import Span
 from pybuild.progress.annotations import MOST_OF_GITHUB, annotations_of, github, gitlab
 from pybuild.progress.jobsummary import job_summary
 from pybuild.progress.junit import junit
-from pybuild.progress.timeline import StepEnd, Timeline
+from pybuild.progress.timeline import StepEnd, StepTimeline
 
 FAILED = StepError(
     "RUN false: exit code 1",
@@ -38,8 +38,8 @@ def here(path: str) -> str:
     return f"sub/{path}"
 
 
-def timeline() -> Timeline:
-    made = Timeline()
+def timeline() -> StepTimeline:
+    made = StepTimeline()
     one, two, three = (Digest.of(name) for name in (b"1", b"2", b"3"))
     for vertex, name in (
         (one, "[1/2] FROM base"),
@@ -123,10 +123,10 @@ def test_a_summary_tells_how_a_build_went() -> None:
     assert "| **failed** | 2.5 s | `······" in text
     assert "- \\[2/2\\] RUN false: because ARG V was 1\n  - declare it below\n" in text
     assert "````text\n50%, done\n::error::not ours\n```\n````" in text
-    assert "1 warnings" not in job_summary("app", Timeline(), None)
+    assert "1 warnings" not in job_summary("app", StepTimeline(), None)
 
 
 def test_names_are_text_in_a_summary() -> None:
-    made = Timeline()
+    made = StepTimeline()
     made.watch(VertexAdded(vertex=Digest.of(b"x"), name="[1/1] RUN echo | <img src=x> `a`"))
     assert "RUN echo \\| \\<img src=x\\> \\`a\\`" in job_summary("a", made, None)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.resultfiles import check_result_files
 from pybuild.model.errors import PybuildError, UsageError, unwrap
 from pybuild.model.events import Emit, Event
-from pybuild.progress.timeline import Timeline
+from pybuild.progress.timeline import StepTimeline
 
 if TYPE_CHECKING:
-    from pybuild.commandline.parser import Parsed
     from pybuild.explain.report import BuildReport
+
+
+class GivenOptions(Protocol):
+    """The options of a command."""
+
+    def many(self, name: str) -> list[str]: ...
+
 
 KINDS = ("github", "gitlab", "junit", "none")
 _FILES = {"gitlab": "gl-code-quality-report.json", "junit": "pybuild-junit.xml"}
@@ -33,7 +39,7 @@ class CiReports:
     """
 
     def __init__(
-        self, parsed: Parsed, environ: Mapping[str, str], sources: Sequence[tuple[str, str]]
+        self, parsed: GivenOptions, environ: Mapping[str, str], sources: Sequence[tuple[str, str]]
     ) -> None:
         self._kinds = _kinds_of(parsed.many("annotations"), environ)
         check_result_files(*self._kinds.values())
@@ -42,7 +48,7 @@ class CiReports:
         self._sources = sources
         self._title = ", ".join(os.path.normpath(context) for context, _ in sources)
         self._has_cache = bool(parsed.many("cache") or parsed.many("cache-from"))
-        self._timeline = Timeline()
+        self._timeline = StepTimeline()
 
     @property
     def is_on(self) -> bool:
