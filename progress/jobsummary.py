@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pybuild.model.amounts import human_duration
 from pybuild.model.errors import PybuildError, StepError
 from pybuild.model.printable import without_controls
-from pybuild.progress.timeline import StepEnd, StepTimes, StepTimeline
+from pybuild.progress.timeline import StepEnd, StepTimeline, StepTimes
 
 MOST_STEPS = 100
 _MOST_BYTES = 128 << 10
