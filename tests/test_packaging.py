@@ -35,6 +35,7 @@ ROOMS = [
     "registry",
     "remotecache",
     "solver",
+    "testing",
     "volumes",
 ]
 

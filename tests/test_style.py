@@ -62,7 +62,7 @@ PLAIN = (
         "net",
         "networks",
     ),
-    *("progress", "pybuild", "registry", "remotecache", "solver", "volumes"),
+    *("progress", "pybuild", "registry", "remotecache", "solver", "testing", "volumes"),
 )
 """Rooms without such names."""
 

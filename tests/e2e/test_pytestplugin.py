@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import pybuild as library
-from pybuild import dockershape
 from pybuild.model.errors import UsageError, UserError
-from pybuild.testing import CommandFailed, build_image
+from pybuild.testing import dockershape
+from pybuild.testing.images import CommandFailed, build_image
 from tests.harness import ROOT, Pybuild, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -45,7 +45,7 @@ def test_the_example_is_tested_with_fewer_lines_and_no_daemon(
     """[users-want 7] A variant of arguments is a test of its own; containers are gone afterwards."""
     example = ROOT / "examples/tested"
     shutil.copytree(example, tmp_path / "tested")
-    plugin = ["-p", "pybuild.pytestplugin", "-p", "no:hypothesispytest"]
+    plugin = ["-p", "pybuild.testing.plugin", "-p", "no:hypothesispytest"]
     out = run_pytest(pybuild, tmp_path / "tested", *plugin, f"--pybuild-root={pybuild.store}")
     assert "4 passed" in out
     assert "test_the_greeting_is_of_the_language[LANGUAGE=de] PASSED" in out

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 if TYPE_CHECKING:
-    from pybuild.testing import BuiltImage
+    from pybuild.testing.images import BuiltImage
 
 _MARK = "pybuild"
 _HELP = "pybuild(context, **options): what the fixture `built` builds; a list in build_args, and platforms, give a test each"
@@ -78,8 +78,8 @@ def pybuild_root(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture
 def build_image(request: pytest.FixtureRequest, pybuild_root: str) -> Callable[..., BuiltImage]:
-    """A function as `pybuild.testing.build_image`; paths are relative to the test's file."""
-    from pybuild.testing import build_image as build
+    """A function as `pybuild.testing.images.build_image`; paths are relative to the test's file."""
+    from pybuild.testing.images import build_image as build
 
     top = request.path.parent
 

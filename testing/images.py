@@ -1,7 +1,7 @@
 """Images for tests: built, looked into, and run in containers that are gone afterwards.
 
 ```python
-from pybuild.testing import build_image
+from pybuild.testing.images import build_image
 
 built = build_image("app", build_args={"V": "1"})
 assert built["deps"].cached, built["deps"].why

@@ -1,7 +1,7 @@
 """Builds for programs that were written for docker-py: ``client.images.build``, and no Docker.
 
 ```python
-from pybuild import dockershape as docker
+from pybuild.testing import dockershape as docker
 
 image, log = docker.from_env().images.build(path="app", tag="app:1", buildargs={"V": "1"})
 ```
