@@ -84,8 +84,8 @@ def build_image(request: pytest.FixtureRequest, pybuild_root: str) -> Callable[.
     top = request.path.parent
 
     def made(context: Any = ".", **options: Any) -> BuiltImage:
-        if not isinstance(context, Mapping | bytes) and os.path.isdir(top / str(context)):
-            context = top / str(context)
+        if isinstance(context, str) and os.path.isdir(top / context):
+            context = str(top / context)
         if pybuild_root:
             options.setdefault("root", pybuild_root)
         return build(context, **options)

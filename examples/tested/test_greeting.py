@@ -1,3 +1,5 @@
+# type: ignore
+
 """Tests of an image with pybuild's plugin: no daemon, nothing to clean up."""
 
 import os

@@ -1,3 +1,5 @@
+# type: ignore
+
 """The same tests as they were with docker-py: they need a daemon, and leave images behind when they break off."""
 
 import os
