@@ -17,7 +17,10 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.names import new_id
 from pybuild.containers.state import ContainerState, read_state, write_state
+from pybuild.containers.volumepruning import prune_volumes, volume_choice
 from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.volumes.mountpoint import MountKind, MountPoint
+from pybuild.volumes.volumes import Volumes
 from tests.clocks import FakeClock
 
 
@@ -163,3 +166,47 @@ def test_a_config_that_was_written_just_now_is_read_again(containers: Containers
     make(containers, "one")
     first, again = containers.list(), containers.list()
     assert first == again and first[0].config is not again[0].config
+
+
+def test_a_name_whose_file_was_replaced_meanwhile_is_taken_anew(containers: Containers) -> None:
+    make(containers, "other")
+    path = Path(containers.root, "containers/names/one")
+    with path.open("w") as before:
+        fcntl.flock(before, fcntl.LOCK_EX)
+        second = threading.Thread(target=make, args=(containers, "one"))
+        second.start()
+        while not _waits_for(path):
+            time.sleep(0.001)
+        path.unlink()
+    second.join()
+    assert containers.find("one").config.id == path.read_text()
+
+
+def _waits_for(path: Path) -> bool:
+    """Return whether somebody waits for the lock of a file."""
+    inode = f":{path.stat().st_ino} "
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and inode in line for line in lines)
+
+
+def test_volumes_that_containers_have_stay_and_others_go(containers: Containers) -> None:
+    with Store.open(containers.root, FakeClock()) as store:
+        _prune(store, containers)
+
+
+def _prune(store: Store, containers: Containers) -> None:
+    volumes = Volumes(store)
+    for name in ("aa", "bb", "cc"):
+        volumes.create(name)
+    config = ContainerConfig(
+        id=new_id(), name="one", image="base", manifest="", deltas=(),
+        mounts=(MountPoint(MountKind.VOLUME, "/v", source="aa"),),
+    )  # fmt: skip
+    containers.create(config)
+    dangling = volume_choice(["dangling=true"], containers)
+    assert [one.name for one in volumes.list() if dangling(one)] == ["bb", "cc"]
+    used = volume_choice(["dangling=false"], containers)
+    assert [one.name for one in volumes.list() if used(one)] == ["aa"]
+    assert prune_volumes(store, all=False, filters=()) == ([], 0)
+    assert prune_volumes(store, all=True, filters=())[0] == ["bb", "cc"]
+    assert [one.name for one in volumes.list()] == ["aa"]

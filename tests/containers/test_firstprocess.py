@@ -91,8 +91,9 @@ def test_one_that_cannot_be_connected_is_not_left_waiting(home: int, tmp_path: P
     first.start("container")
     assert children.killed == [9]
     assert first.refusal is not None and first.refusal[0] == "fault"
+    first.note_end(StepExit(137))
+    assert not first.has_ended  # it may have said something before
     os.close(children.channel)
     while loop.watched():
         loop.turn(0)
-    first.note_end(StepExit(137))
     assert first.has_ended

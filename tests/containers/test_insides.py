@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from pybuild.containers.insides import (
+    end_all,
     freeze,
     limited,
     pause,
@@ -133,3 +136,21 @@ def test_limits_that_are_given_replace_those_there_were(tmp_path: Path) -> None:
         [],
     )
     assert limited(step, leaf_of(tmp_path), StepLimits()) == (step, [])
+
+
+def test_all_of_a_cgroup_are_killed(tmp_path: Path) -> None:
+    """Those of a container without a process namespace, which its end would not end."""
+    child = subprocess.Popen(["sleep", "1000"])
+    procs = tmp_path / "cgroup.procs"
+    procs.write_text(f"{child.pid}\n")
+
+    def reap() -> None:
+        child.wait()
+        procs.write_text("")
+
+    thread = threading.Thread(target=reap)
+    thread.start()
+    end_all(freezer(tmp_path, 1))
+    thread.join()
+    assert child.returncode == -9
+    assert (tmp_path / "cgroup.freeze").read_text()[:1] == "0"

@@ -6,9 +6,11 @@ import fcntl
 import marshal
 import os
 import pty
+import select
 import socket
 import tty
 from collections.abc import Generator
+from contextlib import suppress
 
 import pytest
 
@@ -158,3 +160,122 @@ def test_a_monitor_that_is_gone_is_named() -> None:
         attached.say("attach", ())
         with pytest.raises(EnvironmentFault, match="monitor has gone"):
             attached.follow()
+
+
+def spoken(line: LocalLine) -> list[tuple[object, ...]]:
+    """Return the messages that have come."""
+    heard: list[tuple[object, ...]] = []
+    with suppress(BlockingIOError):
+        while data := line.recv(1 << 18, socket.MSG_DONTWAIT):
+            heard.append(marshal.loads(data))
+    return heard
+
+
+@pytest.mark.parametrize("stdout", [True, False])
+@pytest.mark.parametrize("stderr", [True, False])
+def test_each_hears_the_streams_that_it_is_attached_to(stdout: bool, stderr: bool) -> None:
+    loop = Loop()
+    streams = Streams(loop, lambda number, data: None, once=True)
+    ends: list[int] = []
+    for number in (1, 2):
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        streams.add_output(read_end, number)
+        os.write(write_end, str(number).encode())
+        ends.append(write_end)
+    assert sorted(streams.outputs) == [1, 2]
+    ours, theirs = LocalLine.pair()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    streams.attach(client, StreamAttachment(stdout=stdout, stderr=stderr))
+    loop.turn(0)
+    expected = [("output", 1, b"1")] * stdout + [("output", 2, b"2")] * stderr
+    assert sorted(spoken(ours), key=repr) == expected
+    for fd in ends:
+        os.close(fd)
+    loop.turn(0)
+    assert streams.descriptors() == () and loop.watched() == ()
+    ours.close()
+    theirs.close()
+
+
+def test_who_has_left_is_heard_no_more() -> None:
+    """They may have spoken, and left, before there was room for what they were sent."""
+    loop = Loop()
+    heard: list[int] = []
+    drained: list[bool] = []
+    ours, theirs = LocalLine.pair()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    client.watch(heard.append)
+    client.on_drained = lambda: drained.append(True)
+    while client.is_drained:
+        client.send(("output", 1, bytes(60_000)))
+    loop.turn(0)
+    assert heard == []
+    spoken(ours)
+    loop.turn(0)
+    assert heard == [] and client.is_drained and drained == []  # it was not full in between
+    ours.send(b"x")
+    loop.turn(0)
+    assert heard == [select.POLLIN]
+    client.close()
+    assert client.is_gone and loop.watched() == ()
+    client.send(("more",))
+    ours.close()
+
+
+def test_a_client_is_full_at_a_megabyte() -> None:
+    loop = Loop()
+    ours, theirs = LocalLine.pair()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    while client.is_drained:
+        client.send((bytes(60_000),))
+    size = len(marshal.dumps((bytes(60_000),)))
+    left = (1 << 20) - size
+    while left > 200_000:
+        client.send((bytes(60_000),))
+        left -= size
+    rest = left - len(marshal.dumps((b"",)))
+    client.send((bytes(rest - 1),))
+    assert not client.is_full
+    client.send((b"",))
+    assert client.is_full
+    client.abandon()
+    ours.close()
+
+
+def test_input_that_is_taken_is_watched_no_more(pipe: tuple[int, int]) -> None:
+    """A pipe can be written to nearly always: the monitor would turn without end."""
+    read_end, write_end = pipe
+    loop = Loop()
+    ended: list[bool] = []
+    streams = Streams(loop, lambda number, data: None, once=False)
+    streams.on_input_end = lambda: ended.append(True)
+    os.set_blocking(write_end, False)
+    streams.add_input(os.dup(write_end))
+    ours, theirs = LocalLine.pair()
+    theirs.setblocking(False)
+    client = AttachedClient(loop, theirs)
+    streams.attach(client, StreamAttachment(stdin=True))
+    streams.feed(client, bytes(1 << 17))
+    assert streams.is_feeding and len(loop.watched()) == 1
+    os.set_blocking(read_end, True)
+    assert len(os.read(read_end, 1 << 16)) == 1 << 16
+    loop.turn(0)
+    assert len(os.read(read_end, 1 << 16)) == 1 << 16
+    loop.turn(0)
+    assert not streams.is_feeding and loop.watched() == ()
+    assert spoken(ours) == [("taken",)]
+    streams.end_input()  # not once: it outlasts whoever is attached
+    assert streams.input >= 0 and ended == []
+    streams.leave(client)
+    assert streams.input >= 0
+    streams.close_input()
+    assert streams.input < 0 and ended == [True]
+    streams.feed(client, b"x")
+    assert not streams.is_feeding
+    client.abandon()
+    ours.close()
+    os.close(read_end)
