@@ -38,6 +38,17 @@ def base(pybuild: Pybuild, base_store: Path) -> str:
 
 
 @pytest.fixture
+def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
+    """A store with the image *base*, in which nothing runs afterwards."""
+    assert base
+    yield pybuild
+    ids = pybuild("ps", "-aq", code=None).out.split()
+    if ids:
+        pybuild("rm", "-fv", *ids)
+    wait_until(lambda: not leftovers(pybuild.store))
+
+
+@pytest.fixture
 def networked(pybuild: Pybuild, base: str) -> Generator[NetworkedPybuild]:
     """A store with the image *base* on a machine that has nothing but a loopback device."""
     assert base

@@ -6,25 +6,14 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_containers import wait_until
-from tests.harness import Pybuild, leftovers
+from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
-
-
-@pytest.fixture
-def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
-    assert base
-    yield pybuild
-    ids = pybuild("ps", "-aq", code=None).out.split()
-    if ids:
-        pybuild("rm", "-fv", *ids)
-    wait_until(lambda: not leftovers(pybuild.store))
 
 
 CHANGES = (

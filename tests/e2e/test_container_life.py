@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,21 +17,10 @@ from pybuild.containers.order import SPAWNER_LOCK
 from pybuild.executor.zygote.procstatus import pidfds_tell_codes
 from tests.e2e.test_containers import log, monitors, run, wait_until
 from tests.e2e.test_terminal import Person
-from tests.harness import Pybuild, leftovers
+from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 _WAITS = "while :; do sleep 0.05; done"
-
-
-@pytest.fixture
-def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
-    """A store with the image *base*, in which nothing runs afterwards."""
-    assert base
-    yield pybuild
-    ids = pybuild("ps", "-aq", code=None).out.split()
-    if ids:
-        pybuild("rm", "-f", *ids)
-    wait_until(lambda: not leftovers(pybuild.store))
 
 
 def shown(machine: Pybuild, form: str) -> str:
@@ -221,7 +209,7 @@ def test_names_and_limits_change_while_it_runs(machine: Pybuild) -> None:
 
 
 def test_one_stands_still_and_goes_on(machine: Pybuild) -> None:
-    """Where there is a freezer; else it is refused by name [CTR-38]."""
+    """A pause needs a freezer; without one the refusal names it [CTR-38]."""
     run(machine, f"echo up; {_WAITS}", "--name", "one")
     done = machine("pause", "one", code=None)
     if done.code:

@@ -6,29 +6,17 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_container_life import spawners
 from tests.e2e.test_containers import log, monitors, run, wait_until
-from tests.harness import Pybuild, leftovers
+from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 _RECEIVE = ("45", "207")  # recvfrom(2), on x86 and on others
 _SCRIPT = "echo up; while ! test -e /flags/end; do sleep 0.05; done; echo end; exit 7"
-
-
-@pytest.fixture
-def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
-    """A store with the image *base*, in which nothing runs afterwards."""
-    assert base
-    yield pybuild
-    ids = pybuild("ps", "-aq", code=None).out.split()
-    if ids:
-        pybuild("rm", "-f", *ids)
-    wait_until(lambda: not leftovers(pybuild.store))
 
 
 def writes_log(pid: int) -> bool:

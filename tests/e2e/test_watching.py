@@ -7,26 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_containers import monitors, run, wait_until
-from tests.harness import Pybuild, leftovers
+from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
-
-
-@pytest.fixture
-def machine(pybuild: Pybuild, base: str) -> Generator[Pybuild]:
-    """A store with the image *base*, in which nothing runs afterwards."""
-    assert base
-    yield pybuild
-    ids = pybuild("ps", "-aq", code=None).out.split()
-    if ids:
-        pybuild("rm", "-f", *ids)
-    wait_until(lambda: not leftovers(pybuild.store))
 
 
 def events(machine: Pybuild, *filters: str) -> list[dict[str, object]]:
