@@ -61,7 +61,7 @@ class Case:
 
     @property
     def is_offline(self) -> bool:
-        """Whether no name of a host may be known."""
+        """Whether the command runs where no name of a host can be looked up."""
         return self.command.startswith("offline ")
 
     def request(self, context: Path, names: dict[str, str]) -> dict[str, object]:

@@ -102,7 +102,7 @@ def test_mounts_of_all_kinds_in_our_order() -> None:
 
 
 def test_a_seed_that_only_makes_a_directory_gives_a_cache_its_owner() -> None:
-    """How the Dockerfile frontend says uid and mode of a cache mount [MNT-15]."""
+    """The Dockerfile frontend's way to give a cache mount its uid and mode [MNT-15]."""
     made = pb.FileActionMkDir(path="/cache", mode=0o700, timestamp=-1)
     made.owner.user.byID = 7
     made.owner.group.byID = 0

@@ -85,7 +85,7 @@ def test_names_of_podman_will_do_where_those_of_docker_are_not(here: Path) -> No
 def test_the_cause_that_git_gives_is_named_and_not_its_last_line(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a file system ends, as on machines whose /tmp is one, git's cause stands above its last line."""
+    """Git looks no further than the file system: its reason stands above the last line of what it says then."""
     _write(here / "c", Dockerfile=TEXT)
     script = "#!/bin/sh\nprintf 'fatal: no repository\\nStopping at …\\n' >&2; exit 128\n"
     _write(here / "bin", git=script.encode())

@@ -1,4 +1,4 @@
-"""What a build's steps need beside what they are built on is made ready before they come."""
+"""Preparations for steps to come: resources beside their inputs are made ready ahead of them."""
 
 from __future__ import annotations
 

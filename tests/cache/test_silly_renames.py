@@ -34,7 +34,7 @@ class SillyDisk:
         os.rename(path, silly, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
 
     def close(self, top: Path) -> None:
-        """Whoever had the files open closes them."""
+        """Close all files that were open: their renamed remains go."""
         self.open.clear()
         for left in top.rglob(".nfs*"):
             self._unlink(str(left))

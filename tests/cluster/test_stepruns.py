@@ -55,7 +55,7 @@ class HereWork:
 
 
 class Listener:
-    """What one build hears of a run."""
+    """One build's messages about a run."""
 
     def __init__(self, runs: StepRuns, ticket: Ticket) -> None:
         self.build = HereBuild()

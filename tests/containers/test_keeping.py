@@ -55,7 +55,7 @@ def test_a_monitor_that_is_gone_says_nothing() -> None:
 
 
 def test_a_monitor_sleeps_only_where_another_follows() -> None:
-    """What else the spawner says meanwhile is in the next one's hands; a spawner that is gone has none."""
+    """Other messages of the spawner are left to the next monitor; a spawner that is gone has no next one."""
     ours, theirs = pair()
     line = SpawnerLine(theirs)
     for is_followed in (True, False):

@@ -1,4 +1,4 @@
-"""What a monitor does for a container that runs, as who calls it sees it [MON-5, MON-6, ENG-34].
+"""A monitor of a container that runs, as its callers see it [MON-5, MON-6, ENG-34].
 
 It has adopted the container, whose process the test has started: nothing is mounted for it.
 """

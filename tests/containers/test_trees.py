@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Generator[Store]:
 def test_the_root_of_another_process_of_its_number_is_not_taken_for_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That one could be this machine's, and `cp` would write there."""
+    """Another process's root could be this machine's, and `cp` would write there."""
     monkeypatch.setattr(procstatus, "inner", int)  # ours is this machine's, as a supervisor's is
     one = Running("/nowhere", CONFIG)
     Running.seen = Running.seen._replace(born=born(os.getpid()))

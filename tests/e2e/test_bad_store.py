@@ -80,7 +80,7 @@ def lose_locks_and_leases(store: Path) -> None:
 
 
 def put_pipes(store: Path) -> None:
-    """Whoever opens one of these waits for a writer, if he does not look what it is."""
+    """Put pipes in place of files: to open one without a look at its kind means to wait for a writer."""
     for pattern in ("memo/*", "builds/*", "statindex/*", "*/*/meta.json", "records/records.db"):
         for path in store.glob(pattern):
             path.unlink()

@@ -79,7 +79,7 @@ def test_a_build_that_fails_does_not_wait_for_a_place_that_is_gone(machines: Mac
 def test_a_server_carries_what_a_build_that_fails_has_made(
     machines: Machines, ref: str, tmp_path: Path
 ) -> None:
-    """Whoever asks for it: the engine is the same."""
+    """The server exports it as the command line does: both have one engine."""
     write(machines.context, Dockerfile=f"{CHAIN}RUN false\n")
     (tmp_path / "sockets").mkdir()
     with machines.server(tmp_path / "sockets") as server:
@@ -150,7 +150,7 @@ def _wait_until(is_so: Callable[[], bool], log: Path) -> None:
 
 
 def _layers_at(place: str, registry: RegistryProcess) -> int:
-    """How many layers are named there, the base image's among them."""
+    """The number of layers that are named there, the base image's among them."""
     try:
         if not place.startswith("/"):
             return len(manifest(registry, place)["layers"])

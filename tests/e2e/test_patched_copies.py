@@ -254,7 +254,7 @@ def test_directories_on_the_way_are_as_old_as_the_patch(
 
 
 def test_what_the_base_has_too_is_in_no_layer_twice(tmp_path: Path, pybuild: Pybuild) -> None:
-    """What of it changes may become what the base has; no patch could say so."""
+    """A changed file may become equal to the base's, and then leaves the layer: no patch could express that."""
     base = tmp_path / "context/base/d3/e/f3"
     base.parent.mkdir(parents=True)
     base.write_text("as the base has it")
@@ -308,7 +308,7 @@ def test_excluded_files_are_not_copied(tmp_path: Path, pybuild: Pybuild) -> None
 def test_other_choices_of_the_same_directory_are_not_taken_for_it(
     tmp_path: Path, pybuild: Pybuild, words: str
 ) -> None:
-    """What one copy picks says nothing of another one's, though both are of one path."""
+    """Copies of one directory with other choices of files in it are no earlier versions of each other."""
     text = f"# syntax=docker/dockerfile:1-labs\nFROM scratch\nCOPY {words}\nCOPY src /last/\n"
     case = Case(tmp_path, pybuild, text)
     (case.src / "d3/e/f3").write_text("changed")

@@ -1,4 +1,4 @@
-"""How much a push moves, counted on the wire (issue: registries)."""
+"""The bytes of a push, counted on the wire (issue: registries)."""
 
 from __future__ import annotations
 

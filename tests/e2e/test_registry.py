@@ -324,7 +324,7 @@ def test_a_second_push_moves_nothing(world: World) -> None:
 
 
 def test_the_same_image_under_another_name_is_mounted(world: World) -> None:
-    """What we pushed ourselves is known to be there, too."""
+    """Layers of our own earlier push are mounted, too: we remember that the registry has them."""
     other = f"{world.registry.host}/elsewhere/build:2"
     world.builder("tag", world.build_stage, other)
     before = len(world.requests())

@@ -156,7 +156,7 @@ def test_the_digest_is_the_same_as_root_with_a_range_and_with_one_id(user: Plain
 
 
 def test_the_digest_is_the_same_as_root_of_a_user_namespace(user: PlainUser) -> None:
-    """Who has all capabilities there and yet only the ids that were mapped."""
+    """Such a root has all capabilities, but only the ids that were mapped."""
     need_sub_ids()
     digests = {
         "root": build(user, "root-outside"),

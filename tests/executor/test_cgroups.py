@@ -202,7 +202,7 @@ def test_without_cgroups_nothing_is_found() -> None:
 
 
 def test_a_step_begins_in_a_cgroup_of_version_2(box: Box) -> None:
-    """Where version 1 has the controllers, version 2 still takes processes."""
+    """Version 2 takes processes, too, on a machine whose controllers belong to version 1."""
     skip_unless_possible()
     own, mounts = (Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "mountinfo"))
     trees = [h for h in hierarchies.discover(own, mounts) if h.version == 2]
@@ -346,7 +346,7 @@ class TestSteps:
         assert not (home / f"tests-{os.getpid()}").exists()
 
     def test_a_parent_goes_with_the_last_that_is_in_it(self, box: Box) -> None:
-        """Which is a process that was made ahead, if steps followed each other."""
+        """The last one is a process that was made ahead, where steps followed each other."""
         (home, *_) = homes("pids")
         parent = f"tests-{os.getpid()}/made/ahead"
 

@@ -95,7 +95,7 @@ def test_a_path_that_no_program_could_name_is_refused(tmp_path: Path) -> None:
 def test_directories_above_a_copy_that_is_brought_up_to_date_have_the_time_of_now(
     bench: Bench,
 ) -> None:
-    """That they come from an earlier copy must not show; those of the base keep their time."""
+    """They look as if copied now, not by the earlier copy; directories of the base keep their time."""
     old = Entry(mtime=1_000)
     bench.delta({"a/": old})
     bench.delta({"a/b/c/f": Entry("was", mtime=2_000), "a/b/c/": old, "a/b/": old, "a/": old})

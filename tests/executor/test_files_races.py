@@ -43,7 +43,7 @@ def test_file_that_grows_while_it_is_copied_is_an_error(
 def test_links_that_come_and_go_change_no_file_of_a_snapshot(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing may mount, the trees of other steps have links to the same file."""
+    """Without mounts, trees of other steps have hard links to the same file."""
     bench.snapshot({"f": "x" * 100})
     real = content.copy_content
 

@@ -263,7 +263,7 @@ def test_directories_that_were_made_again_have_times_of_their_own(bench: Bench) 
 @pytest.mark.root
 @needs_root
 def test_links_of_the_base_are_followed_inside_it(bench: Bench) -> None:
-    """What tar does on merged /usr trees."""
+    """The link /bin of a merged /usr stays, and files unpacked below it lie in /usr/bin, as with tar."""
     tree = bench.context({"a": tar(file("bin/tool"))}).run(add(dest="/"))
     assert tree["/usr/bin/tool"].content == b"new"
     assert tree["/bin"].kind == "l"

@@ -147,7 +147,7 @@ def test_closing_ends_running_steps(box: Box) -> None:
 def test_an_event_loop_may_end_while_a_helper_is_being_started(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was begun ahead ends with its loop; the next one begins anew, and closing is no error."""
+    """A start begun ahead ends with its event loop; the next loop begins another, and closing is no error."""
     workers = Workers()
     begun: list[ZygoteProcess] = []
     start = ZygoteProcess.start

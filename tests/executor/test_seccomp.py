@@ -133,7 +133,7 @@ def test_sockets_that_read_what_others_say(
 
 
 def test_nobody_answers_socketcall_on_a_network_of_its_own() -> None:
-    """Who would, is not in it."""
+    """The process that answers these calls is outside of that network, so it could not open sockets in it."""
     code = seccomp.program("x86_64", shares_network=False)
     assert [verdict(code, I386, 102, call)[0] for call in (1, 3, 14)] == [ENOSYS, ALLOW, ENOSYS]
 

@@ -68,7 +68,7 @@ def test_what_fails_leaves_the_file_of_before(tmp_path: Path) -> None:
 def test_an_output_to_a_device_does_not_take_its_place(
     pybuild: Pybuild, tmp_path: Path, kind: str
 ) -> None:
-    """Which as root would leave the machine without its /dev/null."""
+    """A rename over the device would leave the machine without its /dev/null, where root does it."""
     if os.geteuid() != 0:
         pytest.skip("needs root, who may make devices")
     null, full = tmp_path / "null", tmp_path / "full"

@@ -223,7 +223,7 @@ class _Images:
 
 
 def _inspect(lowered: Lowered) -> None:
-    """Whoever comes next needs digests, JSON and names that can be written."""
+    """Check that the result has digests, JSON and names that can be written: later stages need them."""
     for vertex in walk(lowered.result):
         assert vertex.digest
         _require_text(vertex.meta.name)

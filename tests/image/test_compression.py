@@ -215,7 +215,7 @@ def test_files_are_read_into_the_stream(tmp_path: Path, before: int) -> None:
 
 
 def test_a_large_blob_is_on_its_way_to_the_disk_while_it_is_made(tmp_path: Path) -> None:
-    """Which changes nothing in it, and is left out where it cannot be."""
+    """Early writing changes no byte of the blob, and is left out for files that cannot be flushed."""
     fd = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)
     with BlobSink(fd, "uncompressed") as sink:
         sink.write(bytes(STRIDE + PIECE))

@@ -1,4 +1,4 @@
-"""How large a layer is unpacked, by what its format says, or by unpacking it."""
+"""The unpacked size of a layer, by what its format says, or by unpacking it."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_frozen_instances_refuse_changes(name: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Where pickle can find it."""
+    """A class at the top of a module, where pickle can find it."""
 
     name: str
     parts: tuple[str, ...] = ()
@@ -215,7 +215,7 @@ def test_no_module_of_ours_takes_the_standard_librarys() -> None:
 
 
 def test_the_standard_librarys_own_classes_are_as_ever_after_ours() -> None:
-    """What it loads has stand-ins while it is loaded: annotations are understood, methods named, values copied."""
+    """Our class is loaded with stand-ins for parts of the standard library, which afterwards understands annotations, names methods and copies values."""
     program = (
         "import pybuild.model.dataclass, dataclasses, typing\n"
         "@dataclasses.dataclass\n"

@@ -70,7 +70,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(run: Run) -> No
 def test_a_kept_connection_that_spoke_unasked_is_replaced(
     run: Run, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it said would be read as the answer to the next request."""
+    """Bytes that came between two requests would be read as the answer to the second."""
     count = 0
     kept, heard = asyncio.Event(), asyncio.Event()
     receive = Connection.data_received
@@ -177,7 +177,7 @@ def test_a_body_that_fails_fails_the_request(run: Run) -> None:
 
 
 def test_a_large_body_waits_for_its_reader(run: Run) -> None:
-    """What nobody has read yet stays with the server."""
+    """Bytes that are not read yet stay with the server, not in our memory."""
     size, sent = 64 << 20, 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -278,7 +278,7 @@ def test_lint_passes_a_clean_file_and_asks_no_registry(
 
 @pytest.mark.slow
 def test_a_check_without_images_imports_no_engine(context: Path) -> None:
-    """What makes it quick; a registry, an event loop and a grammar compiler are not needed."""
+    """Without a registry, an event loop and a grammar compiler it stays quick."""
     path = write(context, "FROM scratch\nARG x=1\nCOPY a${x} /\nRUN y\n")
     code = (
         "import sys; from pybuild.cli import main\n"

@@ -1,4 +1,4 @@
-"""Where servers send us, and what we tell nobody there [REG-5, REG-11]."""
+"""Redirects of servers, and secrets that do not follow them [REG-5, REG-11]."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Ecr(Door):
     """
 
     passwords: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Whether each is still good."""
+    """Whether each of the passwords is still good."""
 
     def guard(self, request: web.Request) -> web.Response | None:
         user, password = basic(request)

@@ -70,7 +70,7 @@ def test_what_cannot_be_read_at_present_is_neither_missing_nor_broken(tmp_path: 
 def test_a_directory_that_somebody_keeps_locked_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever may read it can lock it, as any user where it is open to all."""
+    """Any user who may read the directory can lock it, and would hold up all builds."""
     monkeypatch.setattr(directory, "WAITS_S", (0.0,))
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     try:

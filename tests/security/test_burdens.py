@@ -169,7 +169,7 @@ async def answered(a: Tenant, ref: str, definition: llb.Definition) -> str:
 
 
 def test_definitions_that_are_kept(server: Stage) -> None:
-    """What a client sends is kept as long as its build goes on, so there is a bound of it."""
+    """Definitions are kept as long as their build goes on, so their size has a bound."""
     builder = Builder()
     source = builder.add(llb.Op(source=llb.SourceOp(identifier="local://x")))
     definition = builder.end(source)

@@ -97,7 +97,7 @@ def test_no_certificate_is_the_socket_s_user(site: Site, claim: str, tmp_path: P
 def test_the_owner_itself_comes_back_by_another_connection_and_certificate(
     site: Site, tmp_path: Path
 ) -> None:
-    """What is refused to others is there for the owner: the attempts are no mistakes."""
+    """The owner gets all that others are refused, so those requests were well made."""
     name = subject(("O", "a"))
     old, new = site.first.sign(name), site.first.sign(name)
 

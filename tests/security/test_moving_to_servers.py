@@ -36,7 +36,7 @@ def remote(server: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Remote:
 def test_a_foreign_clients_context_is_built_as_it_was_sent(
     server: Daemon, tmp_path: Path, movement: Movement
 ) -> None:
-    """What came is what is built: the client that speaks only the protocol, two builds on one server."""
+    """The files that the client sent are built, though they change meanwhile: it knows the protocol alone, and builds twice on one server."""
     context = context_of(tmp_path, COPY_ALL)
 
     async def main() -> None:

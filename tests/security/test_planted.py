@@ -460,7 +460,7 @@ def test_a_store_that_somebody_else_makes_first_is_not_used(
 def test_a_server_listens_nowhere_where_others_could_take_its_place(
     tmp_path: Path, how: str
 ) -> None:
-    """Who connects to another one hands it contexts, secrets and logins."""
+    """A client that connects to a planted server hands it contexts, secrets and logins."""
     folder = tmp_path / "run"
     folder.mkdir()
     os.chown(folder, 0, STRANGER)

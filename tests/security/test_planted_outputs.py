@@ -96,7 +96,7 @@ def test_links_of_ones_own_lead_on(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_strangers_file_is_replaced_and_not_written_to(place: Path, tmp_path: Path) -> None:
-    """Who has it open sees nothing of ours."""
+    """A stranger who has the file open reads nothing of ours."""
     (place / "file").write_text("theirs")
     os.chown(place / "file", STRANGER, STRANGER)
     with open(place / "file", encoding="utf-8") as theirs:

@@ -178,7 +178,7 @@ def test_a_tenant_gets_nothing_of_another_s(one: Registry, name: str) -> None:
 
 
 def is_whole(one: Registry) -> None:
-    """What ann has is as it was, and bob has no part of it."""
+    """Check that ann's content is as it was, and that bob has no part of it."""
     seen = one.ask("GET", ANN + "/manifests/v1", user="ann")
     assert (seen.status, seen.body) == (200, encoded(one.document))
     assert one.ask("GET", ANN + f"/blobs/{one.layer}", user="ann").body == SECRET

@@ -229,7 +229,7 @@ def test_no_sequence_reaches_the_terminal(place: str) -> None:
 
 
 def test_no_sequence_is_made_of_two_pieces() -> None:
-    """What is taken out leaves nothing that is one then, and no piece waits for the next."""
+    """Removing a sequence joins no rest to another one, and no piece of text waits for the next."""
     for sequence in SEQUENCES.values():
         for at in range(len(sequence)):
             head, tail = sequence[:at], sequence[at:]

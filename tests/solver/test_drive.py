@@ -54,7 +54,7 @@ def test_a_build_runs_and_the_next_one_is_cached() -> None:
 
 
 def test_a_step_is_told_done_when_its_result_is_stored() -> None:
-    """Who was told counts on it, even when the process is killed right then."""
+    """A reader of events relies on a finished step's result, even when the process is killed right then."""
     seen: list[Event] = []
     early: list[str] = []
 

@@ -88,7 +88,7 @@ def test_who_waits_for_one_that_goes_gets_none_of_its_remains(store: Store) -> N
 
 @pytest.mark.parametrize("name", ["", "a", "a b", "../names", "/etc"])
 def test_what_no_volume_can_be_called_is_not_there(store: Store, name: str) -> None:
-    """That it cannot be created is said to who wants to."""
+    """A look or a removal says that it is missing; only a creation explains that the name is invalid."""
     volumes = Volumes(store)
     with pytest.raises(UserError, match=f"^get {name}: no such volume$"):
         volumes.find(name)

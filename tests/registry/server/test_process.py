@@ -46,7 +46,7 @@ def connect(host: str) -> socket.socket:
 
 
 def test_kill_in_the_middle_of_a_push_leaves_no_half_blob(tmp_path: Path) -> None:
-    """What was acknowledged is there; what was not is nowhere; the upload can go on."""
+    """Acknowledged content is there, other content is nowhere, and the upload can go on."""
     layer = os.urandom(4 << 20)
     digest = Digest.of(layer)
     with Store.open(tmp_path, WallClock()) as store:

@@ -38,7 +38,7 @@ async def caching(
 
 
 def outcomes(one: Served) -> dict[str, int]:
-    """What was asked of upstream since the last time."""
+    """Return the number of requests to upstream since the last call, by their outcome."""
     assert one.hosting is not None
     counted = {outcome: count for (_, outcome), count in one.hosting.metrics.fetched.items()}
     one.hosting.metrics.fetched.clear()
@@ -202,7 +202,7 @@ def test_what_the_builder_has_pulled_is_not_pulled_again(tmp_path: Path) -> None
 
 
 def test_a_blob_that_upstream_falsifies_is_not_kept(tmp_path: Path) -> None:
-    """Who follows it has the connection cut before the last byte."""
+    """A client that reads it meanwhile has the connection cut before the last byte."""
 
     async def work() -> None:
         async with served(tmp_path / "origin") as origin:

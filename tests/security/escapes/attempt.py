@@ -16,7 +16,7 @@ from pybuild.executor.steps.spec import StepMount, StepMountType
 CANARY = "canary-of-the-host-81c2"
 PYTHON = "/usr/bin/python3"
 DENIED = r"denied|not permitted|read-only|invalid argument|no such|not found|busy|can't"
-"""What programs say that were refused."""
+"""Words of programs that were refused."""
 NODES = " ".join(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
 
 VICTIM = "/dev/pybuild-victim"
