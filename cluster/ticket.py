@@ -28,11 +28,12 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.ops import ExecOp, FileOp, ScratchSource, Vertex, VertexMeta
 from pybuild.model.ops import PassOp as _Stand
 
-FORMAT = 3
+FORMAT = 4
 """The format of tickets, and of all else between coordinator and worker; both sides need the same."""
 _MOST_TEXT = 1 << 16
 
@@ -199,6 +200,7 @@ Happening = (
     | VertexFailed
     | VertexLog
     | VertexProgress
+    | VertexUsage
     | BuildWarning
 )
 

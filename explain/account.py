@@ -17,6 +17,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.named import KnownInputs
 from pybuild.model.ops import ExecOp, FileOp, LocalSource, Vertex, walk
@@ -32,6 +33,8 @@ class _Seen:
     status: Status = Status.UNREACHED
     started: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
     misses: list[tuple[Vertex, Run]] = field(default_factory=list[tuple[Vertex, Run]])
 
 
@@ -51,6 +54,10 @@ class Account:
         match event:
             case VertexStarted(vertex=vertex, time=time):
                 self._of(vertex).started = time
+            case VertexUsage(vertex=vertex):
+                seen = self._of(vertex)
+                seen.cpu_seconds = event.cpu_seconds
+                seen.peak_memory_bytes = event.peak_memory_bytes
             case VertexCached(vertex=vertex):
                 self._of(vertex).status = Status.CACHED
             case VertexCompleted(vertex=vertex, time=time):
@@ -138,6 +145,8 @@ class Account:
             name=vertex.meta.name,
             status=seen.status,
             seconds=round(seen.seconds, 3),
+            cpu_seconds=seen.cpu_seconds,
+            peak_memory_bytes=seen.peak_memory_bytes,
             key=str(run[1].key or "") if run else "",
             miss=why(*run) if run else None,
         )

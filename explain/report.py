@@ -64,12 +64,17 @@ class Miss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One step; *number* counts from 1 in the order of the definition."""
+    """One step; *number* counts from 1 in the order of the definition.
+
+    *cpu_seconds* and *peak_memory_bytes* are those of its processes, as `VertexUsage` has them.
+    """
 
     number: int
     name: str
     status: Status
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
     key: str = ""
     miss: Miss | None = None
 
@@ -131,6 +136,8 @@ def _step(row: Mapping[str, Any]) -> StepReport:
         name=str(row.get("name") or ""),
         status=Status(str(row.get("status"))),
         seconds=as_number(row.get("seconds")),
+        cpu_seconds=as_number(row.get("cpu_seconds")),
+        peak_memory_bytes=int(as_number(row.get("peak_memory_bytes"))),
         key=str(row.get("key") or ""),
         miss=_miss(miss) if miss else None,
     )

@@ -18,7 +18,8 @@ CREATE TABLE builds (
   id TEXT PRIMARY KEY, ref TEXT, name TEXT, status TEXT, at REAL, seconds REAL, context TEXT, dockerfile TEXT,
   target TEXT, steps INTEGER, completed INTEGER, cached INTEGER, warnings INTEGER, error TEXT, failed_step TEXT);
 CREATE TABLE steps (
-  build TEXT REFERENCES builds, number INTEGER, name TEXT, status TEXT, seconds REAL, key TEXT, reason TEXT, why TEXT,
+  build TEXT REFERENCES builds, number INTEGER, name TEXT, status TEXT, seconds REAL, cpu_seconds REAL,
+  peak_memory_bytes INTEGER, key TEXT, reason TEXT, why TEXT,
   PRIMARY KEY (build, number));
 CREATE TABLE args (build TEXT REFERENCES builds, name TEXT, value TEXT);
 CREATE TABLE images (build TEXT REFERENCES builds, digest TEXT);
@@ -125,6 +126,8 @@ def _steps(id: str, report: BuildReport) -> list[tuple[Cell, ...]]:
             step.name,
             str(step.status),
             step.seconds,
+            step.cpu_seconds,
+            step.peak_memory_bytes,
             step.key,
             reason,
             why,

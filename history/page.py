@@ -100,17 +100,30 @@ def _costs(timeline: Timeline, reasons: Mapping[str, StepReport]) -> Iterator[st
         "No other step can make the build shorter.</p>"
     )
     yield '<div class="wide"><table><thead><tr><th class="number">time</th><th class="number">share</th>'
+    yield '<th class="number">processor</th><th class="number">memory</th>'
     yield "<th>critical</th><th>step</th><th>why it ran</th></tr></thead><tbody>"
     for step in ran[:_MOST_LISTED]:
         share = f"{100 * step.seconds / timeline.seconds:.0f} %" if timeline.seconds else ""
-        report = reasons.get(step.name)
-        why = miss_lines(report.miss, step.name) if report and report.miss else []
         yield (
             f'<tr><td class="number">{step.seconds:.2f} s</td><td class="number">{share}</td>'
-            f"<td>{'yes' if step.number in critical else ''}</td>"
-            f'<td class="name">{_text(step.name)}</td><td>{"<br>".join(map(_text, why))}</td></tr>'
+            f"{_usage(reasons.get(step.name))}<td>{'yes' if step.number in critical else ''}</td>"
+            f'<td class="name">{_text(step.name)}</td><td>{_why(step, reasons)}</td></tr>'
         )
     yield "</tbody></table></div>"
+
+
+def _usage(report: StepReport | None) -> str:
+    """Return the cells of what the processes of a step took; empty for one without."""
+    if report is None or not report.peak_memory_bytes:
+        return '<td class="number"></td><td class="number"></td>'
+    memory = human_bytes(report.peak_memory_bytes)
+    return f'<td class="number">{report.cpu_seconds:.2f} s</td><td class="number">{memory}</td>'
+
+
+def _why(step: TimedStep, reasons: Mapping[str, StepReport]) -> str:
+    report = reasons.get(step.name)
+    lines = miss_lines(report.miss, step.name) if report and report.miss else []
+    return "<br>".join(map(_text, lines))
 
 
 def _course(timeline: Timeline) -> Iterator[str]:

@@ -92,6 +92,20 @@ class VertexProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VertexUsage:
+    """What the processes of a step took, once they have ended.
+
+    Attributes:
+        cpu_seconds: of all processors, in programs and in the kernel, as far as the step's first process waited for its children.
+        peak_memory_bytes: the most that they had together; of the largest one where no cgroup counts it.
+    """
+
+    vertex: Digest
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildWarning:
     """Something worth mending that does not stop the build.
 
@@ -116,6 +130,7 @@ Event = (
     | VertexFailed
     | VertexLog
     | VertexProgress
+    | VertexUsage
     | BuildWarning
 )
 

@@ -20,6 +20,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.printable import with_colours
 from pybuild.progress.screen import numbered
@@ -72,6 +73,8 @@ class PlainDisplay:
             else:
                 self._warnings.append(event)
             return
+        if isinstance(event, VertexUsage):
+            return  # for whoever asks later
         if isinstance(event, VertexAdded):
             self._steps.setdefault(event.vertex, _Step(event.name)).name = event.name
             return

@@ -21,7 +21,16 @@ from pybuild.executor.steps.spec import (
     StepSpec,
 )
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.ops import HOST_GATEWAY, ExecOp, HostMount, Mount, NetworkMode, SecurityMode
+from pybuild.model.events import VertexUsage
+from pybuild.model.ops import (
+    HOST_GATEWAY,
+    ExecOp,
+    HostMount,
+    Mount,
+    NetworkMode,
+    SecurityMode,
+    Vertex,
+)
 from pybuild.model.platform import Platform
 from pybuild.model.resources import Resources
 from pybuild.model.span import Span
@@ -367,6 +376,15 @@ def _certificate_hint(last: Sequence[str], *, trusts: bool) -> str:
     from pybuild.executor.authorities import hint  # for steps that failed alone
 
     return hint(last, trusts_more=trusts)
+
+
+def usage(vertex: Vertex, ended: StepExit) -> VertexUsage:
+    """Return the event that says what a step took."""
+    return VertexUsage(
+        vertex=vertex.digest,
+        cpu_seconds=round(ended.cpu_seconds, 3),
+        peak_memory_bytes=ended.peak_memory_bytes or ended.max_rss_bytes,
+    )
 
 
 def loss_warning(op: ExecOp, ended: StepExit) -> str:

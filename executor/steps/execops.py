@@ -275,6 +275,7 @@ class ExecOps:
             except UserError as error:  # such as a user that the image does not have
                 raise error.copy_with(peer=f"{execop.failed(op)}: {error.message}") from error
             await prepared.ran(log)
+            emit(execop.usage(vertex, ended))
             try:
                 execop.check_exit(
                     op,

@@ -328,6 +328,7 @@ class StepExit(NamedTuple):
         oom_killed: the kernel killed for memory while it ran, as far as can be told.
         out_of_processes: it wanted more processes than it may have.
         warnings: what was asked for and could not be had.
+        cpu_seconds: of all processors, of it and of all children that were waited for.
     """
 
     status: int
@@ -337,3 +338,4 @@ class StepExit(NamedTuple):
     oom_killed: bool = False
     out_of_processes: bool = False
     warnings: tuple[str, ...] = ()
+    cpu_seconds: float = 0.0

@@ -334,7 +334,8 @@ class Children:
         if oom_kills < 0 <= child.oom_kills:
             oom = code != 0 and cgroups.oom_kills() > child.oom_kills
         rss = usage.ru_maxrss * 1024
-        ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit)
+        cpu = usage.ru_utime + usage.ru_stime
+        ended = StepExit(code, seconds, rss, max(peak, 0), oom, pids_hit, cpu_seconds=cpu)
         self._recorders.report(child.job, ended)
         # Only now: who waits for the step's end does not wait for this.
         self.networks.give_back(child.connected)

@@ -53,6 +53,19 @@ def test_a_build_is_shown_compared_and_asked_about(
     assert rows[0]["why"].startswith('because ARG V was "1", is "7"')
 
 
+def test_a_step_has_the_processor_time_and_memory_that_it_took(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    command = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; head -c 20000000 /dev/zero | tail -c 19000000 > /dev/null"
+    context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN {command}\n")
+    pybuild("build", "-o", "type=cacheonly", context)
+    question = "select cpu_seconds, peak_memory_bytes from steps where name like '%RUN%' order by build desc limit 1"
+    row = json.loads(pybuild("history", "sql", "--format", "json", question).out)
+    assert row["cpu_seconds"] >= 0.01
+    assert row["peak_memory_bytes"] >= 15_000_000
+    assert '<th class="number">processor</th>' in pybuild("report").out
+
+
 def test_a_cached_build_that_kept_no_log_has_a_page_and_a_trace(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:

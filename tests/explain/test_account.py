@@ -15,6 +15,7 @@ from pybuild.model.events import (
     VertexFailed,
     VertexLog,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.named import KnownInputs, NamedInputs
 from pybuild.model.ops import Vertex
@@ -52,6 +53,15 @@ def test_steps_are_numbered_in_the_order_of_the_definition_inputs_first() -> Non
         StepReport(number=1, name="[1/2] FROM base", status=Status.CACHED),
         StepReport(number=2, name="[2/2] RUN make", status=Status.UNREACHED),
     )
+
+
+def test_a_step_has_what_its_processes_took() -> None:
+    account = Account()
+    account.watch(VertexStarted(vertex=MAKE.digest, time=1.0))
+    account.watch(VertexUsage(vertex=MAKE.digest, cpu_seconds=2.5, peak_memory_bytes=4096))
+    account.watch(VertexCompleted(vertex=MAKE.digest, time=3.0))
+    step = last(account)
+    assert (step.seconds, step.cpu_seconds, step.peak_memory_bytes) == (2.0, 2.5, 4096)
 
 
 def test_directories_nameless_vertices_and_those_reported_before_are_no_steps() -> None:

@@ -32,7 +32,7 @@ MISS = Miss(
 REPORT = BuildReport(
     id="0d0d0d0d", at=AT, seconds=12.0, context="/src", dockerfile="Dockerfile",
     steps=(
-        StepReport(number=1, name="[slow 1/1] RUN make", status=Status.RAN, seconds=6.0, key="sha256:k", miss=MISS),
+        StepReport(number=1, name="[slow 1/1] RUN make", status=Status.RAN, seconds=6.0, cpu_seconds=11.25, peak_memory_bytes=70_000_000, key="sha256:k", miss=MISS),
         StepReport(number=2, name="[fast 1/1] RUN lint", status=Status.CACHED),
     ),
 )  # fmt: skip

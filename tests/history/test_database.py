@@ -35,6 +35,7 @@ def ask(question: str) -> list[tuple[object, ...]]:
         ("select id, status, seconds from builds order by at, id", [("0d0d0d0d", "completed", 12.0), ("eeee", "running", None)]),
         ("select name, value from args order by name", [("V", "1"), ("W", "")]),
         ("select digest from images union all select name from tags", [("sha256:i",), ("app:1",)]),
+        ("select cpu_seconds, peak_memory_bytes from steps where number = 1", [(11.25, 70_000_000)]),
         ("select steps, completed, cached, warnings from builds limit 1", [(5, 4, 1, 1)]),
         ("select build, number, status, reason from steps", [("0d0d0d0d", 1, "ran", "changed"), ("0d0d0d0d", 2, "cached", None)]),
         ("select name, total(seconds) from steps group by 1 order by 2 desc limit 1",

@@ -66,7 +66,7 @@ def test_a_page_has_the_build_its_course_and_why_steps_ran() -> None:
     for words in (
         "completed", "build 0d0d0d0d", "2001-09-09 01:46:40 UTC", "12.0s", "4 of 5, 20 % of them from the cache",
         "V=1, W=", "app:1", "The critical path has 4 steps and 9.5s of work", "because ENV V was",
-        "reads #2, #3", "compiling\ndone", "15B",
+        "reads #2, #3", "compiling\ndone", "15B", "11.25 s", "70.00MB",
     ):  # fmt: skip
         assert words in page.text, words
     bars = [attrs for tag, attrs in page.elements if tag == "rect"]
