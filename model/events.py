@@ -93,7 +93,7 @@ class VertexProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VertexUsage:
-    """What the processes of a step took, once they have ended.
+    """The processor time and memory that the processes of a step took, once they have ended.
 
     Attributes:
         cpu_seconds: of all processors, in programs and in the kernel, as far as the step's first process waited for its children.
