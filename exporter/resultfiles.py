@@ -38,3 +38,15 @@ def write_results(
             write_whole(iidfile, image_id)
         if path:
             write_whole(path, json.dumps(metadata, indent=2) + "\n")
+
+
+def write_digest(path: str, metadata: str) -> None:
+    """Write the image's digest that is in the file *metadata* to *path*, and remove that file."""
+    import os
+
+    from pybuild.exporter.atomicfile import write_whole
+
+    with open(metadata, encoding="utf-8") as file:
+        facts = json.load(file)
+    write_whole(path, str(facts.get("containerimage.digest", "")))
+    os.unlink(metadata)

@@ -84,7 +84,16 @@ def _main(argv: Sequence[str] | None) -> int:
             from pybuild.commands.daemon import buildkitd
 
             return buildkitd(words)
+        digest = ""
+        if argv is None and sys.argv[0].endswith("kaniko/executor"):
+            from pybuild.commandline.kaniko import build_words, digest_file
+
+            digest, words = digest_file(words), build_words(words)
         status = _dispatch(words)
+        if digest and not status:
+            from pybuild.exporter.resultfiles import write_digest
+
+            write_digest(digest, f"{digest}.json")
         _deliver()
         return status
     except BadOption as error:
