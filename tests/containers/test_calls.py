@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import marshal
 import os
+import resource
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,32 @@ def test_who_asked_and_has_gone_is_not_told() -> None:
     tell(theirs, ["started", []])
     theirs.close()
     tell(theirs, ["started", []])
+
+
+def test_who_waits_is_let_in_when_there_are_descriptors_again(home: int, tmp_path: Path) -> None:
+    """Seen again and again meanwhile, they would take a processor."""
+
+    def work() -> None:
+        monitor = Monitor(home)
+        line = LocalLine.into(home)
+        line.send(marshal.dumps(("wait",)))
+        most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        monitor.turn()
+        assert monitor.loop.watched() == () and monitor.loop.has_timers
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        while not monitor.said:
+            monitor.loop.turn()
+        assert monitor.said == [("wait",)]
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0

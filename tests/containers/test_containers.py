@@ -16,6 +16,7 @@ from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.names import new_id
+from pybuild.containers.pruning import prune_containers
 from pybuild.containers.state import ContainerState, read_state, write_state
 from pybuild.containers.volumepruning import prune_volumes, volume_choice
 from pybuild.model.errors import EnvironmentFault, UserError
@@ -210,3 +211,20 @@ def _prune(store: Store, containers: Containers) -> None:
     assert prune_volumes(store, all=False, filters=()) == ([], 0)
     assert prune_volumes(store, all=True, filters=())[0] == ["bb", "cc"]
     assert [one.name for one in volumes.list()] == ["aa"]
+
+
+def test_a_name_that_it_has_is_no_new_one(containers: Containers) -> None:
+    one = make(containers, "one")
+    for name in ("one", "/one"):
+        with pytest.raises(UserError, match="^Renaming a container with the same name as its"):
+            containers.rename(one, name)
+    assert containers.names() == {"one"}
+
+
+def test_a_prune_gives_back_what_killed_commands_held(containers: Containers) -> None:
+    one = make(containers, "one")
+    Path(containers.root, "containers/names/two").write_text("0" * 64)
+    with Store.open(containers.root, FakeClock()) as store:
+        assert prune_containers(store, ["label=none"]) == ([], 0)
+        assert containers.names() == {"one"}
+        assert prune_containers(store, [])[0] == [one.config.id]

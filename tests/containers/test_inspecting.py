@@ -165,3 +165,12 @@ def test_filters(filters: list[str], expected: bool) -> None:
 def test_wrong_filters(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         fits(text)
+
+
+def test_name_servers_are_shown_where_they_were_given() -> None:
+    config = CONFIG._replace(dns=("1.1.1.1",), dns_search=("example",), dns_options=("ndots:1",))
+    words = ("Dns", "DnsSearch", "DnsOptions")
+    host = shown(config)["HostConfig"]
+    assert [host[word] for word in words] == [[], [], ["ndots:1"]]
+    host = shown(config._replace(given=("dns", "dns-search")))["HostConfig"]
+    assert [host[word] for word in words] == [["1.1.1.1"], ["example"], ["ndots:1"]]

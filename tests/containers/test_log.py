@@ -193,3 +193,11 @@ def test_details_are_labels_and_variables_that_the_options_name() -> None:
         id="ab" * 32, name="n", image="i", manifest="", deltas=(), log=log, labels=labels, env=env
     )
     assert details_of(config) == "V=x,a=1"
+
+
+def test_other_letters_are_written_as_they_are(home: int, tmp_path: Path) -> None:
+    """Programs that read docker's files search for them."""
+    log = LogFile(home, LogConfig())
+    log.write("stdout", "é\n".encode())
+    line = (tmp_path / names(1)[0]).read_text()
+    assert '{"log":"é\\n","stream":"stdout","time":"' in line and line.endswith('Z"}\n')

@@ -209,3 +209,12 @@ def test_limits_of_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whose_network_it_is() -> None:
     modes = ("none", "bridge", "mine", "host", "default", "container:x")
     assert [has_own_namespace(mode) for mode in modes] == [True] * 3 + [False] * 3
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError) as caught:
+        device_edits(ContainerPrivileges(devices=(("/dev/none", "/dev/x", "rwm"),)))
+    assert caught.value.message == (
+        'error gathering device information while adding custom device "/dev/none": '
+        "no such file or directory"
+    )

@@ -279,3 +279,13 @@ def test_input_that_is_taken_is_watched_no_more(pipe: tuple[int, int]) -> None:
     client.abandon()
     ours.close()
     os.close(read_end)
+
+
+def test_who_cannot_be_reached_is_gone() -> None:
+    loop = Loop()
+    ours, theirs = LocalLine.pair()
+    client = AttachedClient(loop, theirs)
+    client.watch(lambda events: None)
+    ours.close()
+    client.send(("output", 1, b"x"))
+    assert client.is_gone and client.is_drained and loop.watched() == ()

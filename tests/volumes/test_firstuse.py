@@ -211,3 +211,10 @@ def test_a_volume_is_shown_in_dockers_words() -> None:
     other = LocalVolume(name="v", mountpoint="/m", options={"device": "/d"})
     assert document(other)["Labels"] is None
     assert document(other)["Options"] == {"device": "/d"}
+
+
+def test_what_cannot_be_looked_at_is_left_to_the_mount(tmp_path: Path) -> None:
+    """It may be of other users' ids, whom the container may be."""
+    volume = LocalVolume(name="vol", mountpoint=str(tmp_path))
+    (tmp_path / "file").touch()
+    assert volume.mount("/t", readonly=False, subpath="file/x").selector == "file/x"

@@ -147,3 +147,9 @@ def test_a_volume_by_its_path_alone_is_the_one_of_another_container() -> None:
     assert mount.source == "second"
     (mount,) = settled([read_bind("own:/v")], others, [])
     assert mount.source == "own"
+
+
+def test_a_mount_by_words_has_dockers_mode() -> None:
+    assert read_mount("src=vol,dst=/m").mode == "z"
+    assert read_mount("type=bind,src=/,dst=/m").mode == ""
+    assert read_mount("type=tmpfs,dst=/m").mode == ""
