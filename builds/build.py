@@ -200,6 +200,8 @@ async def _build(
                     engine, request.cache_from, request.cache_to, stack, emit
                 )
                 imports.extend(cache_session.imports)
+                if cache_session.mounts is not None:
+                    runner.carry_mounts(cache_session.mounts)
                 return cache_session
 
             async def results(solves: Solves) -> list[Built]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pybuild.executor.failedsteps import FailedTrees, KeepFailed
     from pybuild.executor.files import changes
     from pybuild.executor.proxies.server import Judge
+    from pybuild.executor.steps.cachemounts import MountCarrier
     from pybuild.executor.steps.container import StepContainer
 else:
     changes = WorkerModule("pybuild.executor.files.changes")
@@ -252,6 +253,10 @@ class BuildRunner:
         if isinstance(result, Snapshot):
             return result
         return (await self._copies.snapshot(result)).snapshot
+
+    def carry_mounts(self, carrier: MountCarrier) -> None:
+        """From now on let *carrier* have a part in the steps' cache mounts."""
+        self._steps.cache_mounts.carrier = carrier
 
     def keep_failed(self, take: KeepFailed) -> None:
         """From now on let *take*, too, have the trees of steps that fail, which are lost otherwise."""

@@ -13,13 +13,15 @@ from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to
 from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
 from pybuild.remotecache.places.services import with_credentials
 
+_NO_MOUNTS = ",mounts=false"
+
 
 def parse_cache(
     text: str, tags: Sequence[str] = (NO_BRANCH,)
 ) -> tuple[CacheTo, tuple[CacheFrom, ...]]:
     """Read a directory's path, ``s3://…``, ``gha://SCOPE`` or a registry's reference; it is used both ways.
 
-    Every step is kept there; what goes wrong with it fails no build. A reference without a tag and
+    Every step is kept there, and cache mounts but where ``,mounts=false`` ends the text; what goes wrong with it fails no build. A reference without a tag and
     a bucket without a name have one for each branch, as ``{branch}`` has wherever it is written; the
     Actions cache has one for each by itself.
 
@@ -35,6 +37,9 @@ def parse_cache(
             hints=["--cache-to and --cache-from take type=…"] if text else [],
         )
     meant_path = ""
+    mounts = "true"
+    if text.endswith(_NO_MOUNTS):
+        text, mounts = text.removesuffix(_NO_MOUNTS), "false"
     path = text.removeprefix("file://")
     if path != text or path.startswith(("/", "./", "../", "~")) or path in (".", ".."):
         folder = os.path.abspath(os.path.expanduser(path))
@@ -59,8 +64,8 @@ def parse_cache(
         kind, places = "registry", [{"ref": one} for one in with_branch(ref, tags)]
         sources = list(places)
     with doubting(meant_path):
-        to = cache_to(kind, {**places[0], "mode": "max", "ignore-error": "true"})
-    caches = (cache_from(kind, source) for source in sources)
+        to = cache_to(kind, {**places[0], "mode": "max", "mounts": mounts, "ignore-error": "true"})
+    caches = (cache_from(kind, {**source, "mounts": mounts}) for source in sources)
     return replace(to, meant=meant_path), tuple(
         replace(one, may_be_empty=True, meant=meant_path) for one in caches
     )

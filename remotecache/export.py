@@ -20,6 +20,7 @@ from pybuild.remotecache.writer import CacheWriter, export_error
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
+    from pybuild.remotecache.mounts import CarriedMounts
     from pybuild.remotecache.reader import Memo
 
 
@@ -71,11 +72,13 @@ async def export_caches(
     results: Sequence[StepResult],
     stacks: Sequence[Sequence[str]],
     emit: Emit,
+    mounts: CarriedMounts | None = None,
 ) -> Descriptor | None:
     """Write the cache to every place; return a manifest that others name, else the last one.
 
     Args:
         results: the stored results of the build's steps.
+        mounts: the build's cache mounts, for places that take them.
         stacks: the deltas of its results, for ``mode=min``.
 
     Raises:
@@ -87,6 +90,8 @@ async def export_caches(
         try:
             async with internal_step(writer.target.title, emit, engine.clock) as step:
                 kept = results if writer.cache_to.everything else within(results, stacks)
+                if mounts is not None:
+                    await mounts.save(writer, step, emit)
                 written = await _export(writer, kept, step)
                 if written is not None and not named:
                     made, named = written, writer.target.is_named_by_others

@@ -19,6 +19,8 @@ from pybuild.remotecache.reader import Memo, read_cache
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
+    from pybuild.image.cacheformat.config import CacheContents
+    from pybuild.remotecache.mounts import CarriedMounts
 
 PATIENCE_S = 30.0
 """A source that says nothing for so long is done without."""
@@ -34,9 +36,17 @@ def source_of(engine: Engine, cache_from: CacheFrom) -> CacheSource:
 
 
 async def import_caches(
-    engine: Engine, sources: Sequence[tuple[CacheFrom, CacheSource]], memo: Memo, emit: Emit
+    engine: Engine,
+    sources: Sequence[tuple[CacheFrom, CacheSource]],
+    memo: Memo,
+    emit: Emit,
+    mounts: CarriedMounts | None = None,
 ) -> list[ImportedCache]:
-    """Read all sources at once; return those that could be read, in their order."""
+    """Read all sources at once; return those that could be read, in their order.
+
+    Args:
+        mounts: is offered the cache mounts that they have.
+    """
 
     async def one(cache_from: CacheFrom, source: CacheSource) -> ImportedCache | None:
         name = str(cache_from)
@@ -57,7 +67,13 @@ async def import_caches(
                     emit(BuildWarning(message=message))
                 return None
             step.say(f"{len(contents.results)} results in {len(contents.layers)} layers")
+            if mounts is not None and cache_from.mounts:
+                offers[name] = source, contents
             return ImportedCache(engine.store, name, contents, source.place)
 
+    offers: dict[str, tuple[CacheSource, CacheContents]] = {}
     caches = await asyncio.gather(*(one(cache_from, source) for cache_from, source in sources))
+    for name in dict.fromkeys(str(cache_from) for cache_from, _ in sources):
+        if mounts is not None and name in offers:
+            mounts.offer(name, *offers[name])
     return [cache for cache in caches if cache is not None]

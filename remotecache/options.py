@@ -24,9 +24,18 @@ from pybuild.remotecache.places.services import (
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
 _LATER = ("azblob",)
+MOUNT_BYTES = 5_000_000_000
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
-    + ("force-compression", "ignore-error", "merge", "max-age", "max-size")
+    + (
+        "force-compression",
+        "ignore-error",
+        "merge",
+        "max-age",
+        "max-size",
+        "mounts",
+        "mounts-max-size",
+    )
 )
 _TO = {
     "registry": _FORMAT | {"ref"},
@@ -35,9 +44,9 @@ _TO = {
     "inline": frozenset(("ignore-error",)),
 }
 _FROM = {
-    "registry": frozenset(("ref",)),
-    "local": frozenset(("src", "tag", "digest")),
-    **SOURCES,
+    "registry": frozenset(("ref", "mounts")),
+    "local": frozenset(("src", "tag", "digest", "mounts")),
+    **{kind: own | {"mounts"} for kind, own in SOURCES.items()},
 }
 # Further attributes of BuildKit; naming the default is no harm.
 _UNSUPPORTED = frozenset(("registry.insecure", "reset"))
@@ -54,6 +63,7 @@ class CacheTo:
         service: the place at a service that keeps caches besides registries.
         merge: the results of others stay there, within *retention*.
         force_compression: also of layers that another cache has in another one.
+        mounts: the cache mounts of steps that ran are kept there, too, each up to *mount_bytes*.
         image_manifest: the cache is an image manifest; otherwise an index.
         meant: the option for the directory here that has the reference's name, if there is one.
         attrs: as they were given, for a build server.
@@ -73,6 +83,8 @@ class CacheTo:
     ignore_error: bool = False
     merge: bool = False
     retention: Retention = field(default_factory=Retention)
+    mounts: bool = False
+    mount_bytes: int = MOUNT_BYTES
     meant: str = field(default="", compare=False)
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False, repr=False)
 
@@ -82,6 +94,7 @@ class CacheFrom:
     """One place that a build's cache comes from.
 
     Attributes:
+        mounts: steps begin with the cache mounts that are there, where this machine has none.
         may_be_empty: nobody is warned if there is nothing yet.
         meant: as that of a `CacheTo`.
     """
@@ -93,6 +106,7 @@ class CacheFrom:
     tag: str = ""
     digest: Digest | None = None
     may_be_empty: bool = False
+    mounts: bool = True
     meant: str = field(default="", compare=False)
     attrs: Mapping[str, str] = field(default_factory=dict[str, str], hash=False, repr=False)
 
@@ -167,6 +181,8 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         ignore_error=switch(attrs, "ignore-error", False, "cache"),
         merge=switch(attrs, "merge", mode == "max", "cache"),
         retention=_retention(attrs),
+        mounts=switch(attrs, "mounts", False, "cache"),
+        mount_bytes=_mount_bytes(attrs),
         attrs=dict(attrs),
     )
 
@@ -194,6 +210,7 @@ def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> C
         src=attrs.get("src", ""),
         tag=attrs.get("tag", ""),
         digest=digest,
+        mounts=switch(attrs, "mounts", True, "cache"),
         attrs=dict(attrs),
     )
 
@@ -285,6 +302,17 @@ def _retention(attrs: Mapping[str, str]) -> Retention:
             max_age_s=parse_duration(age) if age else kept.max_age_s,
             max_bytes=parse_size(size, 0) if size else kept.max_bytes,
         )
+    except UsageError as error:
+        raise UsageError(f"cache attribute: {error.message}", hints=error.hints) from error
+
+
+def _mount_bytes(attrs: Mapping[str, str]) -> int:
+    if not attrs.get("mounts-max-size"):
+        return MOUNT_BYTES
+    from pybuild.model.amounts import parse_size
+
+    try:
+        return parse_size(attrs["mounts-max-size"], 0)
     except UsageError as error:
         raise UsageError(f"cache attribute: {error.message}", hints=error.hints) from error
 

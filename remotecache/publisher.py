@@ -147,7 +147,9 @@ class Publisher:
         cache_to = self._cache_to
         notes = {REF_NAME: cache_to.ref.tag or ""} if cache_to.ref else {}
         layers = list({layer.blob.digest: layer.blob for layer in contents.carried}.values())
+        mounts = {blob.digest: blob for mount in contents.mounts for blob in mount.blobs}
         if cache_to.image_manifest:
+            layers += mounts.values()
             data = build_manifest(config, layers, OCI_MANIFEST, annotations=notes)
             return OCI_MANIFEST, "cache image manifest", data
         media_type = OCI_INDEX if cache_to.oci_types else DOCKER_INDEX
@@ -157,5 +159,5 @@ class Publisher:
                 for one in layers
             ]
             notes = {}
-        data = build_index([*layers, config], media_type, annotations=notes)
+        data = build_index([*layers, *mounts.values(), config], media_type, annotations=notes)
         return media_type, "cache manifest", data

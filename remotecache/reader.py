@@ -104,7 +104,8 @@ def _carried(contents: CacheContents, blobs: dict[Digest, Descriptor]) -> CacheC
             results.append(result)
         elif result.aliases:
             results.append(replace(result, layers=()))
-    return CacheContents(layers, tuple(results))
+    mounts = (mount for mount in contents.mounts if all(one.digest in blobs for one in mount.blobs))
+    return CacheContents(layers, tuple(results), tuple(mounts))
 
 
 def _is_image(entry: Descriptor) -> bool:

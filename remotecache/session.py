@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.exporter.built import InlineCache
     from pybuild.remotecache.carrier import Carrier
+    from pybuild.remotecache.mounts import CarriedMounts
     from pybuild.remotecache.options import CacheFrom, CacheTo
     from pybuild.remotecache.place import CacheTarget
     from pybuild.remotecache.reader import Memo
@@ -34,6 +35,7 @@ class CacheSession:
         inline: whether images carry their cache.
         memo: the contents of imported caches, by digest.
         imports: the imported caches.
+        mounts: the build's cache mounts; None if no cache has a part in them.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class CacheSession:
         inline: bool,
         memo: Memo | None = None,
         imports: Sequence[ImportedCache] = (),
+        mounts: CarriedMounts | None = None,
     ) -> None:
         self.imports = imports
+        self.mounts = mounts
         self._engine = engine
         self._inline = inline
         self._writers: list[CacheWriter] = []
@@ -124,7 +128,9 @@ class CacheSession:
         results = await self._step_results(solutions, targets)
         self._is_exported = True  # or the reason why not is shown by then
         try:
-            return await export_caches(self._engine, self._writers, results, stacks, emit)
+            return await export_caches(
+                self._engine, self._writers, results, stacks, emit, self.mounts
+            )
         finally:
             if self._carrier is not None:
                 self._carrier.end()
@@ -150,13 +156,20 @@ async def enter_cache_session(
     """
     memo: Memo = {}
     caches: Sequence[ImportedCache] = ()
+    mounts: CarriedMounts | None = None
+    if cache_from or cache_to:
+        from pybuild.remotecache.mounts import CarriedMounts
+
+        mounts = CarriedMounts(engine)
     if cache_from:
         from pybuild.remotecache.imports import import_caches, source_of
 
         sources = [(option, source_of(engine, option)) for option in cache_from]
-        caches = await import_caches(engine, sources, memo, emit)
+        caches = await import_caches(engine, sources, memo, emit, mounts)
         stack.enter_context(engine.results.importing(caches))
-    cache_session = await open_cache_session(engine, cache_to, emit, memo=memo, imports=caches)
+    cache_session = await open_cache_session(
+        engine, cache_to, emit, memo=memo, imports=caches, mounts=mounts
+    )
     stack.push_async_exit(cache_session.leaving(emit))
     return cache_session
 
@@ -169,6 +182,7 @@ async def open_cache_session(
     memo: Memo,
     imports: Sequence[ImportedCache] = (),
     find: Callable[[CacheTo], CacheTarget] | None = None,
+    mounts: CarriedMounts | None = None,
 ) -> CacheSession:
     """Return a session that writes to *cache_to*, whose places have been looked at.
 
@@ -179,7 +193,7 @@ async def open_cache_session(
         PybuildError: a place cannot be written, and that is not to be ignored.
     """
     if not cache_to:
-        return CacheSession(engine, (), inline=False, memo=memo, imports=imports)
+        return CacheSession(engine, (), inline=False, memo=memo, imports=imports, mounts=mounts)
     from pybuild.remotecache.export import target_of, usable_targets
 
     find = find or partial(target_of, engine)
@@ -189,4 +203,5 @@ async def open_cache_session(
         inline=any(option.type == "inline" for option in cache_to),
         memo=memo,
         imports=imports,
+        mounts=mounts,
     )

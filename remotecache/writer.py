@@ -18,6 +18,7 @@ from pybuild.engine.repair import mended
 from pybuild.executor.fetch import LayerGone
 from pybuild.exporter.layermaker import LayerMaker, made_at
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer
+from pybuild.image.cacheformat.mounts import CachedMount
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, unwrap
@@ -40,6 +41,9 @@ class CacheWriter:
     """Writes to one place, for one build. Close it.
 
     It works behind the build's back, few layers at a time, until `hurry`.
+
+    Attributes:
+        mounts: the cache mounts to be named there, all of whose blobs are there.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class CacheWriter:
         self._blobs: dict[Digest, asyncio.Lock] = {}
         self._there: set[Digest] = set()
         self._publisher = Publisher(engine, cache_to, target, memo)
+        self.mounts: tuple[CachedMount, ...] = ()
 
     def hurry(self, step: InternalStep) -> None:
         """Use the whole machine from now on: somebody waits, and watches *step*."""
@@ -120,7 +125,7 @@ class CacheWriter:
             PybuildError: it cannot be written.
         """
         contents = self._contents(results)
-        if not contents.carried:
+        if not (contents.carried or contents.mounts):
             return None
         return await self._publisher.publish(contents, self._step)
 
@@ -168,6 +173,7 @@ class CacheWriter:
                 for result in named
                 if result.aliases or any(not layers[delta].origin for delta in result.deltas)
             ),
+            self.mounts,
         )
 
     async def _bring(self, delta: str) -> CachedLayer | None:

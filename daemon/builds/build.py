@@ -332,6 +332,7 @@ class Build:
         async def caches() -> CacheSession:
             cache_session = await exports_of(scope, request.Cache)
             scope.carry(cache_session)
+            scope.runner.carry_mounts(scope.imports.mounts)
             await scope.imports.add(imports_of(request.Cache))
             return cache_session
 

@@ -19,6 +19,7 @@ from pybuild.model.errors import EnvironmentFault, UserError
 from pybuild.model.events import BuildWarning
 from pybuild.remotecache.export import target_of
 from pybuild.remotecache.imports import import_caches, source_of
+from pybuild.remotecache.mounts import CarriedMounts
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to
 from pybuild.remotecache.place import CacheSource, CacheTarget, Expected
 from pybuild.remotecache.places.services import check_own_credentials
@@ -156,7 +157,12 @@ async def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
         _check_credentials(scope, one)
     find = partial(_target, scope)
     return await open_cache_session(
-        scope.engine, exports, scope.emit, memo=scope.imports.memo, find=find
+        scope.engine,
+        exports,
+        scope.emit,
+        memo=scope.imports.memo,
+        find=find,
+        mounts=scope.imports.mounts,
     )
 
 
@@ -182,6 +188,7 @@ class Imports:
     def __init__(self, scope: CacheScope) -> None:
         self._scope = scope
         self.memo: Memo = {}
+        self.mounts = CarriedMounts(scope.engine)
         self.caches: list[ImportedCache] = []
         self._resolved: set[str] = set()
         self._lock = asyncio.Lock()
@@ -213,7 +220,9 @@ class Imports:
                     text = f"cannot import a cache of type {kind}: {error.message}"
                     scope.emit(BuildWarning(message=text))
             if sources:
-                caches = await import_caches(scope.engine, sources, self.memo, scope.emit)
+                caches = await import_caches(
+                    scope.engine, sources, self.memo, scope.emit, self.mounts
+                )
                 self.caches += caches
                 scope.find_in(caches)
 

@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pybuild.cache.content.cachemounts import begin, note_use, put
 from pybuild.cache.content.leases import Lease
@@ -16,9 +16,10 @@ from pybuild.cache.store import Store
 from pybuild.executor.files.encode import encode_copy
 from pybuild.executor.files.values import DeltaStack, OwnerMode
 from pybuild.executor.trees.flocks import HeldLock, locked, locked_all, try_lock
-from pybuild.executor.workers.job import WorkerModule, job
+from pybuild.executor.workers.job import Job, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
+from pybuild.model.errors import PybuildError
 from pybuild.model.ops import CacheSharing, Copy, Mount
 from pybuild.model.snapshot import Snapshot
 
@@ -36,28 +37,71 @@ class Seed:
     paths: Callable[[], Awaitable[list[str]]]
 
 
+class MountArrival(Protocol):
+    """The content of a cache mount, from a build elsewhere."""
+
+    @property
+    def origin(self) -> str:
+        """The place and the time, for people."""
+        ...
+
+    def unpacking(self, target: str, look: OwnerMode) -> Job[None]:
+        """Return the job that unpacks it into *target*."""
+        ...
+
+
+class MountCarrier(Protocol):
+    """Carries cache mounts from builds elsewhere, and to them."""
+
+    def arrival(self, name: str) -> AbstractAsyncContextManager[MountArrival | None]:
+        """Have the content of a mount that is not here yet; None if nobody has it.
+
+        Raises:
+            PybuildError: it cannot be had.
+        """
+        ...
+
+    def note_use(self, name: str, id: str) -> None:
+        """Take a mount along when the build has succeeded."""
+        ...
+
+
 class CacheMounts:
-    """Hands out the directories of cache mounts."""
+    """Hands out the directories of cache mounts.
+
+    Attributes:
+        carrier: carries those without a seed, where the build has caches elsewhere.
+    """
 
     def __init__(self, store: Store, workers: Workers, lease: Lease) -> None:
         self._store = store
         self._workers = workers
         self._lease = lease
         self._used: set[str] = set()
+        self._renewed: set[str] = set()
+        self.carrier: MountCarrier | None = None
 
     @asynccontextmanager
     async def hold(
-        self, mounts: Sequence[Mount], seeds: Sequence[Seed | None], *, renew: bool = False
+        self,
+        mounts: Sequence[Mount],
+        seeds: Sequence[Seed | None],
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+        *,
+        renew: bool = False,
     ) -> AsyncGenerator[list[str]]:
         """Hold the caches of *mounts* by their sharing modes; give their directories, in order.
 
         Args:
+            say, warn: take a line about where a mount comes from, or why it does not.
             renew: begin them anew, unless this build has used them or another one does [KEY-11].
         """
         names = [_name(mount, seed) for mount, seed in zip(mounts, seeds, strict=True)]
         new = {name for name in names if name not in self._used}
         self._used |= new
         if renew:
+            self._renewed |= new
             await asyncio.to_thread(self._drop, new)
         shared: dict[str, bool] = {}
         private: dict[str, HeldLock] = {}
@@ -74,11 +118,13 @@ class CacheMounts:
                     shared[path] = may_share and shared.get(path, True)
             async with locked_all({p: s for p, s in shared.items() if p not in private}):
                 paths = [
-                    await self._directory(name, mount, seed)
+                    await self._directory(name, mount, seed, say, warn)
                     for name, mount, seed in zip(names, mounts, seeds, strict=True)
                 ]
-                for name in names:
+                for name, mount, seed in zip(names, mounts, seeds, strict=True):
                     note_use(self._store, name)
+                    if self.carrier is not None and seed is None:
+                        self.carrier.note_use(name, mount.cache_id or mount.target)
                 budget = self._store.budget
                 folder = os.path.basename(self._store.mounts_dir)
                 changing = [os.path.join(folder, name) for name in names]
@@ -117,16 +163,59 @@ class CacheMounts:
                 return candidate
             number += 1
 
-    async def _directory(self, name: str, mount: Mount, seed: Seed | None) -> str:
+    async def _directory(
+        self,
+        name: str,
+        mount: Mount,
+        seed: Seed | None,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> str:
         await asyncio.to_thread(self._lease.add, "mount", name)
         home = os.path.join(self._store.mounts_dir, name)
         path = os.path.join(home, "fs")
         if os.path.isdir(path):
             return path
         async with locked(self._lock(name) + "-new"):
-            if not os.path.isdir(path):
+            if not os.path.isdir(path) and not await self._arrived(name, mount, seed, say, warn):
                 await self._create(home, mount, seed)
         return path
+
+    async def _arrived(
+        self,
+        name: str,
+        mount: Mount,
+        seed: Seed | None,
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> bool:
+        """Make the cache from what a build elsewhere has left; return whether there was such a thing."""
+        if self.carrier is None or seed is not None or name in self._renewed:
+            return False
+        called = mount.cache_id or mount.target
+        try:
+            async with self.carrier.arrival(name) as arrival:
+                if arrival is None:
+                    return False
+                look = OwnerMode(mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
+                await self._unpack(name, called, lambda target: arrival.unpacking(target, look))
+                say(f'cache mount "{called}": {arrival.origin}; it counts in no key')
+                return True
+        except PybuildError as error:
+            warn(f'cache mount "{called}" begins empty: {error.message}')
+            return False
+
+    async def _unpack(self, name: str, id: str, work: Callable[[str], Job[None]]) -> None:
+        made = self._store.scratch("cache")
+        facts = {"id": id, "created": self._store.clock.now(), "seeded": False}
+        try:
+            await asyncio.to_thread(begin, self._store, made, facts)
+            target = os.path.join(made, "fs")
+            await self._workers.call(work(target), writes=target)
+            put(self._store, made, name)
+        finally:
+            if os.path.lexists(made):
+                self._store.discard(made)
 
     async def _create(self, home: str, mount: Mount, seed: Seed | None) -> None:
         """Make the cache beside its place and rename it, so that a half-made one is never used."""

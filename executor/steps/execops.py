@@ -85,6 +85,7 @@ class ExecOps:
         secrets, dns, allow, devices, network_mode, connect, ca, cgroup, judge: as `executor.runner.BuildRunner` has them.
 
     Attributes:
+        cache_mounts: hands them out.
         failed: takes what steps leave that fail, where somebody wants it.
     """
 
@@ -132,7 +133,7 @@ class ExecOps:
             self._authorities = Authorities(ca)
         self._cgroup = cgroup
         self.failed: FailedTrees | None = None
-        self._caches = CacheMounts(store, workers, lease)
+        self.cache_mounts = CacheMounts(store, workers, lease)
         self._shared: dict[Digest, SharedStep] = {}
         self._resolvers = Resolvers(dns)
         self._trees = KeptTrees(store)
@@ -424,5 +425,14 @@ class ExecOps:
                 continue
             snapshot = await self._inputs.snapshot(vertex, inputs, mount.input, emit)
             seeds.append(Seed(snapshot, partial(self._ensure, snapshot, emit)))
-        held = self._caches.hold(mounts, seeds, renew=vertex.meta.ignore_cache)
+
+        def say(line: str) -> None:
+            time, data = self._store.clock.now(), f"{line}\n".encode("utf-8", "replace")
+            stream = LogStream.STDERR
+            emit(VertexLog(vertex=vertex.digest, time=time, stream=stream, data=data))
+
+        def warn(text: str) -> None:
+            emit(BuildWarning(message=text, spans=vertex.meta.spans))
+
+        held = self.cache_mounts.hold(mounts, seeds, say, warn, renew=vertex.meta.ignore_cache)
         return await stack.enter_async_context(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pybuild.cache.content.cachemounts import CacheMount, begin, put
@@ -12,12 +13,13 @@ from pybuild.cache.store import Store
 from pybuild.executor.files.values import OwnerMode
 from pybuild.executor.steps.cachemounts import lock_path, name_of
 from pybuild.executor.trees.flocks import HeldLock, try_lock
-from pybuild.executor.workers.job import WorkerModule, job
+from pybuild.executor.workers.job import Job, WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.model.errors import UserError
 
 if TYPE_CHECKING:
     from pybuild.executor.steps import mounttars
+    from pybuild.executor.steps.mountchunks import PackedMount
 else:
     mounttars = WorkerModule("pybuild.executor.steps.mounttars")
 
@@ -76,6 +78,30 @@ async def import_mount(
             store.discard(made)
     now = store.clock.now()
     return CacheMount(name=name, id=id, seeded=False, created=now, last_used=now, in_use=False)
+
+
+async def pack_mount(
+    store: Store,
+    workers: Workers,
+    mount: tuple[str, str],
+    packing: Callable[[str], Job[PackedMount]],
+) -> PackedMount | None:
+    """Do the job *packing* on the files of a mount, by name and id; None if it is gone.
+
+    Raises:
+        UserError: a build uses it.
+    """
+    name, id = mount
+    held = _hold(store, name, id)
+    try:
+        path = os.path.join(store.mounts_dir, name, "fs")
+        if not os.path.isdir(path):
+            return None
+        with store.leases.create() as lease:
+            await asyncio.to_thread(lease.add, "mount", name)
+            return await workers.call(packing(path))
+    finally:
+        held.release()
 
 
 def _hold(store: Store, name: str, id: str) -> HeldLock:

@@ -11,6 +11,7 @@ know of and passes over:
 * ``name`` and ``seconds`` of a record, for people and for the order of work.
 * ``madeOf``: what its key was made of, to explain misses; not in an image's own config.
 * ``usedAt`` of a record: when some build last had a use for it, so that the rest can go.
+* ``mounts``: the cache mounts that it carries (`image.cacheformat.mounts`).
 
 Pure. `cacheread` reads what is written here.
 """
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from pybuild.image.cacheformat.mounts import CachedMount, mount_entries
 from pybuild.image.cacheformat.namedinputs import within_bounds
 from pybuild.image.config import encode, format_time
 from pybuild.model.dataclass import dataclass
@@ -75,6 +77,7 @@ class CacheContents:
 
     layers: Mapping[Digest, CachedLayer] = field(default_factory=dict[Digest, CachedLayer])
     results: tuple[CachedResult, ...] = ()
+    mounts: tuple[CachedMount, ...] = ()
 
     @property
     def carried(self) -> list[CachedLayer]:
@@ -103,7 +106,10 @@ def write_config(contents: CacheContents) -> bytes:
         if at >= 0:
             record["layers"] = [{"layer": at, **_created(result.created)}]
         records.append(record)
-    return encode({"layers": layers, "records": records})
+    document: dict[str, Any] = {"layers": layers, "records": records}
+    if contents.mounts:
+        document["mounts"] = mount_entries(contents.mounts)
+    return encode(document)
 
 
 def write_inline(contents: CacheContents, diff_ids: Sequence[Digest]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pybuild.image.cacheformat.config import CacheContents, CachedLayer, CachedResult
+from pybuild.image.cacheformat.mounts import MOST_MOUNTS, CachedMount
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 
@@ -60,7 +61,8 @@ def merged(
             kept.offer(replace(result, aliases=aliases))
     results = tuple(sorted(kept.results, key=lambda one: one.key))
     used = {diff_id for result in results for diff_id in result.layers}
-    return CacheContents({diff_id: layers[diff_id] for diff_id in sorted(used)}, results)
+    mounts = _merged_mounts(mine.mounts, there.mounts, retention, now)
+    return CacheContents({diff_id: layers[diff_id] for diff_id in sorted(used)}, results, mounts)
 
 
 def united(several: Sequence[CacheContents]) -> CacheContents:
@@ -73,7 +75,23 @@ def united(several: Sequence[CacheContents]) -> CacheContents:
             known = results.get(result.key)
             if known is None or (result.layers and not known.layers):
                 results[result.key] = result
-    return CacheContents(layers, tuple(results.values()))
+    mounts = {mount.name: mount for contents in reversed(several) for mount in contents.mounts}
+    return CacheContents(layers, tuple(results.values()), tuple(mounts.values()))
+
+
+def _merged_mounts(
+    mine: Sequence[CachedMount], there: Sequence[CachedMount], retention: Retention, now: float
+) -> tuple[CachedMount, ...]:
+    """Return *mine*, each whole, and those of *there* that are used and for which there is room."""
+    own = {mount.name for mount in mine}
+    kept = list(mine)
+    room = retention.max_bytes - sum(blob.size for mount in mine for blob in mount.blobs)
+    for mount in sorted(there, key=lambda one: (-one.used, one.name)):
+        size = sum(blob.size for blob in mount.blobs)
+        if mount.name not in own and now - mount.used <= retention.max_age_s and size <= room:
+            kept.append(mount)
+            room -= size
+    return tuple(sorted(kept[:MOST_MOUNTS], key=lambda one: one.name))
 
 
 def _joined(result: CachedResult, known: CachedResult | None, now: float) -> CachedResult:

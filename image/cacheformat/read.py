@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pybuild.image.cacheformat.config import (
@@ -18,6 +19,7 @@ from pybuild.image.cacheformat.config import (
     CachedLayer,
     CachedResult,
 )
+from pybuild.image.cacheformat.mounts import read_mounts
 from pybuild.image.cacheformat.namedinputs import MAX_TEXT
 from pybuild.image.config import INLINE_CACHE, parse_time
 from pybuild.image.manifest import Manifest, diff_ids_of, parse_object
@@ -42,7 +44,8 @@ def read_config(data: bytes) -> CacheContents:
     """
     body = parse_object(data, "cache config", MAX_BYTES)
     try:
-        return _contents(_list(body, "layers", MAX_LAYERS), _list(body, "records", MAX_RECORDS))
+        layers, records = _list(body, "layers", MAX_LAYERS), _list(body, "records", MAX_RECORDS)
+        return replace(_contents(layers, records), mounts=read_mounts(body.get("mounts") or ()))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EnvironmentFault(f"broken cache config: {_said(error)}") from error
 
@@ -55,7 +58,9 @@ def named_blobs(data: bytes) -> set[Digest]:
     """
     body = parse_object(data, "cache config", MAX_BYTES)
     try:
-        return {Digest.parse(str(one["blob"])) for one in _list(body, "layers", MAX_LAYERS)}
+        mounts = read_mounts(body.get("mounts") or ())
+        named = {Digest.parse(str(one["blob"])) for one in _list(body, "layers", MAX_LAYERS)}
+        return named | {blob.digest for mount in mounts for blob in mount.blobs}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EnvironmentFault(f"broken cache config: {_said(error)}") from error
 

@@ -58,6 +58,8 @@ def test_an_export_without_attributes_is_small_and_an_image_of_oci() -> None:
         ({"ignore-error": "True"}, {"ignore_error": True}),
         ({"max-age": "1h"}, {"retention": Retention(max_age_s=3600.0)}),
         ({"max-size": "5kB"}, {"retention": Retention(max_bytes=5000)}),
+        ({"mounts": "true"}, {"mounts": True}),
+        ({"mounts-max-size": "1kB"}, {"mount_bytes": 1000}),
         ({"reset": "false"}, {}),
         ({"registry.insecure": "0"}, {}),
     ],
