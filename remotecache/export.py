@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.remotecache.mounts import CarriedMounts
     from pybuild.remotecache.reader import Memo
+
+
+MANIFEST = "cache.manifest"
 
 
 def target_of(engine: Engine, cache_to: CacheTo) -> CacheTarget:
@@ -119,6 +123,13 @@ async def _export(
         await writer.confirm(results)
         await writer.collect()
     return made
+
+
+def manifest_entry(manifest: Descriptor | None) -> dict[str, str]:
+    """Return the cache's entry in the response."""
+    if manifest is None:
+        return {}
+    return {MANIFEST: json.dumps(manifest.to_json(), separators=(",", ":"))}
 
 
 def _nobody(_event: Event) -> None:

@@ -23,7 +23,7 @@ from pybuild.builds.lookups import Lookups
 from pybuild.builds.provenance import LookupLedger, Outcome
 from pybuild.builds.recording import error_facts
 from pybuild.daemon.builds.attestations import client_lists
-from pybuild.daemon.builds.caches import exports_of, imports_of, manifest_entry
+from pybuild.daemon.builds.caches import exports_of, imports_of
 from pybuild.daemon.builds.failedfiles import failed_files
 from pybuild.daemon.builds.failedsteps import FailedSteps
 from pybuild.daemon.builds.frontends import Frontends
@@ -64,6 +64,7 @@ from pybuild.model.ops import ScratchSource, Vertex
 from pybuild.model.policy import Policies
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.status import Code, RpcError
+from pybuild.remotecache.export import manifest_entry
 
 if TYPE_CHECKING:
     from pybuild.daemon.builds.trees import FindSession

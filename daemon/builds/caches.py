@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.model.events import Emit
 
-MANIFEST = "cache.manifest"
 _NOT_SHARED = "a cache named while the build goes on is not imported: its claims would be other clients' as well"
 Entry = tuple[str, Mapping[str, str]]
 
@@ -155,14 +154,9 @@ async def exports_of(scope: CacheScope, cache: pb.CacheOptions) -> CacheSession:
     exports = [cache_to(kind, attrs, strict=False) for kind, attrs in entries]
     for one in exports:
         _check_credentials(scope, one)
-    find = partial(_target, scope)
+    find, memo, mounts = partial(_target, scope), scope.imports.memo, scope.imports.mounts
     return await open_cache_session(
-        scope.engine,
-        exports,
-        scope.emit,
-        memo=scope.imports.memo,
-        find=find,
-        mounts=scope.imports.mounts,
+        scope.engine, exports, scope.emit, memo=memo, find=find, mounts=mounts
     )
 
 
@@ -225,10 +219,3 @@ class Imports:
                 )
                 self.caches += caches
                 scope.find_in(caches)
-
-
-def manifest_entry(manifest: Descriptor | None) -> dict[str, str]:
-    """Return the cache's entry in the response."""
-    if manifest is None:
-        return {}
-    return {MANIFEST: json.dumps(manifest.to_json(), separators=(",", ":"))}
