@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,16 @@ from pybuild.model.policy import Policy as SourcePolicy
 from pybuild.model.reference import Reference
 from pybuild.net.grpc.calls import Handler
 from pybuild.net.grpc.status import Code, RpcError
-from pybuild.registry.client.credentials import Credential, StaticCredentials
+from pybuild.registry.client.credentials import (
+    Credential,
+    FetchedToken,
+    NoCredentials,
+    StaticCredentials,
+)
 from tests.daemon.serving import channel
 from tests.daemon.test_serverbuilds import served
+
+TOKENS = "/moby.filesync.v1.Auth/FetchToken"
 
 COPY = b"FROM scratch AS base\nCOPY f /d/\n"
 
@@ -221,3 +228,36 @@ def test_secrets_are_lent_by_their_ids(tmp_path: Path) -> None:
         with pytest.raises(RpcError) as caught:
             secret(id)
         assert (caught.value.code, caught.value.message) == (code, message)
+
+
+class Tokens(NoCredentials):
+    """Credentials that fetch tokens of one registry."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str, list[str]]] = []
+
+    async def fetch_token(
+        self, host: str, realm: str, service: str, scopes: Sequence[str]
+    ) -> FetchedToken | None:
+        self.asked.append((host, realm, service, list(scopes)))
+        return (
+            FetchedToken(token="secret", expires_in=60, issued_at=7)
+            if host == "docker.io"
+            else None
+        )
+
+
+def test_tokens_are_fetched_where_that_can_be_done() -> None:
+    known = Tokens()
+
+    def fetched(host: str) -> filesync.FetchTokenResponse:
+        request = filesync.FetchTokenRequest(Host=host, Realm="r", Service="s", Scopes=["a", "b"])
+        return filesync.FetchTokenResponse.FromString(asked(auth(known), TOKENS, request))
+
+    answer = fetched("registry-1.docker.io")
+    assert (answer.Token, answer.ExpiresIn, answer.IssuedAt) == ("secret", 60, 7)
+    with pytest.raises(RpcError) as caught:
+        fetched("other")
+    assert (caught.value.code, caught.value.message) == (Code.NOT_FOUND, "no token for other")
+    assert known.asked == [("docker.io", "r", "s", ["a", "b"]), ("other", "r", "s", ["a", "b"])]
+    assert TOKENS not in auth(StaticCredentials({}))

@@ -299,3 +299,23 @@ def _jump() -> str:
     """Return the number of the rule that leads to docker's chain for others."""
     lines = told("nft", "-a", "list", "chain", "ip", "filter", "FORWARD").splitlines()
     return next(line.rpartition(" ")[2] for line in lines if "jump DOCKER-USER" in line)
+
+
+def test_a_bridge_that_somebody_has_removed_comes_back_under_all(tmp_path: Path) -> None:
+    networks = Networks(str(tmp_path))
+    net = networks.create(NewNetwork(name="net", subnets=("10.90.0.0/24",)))
+    with process_apart() as pid, process_apart() as other:
+        made = attach(order(networks, EndpointOrder("net")), pid)
+        told("ip", "link", "del", net.bridge)
+        second = order(networks, EndpointOrder("net"), container="cd" * 32, name="two")
+        beside = attach(second, other)
+        links = told("ip", "link", "show", "master", net.bridge)
+        for one in (made, beside):
+            assert one.places[0][1].peer in links
+        assert not networks.forget_place(net, "ef" * 32)
+        assert networks.forget_place(net, ID)
+        assert not networks.forget_place(net, ID)
+        assert index_of(made.places[0][1].peer) == 0
+        assert [one.container for one in networks.records.endpoints(net)] == ["cd" * 32]
+        gone(made)
+        given_back(beside)

@@ -158,3 +158,16 @@ def test_networks_are_listed_and_chosen(tmp_path: Path) -> None:
     assert chosen(prune_matcher, "until=0s") and not chosen(prune_matcher, "until=1h")
     with pytest.raises(UsageError, match='invalid filter "name=x"'):
         prune_matcher("name=x")
+
+
+def test_a_resolv_conf_keeps_what_was_not_given() -> None:
+    host = "# ours\nnameserver 192.0.2.1\nsearch a.example\noptions ndots:2\n"
+    assert reading.resolv_conf_with(host, (), (), ()) == host
+    for given, words in (
+        ((("192.0.2.7",), (), ()), ("192.0.2.7", "a.example", "ndots:2")),
+        (((), ("b.example",), ()), ("192.0.2.1", "b.example", "ndots:2")),
+        (((), (), ("ndots:3",)), ("192.0.2.1", "a.example", "ndots:3")),
+    ):
+        made = reading.resolv_conf_with(host, *given)
+        names = {line.split()[0]: line.split()[1] for line in made.splitlines() if line[0] != "#"}
+        assert names == dict(zip(("nameserver", "search", "options"), words, strict=True))
