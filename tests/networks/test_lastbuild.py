@@ -15,7 +15,7 @@ from pybuild.model.border import WorkerCall
 from pybuild.networks import buildnetwork, buildspaces, lastbuild, wayout
 from tests.needs import needs
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, needs("ip", "nft")]
+pytestmark = [pytest.mark.root, needs("ip", "nft")]
 
 
 def sh(script: str) -> None:
@@ -48,6 +48,7 @@ def test_where_nothing_has_changed_it_is_known(folder: str) -> None:
     assert sorted(os.listdir(folder)) == ["buildnetwork", "lastbuild"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -69,6 +70,7 @@ def test_where_somebody_has_changed_anything_all_is_looked_at(folder: str, chang
     assert lastbuild.look(folder, "") is None
 
 
+@pytest.mark.slow
 def test_rules_of_the_old_packet_filter_are_seen(
     folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -87,6 +89,7 @@ def test_what_was_found_for_another_name_server_does_not_count(folder: str) -> N
     assert lastbuild.look(folder, "127.0.0.1") is None
 
 
+@pytest.mark.slow
 def test_nor_does_what_another_version_found(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lastbuild, "FORM", lastbuild.FORM + 1)
     assert lastbuild.look(folder, "") is None
@@ -113,6 +116,7 @@ def cut(note: Path) -> None:
     note.write_text("one line")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [give_away, open_up, link, spoil, cut, Path.unlink])
 def test_a_note_that_somebody_else_may_have_written_is_none(
     folder: str, change: Callable[[Path], None]
@@ -121,6 +125,7 @@ def test_a_note_that_somebody_else_may_have_written_is_none(
     assert lastbuild.look(folder, "") is None
 
 
+@pytest.mark.slow
 def test_in_another_namespace_all_is_looked_at(folder: str) -> None:
     """Its packet filter may have had as many changes; its bridge has another address."""
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

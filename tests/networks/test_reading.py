@@ -171,3 +171,22 @@ def test_a_resolv_conf_keeps_what_was_not_given() -> None:
         made = reading.resolv_conf_with(host, *given)
         names = {line.split()[0]: line.split()[1] for line in made.splitlines() if line[0] != "#"}
         assert names == dict(zip(("nameserver", "search", "options"), words, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("option", "mode", "message"),
+    [
+        ("link", "none", "--link needs a network of the container's own, and none is none"),
+        ("hostname", "container:x", "--hostname and --network container:x"),
+        ("dns", "container:x", "--dns and --network container:x"),
+        ("add-host", "container:x", "--add-host and --network container:x"),
+        ("publish", "none", "nothing can be published with --network none"),
+        ("publish-all", "container:x", "nothing can be published with --network container:x"),
+    ],
+)
+def test_options_that_a_mode_cannot_have_are_refused(option: str, mode: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        reading.refuse_own([option], mode)
+    assert caught.value.message == f"conflicting options: {message}"
+    for fitting in ("dns", "add-host"):
+        reading.refuse_own([fitting], "none")
