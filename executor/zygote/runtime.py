@@ -257,7 +257,7 @@ class _Container:
                 self._forbid_devices()
             status = self._run([*command, "start", _ID], fds, spec.network)
         if status:
-            return _not_executed(_said(log), oci.name, status, spec.limits.pids)
+            return status_of_refusal(last_error(log), oci.name, status, spec.limits.pids)
         syscalls.close_quietly(*fds)
         return None
 
@@ -333,7 +333,7 @@ def _become_runtime(command: list[str], place: str, fds: list[int], network: str
         os._exit(127)
 
 
-def _said(log: str) -> str:
+def last_error(log: str) -> str:
     """Return the last error of a runtime's log, "" if there is none."""
     import json
 
@@ -353,7 +353,7 @@ def _said(log: str) -> str:
     return last.strip()[:_SAID_BYTES]
 
 
-def _not_executed(message: str, name: str, status: int, pids: int) -> int:
+def status_of_refusal(message: str, name: str, status: int, pids: int) -> int:
     """Return the status of a program that cannot be executed, if that is what the runtime said."""
     text = message.lower()
     if "exec" in text:

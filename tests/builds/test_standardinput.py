@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from pybuild.builds import standardinput
-from pybuild.builds.standardinput import StandardInput
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.builds.standardinput import StandardInput, copy_archive
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 
 
 @contextmanager
@@ -111,3 +111,19 @@ def test_what_does_not_fit_on_the_disk_is_not_copied_to_its_end(
         pytest.raises(EnvironmentFault, match="it goes on after 19 bytes"),
     ):
         stdin.copy_to(str(tmp_path / "large"))
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_no_archive_is_read_from_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with pytest.raises(UsageError, match="refusing to read an archive from a terminal"):
+        copy_archive(str(tmp_path / "archive"))
+    assert os.listdir(tmp_path) == []

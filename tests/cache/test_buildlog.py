@@ -11,7 +11,7 @@ import pytest
 
 from pybuild.cache.content import buildhistory, buildlog
 from pybuild.cache.content.buildhistory import Builds
-from pybuild.cache.content.buildlog import read_events
+from pybuild.cache.content.buildlog import read_events, read_header
 from pybuild.cache.disk.atomic import Disk
 from pybuild.cache.space.oldbuilds import prune_builds
 from pybuild.cache.space.prune import Policy
@@ -228,3 +228,9 @@ def test_pruning_takes_old_builds_by_the_words_it_is_told(tmp_path: Path) -> Non
         assert left(Policy(all=True)) == [2.0]
         assert len(left(Policy(max_used_space=0))) == 4
         assert len(left(Policy(filters=("type=regular",)))) == 4
+
+
+def test_a_log_that_is_not_there_has_an_empty_header(tmp_path: Path) -> None:
+    assert read_header(str(tmp_path / "absent")) == {}
+    (tmp_path / "log").write_text('{"a": 1}\n{"b": 2}\n')
+    assert read_header(str(tmp_path / "log")) == {"a": 1}

@@ -8,6 +8,7 @@ import pytest
 
 from pybuild.buildkit.pb import content as pb
 from pybuild.buildkit.pb import control
+from pybuild.model.digest import Digest
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.status import Code, RpcError
 from tests.daemon.test_serverbuilds import Client, with_server
@@ -32,6 +33,19 @@ async def listed(channel: Channel, *filters: str) -> list[pb.Info]:
     return [info for one in messages for info in pb.ListContentResponse.FromString(one).info]
 
 
+async def read(channel: Channel, digest: str, offset: int = 0, size: int = 0) -> bytes:
+    request = pb.ReadContentRequest(digest=digest, offset=offset, size=size).SerializeToString()
+    answers = [
+        pb.ReadContentResponse.FromString(one)
+        for one in await streamed(channel, CONTENT + "Read", request)
+    ]
+    at = offset
+    for one in answers:
+        assert one.offset == at
+        at += len(one.data)
+    return b"".join(one.data for one in answers)
+
+
 async def forget_all(channel: Channel) -> None:
     request = control.BuildHistoryRequest(EarlyExit=True).SerializeToString()
     for message in await streamed(channel, CONTROL + "ListenBuildHistory", request):
@@ -46,7 +60,6 @@ async def code_of(channel: Channel, method: str, request: bytes) -> Code:
     return raised.value.code
 
 
-@pytest.mark.slow
 def test_blobs_of_the_history_are_listed_until_their_build_is_forgotten(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         channel = client.channel
@@ -60,6 +73,18 @@ def test_blobs_of_the_history_are_listed_until_their_build_is_forgotten(tmp_path
             answer = await channel.unary(CONTENT + "Info", request, timeout=60)
             assert pb.InfoResponse.FromString(answer).info == info
         first = infos[0]
+        whole = await read(channel, first.digest)
+        assert Digest.of(whole) == first.digest and len(whole) == first.size
+        assert await read(channel, first.digest, 3) == whole[3:]
+        assert await read(channel, first.digest, 3, 4) == whole[3:7]
+        assert await read(channel, first.digest, first.size - 1, 9) == whole[-1:]
+        assert await read(channel, first.digest, first.size) == b""
+        for offset, size in ((-1, 0), (0, -1), (first.size + 1, 0)):
+            message = pb.ReadContentRequest(digest=first.digest, offset=offset, size=size)
+            code = await code_of(channel, "Read", message.SerializeToString())
+            assert code is Code.OUT_OF_RANGE
+        unknown = pb.ReadContentRequest(digest=Digest.of(b"unknown")).SerializeToString()
+        assert await code_of(channel, "Read", unknown) is Code.NOT_FOUND
         assert await listed(channel, f"digest=={first.digest}") == [first]
         assert await listed(channel, f'digest=="{first.digest}"', "labels.x") == [first]
         assert await listed(channel, f"digest!={first.digest}") == infos[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ from pybuild.executor.steps.ociruntimes import OciRuntime, find_runtime
 from pybuild.executor.steps.spec import ALL_CAPABILITIES, StepSpec
 from pybuild.executor.workers.workers import Workers
 from pybuild.executor.zygote import seccomp
+from pybuild.executor.zygote.faults import Fault
+from pybuild.executor.zygote.runtime import last_error, status_of_refusal
 from pybuild.model.errors import EnvironmentFault
 from tests.executor.sandbox_helpers import Box, make_base, skip_unless_possible
 from tests.executor.test_seccomp import ALLOW, ENOSYS, EPERM, I386, X86_64, verdict
@@ -134,3 +137,54 @@ def test_names_and_numbers_of_the_filter_say_the_same(header: str, arch: int) ->
         if not agrees:
             wrong.append(found[1])
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ('exec: "x": executable file not found in $PATH', 127),
+        ("exec /x: no such file or directory", 127),
+        ("Exec /x: Permission denied", 126),
+        ("exec /x: exec format error", 126),
+        ("open executable: Operation not permitted", 126),
+    ],
+)
+def test_a_program_that_cannot_be_executed_has_a_shells_status(message: str, status: int) -> None:
+    assert status_of_refusal(message, "runc", 1, 0) == status
+
+
+@pytest.mark.parametrize(
+    ("message", "pids", "shown", "hints"),
+    [
+        ("", 0, "runc did not start the step: status 3, without a word", 1),
+        ("cgroup: permission denied", 0, "runc did not start the step: cgroup: permission denied", 1),
+        ("exec: out of memory", 5, "runc did not start the step: exec: out of memory", 2),
+    ],
+)  # fmt: skip
+def test_another_fault_is_the_runtimes(message: str, pids: int, shown: str, hints: int) -> None:
+    with pytest.raises(Fault) as caught:
+        status_of_refusal(message, "runc", 3, pids)
+    assert str(caught.value) == shown
+    assert len(caught.value.hints) == hints
+    assert caught.value.hints[-1] == "leave --runtime away: steps have a sandbox of ours"
+    if pids:
+        assert caught.value.hints[0] == "runc's own threads count among pids=5: allow more"
+
+
+def test_the_last_error_of_a_runtimes_log_counts(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_error(str(log)) == ""
+    lines = [
+        {"level": "error", "msg": "first"},
+        {"level": "fatal", "msg": " second \n"},
+        {"level": "warning", "msg": "third"},
+        {"level": "error"},
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines[:3]))
+    assert last_error(str(log)) == "second"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert last_error(str(log)) == '{"level": "error"}'
+    log.write_text("no JSON\n")
+    assert last_error(str(log)) == "no JSON"
+    log.write_text("x" * 5000)
+    assert len(last_error(str(log))) == 4000

@@ -21,7 +21,6 @@ def user() -> Iterator[PlainUser]:
         yield made
 
 
-@pytest.mark.slow
 def test_owners_modes_and_types_are_as_they_would_be_with_more_ids(user: PlainUser) -> None:
     """The layer of one script, entry by entry, is that of a build that has a range of ids."""
     need_sub_ids()
@@ -159,7 +158,6 @@ subprocess.run(["/asroot", "-ISc", "import os; os.chown('/asplain', 8, -1)"], ch
     assert done.owner("asplain") == (8, 44)
 
 
-@pytest.mark.slow
 def test_chown_takes_set_id_bits_as_the_kernel_does(user: PlainUser) -> None:
     done = user.run(
         "touch /f; chmod 6755 /f; chown 33 /f; stat -c %a /f; chmod 6755 /f; stat -c %a /f"
@@ -238,7 +236,6 @@ def test_arguments_that_change_meanwhile_or_are_no_memory_do_no_harm(user: Plain
     assert done.owner("two") in ((0, 0), (5, 5))
 
 
-@pytest.mark.slow
 def test_notes_can_be_neither_seen_nor_forged(user: PlainUser) -> None:
     done = user.run(
         """
@@ -259,7 +256,6 @@ os.removexattr("/f", "user.mine"); print(os.listxattr("/f"))
     assert done.entries["f"].pax_headers == {}
 
 
-@pytest.mark.slow
 def test_chroot_and_descriptors_of_directories_resolve_as_the_step_means(user: PlainUser) -> None:
     done = user.run(
         """

@@ -149,7 +149,6 @@ def test_requests_that_change_the_agent_never_reach_it(
     on_site(tmp_path, body)
 
 
-@pytest.mark.slow
 def test_keys_get_an_agent_of_their_own(tmp_path: Path, key: Path) -> None:
     async def body(site: SourceSite) -> None:
         given = SshAgent(id="x", keys=((str(key), read_key("x", str(key))),))
@@ -167,7 +166,6 @@ def test_keys_get_an_agent_of_their_own(tmp_path: Path, key: Path) -> None:
     on_site(tmp_path, body)
 
 
-@pytest.mark.slow
 def test_keys_that_cannot_be_used(tmp_path: Path) -> None:
     locked = make_key(tmp_path / "locked", "secret")
     (tmp_path / "text").write_text("hello")
@@ -208,7 +206,6 @@ def test_a_raw_socket_hands_on_anything(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.sandbox
-@pytest.mark.slow
 def test_a_step_talks_to_the_agent(tmp_path: Path, agent: str) -> None:
     """[MNT-20]: as the id it belongs to, and only where the mount stands."""
     skip_unless_possible()

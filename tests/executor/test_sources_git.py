@@ -21,8 +21,6 @@ from tests.executor.sourcesites import SourceSite, on_site
 from tests.gitservers import Repository
 from tests.webservers import serving
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_default_branch_without_its_git_directory(tmp_path: Path, remote: Remote) -> None:
     """[ADD-8]"""
@@ -38,6 +36,7 @@ def test_the_default_branch_without_its_git_directory(tmp_path: Path, remote: Re
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_everything_that_can_name_a_commit(tmp_path: Path, remote: Remote) -> None:
     """[ADD-8]"""
     first, second = remote.first, remote.second
@@ -64,6 +63,7 @@ def test_everything_that_can_name_a_commit(tmp_path: Path, remote: Remote) -> No
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_name_of_both_is_the_branch(tmp_path: Path, remote: Remote) -> None:
     remote.repository.git("tag", "dev", remote.second)
 
@@ -89,6 +89,7 @@ def test_the_identity_is_the_commit_however_it_is_called(tmp_path: Path, remote:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_branch_that_moves_is_the_same_in_one_build(tmp_path: Path, remote: Remote) -> None:
     async def body(site: SourceSite) -> None:
         async with site.sources() as sources:
@@ -118,6 +119,7 @@ def test_a_commit_that_is_here_needs_no_network(tmp_path: Path, remote: Remote) 
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_subdirectories(tmp_path: Path, remote: Remote) -> None:
     """[ADD-8]: their contents, whatever is done to get out of the tree."""
     os.symlink("/etc", remote.repository.path / "out")
@@ -136,6 +138,7 @@ def test_subdirectories(tmp_path: Path, remote: Remote) -> None:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_kept_git_directory_is_a_whole_repository(tmp_path: Path, remote: Remote) -> None:
     async def body(site: SourceSite) -> None:
         for ref, commit in (("main", remote.second), ("v1", remote.first), (remote.first, "")):
@@ -163,6 +166,7 @@ def test_a_kept_git_directory_is_a_whole_repository(tmp_path: Path, remote: Remo
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_checksums(tmp_path: Path, remote: Remote) -> None:
     """[ADD-8]"""
 
@@ -186,6 +190,7 @@ def test_checksums(tmp_path: Path, remote: Remote) -> None:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_times_of_the_commit(tmp_path: Path, remote: Remote) -> None:
     async def body(site: SourceSite) -> None:
         tree = await site.tree(remote.source(mtime="commit", subdir="sub"))
@@ -246,6 +251,7 @@ def test_only_network_protocols_are_spoken(tmp_path: Path, url: str) -> None:
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_submodules_come_along_unless_told_otherwise(tmp_path: Path, remote: Remote) -> None:
     inner = Repository(remote.base / "inner")
     inner.commit({"deep": "x"})
@@ -268,6 +274,7 @@ def test_submodules_come_along_unless_told_otherwise(tmp_path: Path, remote: Rem
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_submodules_of_a_server_of_plain_files(tmp_path: Path) -> None:
     """[ADD-8]: such a server cannot cut histories short."""
     base = tmp_path / "served"
@@ -290,6 +297,7 @@ def test_submodules_of_a_server_of_plain_files(tmp_path: Path) -> None:
         on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_commit_knows_when_it_was_made(tmp_path: Path, remote: Remote) -> None:
     """[REP-1]: also where a tag or a bare id stands for it."""
 
@@ -311,6 +319,7 @@ def test_a_commit_knows_when_it_was_made(tmp_path: Path, remote: Remote) -> None
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url", ["ext::sh -c 'touch /tmp/pybuild-pwned'", "file://{base}/r", "{base}/r", "-u./payload"]
 )
@@ -336,6 +345,7 @@ def test_submodules_of_evil_places(tmp_path: Path, remote: Remote, url: str) -> 
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_what_a_tree_says_about_filters_and_hooks_is_not_run(
     tmp_path: Path, remote: Remote
 ) -> None:
@@ -357,6 +367,7 @@ def test_what_a_tree_says_about_filters_and_hooks_is_not_run(
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_builds_at_the_same_time_share_one_repository(tmp_path: Path, remote: Remote) -> None:
     async def body(site: SourceSite) -> None:
         refs = ("main", "dev", "v1", remote.first, remote.second)
@@ -367,6 +378,7 @@ def test_builds_at_the_same_time_share_one_repository(tmp_path: Path, remote: Re
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_a_checkout_that_is_cancelled_leaves_nothing(tmp_path: Path, remote: Remote) -> None:
     async def body(site: SourceSite) -> None:
         for delay in (0.0, 0.02, 0.05, 0.1):
@@ -380,6 +392,7 @@ def test_a_checkout_that_is_cancelled_leaves_nothing(tmp_path: Path, remote: Rem
     on_site(tmp_path, body)
 
 
+@pytest.mark.slow
 def test_commits_travel_in_a_bundle(tmp_path: Path, remote: Remote) -> None:
     """One build makes it, another one reads it and never asks the remote [ADD-7]."""
 
