@@ -6,6 +6,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from tests.test_packaging import ROOMS
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +28,7 @@ def test_each_id_stands_once() -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_each_cited_id_stands_there() -> None:
     ids = set(rows())
     families = {id.partition("-")[0] for id in ids}
