@@ -6,13 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pybuild.bake.allowances import Allowances, check
 from pybuild.bake.composefile import environment_with_file
 from pybuild.bake.definition import DEFAULT, Definition, Selected
 from pybuild.bake.drawing import drawn
-from pybuild.bake.files import Environs, read_definition, read_files
+from pybuild.bake.files import DEFAULT_NAMES, Environs, read_definition, read_files
 from pybuild.bake.hcl.functions.table import functions
 from pybuild.bake.overrides import all_targets
 from pybuild.bake.prepare import HERE, Flags, check_known, cleaned, flags_of, is_url
@@ -23,6 +23,9 @@ from pybuild.builds.result import BuildResult
 from pybuild.engine.host import native_platform
 from pybuild.model.errors import UsageError
 from pybuild.model.text import boolean, split_csv
+
+if TYPE_CHECKING:
+    from pybuild.builds.manymemos import Memos
 
 
 class CommandLine(Protocol):
@@ -136,6 +139,9 @@ def text_of(words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]
     """
     if words.flag("affected"):
         return _affected(words, builds_of(words, request_of))
+    if words.one("since") and not any(words.one(name) for name in ("list", "graph", "print")):
+        builds = builds_of(words, request_of).values()
+        return None if any(one.is_delivered for one in builds) else ""
     if form := words.one("list"):
         return listing(definition_of(words), form)
     if form := words.one("graph"):
@@ -145,12 +151,7 @@ def text_of(words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]
 
 def _affected(words: CommandLine, builds: Mapping[str, NamedBuild]) -> str:
     """Return the names of the targets that would be built, a line each."""
-    from pybuild.builds.manymemos import Memos
-    from pybuild.engine.settings import load_settings
-
-    unchanged = Memos(
-        load_settings(words.one("config"), words.one("root")).root, builds
-    ).unchanged()
+    unchanged = _memos(words, builds).unchanged()
     names = sorted(name for name, one in builds.items() if one.is_delivered)
     return "".join(f"{name}\n" for name in names if name not in unchanged)
 
@@ -185,7 +186,19 @@ def builds_of(
             links=target.links,
             is_delivered=not target.is_linked,
         )
+    if revision := words.one("since"):
+        from pybuild.bake.since import changed_since, reached
+
+        changed = changed_since(revision, os.getcwd())
+        return reached(builds, changed, _files(words) or DEFAULT_NAMES, _memos(words, builds))
     return builds
+
+
+def _memos(words: CommandLine, builds: Mapping[str, NamedBuild]) -> Memos:
+    from pybuild.builds.manymemos import Memos
+    from pybuild.engine.settings import load_settings
+
+    return Memos(load_settings(words.one("config"), words.one("root")).root, builds)
 
 
 def summary(name: str, result: BuildResult) -> str:

@@ -54,5 +54,10 @@ OPTIONS: tuple[Option, ...] = (
         "sbom", "shorthand for --set=*.attest=type=sbom: true, false or generator=IMAGE", "SPEC"
     ),
     Option("set", "set a value of targets: PATTERN.KEY=VALUE, or += for lists", "SPEC", "", True),
+    Option(
+        "since",
+        "build only targets that a change in git since a revision reaches, uncommitted ones too",
+        "REV",
+    ),
     Option("var", "set a variable of the definition", "NAME=VALUE", "", True),
 )

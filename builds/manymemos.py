@@ -98,6 +98,12 @@ class Memos:
             values["links"] = read
         return CommandWords(build.request.context, values)
 
+    def record(self, name: str) -> dict[str, Any] | None:
+        """Return the record of a build that was made here, whether it holds or not."""
+        words = self.words(name) if is_private(self._root) else None
+        key = None if words is None else memo.key_of(words)
+        return memo.load(self._root, key) if key else None
+
     def unchanged(self) -> dict[str, dict[str, Any]]:
         """Return the records of the builds that are as they were."""
         if not is_private(self._root) or any(name in os.environ for name in memo.POLICY_VARIABLES):

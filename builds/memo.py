@@ -228,6 +228,15 @@ def file_digest(data: bytes | None) -> str:
     return "" if data is None else _digest_of(data)
 
 
+def file_has(path: str, digest: str) -> bool:
+    """Whether a file, or its absence, is as `file_digest` says.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _file_digest(path) == digest
+
+
 def _digest_of(data: bytes) -> str:
     from pybuild.executor.trees.contextscan import digest_of  # builds without a memo do without
 

@@ -20,6 +20,7 @@ _VERB = re.compile(
     r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<precision>\d*))?(?:\[(?P<at>\d+)\])?(?P<verb>.)",
     re.DOTALL,
 )
+_MOST, _MOST_TEXT = 1_000_000, 16 << 20
 _WHOLE = {"b": "b", "d": "d", "o": "o", "x": "x", "X": "X"}
 
 
@@ -29,19 +30,23 @@ def formatted(template: Value, *arguments: Value) -> str:
     Raises:
         ValueProblem: an unknown verb, or not as many arguments as verbs.
     """
-    text, at, used = to_text(template), 0, 0
+    text, at, used, length = to_text(template), 0, 0, 0
 
     def replace(match: re.Match[str]) -> str:
-        nonlocal at, used
+        nonlocal at, used, length
         if match["verb"] == "%":
             return "%"
         if match["at"]:
-            at = int(match["at"]) - 1
+            at = _number(match["at"]) - 1
         if not 0 <= at < len(arguments):
             raise ValueProblem(f'not enough arguments for "{match[0]}" at {match.start()}')
         value, at = arguments[at], at + 1
         used = max(used, at)
-        return _padded(match, value)
+        shown = _padded(match, value)
+        length += len(shown)
+        if length > _MOST_TEXT:
+            raise ValueProblem(f"the text has more than {_MOST_TEXT} characters")
+        return shown
 
     made = _VERB.sub(replace, text)
     if re.search(r"%\Z", _VERB.sub("", text)):
@@ -51,9 +56,20 @@ def formatted(template: Value, *arguments: Value) -> str:
     return made
 
 
+def _number(digits: str) -> int:
+    """Return a width, a precision or a place; Go has none above a million either.
+
+    Raises:
+        ValueProblem: it is larger.
+    """
+    if len(digits.lstrip("0")) > len(str(_MOST)) or int(digits[-9:] or 0) > _MOST:
+        raise ValueProblem(f"{digits[:20]} in a format: at most {_MOST}")
+    return int(digits[-9:] or 0)
+
+
 def _padded(match: re.Match[str], value: Value) -> str:
     shown = _shown(match, value)
-    width, flags = int(match["width"] or 0), match["flags"]
+    width, flags = _number(match["width"]), match["flags"]
     if "-" in flags:
         return shown.ljust(width)
     is_number = match["verb"] in "bdoxXeEfgG"
@@ -73,7 +89,7 @@ def _shown(match: re.Match[str], value: Value) -> str:
         raise ValueProblem(f"unsupported value for {match[0]!r}: null value cannot be formatted")
     if verb in "sq":
         text = to_text(value)
-        text = text if precision is None else text[: int(precision or 0)]
+        text = text if precision is None else text[: _number(precision)]
         return json.dumps(text, ensure_ascii=False) if verb == "q" else text
     if verb == "t":
         return "true" if to_bool(value) else "false"
@@ -81,7 +97,7 @@ def _shown(match: re.Match[str], value: Value) -> str:
         whole = to_whole(value)
         return _signed(f"{whole:{_WHOLE[verb]}}", match["flags"])
     if verb in "eEfgG":
-        places = 6 if precision is None else int(precision or 0)
+        places = 6 if precision is None else _number(precision)
         return _signed(_float(to_number(value), verb, places, precision is None), match["flags"])
     raise ValueProblem(f'unsupported format verb "{verb}" for {kind(value)}')
 

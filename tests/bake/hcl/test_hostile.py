@@ -49,3 +49,31 @@ def test_what_grows_without_end_is_refused_with_its_line(
 def test_a_matrix_of_as_many_targets_as_may_be_makes_all_of_them() -> None:
     text = 'target "t" {\n  name = "t-${a}-${b}"\n  matrix = { a = range(9), b = range(9) }\n}\n'
     assert len(definition(text).targets) == 81
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%1000000000d",
+        "%01000001d",
+        "%." + "9" * 5000 + "f",
+        "%-" + "9" * 5000 + "s",
+        "%[" + "9" * 5000 + "]d",
+        "%.1000001f",
+    ],
+)
+def test_a_format_of_a_huge_width_is_refused(text: str) -> None:
+    """Go has no width above a million; the text was made at its full length before."""
+    with pytest.raises(PybuildError, match="in a format: at most 1000000"):
+        definition(
+            f'variable "v" {{ default = format("{text}", 7) }}\ntarget "t" {{ tags = [v] }}\n'
+        )
+
+
+@pytest.mark.slow
+def test_a_format_of_many_wide_verbs_is_refused() -> None:
+    verbs = "%999999[1]d" * 20
+    with pytest.raises(PybuildError, match="the text has more than 16777216 characters"):
+        definition(
+            f'variable "v" {{ default = format("{verbs}", 7) }}\ntarget "t" {{ tags = [v] }}\n'
+        )
