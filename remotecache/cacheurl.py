@@ -10,6 +10,7 @@ from pybuild.model.errors import UsageError
 from pybuild.model.reference import is_pinned
 from pybuild.remotecache.branches import NO_BRANCH, PLACE, with_branch
 from pybuild.remotecache.options import CacheFrom, CacheTo, cache_from, cache_to, doubting
+from pybuild.remotecache.places.azureoptions import attrs_of_url as azure_attrs_of_url
 from pybuild.remotecache.places.s3options import SOURCE, attrs_of_url
 from pybuild.remotecache.places.services import with_credentials
 
@@ -19,7 +20,7 @@ _NO_MOUNTS = ",mounts=false"
 def parse_cache(
     text: str, tags: Sequence[str] = (NO_BRANCH,)
 ) -> tuple[CacheTo, tuple[CacheFrom, ...]]:
-    """Read a directory's path, ``s3://…``, ``gha://SCOPE`` or a registry's reference; it is used both ways.
+    """Read a directory's path, ``s3://…``, ``azblob://…``, ``gha://SCOPE`` or a registry's reference; it is used both ways.
 
     Every step is kept there, and cache mounts but where ``,mounts=false`` ends the text; what goes wrong with it fails no build. A reference without a tag and
     a bucket without a name have one for each branch, as ``{branch}`` has wherever it is written; the
@@ -52,6 +53,11 @@ def parse_cache(
             [{**attrs, "name": name} for name in with_branch(attrs.get("name") or PLACE, tags)],
         )
         sources = [{k: v for k, v in place.items() if k in SOURCE} for place in places]
+    elif text.startswith("azblob://"):
+        attrs = with_credentials("azblob", azure_attrs_of_url(text), os.environ)
+        names = with_branch(attrs.get("name") or PLACE, tags)
+        kind, places = "azblob", [{**attrs, "name": name} for name in names]
+        sources = list(places)
     elif text.startswith("gha://"):
         scope = {"scope": text.removeprefix("gha://").strip("/") or "buildkit"}
         kind, places = "gha", [with_credentials("gha", scope, os.environ)]

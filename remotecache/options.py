@@ -23,7 +23,6 @@ from pybuild.remotecache.places.services import (
 )
 
 _COMPRESSIONS = ("gzip", "uncompressed", "zstd")
-_LATER = ("azblob",)
 MOUNT_BYTES = 5_000_000_000
 _FORMAT = frozenset(
     ("mode", "image-manifest", "oci-mediatypes", "compression", "compression-level")
@@ -57,7 +56,7 @@ class CacheTo:
     """One place that a build's cache goes to.
 
     Attributes:
-        type: ``registry``, ``local``, ``s3``, ``gha`` or ``inline``.
+        type: ``registry``, ``local``, ``s3``, ``gha``, ``azblob`` or ``inline``.
         ref: of a registry, with a tag; *dest* a directory.
         everything: every step's layers (``mode=max``), not only those of the result.
         service: the place at a service that keeps caches besides registries.
@@ -141,11 +140,10 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
         UsageError: a type or an attribute that there is not, or a wrong value.
     """
     if kind not in _TO:
-        message = f'unknown cache exporter: "{kind}"{did_you_mean(kind, _TO)}'
-        if kind in _LATER:
-            message = f"cache exporter {kind} is not supported yet"
+        kinds = ", ".join(f"type={one}" for one in _TO)
         raise UsageError(
-            message, hints=["use type=registry, type=local, type=s3, type=gha or type=inline"]
+            f'unknown cache exporter: "{kind}"{did_you_mean(kind, _TO)}',
+            hints=[f"there are {kinds}"],
         )
     if strict:
         _check(f"cache-to type={kind}", attrs, _TO[kind])
@@ -190,8 +188,6 @@ def cache_to(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> Cac
 def cache_from(kind: str, attrs: Mapping[str, str], *, strict: bool = True) -> CacheFrom:
     """Read the attributes of an import; as `cache_to`."""
     if kind not in _FROM:
-        if kind in _LATER:
-            raise UsageError(f"cache importer {kind} is not supported yet")
         near = did_you_mean(kind, _FROM)
         kinds = ", ".join(f"type={one}" for one in _FROM)
         raise UsageError(f'unknown cache importer: "{kind}"{near}', hints=[f"there are {kinds}"])

@@ -1,1 +1,1 @@
-"""Where caches lie: registries, directories, S3."""
+"""Where caches lie: registries, directories, S3, Azure, GitHub."""

@@ -24,6 +24,7 @@ from pybuild.net.http1.faults import ConnectionLost, HttpFault
 from pybuild.net.http1.proxies import proxy_for
 from pybuild.net.http1.redirects import follow
 from pybuild.net.http1.retries import HttpLimits, Retries
+from pybuild.remotecache.places.fileparts import part_of
 from pybuild.remotecache.places.ghaoptions import GhaPlace
 
 ENTRY_VERSION = hashlib.sha256(b"|go-actionscache-1.0").hexdigest()
@@ -34,7 +35,6 @@ _FIRST_ACCEPT = "application/json;api-version=6.0-preview.1"
 _AZURE = {"x-ms-version": "2021-08-06"}
 _ANSWER_BYTES = 32 << 10
 PART_BYTES = 32 << 20
-_PIECE_BYTES = 1 << 20
 _AT_ONCE = 4
 _TRIES = 4
 _GONE = (401, 403)  # a signed URL that has expired
@@ -268,7 +268,7 @@ class GhaService:
         url = URL(address, encoded=True)
 
         async def once() -> Response:
-            body = _part_of(source, *part)
+            body = part_of(source, *part)
             return await self._ask(method, url, headers=headers, body=body, length=part[1])
 
         try:
@@ -300,7 +300,7 @@ class GhaService:
         headers = {**headers, **self._authorization, "Content-Type": "application/json"}
 
         async def once() -> Response:
-            sent = None if body is None else _part_of(data, 0, len(data))
+            sent = None if body is None else part_of(data, 0, len(data))
             return await self._ask(method, url, headers=headers, body=sent, length=len(data))
 
         try:
@@ -337,21 +337,6 @@ class GhaService:
 
 class _Exists(GhaFault):
     """The key is taken: entries are written once."""
-
-
-async def _part_of(source: str | bytes, start: int, length: int) -> AsyncIterator[bytes]:
-    """Yield a part of a file or of bytes; each reader has its own file."""
-    if isinstance(source, bytes):
-        yield source[start : start + length]
-        return
-    with open(source, "rb") as file:  # noqa: ASYNC230 - who is cancelled meanwhile would never see it
-        file.seek(start)
-        while length:
-            data = await asyncio.to_thread(file.read, min(_PIECE_BYTES, length))
-            if not data:
-                raise EnvironmentFault(f"{source}: the stored file shrank")
-            length -= len(data)
-            yield data
 
 
 def _refusal(action: str, response: Response) -> GhaFault:

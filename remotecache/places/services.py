@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pybuild.model.errors import UserError
-from pybuild.remotecache.places import ghaoptions, s3options
+from pybuild.remotecache.places import azureoptions, ghaoptions, s3options
+from pybuild.remotecache.places.azureoptions import AzurePlace, azure_place
 from pybuild.remotecache.places.ghaoptions import GhaPlace, gha_place
 from pybuild.remotecache.places.s3options import S3Place, s3_place
 
 if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
+    from pybuild.remotecache.places.azblob import AzblobCache
     from pybuild.remotecache.places.gha import GhaCache
     from pybuild.remotecache.places.s3 import S3Cache
 
-ServicePlace = S3Place | GhaPlace
-SOURCES = {"s3": s3options.SOURCE, "gha": ghaoptions.SOURCE}
-TARGETS = {"s3": s3options.TARGET, "gha": ghaoptions.TARGET}
+ServicePlace = S3Place | GhaPlace | AzurePlace
+SOURCES = {"s3": s3options.SOURCE, "gha": ghaoptions.SOURCE, "azblob": azureoptions.SOURCE}
+TARGETS = {"s3": s3options.TARGET, "gha": ghaoptions.TARGET, "azblob": azureoptions.TARGET}
 
 
 def service_place(kind: str, attrs: Mapping[str, str], role: str) -> ServicePlace | None:
@@ -31,6 +33,8 @@ def service_place(kind: str, attrs: Mapping[str, str], role: str) -> ServicePlac
             return s3_place(attrs, role)
         case "gha":
             return gha_place(attrs, role)
+        case "azblob":
+            return azure_place(attrs, role)
         case _:
             return None
 
@@ -44,6 +48,8 @@ def with_credentials(
             return s3options.with_credentials(attrs, environ)
         case "gha":
             return ghaoptions.with_job(attrs, environ)
+        case "azblob":
+            return azureoptions.with_account(attrs, environ)
         case _:
             return dict(attrs)
 
@@ -53,12 +59,16 @@ def is_nowhere(place: ServicePlace | None) -> bool:
     return isinstance(place, GhaPlace) and not (place.url and place.token)
 
 
-def open_service(engine: Engine, place: ServicePlace) -> S3Cache | GhaCache:
+def open_service(engine: Engine, place: ServicePlace) -> S3Cache | GhaCache | AzblobCache:
     """Return the cache at a place, to be read and written."""
     if isinstance(place, GhaPlace):
         from pybuild.remotecache.places.gha import GhaCache
 
         return GhaCache(engine, place)
+    if isinstance(place, AzurePlace):
+        from pybuild.remotecache.places.azblob import AzblobCache
+
+        return AzblobCache(engine, place)
     from pybuild.remotecache.places.s3 import S3Cache
 
     return S3Cache(engine, place)
@@ -72,6 +82,14 @@ def check_own_credentials(place: ServicePlace, attrs: Mapping[str, str]) -> None
     """
     if isinstance(place, GhaPlace):
         return  # a token that is not given is none
+    if isinstance(place, AzurePlace):
+        if not (attrs.get("account_url") and attrs.get("secret_access_key")):
+            raise UserError(
+                "a cache in Azure's blob store needs account_url and secret_access_key here:"
+                " the server's own are not lent",
+                hints=["set AZURE_STORAGE_KEY where you build"],
+            )
+        return
     if not (place.access_key_id and attrs.get("bucket")):
         raise UserError(
             "a cache in S3 needs bucket, access_key_id and secret_access_key here:"

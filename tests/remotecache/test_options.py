@@ -142,7 +142,7 @@ def test_one_flag_has_a_cache_for_each_branch() -> None:
     ("text", "why"),
     [
         ("type=nonsense", 'unknown cache exporter: "nonsense"'),
-        ("type=azblob", "cache exporter azblob is not supported yet"),
+        ("type=azblob", "azblob cache exporter requires account_url"),
         ("type=gha,version=3", 'version="3": 1 or 2'),
         ("type=gha,url=ftp://h/", "expected http:// or https://"),
         ("type=gha,timeout=soon", 'timeout: invalid duration "soon"'),
@@ -188,7 +188,7 @@ def test_exports_that_are_refused(text: str, why: str) -> None:
     ("text", "why"),
     [
         ("type=inline", 'unknown cache importer: "inline"'),
-        ("type=azblob", "not supported yet"),
+        ("type=azblob,account_url=host", "expected https://HOST"),
         ("type=gha,mode=max", 'has no attribute "mode"'),
         ("type=local", "requires src"),
         ("type=local,src=/x,digest=y", "invalid digest"),
