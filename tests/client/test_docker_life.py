@@ -71,11 +71,14 @@ def test_a_container_is_made_followed_and_removed(
     assert far("images", "--digests", "nothing") == []
     place = tmp_path / "id"
     script = "echo out; echo err >&2; cat; exit 7"
-    words = ["--cidfile", str(place), "--network", "none", "--name", "one", "base:1"]
+    words = ["--cidfile", str(place), "--network", "none", "-v", "vol:/d", "--name", "one"]
+    words.append("base:1")
     assert far("run", *words[:-1], "--", "base:1", "sh", "-c", script) == 7
     assert capfd.readouterr() == ("out\n", "err\n")
     (row,) = far("ps", "-a", "--no-trunc")
     assert (row["ID"], row["Names"], row["State"]) == (place.read_text(), "one", "exited")
+    assert (row["LocalVolumes"], row["Mounts"], row["Networks"]) == ("1", "vol", "none")
+    assert row["Command"].startswith('"sh -c ') and row["Image"] == "base:1"
     assert far("ps") == []
     assert far("logs", "one") == 0
     assert capfd.readouterr() == ("out\n", "err\n")
@@ -109,9 +112,21 @@ def test_one_that_runs_is_entered_looked_at_and_ended(
     containers.make("trap 'exit 3' TERM; while :; do sleep 0.01; done", "one")
     assert far("start", "one") == [None]
     assert (
-        far("exec", "-e", "B=c", "-w", "/etc", "--", "one", "sh", "-c", "echo $B; pwd; exit 5") == 5
+        far(
+            "exec",
+            "-e",
+            "B=c",
+            "-w",
+            "/etc",
+            "--",
+            "one",
+            "sh",
+            "-c",
+            "echo $B; pwd; echo e >&2; exit 5",
+        )
+        == 5
     )
-    assert capfd.readouterr().out == "c\n/etc\n"
+    assert capfd.readouterr() == ("c\n/etc\n", "e\n")
     assert far("exec", "one", "nothing-such") == 127
     assert "nothing-such" in capfd.readouterr().out
     assert far("exec", "-d", "one", "true") == 0
