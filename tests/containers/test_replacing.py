@@ -168,14 +168,15 @@ def test_one_that_could_not_be_started_stays(containers: BusyboxContainers) -> N
     assert [known.config.id for known in containers.list()] == [one.config.id]
 
 
-def test_one_that_is_started_again_and_again_waits_longer(containers: BusyboxContainers) -> None:
+def test_one_that_is_started_again_and_again_can_be_stopped(containers: BusyboxContainers) -> None:
     one = containers.make("echo x >> /runs", restart=RestartPolicy("always"))
     containers.start(one)
     until(lambda: one.state().restarts >= 2)
-    one.stop(15, 10.0)
+    one.stop(9, 10.0)
     state = one.state()
-    assert (state.status, state.stopped, state.exit_code) == (EXITED, True, 0)
-    assert Path(one.path, "fs/runs").read_text() == "x\n" * (state.restarts + 1)
+    assert (state.status, state.stopped, state.pid) == (EXITED, True, 0)
+    count = len(Path(one.path, "fs/runs").read_text().splitlines())
+    assert 2 <= count <= state.restarts + 1  # the last one may be killed before it writes
 
 
 def test_one_without_monitor_and_spawner_can_be_removed(containers: BusyboxContainers) -> None:

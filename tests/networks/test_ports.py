@@ -17,13 +17,14 @@ from pybuild.networks.ports import HeldPort, hold, hold_again, release
 def taken(request: pytest.FixtureRequest) -> Generator[tuple[str, int]]:
     """Yield an address and a port of it that somebody has."""
     address = str(request.param)
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as own:
-        try:
-            own.bind((address, 0))
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                pytest.skip("there is no IPv6")
-            raise
+    try:
+        own = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        own.bind((address, 0))
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            pytest.skip("there is no IPv6")
+        raise
+    with own:
         own.listen()
         yield address, own.getsockname()[1]
 
