@@ -12,7 +12,6 @@ from pybuild.cluster.borrowing import Borrowing, DeltaPlace
 from pybuild.cluster.dispatch import Dispatch
 from pybuild.cluster.fleet import Fleet, Worker
 from pybuild.engine.engine import Engine
-from pybuild.model.digest import Digest
 
 _MEMBERS_S = 20.0
 _LOOK_S = 0.05
@@ -24,9 +23,6 @@ class Cluster:
     Args:
         addresses: of workers that are in no scheduler's books.
         dispatch: makes the claims, and knows the other workers; without it steps begin unclaimed.
-
-    Attributes:
-        peaks: the most memory that steps used the last time, by vertex; of this process's time.
     """
 
     def __init__(
@@ -40,7 +36,6 @@ class Cluster:
         self.dispatch = dispatch
         self._updates: set[asyncio.Task[None]] = set()
         self.fleet = Fleet(addresses, tls, engine.solver.resize)
-        self.peaks: dict[Digest, int] = {}
 
     async def open(self, count: int = 0) -> None:
         """Connect to the workers, *count* of the scheduler's at least; who does not answer yet is tried again."""

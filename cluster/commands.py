@@ -16,9 +16,12 @@ from pybuild.cluster.process import serve_worker
 from pybuild.cluster.roles import Role
 from pybuild.commandline.parser import Parsed
 from pybuild.daemon.process import default_address, serve
+from pybuild.engine.host import native_platform, platforms_from
 from pybuild.engine.settings import load_settings
+from pybuild.executor.runnable import runnable
 from pybuild.model.errors import UsageError
 from pybuild.model.listing import table
+from pybuild.model.platform import Platform
 
 _MOST_DAYS = 3650
 
@@ -34,7 +37,8 @@ def worker(parsed: Parsed) -> int:
     slots = _count(parsed, "slots", len(os.sched_getaffinity(0)))
     certificates = _certificates(parsed)
     scheduler, name = _scheduler(parsed, certificates), parsed.one("advertise", addresses[0])
-    uvloop.run(serve_worker(settings, addresses, slots, certificates, scheduler, name))
+    given = slots, certificates, scheduler, name, _platforms(parsed)
+    uvloop.run(serve_worker(settings, addresses, *given))
     return 0
 
 
@@ -136,6 +140,19 @@ def drain(parsed: Parsed) -> int:
     """Give a worker no more steps."""
     sys.stdout.write(asyncio.run(control.drain(_root(parsed), parsed.positionals[0])))
     return 0
+
+
+def _platforms(parsed: Parsed) -> tuple[Platform, ...]:
+    """Return the platforms that a worker is to run steps of; none: all that it can."""
+    platforms = platforms_from(parsed.one("platform"))
+    able = runnable(native_platform())
+    for platform in platforms:
+        if platform not in able:
+            raise UsageError(
+                f"invalid --platform: this machine runs no programs for {platform}",
+                hints=[f"it runs {', '.join(map(str, able))}"],
+            )
+    return platforms
 
 
 def _root(parsed: Parsed) -> str:

@@ -15,6 +15,7 @@ from pybuild.daemon.process import log_to_stderr
 from pybuild.daemon.sockets import door_of, listeners_at, read_address, remove_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
+from pybuild.model.platform import Platform
 from pybuild.net.activation import notify
 from pybuild.net.doorway import Doorway
 from pybuild.net.grpc.server import GrpcServer
@@ -29,12 +30,14 @@ async def serve_worker(
     certificates: Certificates,
     scheduler: str = "",
     name: str = "",
+    platforms: Sequence[Platform] = (),
 ) -> None:
     """Run steps for coordinators until SIGTERM or SIGINT.
 
     Args:
         scheduler: of the engine, at which to announce ourselves; empty: coordinators know us.
         name: the address by which coordinators reach us; empty: the first of *addresses*.
+        platforms: those whose steps we run; empty: all that we can.
 
     Raises:
         UsageError: an address that cannot be; EnvironmentFault: one that cannot be had.
@@ -49,7 +52,7 @@ async def serve_worker(
         loop.add_signal_handler(number, stop.set)
     async with Engine(settings) as engine:
         peers = WorkerAddresses(certificates.client())
-        service = WorkerService(engine, slots, peers, trusts)
+        service = WorkerService(engine, slots, peers, trusts, platforms)
         grpc = GrpcServer(service.handlers())
         doors: list[Doorway] = []
         agent: AgentKeeper | None = None

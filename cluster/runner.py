@@ -160,7 +160,7 @@ class ClusterRunner(BuildRunner):
             avoid=avoid,
             step=vertex.meta.name,
             seconds=await asyncio.to_thread(results.seconds, vertex.digest),
-            memory_bytes=self._cluster.peaks.get(vertex.digest, 0) * 5 // 4,
+            memory_bytes=await asyncio.to_thread(results.peak, vertex.digest) * 5 // 4,
             mounts=tuple(mount.cache_id for mount in caches),
             locked=tuple(mount.cache_id for mount in locked),
         )
@@ -269,7 +269,8 @@ class ClusterRunner(BuildRunner):
         if made:
             self._cluster.fleet.sizes[made[-1]] = outcome.size
         if outcome.memory_bytes > 0:
-            self._cluster.peaks[vertex.digest] = outcome.memory_bytes
+            results = self._cluster.engine.results
+            await asyncio.to_thread(results.save_peak, vertex.digest, outcome.memory_bytes)
         facts = LayerFacts(
             layout=LENT_PREFIX + worker.address,
             cache=f"worker {worker.address}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from functools import wraps
 
@@ -35,6 +35,7 @@ from pybuild.exporter.layermaker import made_at
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import Emit
 from pybuild.model.package import VERSION
+from pybuild.model.platform import Platform
 from pybuild.net.grpc.calls import Handler, IncomingCall
 from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.peer import Peer
@@ -49,6 +50,7 @@ class WorkerService:
     Args:
         slots: the number of steps at once, of all builds.
         trusts: whether who called acts in one of these roles.
+        platforms: those whose steps it runs; empty: all that it can.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class WorkerService:
         slots: int,
         peers: WorkerAddresses,
         trusts: Callable[[Peer, Collection[Role]], bool],
+        platforms: Sequence[Platform] = (),
     ) -> None:
         self._engine = engine
         self._peers = peers
         self._trusts = trusts
         self._slots = slots
+        self._platforms = tuple(platforms)
         self.runs = StepRuns(slots, self._outcome)
         self._leaving: set[asyncio.Task[None]] = set()
         self._builds: dict[tuple[str, str], WorkerBuild] = {}
@@ -97,7 +101,7 @@ class WorkerService:
                 Code.FAILED_PRECONDITION,
                 f"this worker speaks format {FORMAT} (pybuild {VERSION}), not {query.format}",
             )
-        platforms = tuple(runnable(native_platform()))
+        platforms = self._platforms or tuple(runnable(native_platform()))
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return Hello(version=VERSION, slots=self._slots, platforms=platforms, memory_bytes=memory)
 

@@ -104,6 +104,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             Option("addr", "address to listen on (unix://… or tcp://…)", "ADDR", "", True),
             Option("slots", "steps at once (the number of processors)", "N"),
+            Option("platform", "platforms whose steps it runs (all that it can)", "LIST"),
             Option("scheduler", "scheduler to join (tcp://…)", "ADDR"),
             Option("advertise", "address by which coordinators reach it (the first)", "ADDR"),
             *_TLS,

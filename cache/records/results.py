@@ -222,7 +222,18 @@ class Results:
         return float(seconds) if isinstance(seconds, int | float) else None
 
     def save_seconds(self, vertex: Digest, seconds: float) -> None:
-        value = {"seconds": seconds, "at": self._store.clock.now()}
+        before = self._store.records.get(SECONDS, vertex) or {}
+        value = {**before, "seconds": seconds, "at": self._store.clock.now()}
+        self._store.records.put(SECONDS, vertex, value)
+
+    def peak(self, vertex: Digest) -> int:
+        """Return the most memory, in bytes, that this vertex's last run used; 0: unknown."""
+        peak = (self._store.records.get(SECONDS, vertex) or {}).get("peak")
+        return peak if isinstance(peak, int) else 0
+
+    def save_peak(self, vertex: Digest, peak: int) -> None:
+        before = self._store.records.get(SECONDS, vertex) or {}
+        value = {**before, "peak": peak, "at": self._store.clock.now()}
         self._store.records.put(SECONDS, vertex, value)
 
     def _used(self, key: Digest) -> None:

@@ -121,6 +121,16 @@ def test_aliases_and_seconds(store: Store) -> None:
     assert results.seconds(KEY) is None
 
 
+def test_the_time_and_the_memory_of_a_run_are_learned_apart(store: Store) -> None:
+    results = Results(store)
+    assert results.peak(KEY) == 0
+    results.save_seconds(KEY, 2.5)
+    results.save_peak(KEY, 100)
+    assert (results.seconds(KEY), results.peak(KEY)) == (2.5, 100)
+    results.save_seconds(KEY, 3.5)
+    assert (results.seconds(KEY), results.peak(KEY)) == (3.5, 100)
+
+
 def test_last_use_is_noted_every_ten_minutes(store: Store, clock: FakeClock) -> None:
     results = Results(store)
     results.save(Record(key=KEY, snapshot=Snapshot((delta(store),))))

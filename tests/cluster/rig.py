@@ -126,10 +126,11 @@ async def site(
     before: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     relayed: tuple[str, ...] = (),
     scheduler: str = "",
+    words: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> AsyncGenerator[Site]:
     """Start workers with so many slots each, and a coordinator; on TCP with certificates of them and `HERE`.
 
-    With a *scheduler* steps begin by its claims.
+    With a *scheduler* steps begin by its claims. *words* are further arguments of workers.
     """
     place = Path(tempfile.mkdtemp(prefix="pbc-"))  # sockets have short names
     own = tls[HERE] if tls else Certificates()
@@ -139,11 +140,11 @@ async def site(
     try:
         for name, count in slots.items():
             if tls:
-                words, address = tls_words(tls[name]), f"tcp://127.0.0.1:{free_port()}"
-                workers[name] = WorkerProcess(place, name, count, *words, *joins, address=address)
+                given, address = tls_words(tls[name]), f"tcp://127.0.0.1:{free_port()}"
+                workers[name] = WorkerProcess(place, name, count, *given, *joins, address=address)
             else:
-                first = before.get(name, ())
-                workers[name] = WorkerProcess(place, name, count, *joins, before=first)
+                first, given = before.get(name, ()), words.get(name, ())
+                workers[name] = WorkerProcess(place, name, count, *given, *joins, before=first)
         for worker in workers.values():
             await asyncio.to_thread(worker.wait_ready)
         addresses = [w.address for name, w in workers.items() if name not in relayed]

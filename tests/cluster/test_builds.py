@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.engine.host import native_platform
 from pybuild.model.errors import StepError, UserError, unwrap
-from pybuild.model.events import BuildWarning, Event, VertexLog
+from pybuild.model.events import BuildWarning, Event, VertexAdded, VertexLog, VertexProgress
+from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.cluster.rig import Site, build_alone, context, run_site
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
 
@@ -167,3 +169,27 @@ def test_without_any_worker_steps_run_here(tmp_path: Path) -> None:
         assert site.log.endswith("here\n")
 
     run_site(tmp_path / "store", {}, work)
+
+
+@pytest.mark.skipif(native_platform() != LINUX_AMD64, reason="its programs run for linux/386, too")
+def test_each_platform_of_an_image_is_made_by_workers_that_are_one(tmp_path: Path) -> None:
+    """One command, one index: none of the two workers runs a step of the other platform."""
+    path = context(tmp_path / "ctx", "FROM base\nRUN echo hi > /a\nRUN cat /a\n")
+    platforms = (LINUX_AMD64, Platform("linux", "386"))
+    words = {"a": ("--platform", "linux/amd64"), "b": ("--platform", "linux/386")}
+
+    async def work(site: Site) -> None:
+        made = await site.build(path, platforms=platforms)
+        assert made.image is not None
+        names = {one.vertex: one.name for one in site.events if isinstance(one, VertexAdded)}
+        ran = {
+            (names[one.vertex].split()[0], one.id)
+            for one in site.events
+            if isinstance(one, VertexProgress) and one.id.startswith("worker ")
+            if "RUN" in names[one.vertex]
+        }
+        assert ran == {("[linux/amd64", "worker a"), ("[linux/386", "worker b")}
+        alone = await build_alone(tmp_path / "alone", path, platforms=platforms)
+        assert made.image == alone.image
+
+    run_site(tmp_path / "store", TWO, work, words=words)

@@ -16,7 +16,9 @@ from pybuild.cluster.process import serve_worker
 from pybuild.cluster.roles import LENDERS, Role
 from pybuild.cluster.table import COMMANDS
 from pybuild.commandline.parser import Parsed, parse
+from pybuild.engine.host import native_platform
 from pybuild.engine.settings import Settings
+from pybuild.executor.runnable import runnable
 from pybuild.model.errors import UsageError
 from pybuild.net.grpc.peer import Peer, user
 from tests.cluster.dask.processes import needs_dask
@@ -38,6 +40,11 @@ def parsed(command: str, *words: str) -> Parsed:
         ),
         (commands.worker, "worker", ("--addr", "unix:///a", "--slots", "0"), SLOTS.format("0"), ()),
         (commands.worker, "worker", ("--addr", "unix:///a", "--slots=-1"), SLOTS.format("-1"), ()),
+        (
+            commands.worker, "worker", ("--addr", "unix:///a", "--platform", "linux/mips"),
+            "invalid --platform: this machine runs no programs for linux/mips",
+            (f"it runs {', '.join(map(str, runnable(native_platform())))}",),
+        ),
         (
             commands.up, "cluster up", (), "a cluster needs workers",
             ("--local 2 starts two here", "--worker or --scheduler names those that run"),

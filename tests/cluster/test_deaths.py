@@ -38,13 +38,13 @@ def dockerfile(number: int) -> str:
     return f"{stages}FROM base\n{copies}RUN cat /b0 /b1 /b2 /b3 > /all\n"
 
 
-async def kill_one(site: Site, chance: random.Random) -> WorkerProcess:
+async def kill_one(site: Site, chance: random.Random, *words: str) -> WorkerProcess:
     """Kill a worker at some moment, and have another one come in its place."""
     await asyncio.sleep(chance.uniform(0.0, 1.2))
     name = chance.choice(sorted(site.workers))
     old = site.workers[name]
     await asyncio.to_thread(old.kill)
-    new = WorkerProcess(old.root.parent, name, 2)
+    new = WorkerProcess(old.root.parent, name, 2, *words)
     site.workers[name] = new
     await asyncio.to_thread(new.wait_ready)
     return old
@@ -117,15 +117,21 @@ def _both(site: Site, emit: Callable[[Event], None]) -> Callable[[Event], None]:
 @pytest.mark.sandbox
 def test_a_death_at_any_moment_changes_no_image(tmp_path: Path) -> None:
     skip_unless_possible()
+    build_with_deaths(tmp_path)
+
+
+def build_with_deaths(tmp_path: Path, scheduler: str = "") -> None:
+    """Kill a worker in each of some builds, whose steps begin by claims where there is a scheduler."""
     chance = random.Random(SEED)
     kills = repeated = 0
+    words = ("--scheduler", scheduler) if scheduler else ()
 
     async def work(site: Site) -> None:
         nonlocal kills, repeated
         for number in range(BUILDS):
             path = context(tmp_path / f"ctx{number}", dockerfile(number))
             site.events.clear()
-            killing = asyncio.create_task(kill_one(site, chance))
+            killing = asyncio.create_task(kill_one(site, chance, *words))
             made = await site.build(path)
             await killing
             kills += 1
@@ -141,5 +147,7 @@ def test_a_death_at_any_moment_changes_no_image(tmp_path: Path) -> None:
         while processes_with(MARK):
             await asyncio.sleep(0.01)
 
-    run_site(tmp_path / "store", {"a": 2, "b": 2, "c": 2}, work, limit_s=60.0 + 30.0 * BUILDS)
+    slots = {"a": 2, "b": 2, "c": 2}
+    limit_s = 60.0 + 30.0 * BUILDS
+    run_site(tmp_path / "store", slots, work, limit_s=limit_s, scheduler=scheduler)
     print(f"{BUILDS} builds, {kills} workers killed, {repeated} steps ran again")

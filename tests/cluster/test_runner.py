@@ -190,6 +190,25 @@ def test_a_tickets_vertex_knows_which_inputs_are_empty() -> None:
     assert vertex.meta == VertexMeta(name="n", stage="s", ignore_cache=True)
 
 
+def test_the_memory_of_the_last_run_is_learned_for_the_next(tmp_path: Path) -> None:
+    one, two = HereWorker(), HereWorker()
+    held: list[int] = []
+
+    async def work(site: Coordinator) -> None:
+        def answers(ticket: Ticket) -> list[Said]:
+            for worker in site.cluster.fleet.workers:
+                held.extend(slot.memory_bytes for slot in worker.running)
+            deltas = (f"{len(held)}" * 32,)
+            return [Said(outcome=StepOutcome(deltas=deltas, memory_bytes=400))]
+
+        one.answers = two.answers = answers
+        for _ in range(2):  # which the runner takes for a need: what the first made is of no use
+            await site.runner.run(Vertex(STEP, (SCRATCH,), META), [Snapshot()], lambda event: None)
+        assert held == [0, 500]
+
+    run(tmp_path, work, one, two)
+
+
 def test_a_fault_is_raised_with_the_steps_name_and_place(tmp_path: Path) -> None:
     worker = HereWorker()
     worker.answers = lambda ticket: [Said(outcome=StepOutcome(fault=FAULT))]

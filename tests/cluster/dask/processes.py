@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -103,6 +104,26 @@ class Engine:
         """Start the scheduler again, where it was."""
         self.scheduler = self._start("scheduler", "--addr", self.address)
         self.scheduler.hear("address")
+
+    @contextmanager
+    def dying(self) -> Generator[None]:
+        """Have the scheduler be killed, and come back, again and again within the context."""
+        over = threading.Event()
+        chance = random.Random(1)
+
+        def go() -> None:
+            while not over.wait(chance.uniform(1.0, 4.0)):
+                self.scheduler.kill()
+                over.wait(chance.uniform(0.0, 2.0))
+                self.again()
+
+        thread = threading.Thread(target=go)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def agent(self, name: str, slots: int = 2) -> LineProcess:
         words = ("--scheduler", self.address, "--name", name, "--slots", str(slots))
