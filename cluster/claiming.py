@@ -44,6 +44,7 @@ class ClaimedStep:
         self._epoch = 0
         self._has_begun = asyncio.Event()
         self._claim: MadeClaim | None = None
+        self._until = 0.0
 
     async def run(self, seat: Seat) -> StepOutcome:
         """Have the step run at the worker of *seat*, by a claim as long as there is a scheduler.
@@ -91,9 +92,9 @@ class ClaimedStep:
         Returns when the step was begun without one.
         """
         own = seat.worker.address
-        patience = PATIENCE_S
+        self._be_patient()
         while True:
-            if not self._dispatch.ready.is_set() and await self._is_alone(seat, patience):
+            if not self._dispatch.ready.is_set() and await self._is_alone(seat):
                 return
             self._epoch += 1
             self._claim = claim = self._dispatch.claim(self._ticket.run, self._epoch, own)
@@ -104,8 +105,7 @@ class ClaimedStep:
                 end = await claim.end
             except ClaimLost:
                 await asyncio.sleep(LOOK_S)
-                patience -= LOOK_S
-                if patience <= 0 and not self._has_begun.is_set():
+                if self._patience <= 0 and not self._has_begun.is_set():
                     await self._begin_alone(seat)
                     return
                 continue
@@ -121,7 +121,7 @@ class ClaimedStep:
         Raises:
             RunsThere: another worker has it.
         """
-        waited, pause = 0.0, LOOK_S
+        pause = LOOK_S
         begun = asyncio.create_task(self._has_begun.wait())
         try:
             while True:
@@ -133,17 +133,26 @@ class ClaimedStep:
                 place = await claim.place()
                 if place not in ("", own):
                     raise RunsThere(place)
-                waited = 0.0 if place else waited + pause
-                if waited >= PATIENCE_S:
+                if place:
+                    self._be_patient()
+                elif self._patience <= 0:
                     return False
                 pause = min(pause * 2, _MOST_LOOK_S)
         finally:
             begun.cancel()
 
-    async def _is_alone(self, seat: Seat, patience: float) -> bool:
-        """Wait for a scheduler; a step that has not begun waits for so long at most, and begins then."""
+    def _be_patient(self) -> None:
+        """Wait anew for somebody to have the claim; schedulers that come and go do not make it longer."""
+        self._until = asyncio.get_running_loop().time() + PATIENCE_S
+
+    @property
+    def _patience(self) -> float:
+        return self._until - asyncio.get_running_loop().time()
+
+    async def _is_alone(self, seat: Seat) -> bool:
+        """Wait for a scheduler; a step that has not begun has its patience for that, and begins then."""
         try:
-            async with asyncio.timeout(None if self._has_begun.is_set() else patience):
+            async with asyncio.timeout(None if self._has_begun.is_set() else self._patience):
                 await self._dispatch.ready.wait()
         except TimeoutError:
             await self._begin_alone(seat)

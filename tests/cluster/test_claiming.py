@@ -207,6 +207,30 @@ def test_a_step_whose_claim_nobody_takes_begins_without(lacks: str) -> None:
     run(work)
 
 
+def test_schedulers_that_come_and_go_use_up_a_steps_patience() -> None:
+    """Found by workers and a scheduler that died again and again: a step waited anew for each."""
+
+    async def work(place: Place) -> None:
+        place.steps.end.set_result(MADE)
+        dispatch = place.dispatch
+
+        def claim(run: str, epoch: int, worker: str) -> HereClaim:
+            dispatch.epochs.append(epoch)
+            lost = HereClaim("")
+            lost.end.set_exception(ClaimLost("so"))
+            dispatch.claims.append(lost)
+            dispatch.ready.clear()
+            asyncio.get_running_loop().call_later(0.004, dispatch.ready.set)
+            return lost
+
+        dispatch.claim = claim
+        assert await place.run() == MADE
+        assert [offer.claimed for offer in place.seat.offers] == [True, False]
+        assert len(dispatch.epochs) <= 3
+
+    run(work)
+
+
 def test_a_worker_that_does_not_say_how_far_a_step_is_has_lost_it() -> None:
     async def work(place: Place) -> None:
         @asynccontextmanager
