@@ -377,6 +377,7 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
         "dns_search": host.texts("DnsSearch") or words_of(text, ("search", "domain")),
         "dns_options": host.texts("DnsOptions") or (),
     }
+    ports = tuple(_bounded(_ports(host, exposed)))  # wrong ones are refused whatever the network is
     if mode in ("host", "none") or mode.startswith("container:"):
         return fields
     endpoints = _places(body, mode)
@@ -386,7 +387,7 @@ def _networking(body: Fields, host: Fields, mode: str, exposed: Iterable[str]) -
         for name in names
     )
     fields["networks"] = _with_links(fields["networks"], links_of(host))
-    fields["ports"] = tuple(_bounded(_ports(host, exposed)))
+    fields["ports"] = ports
     return fields
 
 

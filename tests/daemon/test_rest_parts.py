@@ -240,6 +240,16 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
     assert refused(lambda: wish(HostConfig=host)) == (400, message)
 
 
+@pytest.mark.parametrize("mode", ["host", "none", "bridge"])
+def test_wrong_ports_are_refused_whatever_the_network_is(mode: str) -> None:
+    """Where there can be no bridge the mode falls back to the host's; the mistake stays one [CTR-95]."""
+    for ports in ({"x": []}, {"80/tcp": [{"HostPort": "70000"}]}, {"80/tcp": [{"HostIp": "x"}]}):
+        host = {"NetworkMode": mode, "PortBindings": ports}
+        assert refused(lambda host=host: wish(HostConfig=host))[0] == 400
+    usual = {"NetworkMode": mode, "PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}
+    assert len(wish(HostConfig=usual).config.ports) == (mode == "bridge")
+
+
 def test_links_of_a_container_are_those_of_its_first_network() -> None:
     """Clients name them at both places; each is one alias [NET-15]."""
     host = {"NetworkMode": "front", "Links": ["db:data", "/db:/app/data", "db"]}
