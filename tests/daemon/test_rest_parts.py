@@ -243,10 +243,18 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize("mode", ["host", "none", "bridge"])
 def test_wrong_ports_are_refused_whatever_the_network_is(mode: str) -> None:
     """Where there can be no bridge the mode falls back to the host's; the mistake stays one [CTR-95]."""
-    for ports in ({"x": []}, {"80/tcp": [{"HostPort": "70000"}]}, {"80/tcp": [{"HostIp": "x"}]}):
+    wrong: tuple[dict[str, list[dict[str, str]]], ...] = (
+        {"x": []},
+        {"80/tcp": [{"HostPort": "70000"}]},
+        {"80/tcp": [{"HostIp": "x"}]},
+    )
+    for ports in wrong:
         host = {"NetworkMode": mode, "PortBindings": ports}
-        assert refused(lambda host=host: wish(HostConfig=host))[0] == 400
-    usual = {"NetworkMode": mode, "PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}
+        assert refused(partial(wish, HostConfig=host))[0] == 400
+    usual: dict[str, Any] = {
+        "NetworkMode": mode,
+        "PortBindings": {"80/tcp": [{"HostPort": "8080"}]},
+    }
     assert len(wish(HostConfig=usual).config.ports) == (mode == "bridge")
 
 
