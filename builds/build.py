@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lowering import warnings_of
+from pybuild.builds.maxage import max_ages, without_old
 from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.recording import Recording, recorded
 from pybuild.builds.request import BuildRequest
@@ -206,6 +207,8 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
+                if ages := max_ages(prepared.dockerfile, targets):
+                    targets = await without_old(engine, targets, runner, ages)
                 solution = await solves.solve(targets, runner, events.watch)
                 return _results_of(prepared.request, prepared.lowered, solution)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
+from pybuild.builds.maxage import max_ages
 from pybuild.builds.prepare import PreparedBuild
 from pybuild.builds.recording import facts_of
 from pybuild.builds.result import BuildResult
@@ -56,6 +57,8 @@ async def sign(
         or request.ssh
         or memo.key_of(parsed) is None
     ):
+        return None
+    if max_ages(prepared.dockerfile, [one.result for one in prepared.lowered]):
         return None
     if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
         return None

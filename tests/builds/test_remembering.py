@@ -56,6 +56,7 @@ def signed(
         request=BuildRequest(context=str(root), **asked),
         lowered=[SimpleNamespace(result=result) for result in results],
         epochs=[SimpleNamespace(op=op) for op in epochs],
+        dockerfile=SimpleNamespace(lines=(), stages=()),
         inputs=SimpleNamespace(trees={"context": SimpleNamespace(path=str(root), exclude=exclude)}),
     )
     return asyncio.run(sign(words or Words([str(root)]), cast(Any, prepared)))
