@@ -174,3 +174,10 @@ def test_name_servers_are_shown_where_they_were_given() -> None:
     assert [host[word] for word in words] == [[], [], ["ndots:1"]]
     host = shown(config._replace(given=("dns", "dns-search")))["HostConfig"]
     assert [host[word] for word in words] == [["1.1.1.1"], ["example"], ["ndots:1"]]
+
+
+def test_limits_that_nobody_gave_are_zero() -> None:
+    host = shown(CONFIG._replace(limits=StepLimits()))["HostConfig"]
+    names = ("CpuRealtimePeriod", "CpuRealtimeRuntime", "BlkioWeight", "CpuPeriod", "CpuQuota")
+    for name in (*names, "CpuShares", "NanoCpus", "Memory", "MemorySwap", "MemoryReservation"):
+        assert host[name] == 0, name

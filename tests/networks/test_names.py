@@ -167,3 +167,8 @@ def test_a_connection_that_stays_open_holds_nothing_of_its_container(tmp_path: P
         client.close()
 
     assert in_a_child(work)
+
+
+def test_a_label_has_63_bytes_at_most() -> None:
+    assert dns.packed_name("a" * 63 + ".b") == b"\x3f" + b"a" * 63 + b"\1b\0"
+    assert dns.packed_name("a" * 64) == b"\x3f" + b"a" * 63 + b"\0"
