@@ -149,3 +149,12 @@ def test_one_that_is_removed_by_force_is_killed_and_not_stopped(
     told = [event["Action"] for event in stream.read() or ()]
     stream.close()
     assert told == ["create", "start", "kill", "die", "destroy"]
+
+
+def test_one_without_a_network_has_a_loopback_device_alone(containers: BusyboxContainers) -> None:
+    one = containers.make("cat /proc/net/dev")
+    containers.start(one)
+    assert one.wait() == 0
+    one.wait_gone()
+    devices = [text.partition(":")[0].strip() for _, text in lines(one) if ":" in text]
+    assert devices == ["lo"]
