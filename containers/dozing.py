@@ -17,6 +17,7 @@ from pybuild.containers.monitor import Monitor
 from pybuild.executor.zygote import worker
 from pybuild.executor.zygote.faults import Fault
 from pybuild.networks import tidying
+from pybuild.networks.helper import is_left, wakes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,6 @@ def _doze(adopted: Adopted, keeper: SpawnerLine) -> None:
     poller = select.poll()
     poller.register(keeper.fileno(), select.POLLIN)
     for name, fd in adopted.fds.items():
-        if name not in _UNWATCHED:
+        if name not in _UNWATCHED and (wakes(name) or not is_left(name)):
             poller.register(fd, select.POLLIN)
     poller.poll()

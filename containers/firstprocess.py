@@ -12,35 +12,35 @@ from functools import partial
 from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers import insides
 from pybuild.containers.joined import JoinedProcesses
-from pybuild.containers.keeping import FIRST, HELPER, SOCKET_CALLS, STDIN, TERMINAL, Adopted
+from pybuild.containers.keeping import HELPER, SOCKET_CALLS, STDIN, TERMINAL, Adopted
 from pybuild.containers.order import PIPES, reconnected
 from pybuild.containers.restarting import delay
 from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
 from pybuild.executor.zygote import isolation, procstatus, rootfs, syscalls, wire, worker
-from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
-from pybuild.executor.zygote.hierarchies import hierarchies
 from pybuild.model.border import packed
 from pybuild.networks import pod
-from pybuild.networks.helper import Helper
+from pybuild.networks.helper import FIRST, Helper, is_left, wakes
 from pybuild.networks.rtnetlink import Inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from pybuild.containers.loop import Loop, Timer
     from pybuild.containers.order import ContainerOrder
     from pybuild.containers.streams import Streams
+    from pybuild.executor.zygote.cgroups import Leaf
     from pybuild.executor.zygote.children import Children
     from pybuild.networks.order import NetworkOrder
 
 _SIGKILL = 9
 _POD = "pod"
+_NOTHING: dict[str, int] = {}
 _SERVICE = "service"
 _ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
 
@@ -52,8 +52,10 @@ class FirstProcess:
         home: the container's directory, open.
         begun: is called with its number, and the warnings, once its program runs.
         leave: lets go, in a new process, of what is the monitor's alone.
+        keep: is called when the next monitor would need other descriptors than before.
 
     Attributes:
+        left_by_helper: the descriptors, by name, of a helper for networks that rests.
         ended: how it ended, once it has.
         refusal: the message that says why its program never ran.
         leaf: its cgroups.
@@ -68,6 +70,7 @@ class FirstProcess:
         streams: Streams,
         begun: Callable[[int, Sequence[str]], None],
         leave: Callable[[], None],
+        keep: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._children = children
@@ -76,6 +79,8 @@ class FirstProcess:
         self._streams = streams
         self._begun = begun
         self._leave = leave
+        self._keep = keep
+        self.left_by_helper: dict[str, int] = {}
         self._helper: Helper | None = None
         self._helper_began = self._delay = 0.0
         self._helper_timer: Timer | None = None
@@ -95,8 +100,8 @@ class FirstProcess:
         self.leaf: Leaf | None = None
 
     def descriptors(self) -> tuple[int, ...]:
-        """Return those that are ours alone, beside those that are watched."""
-        return (*self._handed, *([self._pidfd] if self._pidfd >= 0 else []))
+        """Return those that are ours alone, beside those that are watched; -1 for one that is not there."""
+        return (*self._handed, self._pidfd, *self.left_by_helper.values())
 
     def left(self, job: str) -> dict[str, int] | None:
         """Return the descriptors, by name, with which another process can go on; None: it cannot."""
@@ -104,7 +109,7 @@ class FirstProcess:
         helps = self._helper_timer is None or self._helper_timer.act is None
         if not (runs and helps and not self._handed and self._children.may_be_left(job)):
             return None
-        if self._order.networks is not None and self._helper is None:
+        if self._order.networks is not None and self._helper is None and not self.left_by_helper:
             return None
         fds = {FIRST: self._pidfd, SOCKET_CALLS: self._socket_calls, _POD: self._pod}
         fds |= {STDIN: self._streams.input, TERMINAL: self._streams.terminal}
@@ -113,7 +118,7 @@ class FirstProcess:
             fds |= {PIPES[number - 1]: fd for number, fd in self._streams.outputs.items()}
         if self._pidfd < 0:
             fds[FIRST] = self._children.pidfd(job)
-        return fds
+        return {**fds, **self.left_by_helper}
 
     @property
     def _shares_pids(self) -> bool:
@@ -137,7 +142,7 @@ class FirstProcess:
 
     def _start(self, job: str, joined: JoinedProcesses) -> None:
         step = self._order.step
-        _make_empty(step.work)
+        insides.make_empty(step.work)
         copied = not (overlay_works_in(step.upper) or isolation.records())
         # It is the supervisor of a copy that is brought to networks: what the container has is made later.
         apart = copied and self._order.networks is not None
@@ -282,17 +287,28 @@ class FirstProcess:
 
     # --- adoption ---------------------------------------------------------------------------------
 
-    def adopt(self, adopted: Adopted, leaf: Sequence[tuple[int, str]]) -> bool:
-        """Watch one that another monitor started; False: it has ended."""
+    def adopt(self, adopted: Adopted, leaf: Sequence[tuple[int, str]], *, is_it: bool) -> bool:
+        """Watch one that another monitor started; False: it has ended.
+
+        Args:
+            is_it: the process of that number still is the container's.
+        """
+        left = {name: fd for name, fd in adopted.fds.items() if is_left(name)}
         try:
+            if not is_it:
+                raise ProcessLookupError
             self._pidfd = adopted.fds.get(FIRST, -1)
             if self._pidfd < 0:
                 self._pidfd = os.pidfd_open(adopted.pid)
         except OSError:
+            self._pid, self._is_gone = adopted.pid, True
+            self._have_left(left)
+            self._rouse_helper()
+            self._wait_for_helper()
             return False
         self._pid = adopted.pid
         self._is_ready = True
-        self.leaf = _known_leaf(leaf)
+        self.leaf = insides.known_leaf(leaf)
         if TERMINAL in adopted.fds:
             self._streams.add_terminal(adopted.fds[TERMINAL])
         elif self._order.step.terminal is None:
@@ -308,7 +324,9 @@ class FirstProcess:
         if SOCKET_CALLS in adopted.fds:
             self._watch_calls(adopted.fds[SOCKET_CALLS])
         self._loop.watch(self._pidfd, self._adopted_ended)
-        if HELPER in adopted.fds and self._order.networks is not None:
+        if left:
+            self._have_left(left)
+        elif HELPER in adopted.fds and self._order.networks is not None:
             self._have_helper(Helper.known(adopted.fds[HELPER]), self._order.networks)
         else:
             self._follow_helper()
@@ -337,8 +355,10 @@ class FirstProcess:
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _new_helper(self, order: NetworkOrder, *, follows: bool) -> Helper:
-        helper = Helper(order, self._pid, self._leave, follows=follows)
+    def _new_helper(
+        self, order: NetworkOrder, *, follows: bool, left: Mapping[str, int] = _NOTHING
+    ) -> Helper:
+        helper = Helper(order, self._pid, self._leave, follows=follows, left=left)
         self._have_helper(helper, order)
         return helper
 
@@ -346,7 +366,52 @@ class FirstProcess:
         self._helper = helper
         self._helper_began = time.monotonic()
         self._loop.watch(helper.pidfd, self._helper_ended)
+        if helper.line is not None:
+            self._loop.watch(helper.line.fileno(), partial(self._hear_helper, helper))
         self._watch_pod(order)
+
+    def has_helper_rest(self) -> bool:
+        """Have the helper end if it has nothing to do; False: there is none that could answer."""
+        return self._helper is not None and self._helper.have_rest()
+
+    def _hear_helper(self, helper: Helper, _events: int = 0) -> None:
+        left = helper.hear()
+        if left is None and helper.line is not None:
+            self._loop.forget(helper.line.fileno())
+        if left:
+            self._wait_for_helper()
+            self._have_left(left)
+            self._keep()
+
+    def _have_left(self, left: dict[str, int]) -> None:
+        """Start another helper when one of the descriptors is ready that the last one has left."""
+        self.left_by_helper = left
+        for name, fd in left.items():
+            if wakes(name):
+                self._loop.watch(fd, self._rouse_helper)
+
+    def _rouse_helper(self, _events: int = 0) -> None:
+        """Start another helper with what the last one has left, and if only to clean up."""
+        left, self.left_by_helper = self.left_by_helper, {}
+        for fd in left.values():
+            self._loop.forget(fd)
+        order = reconnected(self._order, self._home).networks
+        if not left or order is None:
+            return
+        known, runs = dict(left), self.ended is None and not self._is_gone
+        if runs:
+            known[FIRST] = self._pidfd if self._pidfd >= 0 else self._children.pidfd("container")
+        self.left_by_helper = left  # which it lets go of, having copied them
+        try:
+            self._new_helper(order, follows=True, left=known)
+        except OSError:
+            if runs:
+                self._delay = delay(self._delay, 0)
+                self._helper_timer = self._loop.after(self._delay, self._rouse_helper)
+                return
+        self.left_by_helper = {}
+        syscalls.close_quietly(*left.values())
+        self._keep()
 
     def _watch_pod(self, order: NetworkOrder) -> None:
         """Have another hold the pod that the networks are in when its holder is killed."""
@@ -370,7 +435,9 @@ class FirstProcess:
 
     def _helper_ended(self, _events: int) -> None:
         """Have another follow on a helper that was killed."""
-        lasted_s = time.monotonic() - self._helper_began
+        helper, lasted_s = self._helper, time.monotonic() - self._helper_began
+        if helper is not None and helper.line is not None:
+            self._hear_helper(helper)  # it may have left all that it had
         if not self._wait_for_helper():
             self._delay = delay(self._delay, lasted_s)
             self._helper_timer = self._loop.after(self._delay, self._follow_helper)
@@ -390,6 +457,8 @@ class FirstProcess:
         if helper is None:
             return True
         self._loop.forget(helper.pidfd)
+        if helper.line is not None:
+            self._loop.forget(helper.line.fileno())
         return helper.wait()
 
     # --- end --------------------------------------------------------------------------------------
@@ -427,29 +496,5 @@ class FirstProcess:
         if self._helper_timer is not None:
             self._helper_timer.cancel()
         self._leave_pod()
+        self._rouse_helper()
         self._wait_for_helper()
-
-
-def _known_leaf(places: Sequence[tuple[int, str]]) -> Leaf | None:
-    """Return the cgroups that another process made."""
-    leaf = Leaf()
-    for version, path in places:
-        for hierarchy in hierarchies():
-            if hierarchy.version == version and path.startswith(hierarchy.top + "/"):
-                leaf.places.append((hierarchy, path))
-                break
-    return leaf if leaf.places else None
-
-
-def _make_empty(work: str) -> None:
-    """Have an empty work directory, whatever an earlier run has left in it: its mounts are gone."""
-    for folder, directories, files in os.walk(work, topdown=False):
-        for name in files:
-            os.unlink(f"{folder}/{name}")
-        for name in directories:
-            path = f"{folder}/{name}"
-            (os.unlink if os.path.islink(path) else os.rmdir)(path)
-    try:
-        os.mkdir(work, 0o700)
-    except FileExistsError:
-        pass

@@ -7,7 +7,9 @@ import time
 
 from pybuild.containers.state import PAUSED, RESTARTING, RUNNING
 from pybuild.executor.zygote import syscalls
+from pybuild.executor.zygote.cgroups import Leaf
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
+from pybuild.executor.zygote.hierarchies import hierarchies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from pybuild.containers.state import ContainerState
     from pybuild.executor.steps.spec import StepLimits, StepSpec
-    from pybuild.executor.zygote.cgroups import Leaf
 
 _FREEZE_S = 10.0
 _ROUNDS = 5000
@@ -126,3 +127,28 @@ def see_it_runs(state: ContainerState, name: str, *, is_there: bool) -> None:
         raise Fault(USER, f"container {name} is restarting, wait until it is running")
     if not is_there or state.status != RUNNING:
         raise Fault(USER, f"container {name} is not running")
+
+
+def known_leaf(places: Sequence[tuple[int, str]]) -> Leaf | None:
+    """Return the cgroups that another process made."""
+    leaf = Leaf()
+    for version, path in places:
+        for hierarchy in hierarchies():
+            if hierarchy.version == version and path.startswith(hierarchy.top + "/"):
+                leaf.places.append((hierarchy, path))
+                break
+    return leaf if leaf.places else None
+
+
+def make_empty(work: str) -> None:
+    """Have an empty work directory, whatever an earlier run has left in it: its mounts are gone."""
+    for folder, directories, files in os.walk(work, topdown=False):
+        for name in files:
+            os.unlink(f"{folder}/{name}")
+        for name in directories:
+            path = f"{folder}/{name}"
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    try:
+        os.mkdir(work, 0o700)
+    except FileExistsError:
+        pass

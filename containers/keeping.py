@@ -2,7 +2,7 @@
 
 from a monitor   ("keep", pid, names) + a descriptor for each name   ("drop",)
                  ("restart",): nothing is to be kept, but the container is to run again
-                 ("doze", pid, names) + as for "keep": another is to sleep in its place
+                 ("doze", 0, names) + as for "keep": another is to sleep in its place
 to a monitor     ("ended", status): of a first process that is not its child
                  ("followed", whether): another sleeps in its place, so that it can end
 """
@@ -14,19 +14,25 @@ import marshal
 import os
 import struct
 
+from pybuild.networks.helper import is_left
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from pybuild.containers.streams import Streams
 
 MESSAGE_BYTES = 4096
-MOST_FDS = 16
+MOST_FDS = 64
 STDIN, TERMINAL = "stdin", "terminal"
-FIRST, SOCKET_CALLS, HELPER = "first", "socket calls", "helper"
+SOCKET_CALLS, HELPER = "socket calls", "helper"
 LOCK, CALLS = "lock", "calls"
-KEPT = frozenset({STDIN, TERMINAL, SOCKET_CALLS, HELPER})
-"""Those that the spawner holds while a monitor lives."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether the spawner holds a descriptor of this name while a monitor lives."""
+    return name in (STDIN, TERMINAL, SOCKET_CALLS, HELPER) or is_left(name)
 
 
 class Adopted:
@@ -57,11 +63,15 @@ class SpawnerLine:
     def fileno(self) -> int:
         return self._line.fileno()
 
-    def keep(self, pid: int, streams: Streams) -> None:
-        """Have the first process, and what it would miss, kept for the next monitor."""
-        self._hand_over("keep", pid, {STDIN: streams.input, TERMINAL: streams.terminal})
+    def keep(self, pid: int, streams: Streams, left: Mapping[str, int]) -> None:
+        """Have the first process, and what it would miss, kept for the next monitor.
 
-    def doze(self, pid: int, fds: dict[str, int]) -> bool:
+        Args:
+            left: of a helper for networks that rests.
+        """
+        self._hand_over("keep", pid, {STDIN: streams.input, TERMINAL: streams.terminal, **left})
+
+    def doze(self, fds: dict[str, int]) -> bool:
         """Have another monitor, which sleeps, go on with the first process; False: there is none, go on.
 
         When this returns True the other is there already, and has what we have: whichever process is
@@ -70,7 +80,7 @@ class SpawnerLine:
         Args:
             fds: all that it needs; it wakes when one of them is ready.
         """
-        self._hand_over("doze", pid, fds)
+        self._hand_over("doze", 0, fds)
         try:
             while data := self._line.recv(MESSAGE_BYTES):
                 word, value = marshal.loads(data)

@@ -116,7 +116,8 @@ class Monitor:
     def _keep(self) -> None:
         """Have the spawner hold what the next monitor would need, and no more."""
         if self._state.pid:
-            self._keeper.keep(self._state.pid, self._streams)
+            left = {} if self._first is None else self._first.left_by_helper
+            self._keeper.keep(self._state.pid, self._streams, left)
 
     def _write_log(self, number: int, data: bytes) -> None:
         try:
@@ -146,25 +147,24 @@ class Monitor:
 
     def _new_first(self) -> FirstProcess:
         known = (self._loop, self.children, self._order, self._home, self._streams)
-        return FirstProcess(*known, self._begun, self._leave)
+        return FirstProcess(*known, self._begun, self._leave, self._keep)
 
     def adopt(self, adopted: Adopted) -> None:
         """Go on where a monitor was killed."""
         self._state = read_state(self._home)
         is_it = self._state.boot == self._order.boot and self._state.born == born(adopted.pid)
-        if is_it or adopted.dozes:
-            self._first = self._new_first()
-            if self._first.adopt(adopted, self._state.leaf):
-                if adopted.status is not None:
-                    self._first.note_status(adopted.status)
-                if self._order.health is not None:
-                    self._look_after(read_health(self._home))
-                self._say_started(())
-                if self._state.unsent:
-                    self._send(self._state.unsent, surely=True)
-                if self._state.kill_at:
-                    self._kill_in(self._state.kill_at - time.monotonic())
-                return
+        self._first = self._new_first()
+        if self._first.adopt(adopted, self._state.leaf, is_it=is_it or adopted.dozes):
+            if adopted.status is not None:
+                self._first.note_status(adopted.status)
+            if self._order.health is not None:
+                self._look_after(read_health(self._home))
+            self._say_started(())
+            if self._state.unsent:
+                self._send(self._state.unsent, surely=True)
+            if self._state.kill_at:
+                self._kill_in(self._state.kill_at - time.monotonic())
+            return
         self._say_started(())
         self._end(StepExit(STATUS_UNKNOWN if adopted.status is None else adopted.status))
 
@@ -219,8 +219,8 @@ class Monitor:
             left = self._left() if self.children.tidy() else None
             wait_ms = REMOVE_AGAIN_MS if self.children.is_tidying else None
             is_quiet = not self._loop.turn(_IDLE_MS if left else wait_ms)
-            may_doze = is_quiet and left and not self._remembers_delay()
-            if may_doze and self._keeper.doze(self._state.pid, left or {}):
+            is_idle = is_quiet and self._first is not None and not self._first.has_helper_rest()
+            if is_idle and left and not self._remembers_delay() and self._keeper.doze(left):
                 return
             if self._first is not None and self._first.has_ended:
                 ended = self._first.ended

@@ -338,8 +338,8 @@ class _Spawner:
         monitor.restarts = message[0] == "restart"
         if message[0] in ("keep", "doze"):
             word, first, names = message
-            monitor.first = first
-            monitor.status = monitor.status if first == before else None
+            monitor.first = first or before
+            monitor.status = monitor.status if monitor.first == before else None
             monitor.fds = dict(zip(names, fds, strict=True))
             if word == "doze":
                 self._have_sleep(monitor)
@@ -351,7 +351,7 @@ class _Spawner:
         if is_followed:
             before.let_go()
         else:  # it goes on, and has the rest itself
-            before.let_go_but(keeping.KEPT)
+            before.let_go_but(frozenset(filter(keeping.is_kept, before.fds)))
         try:
             before.line.send(marshal.dumps(("followed", is_followed)))
         except OSError:
@@ -406,7 +406,7 @@ class _Spawner:
             return False
         finally:
             syscalls.close_quietly(home)
-        kept = {name: fd for name, fd in before.fds.items() if name in keeping.KEPT}
+        kept = {name: fd for name, fd in before.fds.items() if keeping.is_kept(name)}
         before.fds = {name: fd for name, fd in before.fds.items() if name not in kept}
         monitor.first, monitor.fds, monitor.status = before.first, kept, before.status
         monitor.restarts = before.restarts

@@ -129,8 +129,13 @@ def attach(order: NetworkOrder, pid: int) -> Attachment:
     return made
 
 
-def take_over(order: NetworkOrder, pid: int) -> Attachment:
+def take_over(
+    order: NetworkOrder, pid: int, held: Sequence[ports.HeldPort] | None = None
+) -> Attachment:
     """The attachment that another helper has made for process *pid*, which runs; a port that is lost stays so.
+
+    Args:
+        held: the ports that it has left; None: it was killed.
 
     Raises:
         OSError: it has ended.
@@ -142,7 +147,9 @@ def take_over(order: NetworkOrder, pid: int) -> Attachment:
             endpoint = store.endpoint(network, order.container)
             if endpoint is not None and endpoint.pid == pid:
                 made.places.append((network, endpoint))
-                made.held += ports.hold_again(endpoint.ports)
+                if held is None:
+                    made.held += ports.hold_again(endpoint.ports)
+        made.held += held or ()
         if pod.is_used():
             made.warnings += pod.enter(store)
         for network, endpoint in tuple(made.places):

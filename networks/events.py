@@ -7,7 +7,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
@@ -31,6 +31,10 @@ class Events:
     def forget(self, fd: int) -> None:
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def is_idle_but(self, fds: Collection[int]) -> bool:
+        """Whether nothing is to be done later, and nobody waited for but at *fds*."""
+        return not self._later and self._ready.keys() <= set(fds)
 
     def after(self, seconds: float, key: object, act: Callable[[], None]) -> None:
         """Call *act* in so many seconds, unless *key* is said again or taken back before."""

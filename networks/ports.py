@@ -68,6 +68,13 @@ def hold_again(known: Sequence[Port]) -> list[HeldPort]:
     return held
 
 
+def held_again(port: Port, fd: int) -> HeldPort:
+    """Return a port with the socket that another process has left for it."""
+    family = _socket.AF_INET6 if ":" in port.address else _socket.AF_INET
+    type, kind = _KINDS[port.protocol]
+    return HeldPort(port, _socket.socket(family, type, kind, fd))
+
+
 def release(held: Sequence[HeldPort]) -> None:
     for one in held:
         one.socket.close()

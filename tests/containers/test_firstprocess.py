@@ -63,6 +63,7 @@ def first_of(
         streams,
         lambda pid, warnings: pytest.fail("it has not begun"),
         lambda: None,
+        lambda: None,
     )
 
 

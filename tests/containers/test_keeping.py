@@ -17,11 +17,11 @@ def test_what_a_monitor_keeps_comes_with_its_descriptors() -> None:
     assert not os.get_inheritable(ours.fileno()) and not os.get_inheritable(theirs.fileno())
     streams = Streams(Loop(), lambda name, data: None, once=False)
     assert streams.input < 0 and streams.terminal < 0
-    line.keep(7, streams)
+    line.keep(7, streams, {})
     assert receive(ours) == (("keep", 7, []), [])
     read_end, write_end = os.pipe()
     streams.add_input(write_end)
-    line.keep(8, streams)
+    line.keep(8, streams, {})
     message = receive(ours)
     assert message is not None
     (word, pid, names), (copy,) = message
@@ -29,7 +29,7 @@ def test_what_a_monitor_keeps_comes_with_its_descriptors() -> None:
     os.write(copy, b"x")
     assert os.read(read_end, 9) == b"x"
     streams.terminal = os.dup(read_end)
-    line.keep(9, streams)
+    line.keep(9, streams, {})
     message = receive(ours)
     assert message is not None and message[0] == ("keep", 9, [STDIN, TERMINAL])
     for fd in (copy, *message[1], read_end, write_end, streams.terminal):
@@ -61,10 +61,10 @@ def test_a_monitor_sleeps_only_where_another_follows() -> None:
     for is_followed in (True, False):
         ours.send(marshal.dumps(("ended", 3)))
         ours.send(marshal.dumps(("followed", is_followed)))
-        assert line.doze(7, {"calls": 0}) is is_followed
+        assert line.doze({"calls": 0}) is is_followed
         message = receive(ours)
-        assert message is not None and message[0] == ("doze", 7, ["calls"])
+        assert message is not None and message[0] == ("doze", 0, ["calls"])
         os.close(message[1][0])
     ours.close()
-    assert line.doze(7, {}) is False
+    assert line.doze({}) is False
     theirs.close()

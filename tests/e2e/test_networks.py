@@ -314,8 +314,7 @@ def test_another_follows_on_a_helper_that_is_killed(
         wait_until(lambda: monitor not in monitors(machine.store))
         wait_until(lambda: bool(monitors(machine.store)))
     for _ in range(2):
-        (helper,) = socket_holders(machine)
-        os.kill(helper, signal.SIGKILL)
+        os.kill(helper_at_work(machine), signal.SIGKILL)
         wait_until(lambda: get(machine, "::1") == web)
     assert get(machine, "127.0.0.1") == web
     lookup = ("exec", "web", "busybox", "nslookup", "web")
@@ -327,6 +326,59 @@ def test_another_follows_on_a_helper_that_is_killed(
     machine("wait", "web")
     wait_until(lambda: devices(machine, "veth") == [])
     wait_until(lambda: os.listdir(machine.store / "networks/helpers") == [])
+
+
+def test_a_helper_that_has_nothing_to_do_rests(machine: NetworkedPybuild) -> None:
+    """Its sockets wait in the monitor, also one that sleeps, for whoever asks; its container's end is cleaned up [NET-25, MON-4]."""
+    for name in ("front", "back"):
+        machine("network", "create", name)
+    web = run(machine, "web", SERVE, "--network", "front", "-p", "8080:80")[:12]
+    lookup = ("exec", "web", "busybox", "nslookup", "web")
+    up(machine, "::1", 8080)
+    wait_until(lambda: rests(machine))
+    assert get(machine, "::1") == web
+    wait_until(lambda: "Name:" in machine(*lookup, code=None).out)
+    wait_until(lambda: rests(machine))
+    assert "Name:" in machine(*lookup).out
+    wait_until(lambda: rests(machine))
+    machine("network", "connect", "back", "web")
+    machine("network", "disconnect", "front", "web")
+    wait_until(lambda: get(machine, "::1") == web)
+    wait_until(lambda: rests(machine))
+    (monitor,) = monitors(machine.store)
+    os.kill(monitor, signal.SIGKILL)  # the spawner has all that it had
+    wait_until(lambda: monitors(machine.store) not in ([], [monitor]))
+    assert get(machine, "::1") == web
+    wait_until(lambda: rests(machine))
+    machine("restart", "-t", "0", "web")
+    up(machine, "::1", 8080)
+    wait_until(lambda: rests(machine))
+    machine("kill", "web")
+    machine("wait", "web")
+    wait_until(lambda: devices(machine, "veth") == [])
+    wait_until(lambda: os.listdir(machine.store / "networks/helpers") == [])
+    assert os.listdir(machine.store / "networks/calls") == []
+    run(machine, "two", SERVE, "--network", "back", "-p", "8080:80")
+
+
+def rests(machine: NetworkedPybuild) -> bool:
+    """Whether the port's socket is nobody's but of the one monitor and of the spawner."""
+    found = monitors(machine.store)
+    both = {*found, *spawners(machine.store)}
+    return len(found) == 1 and set(socket_holders(machine)) == both
+
+
+def helper_at_work(machine: NetworkedPybuild) -> int:
+    """Return the process that alone has the port's socket: it is started for who connects."""
+    found: list[int] = []
+
+    def is_alone() -> bool:
+        get(machine, "::1")
+        found[:] = socket_holders(machine)
+        return len(found) == 1
+
+    wait_until(is_alone)
+    return found[0]
 
 
 def shown_id(network: dict[str, dict[str, object]]) -> str:
