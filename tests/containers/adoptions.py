@@ -17,13 +17,14 @@ from typing import Any
 
 from pybuild.cache.disk.locks import born
 from pybuild.containers.dozing import become_monitor
-from pybuild.containers.keeping import FIRST, STDIN, Adopted, SpawnerLine, pair, receive
+from pybuild.containers.keeping import STDIN, Adopted, SpawnerLine, pair, receive
 from pybuild.containers.lines import LocalLine
 from pybuild.containers.order import CONFIG, PIPES, ContainerOrder, StreamAttachment
 from pybuild.containers.state import RUNNING, ContainerState, read_state, write_state
 from pybuild.executor.steps.spec import StepSpec
 from pybuild.executor.zygote import isolation
 from pybuild.model.border import packed
+from pybuild.networks.helper import FIRST
 
 ID = "ab" * 32
 BOOT = "this boot"
