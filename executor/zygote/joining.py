@@ -96,11 +96,17 @@ def clone_beside(beside: int, flags: int, cgroup_fd: int) -> tuple[int, int]:
     """Fork into the process namespace of *beside*, a pidfd; return as `syscalls.clone3` does.
 
     Who goes into a namespace to have children there may not come back out of it, unless it is root
-    outside as well. So a process goes in whose only child is ours from the beginning.
+    outside as well. So below root a process goes in whose only child is ours from the beginning.
 
     Raises:
         OSError, Fault: there is no process.
     """
+    own = os.pidfd_open(os.getpid())
+    try:
+        if may_return_to(own):
+            return _clone_there(beside, own, flags, cgroup_fd)
+    finally:
+        os.close(own)
     read_end, write_end = os.pipe()
     try:
         helper = os.fork()
@@ -117,6 +123,29 @@ def clone_beside(beside: int, flags: int, cgroup_fd: int) -> tuple[int, int]:
     if not number:
         raise has_ended()
     return int(number), os.pidfd_open(int(number))
+
+
+def may_return_to(own: int) -> bool:
+    """Whether we may have children in the process namespace that they are in anyway, after we have left it."""
+    try:
+        syscalls.setns(own, syscalls.CLONE_NEWPID)
+    except OSError:
+        return False
+    return True
+
+
+def _clone_there(beside: int, own: int, flags: int, cgroup_fd: int) -> tuple[int, int]:
+    """Fork into the process namespace of *beside*; later children of ours are in our own again."""
+    pid = -1
+    try:
+        syscalls.setns(beside, syscalls.CLONE_NEWPID)
+        pid, pidfd = syscalls.clone3(flags, cgroup_fd=cgroup_fd)
+    except OSError as error:  # no process can begin where the first one is ending
+        raise has_ended() from error
+    finally:
+        if pid != 0:
+            syscalls.setns(own, syscalls.CLONE_NEWPID)
+    return pid, pidfd
 
 
 def _clone_for_parent(beside: int, flags: int, cgroup_fd: int, write_end: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from pybuild.executor.steps.spec import StepExit, StepSpec
 from pybuild.executor.workers.workers import RunningStep, Workers
+from pybuild.executor.zygote import joining, syscalls
+from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import EnvironmentFault, UserError
 from tests.executor.sandbox_helpers import Box, make_base, processes_with, skip_unless_possible
 
@@ -229,3 +232,32 @@ def test_it_shares_the_steps_cgroup(box: Box) -> None:
             assert other == own != ""
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize("may_return", [True, False])
+def test_who_forks_beside_a_step_has_its_other_children_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, may_return: bool
+) -> None:
+    """By root it is one fork; also when the step has ended meanwhile nothing of it is left."""
+    skip_unless_possible()
+    if not may_return:
+        monkeypatch.setattr(joining, "may_return_to", lambda own: False)
+    own = os.readlink("/proc/self/ns/pid")
+    first, beside = syscalls.clone3(syscalls.CLONE_NEWPID)
+    if first == 0:
+        while True:
+            signal.pause()
+    try:
+        second, pidfd = joining.clone_beside(beside, 0, -1)
+        if second == 0:
+            os._exit(os.getpid() != 2)
+        os.close(pidfd)
+        assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 0
+        assert os.readlink("/proc/self/ns/pid_for_children") == own
+    finally:
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+    with pytest.raises(Fault, match="the container has ended"):
+        joining.clone_beside(beside, 0, -1)
+    assert os.readlink("/proc/self/ns/pid_for_children") == own
+    os.close(beside)
