@@ -370,9 +370,9 @@ class FirstProcess:
             self._loop.watch(helper.line.fileno(), partial(self._hear_helper, helper))
         self._watch_pod(order)
 
-    def has_helper_rest(self) -> bool:
-        """Have the helper end if it has nothing to do; False: there is none that could answer."""
-        return self._helper is not None and self._helper.have_rest()
+    def ask_helper_to_rest(self) -> bool:
+        """Ask the helper to end if it has nothing to do; False: there is none that could answer."""
+        return self._helper is not None and self._helper.ask_to_rest()
 
     def _hear_helper(self, helper: Helper, _events: int = 0) -> None:
         left = helper.hear()

@@ -219,7 +219,7 @@ class Monitor:
             left = self._left() if self.children.tidy() else None
             wait_ms = REMOVE_AGAIN_MS if self.children.is_tidying else None
             is_quiet = not self._loop.turn(_IDLE_MS if left else wait_ms)
-            is_idle = is_quiet and self._first is not None and not self._first.has_helper_rest()
+            is_idle = is_quiet and self._first is not None and not self._first.ask_helper_to_rest()
             if is_idle and left and not self._remembers_delay() and self._keeper.doze(left):
                 return
             if self._first is not None and self._first.has_ended:

@@ -410,7 +410,7 @@ class Helper:
         self.hosts = self.resolv_conf = ""
         self.warnings: list[str] = []
         self.line: _socket.socket | None = ours
-        self._is_asked = False
+        self._owes_answer = False
         if follows:
             return
         data = ours.recv(_LINE_BYTES)
@@ -428,22 +428,22 @@ class Helper:
         helper.line = None
         return helper
 
-    def have_rest(self) -> bool:
-        """Have it end if it has nothing to do; False: it cannot be said so, or has not answered when it was."""
-        if self.line is None or self._is_asked or pod.is_used():
+    def ask_to_rest(self) -> bool:
+        """Ask it to end if it has nothing to do; False: it cannot be asked, or has not answered yet."""
+        if self.line is None or self._owes_answer or pod.is_used():
             return False
         try:
             self.line.send(marshal.dumps(("rest",)))
         except OSError:
             return False
-        self._is_asked = True
+        self._owes_answer = True
         return True
 
     def hear(self) -> dict[str, int] | None:
-        """Return what it has left, by name, when it rests; {}: it is busy; None: it was killed."""
+        """Return the descriptors, by name, of one that rests; {}: it is busy; None: it was killed."""
         assert self.line is not None
         space = _socket.CMSG_SPACE((_MOST_PORTS + 4) * 4)
-        self._is_asked = False
+        self._owes_answer = False
         try:
             flags = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
             data, rights, _, _ = self.line.recvmsg(_LINE_BYTES, space, flags)
