@@ -172,17 +172,15 @@ def helpers(store: Path) -> list[int]:
 
 
 def _holders(paths: Iterable[Path]) -> list[int]:
-    """Return the processes that hold locks, by what the kernel says of them."""
-    inodes: set[str] = set()
-    for path in paths:
+    """Return the processes that have locks open, but the spawner: who took them first may have ended."""
+    names = {str(path) for path in paths}
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            inodes.add(str(path.stat().st_ino))
-    pids: set[int] = set()
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if "->" not in words and words[5].rpartition(":")[2] in inodes:
-            pids.add(int(words[4]))
-    return sorted(pids - {0, -1})
+            links = {os.readlink(fd) for fd in (entry / "fd").iterdir()}
+            if links & names and not any(link.endswith("/spawner.lock") for link in links):
+                found.append(int(entry.name))
+    return sorted(found)
 
 
 def spawners(store: Path) -> list[int]:
