@@ -234,6 +234,10 @@ def test_it_shares_the_steps_cgroup(box: Box) -> None:
     asyncio.run(body())
 
 
+def never(_own: int) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("may_return", [True, False])
 def test_who_forks_beside_a_step_has_its_other_children_where_it_is(
     monkeypatch: pytest.MonkeyPatch, may_return: bool
@@ -241,7 +245,7 @@ def test_who_forks_beside_a_step_has_its_other_children_where_it_is(
     """By root it is one fork; also when the step has ended meanwhile nothing of it is left."""
     skip_unless_possible()
     if not may_return:
-        monkeypatch.setattr(joining, "may_return_to", lambda own: False)
+        monkeypatch.setattr(joining, "may_return_to", never)
     own = os.readlink("/proc/self/ns/pid")
     first, beside = syscalls.clone3(syscalls.CLONE_NEWPID)
     if first == 0:
