@@ -1,4 +1,4 @@
-"""Measure a cluster on this machine: ``scripts/bench cluster [--out DIR] [--fleets 4x2,8x1] [--seconds 3]``.
+"""Measure a cluster on this machine: ``scripts/bench cluster [--out DIR] [--fleets 4x2,8x1] [--seconds 3] [--claims]``.
 
 Sleep-bound stages show what placing, starting and reporting cost; the machine's processors are not what is
 measured. Figures: the share of the slots' time in which steps ran, the seconds that a step takes more than on
@@ -17,13 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from benchmarks import machine, plot
 from pybuild.builds.build import build
 from pybuild.builds.request import BuildRequest
+from pybuild.cluster.certificates import Certificates
 from pybuild.cluster.coordinator import clustered
+from pybuild.cluster.local import LocalCluster
+from pybuild.cluster.members import Members
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
 from pybuild.model.digest import Digest
@@ -66,32 +69,30 @@ class Workers:
 
 
 @asynccontextmanager
-async def fleet(count: int, slots: int) -> AsyncGenerator[tuple[Engine, Path]]:
+async def fleet(count: int, slots: int, *, claims: bool) -> AsyncGenerator[tuple[Engine, Path]]:
     """Have a coordinator with *count* workers of so many slots; with 0 just an engine."""
     with tempfile.TemporaryDirectory(prefix="pbb-", dir=os.environ.get("TMPDIR")) as name:
         place = Path(name)
-        workers = Workers(place)
-        try:
-            starts = [workers.start(f"w{number}", slots) for number in range(count)]
-            addresses = await asyncio.gather(*starts)
-            async with Engine(Settings(root=str(place / "store"))) as engine:
-                if not count:
-                    yield engine, place
-                    return
-                async with clustered(engine, addresses):
-                    yield engine, place
-        finally:
-            await workers.end()
+        root = str(place / "store")
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(Engine(Settings(root=root)))
+            if count:
+                local = LocalCluster(root, "", count, slots, has_engine=claims)
+                members = await stack.enter_async_context(
+                    local.running(Members((), Certificates()))
+                )
+                await stack.enter_async_context(members.clustered(engine))
+            yield engine, place
 
 
-async def spread(count: int, slots: int, seconds: float) -> float:
+async def spread(count: int, slots: int, seconds: float, *, claims: bool) -> float:
     """Return the share of all slots' time in which the steps of 64 independent stages slept."""
     stages = "".join(
         f"FROM base AS s{number}\nRUN echo {number} > /n && sleep {seconds}\n"
         for number in range(STAGES)
     )
     copies = "".join(f"COPY --link --from=s{number} /n /{number}\n" for number in range(STAGES))
-    async with fleet(count, slots) as (engine, place):
+    async with fleet(count, slots, claims=claims) as (engine, place):
         path = context(place / "warm", "FROM base\nRUN true\n")
         await build(engine, BuildRequest(context=str(path)), lambda event: None)
         path = context(place / "ctx", f"{stages}FROM scratch\n{copies}")
@@ -111,9 +112,9 @@ async def spread(count: int, slots: int, seconds: float) -> float:
         return STAGES * seconds / (count * slots * (last - first))
 
 
-async def chain(count: int, length: int = 24) -> list[float]:
+async def chain(count: int, length: int = 24, *, claims: bool = False) -> list[float]:
     """Return the seconds of each step of a chain of steps that do nothing."""
-    async with fleet(count, 2) as (engine, place):
+    async with fleet(count, 2, claims=claims) as (engine, place):
         steps = "".join(f"RUN echo {number} > /n\n" for number in range(length))
         path = context(place / "ctx", f"FROM base\n{steps}")
         began, took, last = time.monotonic(), list[float](), 0.0
@@ -129,10 +130,10 @@ async def chain(count: int, length: int = 24) -> list[float]:
         return took[-length + 2 :]
 
 
-async def cancelled(rounds: int) -> list[float]:
+async def cancelled(rounds: int, *, claims: bool) -> list[float]:
     """Return the seconds from cancelling a build until no process of its step is left."""
     took: list[float] = []
-    async with fleet(2, 2) as (engine, place):
+    async with fleet(2, 2, claims=claims) as (engine, place):
         for number in range(rounds):
             path = context(
                 place / f"ctx{number}", f"FROM base\nRUN echo begun && exec sleep 98{number}.5\n"
@@ -196,16 +197,16 @@ async def joined() -> float:
             await workers.end()
 
 
-async def measured(fleets: Sequence[tuple[int, int, float]]) -> dict[str, float]:
+async def measured(fleets: Sequence[tuple[int, int, float]], *, claims: bool) -> dict[str, float]:
     """Return all figures by name."""
     figures: dict[str, float] = {}
     for count, slots, seconds in fleets:
         name = f"{count}x{slots}"
-        figures[name] = round(await spread(count, slots, seconds), 3)
+        figures[name] = round(await spread(count, slots, seconds, claims=claims), 3)
         print(f"{name}: {figures[name]} of the slots' time", flush=True)
-    alone, far = await chain(0), await chain(1)
+    alone, far = await chain(0), await chain(1, claims=claims)
     figures["overhead_ms"] = round(1000 * (statistics.median(far) - statistics.median(alone)), 1)
-    figures["cancel_s"] = round(statistics.median(await cancelled(5)), 3)
+    figures["cancel_s"] = round(statistics.median(await cancelled(5, claims=claims)), 3)
     figures["join_s"] = round(await joined(), 2)
     return figures
 
@@ -216,12 +217,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fleets", default="4x2,8x1,16x1", help="workers and their slots")
     parser.add_argument("--seconds", type=float, default=3.0, help="that each step sleeps")
     parser.add_argument("--out", help="directory for cluster.json and cluster.svg")
+    parser.add_argument("--claims", action="store_true", help="begin steps by a scheduler's claims")
     options = parser.parse_args(words)
     fleets: list[tuple[int, int, float]] = []
     for text in options.fleets.split(","):
         count, _, slots = text.partition("x")
         fleets.append((int(count), int(slots), options.seconds))
-    figures = asyncio.run(measured(fleets))
+    figures = asyncio.run(measured(fleets, claims=options.claims))
     for name, value in figures.items():
         print(f"{name}: {value}")
     if options.out:
