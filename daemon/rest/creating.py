@@ -49,7 +49,8 @@ _MOST_PORTS = 3 << 16
 _NAMESPACES = ("IpcMode", "PidMode", "UTSMode", "CgroupnsMode", "UsernsMode")
 _CONFINING = (
     *("DeviceCgroupRules", "StorageOpt", "BlkioDeviceReadBps", "BlkioDeviceWriteBps"),
-    *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+    *("BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "BlkioWeight", "BlkioWeightDevice"),
+    *("CpuRealtimePeriod", "CpuRealtimeRuntime"),
 )
 _MASKED = frozenset(
     (
@@ -60,6 +61,7 @@ _MASKED = frozenset(
 )
 _READONLY = frozenset(("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"))
 """Docker's own lists, which clients copy from other containers."""
+_OOM_KILL_KEPT = "OomKillDisable discarded: killing for memory cannot be turned off."
 _RUNTIMES = ("", "pybuild", "runc", "io.containerd.runc.v2")
 
 
@@ -100,11 +102,11 @@ def request_of(
     namespaces = _namespaces(host, own_ipc)
     entrypoint, cmd = defaults.command_of(body.texts("Entrypoint"), body.texts("Cmd") or (), image)
     mode, obstacle = mode_of(host.text("NetworkMode"))
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = (_OOM_KILL_KEPT,) if host.flag("OomKillDisable") else ()
     if body.flag("NetworkDisabled"):
         mode, obstacle = "none", ""
     if obstacle:
-        warnings = (note(obstacle),)
+        warnings += (note(obstacle),)
     _refuse_own(body, host, mode)
     exposed = sorted({*as_object(image.get("ExposedPorts")), *_bounded(_exposed(body))})
     log = host.part("LogConfig")

@@ -113,6 +113,12 @@ def test_names_with_blanks_are_not_found(message: str) -> None:
             {"BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}]},
             "BlkioDeviceReadBps is not done by pybuild yet",
         ),
+        ({"BlkioWeight": 500}, "BlkioWeight is not done by pybuild yet"),
+        (
+            {"BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 500}]},
+            "BlkioWeightDevice is not done by pybuild yet",
+        ),
+        ({"CpuRealtimeRuntime": 950000}, "CpuRealtimeRuntime is not done by pybuild yet"),
         ({"Runtime": "kata"}, "unknown or invalid runtime name: kata"),
         ({"ExtraHosts": ["a:1.2.3.4 b"]}, 'invalid IP address in add-host: "1.2.3.4 b"'),
         (

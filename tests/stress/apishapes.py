@@ -160,7 +160,7 @@ LIMITS: Mapping[str, Draw] = {
     "CpusetCpus": text("0", "0-1", "", "9-99"),
     "CpusetMems": text("0", ""),
     "PidsLimit": number(0, 64, -1),
-    "BlkioWeight": number(0, 100),
+    "BlkioWeight": number(0, 1),
     "OomKillDisable": flag,
     "RestartPolicy": part(
         Name=text("", "no", "always", "on-failure", "unless-stopped"),
