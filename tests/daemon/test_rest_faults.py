@@ -105,6 +105,15 @@ def test_names_with_blanks_are_not_found(message: str) -> None:
     assert refusal_of(UserError(message)).status == 404
 
 
+def test_that_killing_for_memory_cannot_be_turned_off_is_a_warning() -> None:
+    """As dockerd has it where the kernel cannot [CTR-7]."""
+    for given in (True, False):
+        host = {"NetworkMode": "none", "OomKillDisable": given}
+        body = read_object(json.dumps({"Image": "i", "HostConfig": host}).encode())
+        made = request_of(body, "name", {"Cmd": ["c"]}, {True: "with", False: "without"})
+        assert [text.split()[0] for text in made.warnings] == ["OomKillDisable"] * given
+
+
 @pytest.mark.parametrize(
     ("host", "message"),
     [

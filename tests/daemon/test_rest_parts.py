@@ -240,13 +240,6 @@ def test_what_cannot_be_had_is_refused(host: dict[str, Any], message: str) -> No
     assert refused(lambda: wish(HostConfig=host)) == (400, message)
 
 
-def test_that_killing_for_memory_cannot_be_turned_off_is_a_warning() -> None:
-    """As dockerd has it where the kernel cannot [CTR-7]."""
-    host = {"NetworkMode": "none", "OomKillDisable": True}
-    assert [text.split()[0] for text in wish(HostConfig=host).warnings] == ["OomKillDisable"]
-    assert wish(HostConfig={**host, "OomKillDisable": False}).warnings == ()
-
-
 @pytest.mark.parametrize("mode", ["host", "none", "bridge"])
 def test_wrong_ports_are_refused_whatever_the_network_is(mode: str) -> None:
     """Where there can be no bridge the mode falls back to the host's; the mistake stays one [CTR-95]."""
