@@ -47,9 +47,9 @@ def build_with(program: Path, pybuild: Pybuild, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     env = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 
-    def run(command: str, *words: str | Path) -> str:
+    def run(command: str, *words: str) -> str:
         done = subprocess.run(
-            [str(program), command, "--root", str(pybuild.store), *map(str, words)],
+            [str(program), command, "--root", str(pybuild.store), *words],
             cwd=tmp_path,
             env=env,
             capture_output=True,
@@ -60,7 +60,7 @@ def build_with(program: Path, pybuild: Pybuild, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("build", "-t", "made:1", context)
+    run("build", "-t", "made:1", str(context))
     assert run("run", "--rm", "made:1", "cat", "/m") == "made\n"
 
 
@@ -83,7 +83,7 @@ def test_manual_pages_are_good_roff(tmp_path: Path) -> None:
     package(tmp_path / "out", "man")
     pages = sorted((tmp_path / "out/man").iterdir())
     assert {"pybuild.1", "pybuild-build.1", "pybuild-bake.1"} <= {page.name for page in pages}
-    words = ["groff", "-man", "-Tutf8", "-ww", "-z", *pages]
+    words = ["groff", "-man", "-Tutf8", "-ww", "-z", *map(str, pages)]
     checked = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     assert checked.stderr == ""
     subprocess.run(["lexgrog", *pages], capture_output=True, timeout=60, check=True)
@@ -147,7 +147,7 @@ def python_root(folder: Path) -> Path:
 def test_an_image_of_pybuild_builds_in_a_container(
     pybuild: Pybuild, base: str, tmp_path: Path
 ) -> None:
-    """As a user without privilege, in a root that has a Python and nothing of this machine."""
+    """As root of a container without privilege, in a root that has a Python and nothing of this machine."""
     pytest.importorskip("build")
     need("ldd")
     if not DEBIANS.exists():
