@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from pybuild.executor.zygote import syscalls
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import WorkerCall
-from pybuild.networks import buildnetwork, buildspaces, resolver
+from pybuild.networks import buildnetwork, buildspaces, resolver, wayout
 from tests.executor.filetrees import in_child
 from tests.needs import needs
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, needs("ip", "nft")]
+
+
+@pytest.fixture(autouse=True)
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the note of the last build apart from this machine's."""
+    monkeypatch.setattr(wayout, "SHARED", str(tmp_path))
+
 
 MACHINE = """
 ip link set lo up; ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up
