@@ -169,7 +169,8 @@ def builds_of(
     """
     from dataclasses import replace
 
-    chosen = selected(definition_of(words), words)
+    definition = definition_of(words)
+    chosen = selected(definition, words)
     check(chosen.targets.values(), Allowances.parse(words.many("allow")), os.environ)
     builds: dict[str, NamedBuild] = {}
     for name, target in sorted(chosen.targets.items()):
@@ -190,7 +191,8 @@ def builds_of(
         from pybuild.bake.since import changed_since, reached
 
         changed = changed_since(revision, os.getcwd())
-        return reached(builds, changed, _files(words) or DEFAULT_NAMES, _memos(words, builds))
+        files = [*(_files(words) or DEFAULT_NAMES), *definition.parts]
+        return reached(builds, changed, files, _memos(words, builds))
     return builds
 
 

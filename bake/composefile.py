@@ -43,6 +43,7 @@ class Compose:
     name: str
     services: Mapping[str, Object]
     secrets: Object
+    include: object = None
 
     @classmethod
     def parse(cls, name: str, text: bytes, environment: Mapping[str, str]) -> Compose:
@@ -60,11 +61,12 @@ class Compose:
             raise UserError(
                 f"failed to parse {name}: {problem}", spans=[Span(name, line, line)]
             ) from error
-        if not isinstance(read, dict) or not ("services" in read or "secrets" in read):
+        if not isinstance(read, dict) or not read.keys() & {"services", "secrets", "include"}:
             raise UserError(f"{name}: empty compose file", hints=["a compose file has services: …"])
         content = cast("Object", _Filling(environment, name).filled(cast("object", read)))
         services = _objects(name, "services", content.get("services"))
-        return cls(name, services, dict(_objects(name, "secrets", content.get("secrets"))))
+        secrets = dict(_objects(name, "secrets", content.get("secrets")))
+        return cls(name, services, secrets, content.get("include"))
 
 
 def _objects(name: str, key: str, value: object) -> dict[str, Object]:
@@ -155,7 +157,7 @@ def read_compose(files: Sequence[Compose], environment: Mapping[str, str]) -> De
     secrets: Object = {}
     for file in files:
         for name, service in file.services.items():
-            services[name] = _merged(services.get(name, {}), service)
+            services[name] = merged(services.get(name, {}), service)
         secrets |= file.secrets
     targets: dict[str, Target] = {}
     for name in services:
@@ -164,7 +166,7 @@ def read_compose(files: Sequence[Compose], environment: Mapping[str, str]) -> De
             if not service.get("image"):
                 raise UserError(f"service {name} has neither an image nor a build context")
             continue
-        _check_fields(name, _build(service))
+        _check_fields(name, build_of(service))
         target = clean_name(name)
         try:
             check_name(target)
@@ -193,22 +195,17 @@ def _extended(name: str, services: Mapping[str, Object], above: tuple[str, ...])
         return service
     parts = cast("Object", extends) if isinstance(extends, dict) else {"service": extends}
     other = str(parts.get("service"))
-    if parts.get("file"):
-        raise UserError(
-            f"service {name} extends one of another file, {parts['file']}",
-            hints=[f"name that file with -f too, and write extends: {other}"],
-        )
     if other not in services or other in above:
         problem = "itself" if other in above else f"{other}, which is not there"
         raise UserError(f"service {name} extends {problem}")
-    return _merged(_extended(other, services, (*above, name)), service)
+    return merged(_extended(other, services, (*above, name)), service)
 
 
-def _merged(under: Object, over: Object) -> Object:
+def merged(under: Object, over: Object) -> Object:
     """Return a service laid over another of that name."""
     made = {**under, **over}
     if under.get("build") is not None and over.get("build") is not None:
-        one, other = _build(under), _build(over)
+        one, other = build_of(under), build_of(over)
         both = {**one, **other}
         for key in _LISTS:
             if key in one and key in other:
@@ -220,7 +217,12 @@ def _merged(under: Object, over: Object) -> Object:
     return made
 
 
-def _build(service: Object) -> Object:
+def build_of(service: Object) -> Object:
+    """Return the ``build`` of a service as a mapping.
+
+    Raises:
+        UserError: it is neither a path nor a mapping.
+    """
     build = service["build"]
     if isinstance(build, str):
         return {"context": build}
@@ -253,7 +255,7 @@ def _word(value: object) -> str:
 
 
 def _target(name: str, service: Object, secrets: Object, environment: Mapping[str, str]) -> Target:
-    build = _build(service)
+    build = build_of(service)
     own = {key: one for key, one in _as_map(service.get("environment")).items() if one is not None}
     args: dict[str, Value] = {}
     for key, value in _as_map(build.get("args")).items():

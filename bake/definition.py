@@ -26,18 +26,23 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Groups and targets by name, in the order of the files; *variables* are those of HCL and JSON."""
+    """Groups and targets by name, in the order of the files; *variables* are those of HCL and JSON.
+
+    *parts* are the paths of files that were read because others name them.
+    """
 
     groups: Mapping[str, Group] = field(default_factory=dict[str, Group])
     targets: Mapping[str, Target] = field(default_factory=dict[str, Target])
     variables: tuple[VariableFacts, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def over(self, base: Definition) -> Definition:
         """Return this definition laid over *base*; a group replaces one, a target is laid over one."""
         targets = dict(base.targets)
         for name, target in self.targets.items():
             targets[name] = target.over(targets[name]) if name in targets else target
-        return Definition({**base.groups, **self.groups}, targets, self.variables or base.variables)
+        groups, variables = {**base.groups, **self.groups}, self.variables or base.variables
+        return Definition(groups, targets, variables, self.parts or base.parts)
 
     # --- names ------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from pybuild.bake.composefile import Compose, read_compose
+from pybuild.bake.composeparts import ComposeParts
 from pybuild.bake.definition import BLOCKS, Definition, definition_of
 from pybuild.bake.hcl.body import Body
 from pybuild.bake.hcl.expressions import Function, Special
@@ -63,24 +65,34 @@ def read_files(names: Sequence[str], stdin: Callable[[], bytes]) -> list[File]:
         if name == "-":
             files.append(File(name, stdin()))
             continue
-        try:
-            with open(name, "rb") as file:
-                text = file.read(_MOST_BYTES + 1)
-        except FileNotFoundError as error:
-            if not names:
-                continue
-            raise UserError(f"cannot read {name}: no such file") from error
-        except OSError as error:
-            raise UserError(f"cannot read {name}: {(error.strerror or '').lower()}") from error
-        if len(text) > _MOST_BYTES:
-            raise UserError(f"{name}: a bake file has at most {_MOST_BYTES >> 20} MiB")
-        files.append(File(name, text))
+        if names or os.path.exists(name):
+            files.append(File(name, _content(name)))
     if not files:
         raise UserError(
             "couldn't find a bake definition",
             hints=[f"write docker-bake.hcl, or name a file with -f; {os.getcwd()} has none"],
         )
     return files
+
+
+def _content(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read {name}: no such file") from error
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {(error.strerror or '').lower()}") from error
+    if len(text) > _MOST_BYTES:
+        raise UserError(f"{name}: a bake file has at most {_MOST_BYTES >> 20} MiB")
+    return text
+
+
+def _part(name: str) -> bytes:
+    """Return the content of a file that another one names; nothing is waited for."""
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise UserError(f"cannot read {name}: it is no file")
+    return _content(name)
 
 
 def read_definition(files: Sequence[File], around: Environs) -> Definition:
@@ -102,7 +114,9 @@ def read_definition(files: Sequence[File], around: Environs) -> Definition:
             composed.append(read)
     made = Definition()
     if composed:
-        made = read_compose(composed, around.environment).over(made)
+        parts = ComposeParts(around.environment, _part)
+        whole = [one for file in composed for one in parts.whole(file)]
+        made = replace(read_compose(whole, around.environment), parts=tuple(parts.files))
     if bodies:
         from pybuild.bake.hcl.definitions import Definitions
 

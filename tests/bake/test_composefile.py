@@ -127,7 +127,6 @@ services:
         ("services: {a: {build: {secrets: [s]}}}", "undefined build secret s"),
         ("services: {a: {build: {secrets: [s]}}}\nsecrets: {s: {external: true}}", "external"),
         ("services: {a: {build: ., extends: b}}", "which is not there"),
-        ("services: {a: {build: ., extends: {service: b, file: c}}}", "of another file, c"),
         ("services: {a: {extends: b}, b: {extends: a}}", "extends itself"),
         ("services: {'a b': {build: .}}", "invalid name"),
         ("services: {a: {build: '${NOSUCH:?set it}'}}", "NOSUCH is missing a value: set it"),

@@ -50,7 +50,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     calls: Served = []
 
     async def serve(
-        settings: Settings, addresses: Sequence[str], *, insecure: bool, docker: object
+        settings: Settings,
+        addresses: Sequence[str],
+        *,
+        insecure: bool,
+        docker: object,
+        within: object = None,
     ) -> None:
         calls.append((settings, list(addresses), insecure))
 
