@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from pybuild.bake.composefile import Compose, Object, build_of, environment_with_file, merged
 from pybuild.bake.prepare import is_url
@@ -142,10 +142,11 @@ def _context_in(value: str, folder: str) -> str:
     return value if is_service or is_remote_name(value) else _path_in(value, folder)
 
 
-def _secret_in(secret: Any, folder: str) -> Any:
-    if not folder or not isinstance(secret, dict) or not secret.get("file"):
+def _secret_in(secret: object, folder: str) -> object:
+    made = cast("Object", secret) if isinstance(secret, dict) else {}
+    if not folder or not made.get("file"):
         return secret
-    return {**cast("Object", secret), "file": _path_in(secret["file"], folder)}
+    return {**made, "file": _path_in(made["file"], folder)}
 
 
 def _path_in(path: object, folder: str) -> str:
