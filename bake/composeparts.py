@@ -143,10 +143,10 @@ def _context_in(value: str, folder: str) -> str:
 
 
 def _secret_in(secret: object, folder: str) -> object:
-    made = cast("Object", secret) if isinstance(secret, dict) else {}
-    if not folder or not made.get("file"):
-        return secret
-    return {**made, "file": _path_in(made["file"], folder)}
+    if not folder or not isinstance(secret, dict):
+        return cast("object", secret)
+    made = cast("Object", secret)
+    return {**made, "file": _path_in(made["file"], folder)} if made.get("file") else made
 
 
 def _path_in(path: object, folder: str) -> str:
