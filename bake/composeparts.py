@@ -143,10 +143,11 @@ def _context_in(value: str, folder: str) -> str:
 
 
 def _secret_in(secret: object, folder: str) -> object:
-    if not folder or not isinstance(secret, dict):
-        return cast("object", secret)
+    if not isinstance(secret, dict):
+        return secret
     made = cast("Object", secret)
-    return {**made, "file": _path_in(made["file"], folder)} if made.get("file") else made
+    is_moved = folder and made.get("file")
+    return {**made, "file": _path_in(made["file"], folder)} if is_moved else made
 
 
 def _path_in(path: object, folder: str) -> str:
