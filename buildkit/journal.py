@@ -30,6 +30,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.span import Span
 
@@ -192,6 +193,8 @@ class Teller:
                 self._log(event)
             case VertexProgress():
                 self._progress(event)
+            case VertexUsage():
+                pass  # BuildKit's events have no place for it
             case BuildWarning():
                 pass  # needs the text of the file: see `warn`
 

@@ -19,6 +19,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 
 
@@ -54,6 +55,8 @@ class RawJsonDisplay:
                 if event.done:
                     status["completed"] = _time(event.time)
                 self._print(statuses=[status])
+            case VertexUsage():
+                pass  # BuildKit's events have no place for it
             case BuildWarning():
                 ranges = [{"start": s.first_line, "end": s.last_line} for s in event.spans]
                 short = base64.b64encode(event.message.encode()).decode()

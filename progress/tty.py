@@ -24,6 +24,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.progress.folding import folded
 from pybuild.progress.plain import LineCutter, warning_line, warning_lines
@@ -116,6 +117,8 @@ class TtyDisplay:
                 row.log.extend(line.rpartition("\r")[2] for line in row.cutter.feed(event.data))
             case VertexProgress():
                 row.transfers[event.id] = event
+            case VertexUsage():
+                pass  # for whoever asks later
 
     def _animate(self) -> None:
         while not self._stop.wait(_FRAME_S):

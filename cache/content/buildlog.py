@@ -26,6 +26,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexProgress,
     VertexStarted,
+    VertexUsage,
 )
 from pybuild.model.jsontext import as_list, as_number, as_object, parse
 from pybuild.model.secrets import redacted
@@ -118,6 +119,8 @@ class BuildLog:
                     numbers = [event.current, event.total]
                     row = ["moved", self._number(vertex), time, event.id, *numbers, event.unit]
                     self._put(row)
+            case VertexUsage():
+                pass  # the record has it, with the step
             case BuildWarning():
                 spans = [[s.file, s.first_line, s.last_line] for s in event.spans]
                 texts = [self.without_secrets(text) for text in (event.message, *event.detail)]
