@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pybuild.builds.stepnotes import MARK, notes_above
 from pybuild.executor.failedsteps import FailedStep
 from pybuild.executor.files.values import Rescued, RescueOrder
 from pybuild.executor.workers.job import WorkerModule, job
@@ -28,26 +29,11 @@ if TYPE_CHECKING:
 else:
     rescue = WorkerModule("pybuild.executor.files.rescue")
 
-MARK = "pybuild:"
 MOST_FILES = 10_000
 MOST_BYTES = 256 << 20
 
 Lines = Callable[[str], Sequence[str]]
 """Gives the lines of a file that spans name; none of one that is not known."""
-
-
-def notes_above(lines: Sequence[str], line: int) -> dict[str, list[str]]:
-    """Return the words for us, ``pybuild: name=value``, in the comments directly above *line* (from 1)."""
-    first = end = min(max(line - 1, 0), len(lines))
-    while first > 0 and lines[first - 1].lstrip().startswith("#"):
-        first -= 1
-    notes: dict[str, list[str]] = {}
-    for at in range(first, end):
-        mark, *words = lines[at].strip().lstrip("#").split() or [""]
-        for name, is_said, value in (word.partition("=") for word in words):
-            if mark == MARK and is_said:
-                notes.setdefault(name, []).append(value)
-    return notes
 
 
 def kept_paths(lines: Sequence[str], line: int, cwd: str) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pybuild.builds.leftovers import notes_above
+from pybuild.builds.stepnotes import notes_above
 from pybuild.engine.engine import Engine
 from pybuild.engine.solve import solve
 from pybuild.executor.runner import BuildRunner

@@ -50,7 +50,7 @@ def test_version_and_help_succeed() -> None:
             ["-H", "x", "doctor"],
             (
                 'error: "pybuild doctor" is not done by build servers\n'
-                "hint: leave out -H; servers do build, bake, du, explain, history and prune\n"
+                "hint: leave out -H; servers do build, bake, du, explain, history, prune and report\n"
             ),
         ),
         (["verify", "--host=x", "."], 'error: "pybuild verify" is not done by build servers\n'),
