@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.builds.stepnotes import MARK, notes_above
+from pybuild.builds.stepnotes import MARK, kept_paths
 from pybuild.executor.failedsteps import FailedStep
 from pybuild.executor.files.values import Rescued, RescueOrder
 from pybuild.executor.workers.job import WorkerModule, job
@@ -34,13 +34,6 @@ MOST_BYTES = 256 << 20
 
 Lines = Callable[[str], Sequence[str]]
 """Gives the lines of a file that spans name; none of one that is not known."""
-
-
-def kept_paths(lines: Sequence[str], line: int, cwd: str) -> list[str]:
-    """Return the paths that the comments above a RUN want kept, absolute and in their order."""
-    values = notes_above(lines, line).get("keep", [])
-    paths = (path for value in values for path in value.split(",") if path)
-    return [posixpath.normpath(posixpath.join("/", cwd, path)) for path in paths]
 
 
 class Leftovers:

@@ -5,6 +5,7 @@ Other builders read a comment, and nothing more.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 MARK = "pybuild:"
@@ -22,3 +23,10 @@ def notes_above(lines: Sequence[str], line: int) -> dict[str, list[str]]:
             if mark == MARK and is_said:
                 notes.setdefault(name, []).append(value)
     return notes
+
+
+def kept_paths(lines: Sequence[str], line: int, cwd: str) -> list[str]:
+    """Return the paths that the comments above a RUN want kept, absolute and in their order."""
+    values = notes_above(lines, line).get("keep", [])
+    paths = (path for value in values for path in value.split(",") if path)
+    return [posixpath.normpath(posixpath.join("/", cwd, path)) for path in paths]
