@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.delivery import Delivery, Solves, keep_store, solve_and_deliver
 from pybuild.builds.lowering import warnings_of
-from pybuild.builds.maxage import max_ages, without_old
 from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.recording import Recording, recorded
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
+from pybuild.builds.stepnotes import MAX_AGE, mentions
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.explain import history
@@ -207,8 +207,10 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
-                if ages := max_ages(prepared.dockerfile, targets):
-                    targets = await without_old(engine, targets, runner, ages)
+                if mentions(prepared.dockerfile.lines, MAX_AGE):
+                    from pybuild.builds.maxage import without_old
+
+                    targets = await without_old(engine, targets, runner, prepared.dockerfile)
                 solution = await solves.solve(targets, runner, events.watch)
                 return _results_of(prepared.request, prepared.lowered, solution)
 

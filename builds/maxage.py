@@ -7,10 +7,10 @@ Other builders read a comment, and nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from pybuild.builds.stepnotes import notes_above
+from pybuild.builds.stepnotes import MAX_AGE, notes_above
 from pybuild.engine.engine import Engine
 from pybuild.engine.solve import solve
 from pybuild.executor.runner import BuildRunner
@@ -21,8 +21,6 @@ from pybuild.model.errors import PybuildError, UsageError, UserError, unwrap
 from pybuild.model.events import Event
 from pybuild.model.ops import ExecOp, FileOp, Vertex, walk
 from pybuild.model.span import Span
-
-NOTE = "max-age"
 
 
 class _WouldRun(UserError):
@@ -35,8 +33,6 @@ def max_ages(dockerfile: Dockerfile, targets: Sequence[Vertex]) -> dict[Digest, 
     Raises:
         UserError: one says something else.
     """
-    if not any(NOTE in line for line in dockerfile.lines):
-        return {}
     by_stage: dict[int, float] = {}
     for stage in dockerfile.stages:
         age = _age_above(dockerfile, stage.start.span)
@@ -57,23 +53,27 @@ def max_ages(dockerfile: Dockerfile, targets: Sequence[Vertex]) -> dict[Digest, 
 
 
 def _age_above(dockerfile: Dockerfile, span: Span) -> float | None:
-    values = notes_above(dockerfile.lines, span.first_line).get(NOTE)
+    values = notes_above(dockerfile.lines, span.first_line).get(MAX_AGE)
     if not values:
         return None
     try:
         return parse_duration(values[-1])
     except UsageError as error:
-        message = f"# pybuild: {NOTE}={values[-1]}: {error.message}"
+        message = f"# pybuild: {MAX_AGE}={values[-1]}: {error.message}"
         raise UserError(message, spans=[span]) from error
 
 
 async def without_old(
-    engine: Engine, targets: Sequence[Vertex], runner: BuildRunner, ages: Mapping[Digest, float]
+    engine: Engine, targets: Sequence[Vertex], runner: BuildRunner, dockerfile: Dockerfile
 ) -> list[Vertex]:
-    """Return *targets* with those steps to run again whose stored results are older than *ages* say.
+    """Return *targets* with those steps to run again whose stored results are older than comments let them be.
 
     Each is looked up by itself, and nothing runs for that: a step without a result runs in any case.
+
+    Raises:
+        UserError: a comment says no age.
     """
+    ages = max_ages(dockerfile, targets)
     old: set[Digest] = set()
     for vertex in walk(*targets):
         if vertex.digest in ages and await _is_old(engine, vertex, runner, ages[vertex.digest]):

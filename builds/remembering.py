@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
-from pybuild.builds.maxage import max_ages
 from pybuild.builds.prepare import PreparedBuild
 from pybuild.builds.recording import facts_of
 from pybuild.builds.result import BuildResult
+from pybuild.builds.stepnotes import MAX_AGE, mentions
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
@@ -58,7 +58,7 @@ async def sign(
         or memo.key_of(parsed) is None
     ):
         return None
-    if max_ages(prepared.dockerfile, [one.result for one in prepared.lowered]):
+    if mentions(prepared.dockerfile.lines, MAX_AGE):
         return None
     if any(_may_move(vertex.op) for vertex in walk(*(one.result for one in prepared.lowered))):
         return None

@@ -9,6 +9,12 @@ import posixpath
 from collections.abc import Sequence
 
 MARK = "pybuild:"
+MAX_AGE = "max-age"
+
+
+def mentions(lines: Sequence[str], name: str) -> bool:
+    """Return whether a comment may say something of that name; most files have none."""
+    return any(MARK in line and name in line for line in lines)
 
 
 def notes_above(lines: Sequence[str], line: int) -> dict[str, list[str]]:
