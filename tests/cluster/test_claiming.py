@@ -161,8 +161,11 @@ def test_two_steps_of_one_key_run_once() -> None:
     run(work)
 
 
-def test_a_claim_that_is_lost_is_made_again_with_a_higher_epoch() -> None:
+def test_a_claim_that_is_lost_is_made_again_with_a_higher_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """[A3]"""
+    monkeypatch.setattr(claiming, "PATIENCE_S", 60)
 
     async def work(place: Place) -> None:
         place.steps.end.set_result(MADE)

@@ -25,7 +25,8 @@ def run_pytest(pybuild: Pybuild, folder: Path, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-v", *words],
         cwd=folder,
-        env={**pybuild.environment, "BASE": "base"},
+        # It is named here, whether it is installed or not.
+        env={**pybuild.environment, "BASE": "base", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=280,

@@ -17,6 +17,7 @@ from pybuild.executor.workers.workers import RunningStep, Workers
 from pybuild.executor.zygote import joining, syscalls
 from pybuild.executor.zygote.faults import Fault
 from pybuild.model.errors import EnvironmentFault, UserError
+from tests.executor.filetrees import in_child
 from tests.executor.sandbox_helpers import Box, make_base, processes_with, skip_unless_possible
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
@@ -246,22 +247,26 @@ def test_who_forks_beside_a_step_has_its_other_children_where_it_is(
     skip_unless_possible()
     if not may_return:
         monkeypatch.setattr(joining, "may_return_to", never)
-    own = os.readlink("/proc/self/ns/pid")
-    first, beside = syscalls.clone3(syscalls.CLONE_NEWPID)
-    if first == 0:
-        while True:
-            signal.pause()
-    try:
-        second, pidfd = joining.clone_beside(beside, 0, -1)
-        if second == 0:
-            os._exit(os.getpid() != 2)
-        os.close(pidfd)
-        assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 0
+
+    def work() -> None:
+        own = os.readlink("/proc/self/ns/pid")
+        first, beside = syscalls.clone3(syscalls.CLONE_NEWPID)
+        if first == 0:
+            while True:
+                signal.pause()
+        try:
+            second, pidfd = joining.clone_beside(beside, 0, -1)
+            if second == 0:
+                os._exit(os.getpid() != 2)
+            os.close(pidfd)
+            assert os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]) == 0
+            assert os.readlink("/proc/self/ns/pid_for_children") == own
+        finally:
+            os.kill(first, signal.SIGKILL)
+            os.waitpid(first, 0)
+        with pytest.raises(Fault, match="the container has ended"):
+            joining.clone_beside(beside, 0, -1)
         assert os.readlink("/proc/self/ns/pid_for_children") == own
-    finally:
-        os.kill(first, signal.SIGKILL)
-        os.waitpid(first, 0)
-    with pytest.raises(Fault, match="the container has ended"):
-        joining.clone_beside(beside, 0, -1)
-    assert os.readlink("/proc/self/ns/pid_for_children") == own
-    os.close(beside)
+        os.close(beside)
+
+    in_child(work)  # of one thread: another one of the test's could hold what Python forks with
