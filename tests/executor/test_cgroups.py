@@ -19,6 +19,7 @@ from pybuild.executor.zygote import hierarchies, limits
 from pybuild.model.errors import UserError
 from pybuild.model.options import LIMITS
 from pybuild.model.resources import Resources
+from tests.executor.filetrees import in_child
 from tests.executor.sandbox_helpers import (
     HOST_PROGRAMS,
     Box,
@@ -212,15 +213,17 @@ def test_a_step_begins_in_a_cgroup_of_version_2(box: Box) -> None:
 
     place = Path(trees[0].own) / f"pybuild-test-{os.getpid()}"
     place.mkdir()
-    try:
+
+    def work() -> None:
         fd = os.open(place, os.O_PATH | os.O_DIRECTORY)
-        pid, pidfd = syscalls.clone3(0, cgroup_fd=fd)
+        pid, _ = syscalls.clone3(0, cgroup_fd=fd)
         if pid == 0:
             with open("/proc/self/cgroup", "rb") as file:
                 os._exit(0 if f"/{place.name}\n".encode() in file.read() else 1)
-        os.close(fd)
         assert os.waitpid(pid, 0)[1] == 0
-        os.close(pidfd)
+
+    try:
+        in_child(work)  # of one thread
     finally:
         place.rmdir()
 
