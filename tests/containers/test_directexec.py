@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,10 @@ def test_in_a_container_that_runs_stands_still_lost_its_monitor_and_has_ended(
     signal.pidfd_send_signal(monitor, signal.SIGKILL)
     assert select.select([monitor], [], [], 60)[0]
     os.close(monitor)
-    one.state()  # which waits for the monitor that the spawner forks
-    assert done("true") == 0
+    one.state()  # which waits for the monitor that the spawner forks, but not until it listens
+    until = time.monotonic() + 60
+    while (status := done("true")) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert status == 0
     one.stop(int(signal.SIGTERM), -1)
     assert done("true") is None
