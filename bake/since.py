@@ -8,7 +8,6 @@ files, variables, standard input, what is fetched) does not count; a change of t
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,14 +16,11 @@ from pybuild.bake.prepare import is_url
 from pybuild.builds import memo
 from pybuild.builds.contextfiles import IGNORE_FILES
 from pybuild.builds.contextkinds import is_remote_name
+from pybuild.builds.hostgit import ask_git, reason
 from pybuild.builds.manymemos import Memos
 from pybuild.builds.namedbuild import NamedBuild
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import UserError
 from pybuild.model.patterns import PatternMatcher
-
-_SECONDS = 120.0
-# Repositories may name programs that git is to run; whoever wrote the context wrote them.
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
 
 
 def changed_since(revision: str, folder: str) -> list[str]:
@@ -44,23 +40,7 @@ def changed_since(revision: str, folder: str) -> list[str]:
 
 
 def _git(folder: str, *words: str, revision: str = "") -> bytes:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            [*_GIT, *words],
-            cwd=folder,
-            env={**environ, "LC_ALL": "C"},
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise EnvironmentFault(
-            "--since needs git, which is not installed", hints=["install git, or use --affected"]
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentFault(f"git took more than {_SECONDS:.0f} s in {folder}") from error
+    done = ask_git(folder, words, option="--since", instead="use --affected")
     if not done.returncode:
         return done.stdout
     if revision:
@@ -68,10 +48,8 @@ def _git(folder: str, *words: str, revision: str = "") -> bytes:
             f'--since: "{revision}" is no revision of this repository',
             hints=["a shallow checkout has few: fetch it, as with git fetch --unshallow"],
         )
-    lines = done.stderr.decode(errors="replace").strip().split("\n")
-    said = next((line for line in lines if line.startswith("fatal: ")), lines[-1])
     raise UserError(
-        f'--since: git cannot say what changed in "{folder}": {said}',
+        f'--since: git cannot say what changed in "{folder}": {reason(done)}',
         hints=["bake in a checkout, or use --affected"],
     )
 
