@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import sys
 
-from pybuild.executor.files import archives, unpack
-from pybuild.executor.files.apply import Mounts
-from pybuild.executor.files.making import give
-from pybuild.executor.files.tree import Tree
+from pybuild.executor.steps.mounttars import fill, write_tar
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.model.border import NamedTuple
 
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
     from pybuild.executor.files.values import OwnerMode
     from pybuild.model.border import WorkerCall
 
-_DEEP = 20_000
 _AVERAGE, _LEAST, _MOST = 1 << 16, 1 << 14, 1 << 19
 """Of a chunk: what is moved for a change, against the length of the index."""
 _WINDOW = 8 << 20
@@ -57,15 +52,9 @@ def pack_job(
     Raises:
         Fault: user; it is larger. Environment; the package that cuts is missing.
     """
-    from pybuild.image.layer.pieces import Chunker
-    from pybuild.image.layer.treecopy import trees_tar
-
     packer = _Packer({known[at : at + 32] for at in range(0, len(known), 32)}, directory)
     packer.most, packer.pack_bytes = most, pack_bytes
-    ledger = Mounts("").ledger([path])
-    ledgers = {} if ledger is None else {"": ledger}
-    out = Chunker.into(packer.write)
-    trees_tar([("", path, None)], out, userxattr=ledger is not None, ledgers=ledgers)
+    write_tar(path, packer.write)
     packer.cut(last=True)
     packer.end_pack()
     return PackedMount(bytes(packer.chunks), packer.size, tuple(packer.packs))
@@ -165,17 +154,7 @@ def unpack_job(
     Raises:
         Fault: a chunk is not what the index says, or there is no room.
     """
-    os.umask(0)
-    sys.setrecursionlimit(_DEEP)
-    disk = os.statvfs(target)
-    read = _chunks(directory, sizes, _PLACE.iter_unpack(records))
-    read = archives.capped(read, name, disk.f_bavail * disk.f_frsize * 19 // 20)
-    with Tree.open(target, ledger=Mounts("").ledger([])) as tree:
-        unpack.unpack(read, tree, "/", name=name, owner=None, mtime_ns=None)
-        give("", tree.fd, (look.uid, look.gid), ledger=tree.ledger)
-        os.fchmod(tree.fd, look.mode)
-        if tree.ledger is not None:
-            tree.ledger.save(target, None)
+    fill(target, look, name, _chunks(directory, sizes, _PLACE.iter_unpack(records)))
 
 
 def _chunks(
