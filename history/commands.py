@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from pybuild.builds.buildrecord import BuildRecord, find_record
 from pybuild.commandline.parser import Parsed
+from pybuild.exporter.atomicfile import write_whole
+from pybuild.exporter.resultfiles import check_result_files
 from pybuild.history.timeline import StepState, TimedStep, Timeline, timeline_of
-from pybuild.model.errors import EnvironmentFault, PybuildError, UsageError
+from pybuild.model.errors import PybuildError, UsageError
 from pybuild.model.events import Event
 from pybuild.model.listing import cut, table
 
@@ -116,17 +117,13 @@ def _cell(step: TimedStep | None) -> str:
 
 def _write(path: str, text: str) -> None:
     """Write a result whole, or not at all; to the standard output where no file is named."""
-    data = text.encode("utf-8", "replace")
     if path in ("", "-"):
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(_clean(text).encode())
         return
-    part = f"{path}.{os.getpid()}.part"
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-        os.replace(part, path)
-    except OSError as error:
-        if os.path.lexists(part):
-            os.unlink(part)
-        reason = (error.strerror or str(error)).lower()
-        raise EnvironmentFault(f"cannot write {path}: {reason}") from error
+    check_result_files(path)
+    write_whole(path, _clean(text))
+
+
+def _clean(text: str) -> str:
+    """Return text that UTF-8 has; names of files may have other bytes."""
+    return text.encode("utf-8", "replace").decode()
