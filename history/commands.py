@@ -10,10 +10,10 @@ from pybuild.builds.buildrecord import BuildRecord, find_record
 from pybuild.commandline.parser import Parsed
 from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.resultfiles import check_result_files
-from pybuild.history.timeline import StepState, TimedStep, Timeline, timeline_of
 from pybuild.model.errors import PybuildError, UsageError
 from pybuild.model.events import Event
 from pybuild.model.listing import cut, table
+from pybuild.model.timeline import StepState, TimedStep, Timeline, timeline_of
 
 if TYPE_CHECKING:
     from pybuild.builds.builder import Builder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pybuild.history.timeline import StepState, TimedStep, Timeline
 from pybuild.model.dataclass import dataclass
+from pybuild.model.timeline import StepState, TimedStep, Timeline
 
 _PLACE = re.compile(r"^\[(?:(?P<stage>.*) )?\d+/\d+\] ")
 _IN_COUNT = frozenset((StepState.RAN, StepState.FAILED, StepState.CACHED))

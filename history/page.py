@@ -13,9 +13,9 @@ from importlib.resources import files
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus
 from pybuild.explain.report import StepReport
 from pybuild.explain.text import miss_lines
-from pybuild.history.timeline import StepState, TimedStep, Timeline
 from pybuild.model.amounts import human_bytes, human_duration
 from pybuild.model.printable import without_controls
+from pybuild.model.timeline import StepState, TimedStep, Timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _LONG = 1000

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus
-from pybuild.history.timeline import StepState, TimedStep, Timeline
 from pybuild.model.package import VERSION
+from pybuild.model.timeline import StepState, TimedStep, Timeline
 
 _OK, _ERROR = 1, 2  # opentelemetry's status codes
 _INTERNAL_SPAN = 1

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 from pybuild.exporter.atomicfile import write_whole
 from pybuild.exporter.resultfiles import check_result_files
 from pybuild.model.errors import PybuildError, UsageError, unwrap
-from pybuild.model.events import Emit, Event
-from pybuild.progress.timeline import StepTimeline
+from pybuild.model.events import Emit, Event, VertexLog
+from pybuild.model.timeline import TimelineReader
 
 if TYPE_CHECKING:
     from pybuild.explain.report import BuildReport
@@ -48,7 +48,7 @@ class CiReports:
         self._sources = sources
         self._title = ", ".join(os.path.normpath(context) for context, _ in sources)
         self._has_cache = bool(parsed.many("cache") or parsed.many("cache-from"))
-        self._timeline = StepTimeline()
+        self._reader = TimelineReader()
 
     @property
     def is_on(self) -> bool:
@@ -64,7 +64,8 @@ class CiReports:
             return emit
 
         def show(event: Event) -> None:
-            self._timeline.watch(event)
+            if not isinstance(event, VertexLog):  # the end of what failed is the error's
+                self._reader.take(event)
             emit(event)
 
         return show
@@ -98,22 +99,23 @@ class CiReports:
     ) -> None:
         from pybuild.progress.annotations import annotations_of, github, gitlab
 
+        timeline = self._reader.timeline()
         match kind:
             case "github":
-                made = annotations_of(error, self._timeline.warnings, self._place)
+                made = annotations_of(error, timeline.warnings, self._place)
                 sys.stderr.write(github(made))
             case "gitlab":
-                made = annotations_of(error, self._timeline.warnings, self._place)
+                made = annotations_of(error, timeline.warnings, self._place)
                 write_whole(path, gitlab(made))
             case "junit":
                 from pybuild.progress.junit import junit
 
-                write_whole(path, junit(self._title, self._timeline.steps, error))
+                write_whole(path, junit(self._title, timeline.shown, error))
             case "summary":
                 from pybuild.progress.jobsummary import job_summary
 
                 text = job_summary(
-                    f"pybuild {self._title}", self._timeline, error, self._reasons(reports)
+                    f"pybuild {self._title}", timeline, error, self._reasons(reports)
                 )
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(text)

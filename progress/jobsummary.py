@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pybuild.model.amounts import human_duration
 from pybuild.model.errors import PybuildError, StepError
 from pybuild.model.printable import without_controls
-from pybuild.progress.timeline import StepEnd, StepTimeline, StepTimes
+from pybuild.model.timeline import StepState, TimedStep, Timeline
 
 MOST_STEPS = 100
 _MOST_BYTES = 128 << 10
 _BAR = 24
 _MARKS = {
-    StepEnd.CACHED: "cached",
-    StepEnd.DONE: "ran",
-    StepEnd.FAILED: "**failed**",
-    StepEnd.CANCELLED: "cancelled",
-    StepEnd.NOT_REACHED: "–",
+    StepState.CACHED: "cached",
+    StepState.RAN: "ran",
+    StepState.FAILED: "**failed**",
+    StepState.CANCELED: "cancelled",
 }
+_RAN = (StepState.RAN, StepState.FAILED)
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@])")
 
 StepReason = tuple[str, Sequence[str], str]
@@ -28,15 +28,14 @@ StepReason = tuple[str, Sequence[str], str]
 
 def job_summary(
     title: str,
-    timeline: StepTimeline,
+    timeline: Timeline,
     error: PybuildError | None,
     reasons: Sequence[StepReason] = (),
 ) -> str:
     """Return the page as Markdown. Whatever steps and files are called, it is text there."""
-    steps = timeline.steps
-    times = [step for step in steps if step.started]
-    first = min((step.started for step in times), default=0.0)
-    last = max((step.ended for step in times), default=first)
+    steps = timeline.shown
+    first = min((step.began for step in steps if step.began is not None), default=0.0)
+    last = max((step.ended for step in steps if step.ended is not None), default=first)
     cached, reached = timeline.cached
     share = f", {cached} of {reached} steps cached ({100 * cached // reached} %)" if reached else ""
     how = "built" if error is None else "failed"
@@ -79,16 +78,16 @@ def _failure(error: PybuildError) -> list[str]:
     return [*lines, ""]
 
 
-def _row(step: StepTimes, first: float, last: float) -> str:
-    took = f"{step.seconds:.1f} s" if step.end in (StepEnd.DONE, StepEnd.FAILED) else ""
-    return f"| {_inline(step.name)} | {_MARKS[step.end]} | {took} | {_bar(step, first, last)} |"
+def _row(step: TimedStep, first: float, last: float) -> str:
+    took = f"{step.seconds:.1f} s" if step.state in _RAN else ""
+    return f"| {_inline(step.name)} | {_MARKS.get(step.state, '–')} | {took} | {_bar(step, first, last)} |"
 
 
-def _bar(step: StepTimes, first: float, last: float) -> str:
+def _bar(step: TimedStep, first: float, last: float) -> str:
     """Return where in the build's time a step ran."""
-    if step.end not in (StepEnd.DONE, StepEnd.FAILED) or last <= first or not step.started:
+    if step.state not in _RAN or last <= first or step.began is None or step.ended is None:
         return ""
-    begin = int(_BAR * (step.started - first) / (last - first))
+    begin = int(_BAR * (step.began - first) / (last - first))
     end = max(begin + 1, round(_BAR * (step.ended - first) / (last - first)))
     return "`" + "·" * begin + "█" * (end - begin) + "·" * max(0, _BAR - end) + "`"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pybuild.history.comparison import compare
-from pybuild.history.timeline import StepState, TimedStep, Timeline, timeline_of
+from pybuild.model.timeline import StepState, TimedStep, Timeline, timeline_of
 from tests.history.pastbuilds import AT, events, failing
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from pybuild.builds.buildrecord import BuildStatus
 from pybuild.history.page import page_of
-from pybuild.history.timeline import timeline_of
 from pybuild.model.digest import Digest
 from pybuild.model.events import (
     Event,
@@ -19,6 +18,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
+from pybuild.model.timeline import timeline_of
 from tests.history.pastbuilds import AT, BASE, RECORD, REPORT, SLOW, events, failing
 
 REASONS = {step.name: step for step in REPORT.steps}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pybuild.builds.buildrecord import BuildStatus
-from pybuild.history.timeline import StepState, TimedStep, timeline_of
 from pybuild.history.tracefile import chrome_trace, lanes, otlp_trace
+from pybuild.model.timeline import StepState, TimedStep, timeline_of
 from tests.history.pastbuilds import AT, RECORD, events, failing
 
 

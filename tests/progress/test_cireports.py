@@ -18,10 +18,10 @@ from pybuild.model.events import (
     VertexStarted,
 )
 from pybuild.model.span import Span
+from pybuild.model.timeline import StepState, Timeline, TimelineReader
 from pybuild.progress.annotations import MOST_OF_GITHUB, annotations_of, github, gitlab
 from pybuild.progress.jobsummary import job_summary
 from pybuild.progress.junit import junit
-from pybuild.progress.timeline import StepEnd, StepTimeline
 
 FAILED = StepError(
     "RUN false: exit code 1",
@@ -38,30 +38,30 @@ def here(path: str) -> str:
     return f"sub/{path}"
 
 
-def timeline() -> StepTimeline:
-    made = StepTimeline()
+def timeline() -> Timeline:
+    made = TimelineReader()
     one, two, three = (Digest.of(name) for name in (b"1", b"2", b"3"))
     for vertex, name in (
         (one, "[1/2] FROM base"),
         (two, "[2/2] RUN false"),
         (three, "exporting to image"),
     ):
-        made.watch(VertexAdded(vertex=vertex, name=name))
-    made.watch(VertexAdded(vertex=Digest.of(b"0"), name="[internal] load build definition"))
-    made.watch(VertexStarted(vertex=one, time=100.0))
-    made.watch(VertexCached(vertex=one, time=100.0))
-    made.watch(VertexCompleted(vertex=one, time=100.1))
-    made.watch(VertexStarted(vertex=two, time=101.0))
-    made.watch(VertexFailed(vertex=two, time=103.5, error="exit code 1"))
-    made.watch(WARNING)
-    return made
+        made.take(VertexAdded(vertex=vertex, name=name))
+    made.take(VertexAdded(vertex=Digest.of(b"0"), name="[internal] load build definition"))
+    made.take(VertexStarted(vertex=one, time=100.0))
+    made.take(VertexCached(vertex=one, time=100.0))
+    made.take(VertexCompleted(vertex=one, time=100.1))
+    made.take(VertexStarted(vertex=two, time=101.0))
+    made.take(VertexFailed(vertex=two, time=103.5, error="exit code 1"))
+    made.take(WARNING)
+    return made.timeline()
 
 
 def test_a_timeline_has_steps_with_their_ends_and_times() -> None:
-    assert [(step.name, step.end, step.seconds) for step in timeline().steps] == [
-        ("[1/2] FROM base", StepEnd.CACHED, pytest.approx(0.1)),
-        ("[2/2] RUN false", StepEnd.FAILED, pytest.approx(2.5)),
-        ("exporting to image", StepEnd.NOT_REACHED, 0.0),
+    assert [(step.name, step.state, step.seconds) for step in timeline().shown] == [
+        ("[1/2] FROM base", StepState.CACHED, pytest.approx(0.1)),
+        ("[2/2] RUN false", StepState.FAILED, pytest.approx(2.5)),
+        ("exporting to image", StepState.WAITING, 0.0),
     ]
     assert timeline().cached == (1, 2)
 
@@ -99,7 +99,7 @@ def test_gitlab_gets_a_report_of_code_quality() -> None:
 
 def test_a_junit_file_has_a_test_for_each_step() -> None:
     error = FAILED.copy_with(log_tail=("\x00\x1b[31mred\x1b[0m & <b>", "\ufffe"))
-    root = ElementTree.fromstring(junit("app", timeline().steps, error))
+    root = ElementTree.fromstring(junit("app", timeline().shown, error))
     (suite,) = root
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
     cached, failed, later = suite
@@ -123,10 +123,10 @@ def test_a_summary_tells_how_a_build_went() -> None:
     assert "| **failed** | 2.5 s | `······" in text
     assert "- \\[2/2\\] RUN false: because ARG V was 1\n  - declare it below\n" in text
     assert "````text\n50%, done\n::error::not ours\n```\n````" in text
-    assert "1 warnings" not in job_summary("app", StepTimeline(), None)
+    assert "1 warnings" not in job_summary("app", Timeline(), None)
 
 
 def test_names_are_text_in_a_summary() -> None:
-    made = StepTimeline()
-    made.watch(VertexAdded(vertex=Digest.of(b"x"), name="[1/1] RUN echo | <img src=x> `a`"))
-    assert "RUN echo \\| \\<img src=x\\> \\`a\\`" in job_summary("a", made, None)
+    made = TimelineReader()
+    made.take(VertexAdded(vertex=Digest.of(b"x"), name="[1/1] RUN echo | <img src=x> `a`"))
+    assert "RUN echo \\| \\<img src=x\\> \\`a\\`" in job_summary("a", made.timeline(), None)

@@ -65,17 +65,33 @@ class TimedStep:
         return max(0.0, self.ended - self.began)
 
     @property
+    def is_over(self) -> bool:
+        return self.state not in (StepState.WAITING, StepState.RUNNING)
+
+    @property
     def is_internal(self) -> bool:
         """Whether no instruction stands for it."""
-        return self.name.startswith(_INTERNAL)
+        return _INTERNAL in self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """The course of one build; *seconds* is its length, as far as its steps tell."""
+    """The course of one build; *seconds* is its length, as far as its steps tell, and *warnings* its own."""
 
-    steps: tuple[TimedStep, ...]
-    seconds: float
+    steps: tuple[TimedStep, ...] = ()
+    seconds: float = 0.0
+    warnings: tuple[BuildWarning, ...] = ()
+
+    @property
+    def shown(self) -> list[TimedStep]:
+        """The steps that people know: instructions, and what is exported."""
+        return [step for step in self.steps if step.name and not step.is_internal]
+
+    @property
+    def cached(self) -> tuple[int, int]:
+        """The number of instructions that were cached, and of all that came to an end."""
+        ends = [step.state for step in self.shown if "[" in step.name and step.is_over]
+        return ends.count(StepState.CACHED), len(ends)
 
     @property
     def critical(self) -> tuple[int, ...]:
@@ -107,22 +123,23 @@ def _before(step: TimedStep, ended: Sequence[TimedStep]) -> list[TimedStep]:
 
 
 def timeline_of(events: Iterable[Event], at: float) -> Timeline:
-    """Return the course of a build.
-
-    Args:
-        at: when it began, in the time of its events.
-    """
-    reader = _Reader(at)
+    """Return the course of a build; see `TimelineReader`."""
+    reader = TimelineReader(at)
     for event in events:
         reader.take(event)
     return reader.timeline()
 
 
-class _Reader:
-    """Reads events in their order; those of steps that were never added are passed over."""
+class TimelineReader:
+    """Reads events in their order; those of steps that were never added are passed over.
 
-    def __init__(self, at: float) -> None:
+    Args:
+        at: when the build began, in the time of its events; 0.0 leaves that time as it is.
+    """
+
+    def __init__(self, at: float = 0.0) -> None:
         self._at = at
+        self._warnings: list[BuildWarning] = []
         self._steps: dict[Digest, TimedStep] = {}
         self._inputs: dict[Digest, tuple[Digest, ...]] = {}
         self._last = 0.0
@@ -134,7 +151,7 @@ class _Reader:
                     step = TimedStep(number=len(self._steps) + 1, name=name, stage=stage)
                     self._steps[vertex], self._inputs[vertex] = step, inputs
             case BuildWarning():
-                pass
+                self._warnings.append(event)
             case _:
                 if (known := self._steps.get(event.vertex)) is not None:
                     self._steps[event.vertex] = self._after(known, event)
@@ -146,9 +163,13 @@ class _Reader:
                 return replace(step, state=StepState.RUNNING, began=self._since(time))
             case VertexCached(time=time):
                 moment = self._since(time)
-                return replace(step, state=StepState.CACHED, began=moment, ended=moment)
+                began = moment if step.began is None else step.began
+                return replace(step, state=StepState.CACHED, began=began, ended=moment)
             case VertexCompleted(time=time):
-                return replace(step, state=StepState.RAN, ended=self._since(time))
+                # BuildKit's own server says of a cached step that it began and ended, too.
+                is_cached = step.state is StepState.CACHED
+                state = StepState.CACHED if is_cached else StepState.RAN
+                return replace(step, state=state, ended=self._since(time))
             case VertexFailed(time=time, error=error, cancelled=cancelled):
                 state = StepState.CANCELED if cancelled else StepState.FAILED
                 return replace(step, state=state, ended=self._since(time), error=error)
@@ -168,7 +189,7 @@ class _Reader:
             )
             for vertex, step in self._steps.items()
         )
-        return Timeline(steps=steps, seconds=self._last)
+        return Timeline(steps=steps, seconds=self._last, warnings=tuple(self._warnings))
 
     def _since(self, time: float) -> float:
         moment = max(0.0, time - self._at)

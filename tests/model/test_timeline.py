@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pybuild.history.timeline import StepState, timeline_of
 from pybuild.model.events import LogStream, VertexAdded, VertexLog, VertexStarted
+from pybuild.model.timeline import StepState, timeline_of
 from tests.history.pastbuilds import AT, BASE, SLOW, events, failing
 
 
