@@ -51,7 +51,7 @@ def test_a_build_is_a_document_by_dockers_names() -> None:
 def cause(
     instruction: str, path: str, context: Path, *, warning: str = "", above: str = ""
 ) -> tuple[str, list[str]]:
-    """Return what is said of a file that an instruction misses in the context, and the hints."""
+    """Return the error and the hints about a file that an instruction misses in the context."""
     text = f"{above}FROM scratch\n{instruction}\n"
     line = text.count("\n")
     at = (Span("Dockerfile", line, line),)

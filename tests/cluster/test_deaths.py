@@ -80,7 +80,7 @@ def test_a_death_while_the_image_is_made_has_its_steps_run_again(tmp_path: Path)
 @pytest.mark.sandbox
 @pytest.mark.parametrize("kind", ["docker", "tar"])
 def test_a_death_before_the_first_byte_has_gone_loses_no_stream(tmp_path: Path, kind: str) -> None:
-    """What is streamed cannot begin again; so all layers are here before it begins."""
+    """A stream cannot begin again; so all layers are here before it begins."""
     skip_unless_possible()
     path = context(tmp_path / "ctx", dockerfile(0))
     pipe = tmp_path / "pipe"

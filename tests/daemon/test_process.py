@@ -36,7 +36,7 @@ Query = Mapping[str, str | int | bool | list[str]]
 
 
 class Server:
-    """What asks a server that runs in this process."""
+    """A client of a server that runs in this process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

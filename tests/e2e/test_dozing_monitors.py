@@ -68,7 +68,7 @@ def asks_to_sleep(pid: int) -> bool:
 
 
 def saved(machine: Pybuild) -> dict[str, object]:
-    """Return what the one container's file says, which no command has looked after."""
+    """Return the state in the one container's file, which no command has looked after."""
     (path,) = (machine.store / "containers").glob("*/state.json")
     known: dict[str, object] = json.loads(path.read_text())
     return known

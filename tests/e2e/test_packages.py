@@ -1,4 +1,4 @@
-"""What users install, made by one script and tried where nothing of this checkout is."""
+"""The packages that users install, made by one script and tried where nothing of this checkout is."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def build_with(program: Path, pybuild: Pybuild, tmp_path: Path) -> None:
 
 
 def test_the_wheel_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """Whatever the umask, the directory and the hour are."""
+    """The same bytes under another umask, in another directory and at another hour."""
     pytest.importorskip("build")
     package(tmp_path / "one", "wheel")
     package(tmp_path / "two", "wheel", env={"TZ": "Asia/Tokyo"}, umask=0o077)

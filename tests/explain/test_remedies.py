@@ -1,4 +1,4 @@
-"""What to do about steps that ran."""
+"""Remedies for steps that ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CI systems are told of a build: annotations, JUnit files, job summaries."""
+"""Reports of a build for CI systems: annotations, JUnit files, job summaries."""
 
 from __future__ import annotations
 
