@@ -222,10 +222,8 @@ class Monitor:
             is_idle = is_quiet and self._first is not None and not self._first.ask_helper_to_rest()
             if is_idle and left and not self._remembers_delay() and self._keeper.doze(left):
                 return
-            if self._first is not None and self._first.has_ended:
-                ended = self._first.ended
-                assert ended is not None
-                self._end(ended)
+            if self._first is not None and self._first.has_ended and self._first.ended is not None:
+                self._end(self._first.ended)
         while not self._calls.are_drained:
             self._loop.turn(None)
 
@@ -233,9 +231,10 @@ class Monitor:
         """Return the descriptors for a monitor that sleeps in our place; None: we have something to do."""
         if self._first is None or self._state.status != RUNNING or self._state.unsent:
             return None
-        if len(self._execs) or self._loop.has_timers or self._streams.is_feeding or self.is_alone:
+        is_busy = len(self._execs) or self._loop.has_timers or self._streams.is_feeding
+        if is_busy or self.is_alone or self._calls.has_callers or self._is_stopping:
             return None
-        if self._calls.has_callers or self._is_stopping or not procstatus.pidfds_tell_codes():
+        if not procstatus.pidfds_tell_codes():
             return None
         known = self._first.left(CONTAINER)
         return known and {**known, keeping.LOCK: self._lock, keeping.CALLS: self._calls.fileno()}
@@ -316,8 +315,8 @@ class Monitor:
         self._streams.clients.clear()
         self._waiting.clear()
         for client in listeners:
-            is_kept = self._returns and client is self._remover
-            client.send(("kept" if is_kept else "ended", ended.status))
+            word = "kept" if self._returns and client is self._remover else "ended"
+            client.send((word, ended.status))
             if client is not remover:
                 client.close()
 
@@ -378,11 +377,13 @@ class Monitor:
                 (self._execs.streams_of(client) or self._streams).feed(client, data)
             case ("eof",):
                 (self._execs.streams_of(client) or self._streams).end_input()
-            case ("resize", int() as rows, int() as columns):
+            case ("resize" | "size" as word, int() as rows, int() as columns):
                 of_exec = self._execs.streams_of(client)
                 (of_exec or self._streams).resize(rows, columns)
                 if of_exec is None:
                     self._actions.note("resize", {"height": str(rows), "width": str(columns)})
+                if word == "size":
+                    client.send(("done", []))
             case ("signal" | "end" as word, int() as number):
                 if not self._execs.signal(client, number):
                     self._kill(number, exactly=word == "signal")
@@ -427,10 +428,8 @@ class Monitor:
             self._state = self._state._replace(stopped=True)
         if self._cancel_restart():
             return
-        lasts = (
-            ends and self._order.restart.name != "no"
-        )  # or the next monitor would start it again
-        self._send(number, exactly=exactly, surely=lasts)
+        # Surely, or the next monitor would start it again.
+        self._send(number, exactly=exactly, surely=ends and self._order.restart.name != "no")
 
     def _send(self, number: int, *, exactly: bool = True, surely: bool = False) -> None:
         """Hand a signal to the first process, which may stand still; *surely*: if not we, the next monitor does."""

@@ -11,6 +11,7 @@ workers do: both ends are ours, and the directory is the user's alone.
     to a monitor     ("kill", signal)   ("stop", signal, seconds)   ("restart", signal, seconds): stopped, to
                      be started again at once, so that it is not removed   ("wait",)   ("pause",)   ("unpause",)
                      ("update", StepLimits, RestartPolicy or None)   ("processes",)
+                     ("size", rows, columns): of its terminal
                      ("attach", StreamAttachment)   ("exec", ExecOrder)   ("execute", GivenExec): what the
                      container says of it is read by the monitor, which answers ("attached",) or ("unable",)
     whoever is attached, or executes something

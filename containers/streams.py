@@ -148,6 +148,7 @@ class Streams:
         self._has_no_input = False
         self._feeding: list[AttachedClient] = []
         self.terminal = -1
+        self._size: tuple[int, int] | None = None  # of a terminal that is still to come
         self.clients: list[AttachedClient] = []
         self.on_input_end: Callable[[], None] = lambda: None
 
@@ -164,6 +165,8 @@ class Streams:
         """Take over the other end of its terminal."""
         os.set_blocking(fd, False)
         self.terminal = self._input = fd
+        if self._size is not None:
+            self.resize(*self._size)
         self.add_output(fd, STDOUT)
         self._write(0)  # what was typed before it was there
 
@@ -329,11 +332,13 @@ class Streams:
 
     def resize(self, rows: int, columns: int) -> None:
         """Give the terminal the size at which it is shown."""
-        if self.terminal >= 0:
-            try:
-                terminals.resize(self.terminal, (rows, columns))
-            except OSError:
-                pass  # it has ended
+        if self.terminal < 0:
+            self._size = rows, columns
+            return
+        try:
+            terminals.resize(self.terminal, (rows, columns))
+        except OSError:
+            pass  # it has ended
 
 
 def _bytes_there(fd: int) -> int:

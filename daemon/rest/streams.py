@@ -22,7 +22,7 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.routes import Version
 from pybuild.daemon.rest.websockets import WebSocketStream, open_websocket
 from pybuild.model.border import packed
-from pybuild.model.errors import UsageError
+from pybuild.model.errors import UsageError, UserError
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 _NAMES = ("stdin", *_STREAMS)
@@ -261,8 +261,11 @@ async def resize(exchange: ApiExchange) -> web.StreamResponse:
     """Give a container's terminal another size."""
     container = await exchange.container()
     rows, columns = size_of(exchange)
-    if not await exchange.host.run(container.send, "resize", rows, columns):
-        raise ApiRefusal(409, f"Container {container.config.id} is not running")
+    # Answered when it is done: what is typed next is written to a terminal of that size.
+    try:
+        await exchange.host.run(container.ask, "size", rows, columns)
+    except UserError as error:
+        raise ApiRefusal(409, f"Container {container.config.id} is not running") from error
     return nothing(200)
 
 

@@ -193,6 +193,11 @@ def test_a_terminal_has_the_size_that_is_said(make: Make) -> None:
     ours, slave = os.openpty()
     one.adopt({TERMINAL: ours})
     with attached(one) as line:
+        say(line, "size", 10, 10)
+        assert hear(line)[0] == "done"  # said when it has that size
+        size = fcntl.ioctl(slave, termios.TIOCGWINSZ, bytes(8))
+        assert struct.unpack("HHHH", size)[:2] == (10, 10)
+    with attached(one) as line:
         say(line, "resize", 20, 30)
         say(line, "processes")
         assert hear(line)[0] == "done"

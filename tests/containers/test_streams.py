@@ -70,10 +70,12 @@ def test_what_is_typed_before_there_is_a_terminal_waits_for_it() -> None:
     client.watch(lambda events: None)
     streams.attach(client, StreamAttachment(stdin=True))
     streams.feed(client, b"typed\n")
+    streams.resize(33, 99)
     master, slave = pty.openpty()
     tty.setraw(slave)
     streams.add_terminal(master)
     assert os.read(slave, 100) == b"typed\n"
+    assert os.get_terminal_size(slave) == (99, 33)
     os.close(slave)
     streams.drain()
     client.abandon()
