@@ -6,15 +6,14 @@ import _socket
 import os
 import select
 import struct
-import time
 from functools import partial
 
 from pybuild.cache.disk.replacing import unlink_if_there
 from pybuild.containers import insides
+from pybuild.containers.helpers import Helpers, left_in
 from pybuild.containers.joined import JoinedProcesses
-from pybuild.containers.keeping import HELPER, SOCKET_CALLS, STDIN, TERMINAL, Adopted
-from pybuild.containers.order import PIPES, reconnected
-from pybuild.containers.restarting import delay
+from pybuild.containers.keeping import SOCKET_CALLS, STDIN, TERMINAL, Adopted
+from pybuild.containers.order import PIPES
 from pybuild.containers.state import STATUS_UNKNOWN
 from pybuild.containers.streams import PIECE_BYTES, READABLE, WRITABLE
 from pybuild.executor.steps.spec import StepExit
@@ -22,25 +21,21 @@ from pybuild.executor.zygote import isolation, procstatus, rootfs, syscalls, wir
 from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, Fault
 from pybuild.model.border import packed
-from pybuild.networks import pod
-from pybuild.networks.helper import FIRST, Helper, is_left, wakes
+from pybuild.networks.helper import FIRST
 from pybuild.networks.rtnetlink import Inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from pybuild.containers.loop import Loop, Timer
+    from pybuild.containers.loop import Loop
     from pybuild.containers.order import ContainerOrder
     from pybuild.containers.streams import Streams
     from pybuild.executor.zygote.cgroups import Leaf
     from pybuild.executor.zygote.children import Children
-    from pybuild.networks.order import NetworkOrder
 
 _SIGKILL = 9
-_POD = "pod"
-_NOTHING: dict[str, int] = {}
 _SERVICE = "service"
 _ANSWER_CALLS = "pybuild.executor.zygote.socketcalls:answer_all"
 
@@ -55,7 +50,7 @@ class FirstProcess:
         keep: is called when the next monitor would need other descriptors than before.
 
     Attributes:
-        left_by_helper: the descriptors, by name, of a helper for networks that rests.
+        helpers: those for its networks.
         ended: how it ended, once it has.
         refusal: the message that says why its program never ran.
         leaf: its cgroups.
@@ -78,13 +73,7 @@ class FirstProcess:
         self._home = home
         self._streams = streams
         self._begun = begun
-        self._leave = leave
-        self._keep = keep
-        self.left_by_helper: dict[str, int] = {}
-        self._helper: Helper | None = None
-        self._helper_began = self._delay = 0.0
-        self._helper_timer: Timer | None = None
-        self._pod = -1
+        self.helpers = Helpers(loop, order, home, self._descriptor, leave, keep)
         self._messages = wire.Reassembler()
         self._channel: _socket.socket | None = None
         self._handed: list[int] = []
@@ -101,24 +90,27 @@ class FirstProcess:
 
     def descriptors(self) -> tuple[int, ...]:
         """Return those that are ours alone, beside those that are watched; -1 for one that is not there."""
-        return (*self._handed, self._pidfd, *self.left_by_helper.values())
+        return (*self._handed, self._pidfd, *self.helpers.left.values())
 
     def left(self, job: str) -> dict[str, int] | None:
         """Return the descriptors, by name, with which another process can go on; None: it cannot."""
         runs = self._is_ready and self.ended is None and self._channel is None and not self._is_gone
-        helps = self._helper_timer is None or self._helper_timer.act is None
-        if not (runs and helps and not self._handed and self._children.may_be_left(job)):
+        helped = self.helpers.handed_on()
+        if helped is None or not (runs and not self._handed and self._children.may_be_left(job)):
             return None
-        if self._order.networks is not None and self._helper is None and not self.left_by_helper:
-            return None
-        fds = {FIRST: self._pidfd, SOCKET_CALLS: self._socket_calls, _POD: self._pod}
+        fds = {FIRST: self._pidfd, SOCKET_CALLS: self._socket_calls}
         fds |= {STDIN: self._streams.input, TERMINAL: self._streams.terminal}
-        fds[HELPER] = -1 if self._helper is None else self._helper.pidfd
         if self._streams.terminal < 0:
             fds |= {PIPES[number - 1]: fd for number, fd in self._streams.outputs.items()}
         if self._pidfd < 0:
             fds[FIRST] = self._children.pidfd(job)
-        return {**fds, **self.left_by_helper}
+        return {**fds, **helped}
+
+    def _descriptor(self) -> int:
+        """Return its pidfd; -1 once it has ended."""
+        if self.ended is not None or self._is_gone:
+            return -1
+        return self._pidfd if self._pidfd >= 0 else self._children.pidfd("container")
 
     @property
     def _shares_pids(self) -> bool:
@@ -182,7 +174,7 @@ class FirstProcess:
                     ("leave --pid away; pybuild doctor shows which cgroups this machine gives",),
                 )
             if self._order.networks is not None:
-                helper = self._new_helper(self._order.networks, follows=False)
+                helper = self.helpers.start(self._order.networks, self._pid)
                 self._warnings += helper.warnings
                 step = step._replace(
                     hosts=helper.hosts.encode(), resolv_conf=helper.resolv_conf.encode()
@@ -293,7 +285,6 @@ class FirstProcess:
         Args:
             is_it: the process of that number still is the container's.
         """
-        left = {name: fd for name, fd in adopted.fds.items() if is_left(name)}
         try:
             if not is_it:
                 raise ProcessLookupError
@@ -302,9 +293,8 @@ class FirstProcess:
                 self._pidfd = os.pidfd_open(adopted.pid)
         except OSError:
             self._pid, self._is_gone = adopted.pid, True
-            self._have_left(left)
-            self._rouse_helper()
-            self._wait_for_helper()
+            self.helpers.have_left(left_in(adopted.fds))
+            self.helpers.end()
             return False
         self._pid = adopted.pid
         self._is_ready = True
@@ -319,17 +309,10 @@ class FirstProcess:
                 self._streams.add_input(adopted.fds[STDIN])
         if self._streams.input < 0 and self._streams.terminal < 0:
             self._streams.close_input()  # there is none any more
-        if _POD in adopted.fds:
-            os.close(adopted.fds[_POD])  # the helper's order names it again
         if SOCKET_CALLS in adopted.fds:
             self._watch_calls(adopted.fds[SOCKET_CALLS])
         self._loop.watch(self._pidfd, self._adopted_ended)
-        if left:
-            self._have_left(left)
-        elif HELPER in adopted.fds and self._order.networks is not None:
-            self._have_helper(Helper.known(adopted.fds[HELPER]), self._order.networks)
-        else:
-            self._follow_helper()
+        self.helpers.adopt(adopted.fds, self._pid)
         return True
 
     def _adopted_ended(self, _events: int) -> None:
@@ -352,114 +335,6 @@ class FirstProcess:
             rootfs.remove_work(self._order.step.work)
             if self.leaf is not None:
                 self._children.retire(self.leaf)
-
-    # --- helpers ----------------------------------------------------------------------------------
-
-    def _new_helper(
-        self, order: NetworkOrder, *, follows: bool, left: Mapping[str, int] = _NOTHING
-    ) -> Helper:
-        helper = Helper(order, self._pid, self._leave, follows=follows, left=left)
-        self._have_helper(helper, order)
-        return helper
-
-    def _have_helper(self, helper: Helper, order: NetworkOrder) -> None:
-        self._helper = helper
-        self._helper_began = time.monotonic()
-        self._loop.watch(helper.pidfd, self._helper_ended)
-        if helper.line is not None:
-            self._loop.watch(helper.line.fileno(), partial(self._hear_helper, helper))
-        self._watch_pod(order)
-
-    def ask_helper_to_rest(self) -> bool:
-        """Ask the helper to end if it has nothing to do; False: there is none that could answer."""
-        return self._helper is not None and self._helper.ask_to_rest()
-
-    def _hear_helper(self, helper: Helper, _events: int = 0) -> None:
-        left = helper.hear()
-        if left is None and helper.line is not None:
-            self._loop.forget(helper.line.fileno())
-        if left:
-            self._wait_for_helper()
-            self._have_left(left)
-            self._keep()
-
-    def _have_left(self, left: dict[str, int]) -> None:
-        """Start another helper when one of the descriptors is ready that the last one has left."""
-        self.left_by_helper = left
-        for name, fd in left.items():
-            if wakes(name):
-                self._loop.watch(fd, self._rouse_helper)
-
-    def _rouse_helper(self, _events: int = 0) -> None:
-        """Start another helper with what the last one has left, and if only to clean up."""
-        left, self.left_by_helper = self.left_by_helper, {}
-        for fd in left.values():
-            self._loop.forget(fd)
-        order = reconnected(self._order, self._home).networks
-        if not left or order is None:
-            return
-        known, runs = dict(left), self.ended is None and not self._is_gone
-        if runs:
-            known[FIRST] = self._pidfd if self._pidfd >= 0 else self._children.pidfd("container")
-        self.left_by_helper = left  # which it lets go of, having copied them
-        try:
-            self._new_helper(order, follows=True, left=known)
-        except OSError:
-            if runs:
-                self._delay = delay(self._delay, 0)
-                self._helper_timer = self._loop.after(self._delay, self._rouse_helper)
-                return
-        self.left_by_helper = {}
-        syscalls.close_quietly(*left.values())
-        self._keep()
-
-    def _watch_pod(self, order: NetworkOrder) -> None:
-        """Have another hold the pod that the networks are in when its holder is killed."""
-        if not pod.is_used() or self._pod >= 0:
-            return
-        try:
-            self._pod = os.pidfd_open(pod.find_holder(order.folder))
-        except (OSError, Fault):
-            return  # the next container tries it again
-        self._loop.watch(self._pod, partial(self._hold_pod, order))
-
-    def _hold_pod(self, order: NetworkOrder, _events: int) -> None:
-        self._leave_pod()
-        self._watch_pod(order)
-
-    def _leave_pod(self) -> None:
-        if self._pod >= 0:
-            self._loop.forget(self._pod)
-            os.close(self._pod)
-            self._pod = -1
-
-    def _helper_ended(self, _events: int) -> None:
-        """Have another follow on a helper that was killed."""
-        helper, lasted_s = self._helper, time.monotonic() - self._helper_began
-        if helper is not None and helper.line is not None:
-            self._hear_helper(helper)  # it may have left all that it had
-        if not self._wait_for_helper():
-            self._delay = delay(self._delay, lasted_s)
-            self._helper_timer = self._loop.after(self._delay, self._follow_helper)
-
-    def _follow_helper(self) -> None:
-        order = reconnected(self._order, self._home).networks
-        if order is not None:
-            try:
-                self._new_helper(order, follows=True)
-            except OSError:
-                self._delay = delay(self._delay, 0)
-                self._helper_timer = self._loop.after(self._delay, self._follow_helper)
-
-    def _wait_for_helper(self) -> bool:
-        """Wait for the helper's end; False: it has not cleaned up."""
-        helper, self._helper = self._helper, None
-        if helper is None:
-            return True
-        self._loop.forget(helper.pidfd)
-        if helper.line is not None:
-            self._loop.forget(helper.line.fileno())
-        return helper.wait()
 
     # --- end --------------------------------------------------------------------------------------
 
@@ -493,8 +368,4 @@ class FirstProcess:
         self.ended = ended
         if self._shares_pids and self.leaf is not None:
             insides.end_all(self.leaf)  # else the kernel does it
-        if self._helper_timer is not None:
-            self._helper_timer.cancel()
-        self._leave_pod()
-        self._rouse_helper()
-        self._wait_for_helper()
+        self.helpers.end()

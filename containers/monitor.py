@@ -116,7 +116,7 @@ class Monitor:
     def _keep(self) -> None:
         """Have the spawner hold what the next monitor would need, and no more."""
         if self._state.pid:
-            left = {} if self._first is None else self._first.left_by_helper
+            left = {} if self._first is None else self._first.helpers.left
             self._keeper.keep(self._state.pid, self._streams, left)
 
     def _write_log(self, number: int, data: bytes) -> None:
@@ -219,7 +219,7 @@ class Monitor:
             left = self._left() if self.children.tidy() else None
             wait_ms = REMOVE_AGAIN_MS if self.children.is_tidying else None
             is_quiet = not self._loop.turn(_IDLE_MS if left else wait_ms)
-            is_idle = is_quiet and self._first is not None and not self._first.ask_helper_to_rest()
+            is_idle = is_quiet and self._first is not None and not self._first.helpers.ask_to_rest()
             if is_idle and left and not self._remembers_delay() and self._keeper.doze(left):
                 return
             if self._first is not None and self._first.has_ended and self._first.ended is not None:
