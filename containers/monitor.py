@@ -29,7 +29,6 @@ from pybuild.containers.order import (
     of_other_version,
     reconnected,
 )
-from pybuild.containers.removal import remove_in_child
 from pybuild.containers.restarting import delay, restarts
 from pybuild.containers.secondprocess import Execs
 from pybuild.containers.state import (
@@ -44,6 +43,7 @@ from pybuild.containers.state import (
     save_state,
 )
 from pybuild.containers.streams import AttachedClient, Streams
+from pybuild.containers.waiting import Waiters
 from pybuild.executor.steps.spec import StepExit, StepLimits
 from pybuild.executor.zygote import procstatus, syscalls, worker
 from pybuild.executor.zygote.children import REMOVE_AGAIN_MS, Children
@@ -93,15 +93,14 @@ class Monitor:
         self._loop.others = self.children.reap
         self._log = LogFile(home, order.log)
         self._actions = Actions(order.root, home)
-        self._waiting: list[AttachedClient] = []
+        self._waiters = Waiters()
         self._state = ContainerState(boot=order.boot)
         self._delay = 0.0
         self._kill_timer: Timer | None = None
         self._restart_timer: Timer | None = None
         self._health: Health | None = None
         self._is_done = self.is_alone = False
-        self._is_stopping = self._returns = False
-        self._remover: AttachedClient | None = None
+        self._is_stopping = False
         self._streams = self._new_streams()
         self._first: FirstProcess | None = None
         self._execs = Execs(self._loop, self.children, order, self._actions)
@@ -296,7 +295,7 @@ class Monitor:
         if not again:
             self._finish(ended, has_run=True)
             return
-        self._tell_end(ended)
+        self._waiters.tell_end(self._streams, ended)
         self._delay = delay(self._delay, ran_s)
         self._restart_timer = self._loop.after(self._delay, self._start_again)
 
@@ -309,17 +308,6 @@ class Monitor:
         except (OSError, Fault):
             self._end(StepExit(NOT_STARTED))
 
-    def _tell_end(self, ended: StepExit, remover: AttachedClient | None = None) -> None:
-        """Tell all who wait for the end of this run; whoever is attached is let go, but for *remover*."""
-        listeners = {*self._streams.clients, *self._waiting}
-        self._streams.clients.clear()
-        self._waiting.clear()
-        for client in listeners:
-            word = "kept" if self._returns and client is self._remover else "ended"
-            client.send((word, ended.status))
-            if client is not remover:
-                client.close()
-
     def _finish(self, ended: StepExit, *, has_run: bool) -> None:
         self._calls.end()
         self.children.kill_all()
@@ -328,16 +316,7 @@ class Monitor:
         # From here on it can be started again; whoever is still to hear its output is no hindrance.
         os.close(self._lock)
         self._lock = -1
-        remover = self._remover
-        if not (self._order.auto_remove and has_run) or self._returns:
-            remover = None
-        elif remover is None or remover.is_gone:
-            remove_in_child(self._order.root, self._order.id)
-        self._tell_end(ended, remover)
-        if remover is not None:  # it has all loaded that it takes; but it may be killed before
-            while not remover.is_gone:
-                self._loop.turn(None)
-            remove_in_child(self._order.root, self._order.id)
+        self._waiters.tell_last_end(self._loop, self._streams, ended, self._order, has_run=has_run)
         self._is_done = True
 
     # --- commands ---------------------------------------------------------------------------------
@@ -349,7 +328,7 @@ class Monitor:
 
     def _attach(self, client: AttachedClient, attachment: StreamAttachment) -> None:
         if attachment.removes:
-            self._remover = client
+            self._waiters.remover = client
         if attachment.stdin or attachment.stdout or attachment.stderr:  # else they only wait
             self._actions.note("attach")
         self._streams.attach(client, attachment)
@@ -358,8 +337,7 @@ class Monitor:
         if message is None:
             self._streams.leave(client)
             self._execs.leave(client)
-            if client in self._waiting:
-                self._waiting.remove(client)
+            self._waiters.leave(client)
             return
         try:
             self._do(client, message)
@@ -391,10 +369,10 @@ class Monitor:
                 self._kill(number)
                 client.send(("done", []))
             case ("stop" | "restart" as word, int() as number, float() as seconds):
-                self._returns = word == "restart"
+                self._waiters.returns = word == "restart"
                 self._stop(number, seconds)
             case ("wait",):
-                self._waiting.append(client)
+                self._waiters.add(client)
             case ("pause" | "unpause" as word,):
                 self._pause(word == "pause")
                 client.send(("done", []))
