@@ -28,6 +28,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -193,7 +194,7 @@ class Teller:
                 self._log(event)
             case VertexProgress():
                 self._progress(event)
-            case VertexUsage():
+            case VertexUsage() | VertexMount():
                 pass  # BuildKit's events have no place for it
             case BuildWarning():
                 pass  # needs the text of the file: see `warn`

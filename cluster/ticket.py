@@ -26,6 +26,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -33,7 +34,7 @@ from pybuild.model.events import (
 from pybuild.model.ops import ExecOp, FileOp, ScratchSource, Vertex, VertexMeta
 from pybuild.model.ops import PassOp as _Stand
 
-FORMAT = 4
+FORMAT = 5
 """The format of tickets, and of all else between coordinator and worker; both sides need the same."""
 _MOST_TEXT = 1 << 16
 
@@ -201,6 +202,7 @@ Happening = (
     | VertexLog
     | VertexProgress
     | VertexUsage
+    | VertexMount
     | BuildWarning
 )
 

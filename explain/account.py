@@ -7,7 +7,7 @@ from dataclasses import field
 
 from pybuild.explain.cause import Explainer, Surroundings
 from pybuild.explain.difference import FindListing
-from pybuild.explain.report import Miss, Status, StepReport
+from pybuild.explain.report import CacheMountOrigin, Miss, Status, StepReport
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
@@ -16,6 +16,7 @@ from pybuild.model.events import (
     VertexCached,
     VertexCompleted,
     VertexFailed,
+    VertexMount,
     VertexStarted,
     VertexUsage,
 )
@@ -35,6 +36,7 @@ class _Seen:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    mounts: dict[str, str] = field(default_factory=dict[str, str])
     misses: list[tuple[Vertex, Run]] = field(default_factory=list[tuple[Vertex, Run]])
 
 
@@ -58,6 +60,8 @@ class Account:
                 seen = self._of(vertex)
                 seen.cpu_seconds = event.cpu_seconds
                 seen.peak_memory_bytes = event.peak_memory_bytes
+            case VertexMount(vertex=vertex):
+                self._of(vertex).mounts[event.id] = event.origin
             case VertexCached(vertex=vertex):
                 self._of(vertex).status = Status.CACHED
             case VertexCompleted(vertex=vertex, time=time):
@@ -149,4 +153,7 @@ class Account:
             peak_memory_bytes=seen.peak_memory_bytes,
             key=str(run[1].key or "") if run else "",
             miss=why(*run) if run else None,
+            mounts=tuple(
+                CacheMountOrigin(id=id, origin=origin) for id, origin in seen.mounts.items()
+            ),
         )

@@ -63,6 +63,14 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMountOrigin:
+    """A cache mount, by its id, and the place that its first content is from; it counts in no key."""
+
+    id: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """One step; *number* counts from 1 in the order of the definition.
 
@@ -77,6 +85,7 @@ class StepReport:
     peak_memory_bytes: int = 0
     key: str = ""
     miss: Miss | None = None
+    mounts: tuple[CacheMountOrigin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +149,12 @@ def _step(row: Mapping[str, Any]) -> StepReport:
         peak_memory_bytes=int(as_number(row.get("peak_memory_bytes"))),
         key=str(row.get("key") or ""),
         miss=_miss(miss) if miss else None,
+        mounts=tuple(_mount(as_object(one)) for one in as_list(row.get("mounts"))),
     )
+
+
+def _mount(row: Mapping[str, Any]) -> CacheMountOrigin:
+    return CacheMountOrigin(id=str(row.get("id") or ""), origin=str(row.get("origin") or ""))
 
 
 def _miss(row: Mapping[str, Any]) -> Miss:

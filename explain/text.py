@@ -59,6 +59,9 @@ def _step_lines(step: StepReport) -> list[str]:
     lines = [f"{_WORDS[step.status] + took:<11} {_one_line(step.name)}"]
     if step.miss is not None:
         lines += [f"            {line}" for line in miss_lines(step.miss, step.name)]
+    for mount in step.mounts:
+        text = f'cache mount "{mount.id}": {mount.origin}; it counts in no key'
+        lines.append(f"            {_one_line(text)}")
     return lines
 
 

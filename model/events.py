@@ -106,6 +106,15 @@ class VertexUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VertexMount:
+    """A cache mount of a step, by its id, and the place that its first content is from, for people."""
+
+    vertex: Digest
+    id: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildWarning:
     """Something worth mending that does not stop the build.
 
@@ -131,6 +140,7 @@ Event = (
     | VertexLog
     | VertexProgress
     | VertexUsage
+    | VertexMount
     | BuildWarning
 )
 

@@ -18,6 +18,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -73,7 +74,7 @@ class PlainDisplay:
             else:
                 self._warnings.append(event)
             return
-        if isinstance(event, VertexUsage):
+        if isinstance(event, VertexUsage | VertexMount):
             return  # for whoever asks later
         if isinstance(event, VertexAdded):
             self._steps.setdefault(event.vertex, _Step(event.name)).name = event.name

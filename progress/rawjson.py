@@ -17,6 +17,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -55,7 +56,7 @@ class RawJsonDisplay:
                 if event.done:
                     status["completed"] = _time(event.time)
                 self._print(statuses=[status])
-            case VertexUsage():
+            case VertexUsage() | VertexMount():
                 pass  # BuildKit's events have no place for it
             case BuildWarning():
                 ranges = [{"start": s.first_line, "end": s.last_line} for s in event.spans]

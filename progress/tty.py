@@ -22,6 +22,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -117,7 +118,7 @@ class TtyDisplay:
                 row.log.extend(line.rpartition("\r")[2] for line in row.cutter.feed(event.data))
             case VertexProgress():
                 row.transfers[event.id] = event
-            case VertexUsage():
+            case VertexUsage() | VertexMount():
                 pass  # for whoever asks later
 
     def _animate(self) -> None:

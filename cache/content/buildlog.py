@@ -24,6 +24,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexProgress,
     VertexStarted,
     VertexUsage,
@@ -119,7 +120,7 @@ class BuildLog:
                     numbers = [event.current, event.total]
                     row = ["moved", self._number(vertex), time, event.id, *numbers, event.unit]
                     self._put(row)
-            case VertexUsage():
+            case VertexUsage() | VertexMount():
                 pass  # the record has it, with the step
             case BuildWarning():
                 spans = [[s.file, s.first_line, s.last_line] for s in event.spans]

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 else:
     apply = WorkerModule("pybuild.executor.files.apply")
 
+SayOrigin = Callable[[str, str, bool], None]
+"""Takes a mount's id, the origin of its content, and whether that has come from elsewhere."""
+_KEPT = "kept on this machine"
+_EMPTY = "new and empty"
+_SEEDED = "new, with the files that its from= names"
+
 
 @dataclass(frozen=True, slots=True)
 class Seed:
@@ -86,7 +92,7 @@ class CacheMounts:
         self,
         mounts: Sequence[Mount],
         seeds: Sequence[Seed | None],
-        say: Callable[[str], None],
+        say: SayOrigin,
         warn: Callable[[str], None],
         *,
         renew: bool = False,
@@ -94,7 +100,8 @@ class CacheMounts:
         """Hold the caches of *mounts* by their sharing modes; give their directories, in order.
 
         Args:
-            say, warn: take a line about where a mount comes from, or why it does not.
+            say: takes the origin of each mount's content.
+            warn: takes a line about content that should have come, and did not.
             renew: begin them anew, unless this build has used them or another one does [KEY-11].
         """
         names = [_name(mount, seed) for mount, seed in zip(mounts, seeds, strict=True)]
@@ -168,17 +175,22 @@ class CacheMounts:
         name: str,
         mount: Mount,
         seed: Seed | None,
-        say: Callable[[str], None],
+        say: SayOrigin,
         warn: Callable[[str], None],
     ) -> str:
         await asyncio.to_thread(self._lease.add, "mount", name)
         home = os.path.join(self._store.mounts_dir, name)
         path = os.path.join(home, "fs")
+        called = mount.cache_id or mount.target
         if os.path.isdir(path):
+            say(called, _KEPT, False)
             return path
         async with locked(self._lock(name) + "-new"):
-            if not os.path.isdir(path) and not await self._arrived(name, mount, seed, say, warn):
+            if os.path.isdir(path):
+                say(called, _KEPT, False)
+            elif not await self._arrived(name, mount, seed, say, warn):
                 await self._create(home, mount, seed)
+                say(called, _EMPTY if seed is None else _SEEDED, False)
         return path
 
     async def _arrived(
@@ -186,7 +198,7 @@ class CacheMounts:
         name: str,
         mount: Mount,
         seed: Seed | None,
-        say: Callable[[str], None],
+        say: SayOrigin,
         warn: Callable[[str], None],
     ) -> bool:
         """Make the cache from what a build elsewhere has left; return whether there was such a thing."""
@@ -199,7 +211,7 @@ class CacheMounts:
                     return False
                 look = OwnerMode(mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
                 await self._unpack(name, called, lambda target: arrival.unpacking(target, look))
-                say(f'cache mount "{called}": {arrival.origin}; it counts in no key')
+                say(called, arrival.origin, True)
                 return True
         except PybuildError as error:
             warn(f'cache mount "{called}" begins empty: {error.message}')

@@ -27,7 +27,7 @@ from pybuild.executor.workers.workers import Workers
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import StepError, UserError
-from pybuild.model.events import BuildWarning, Emit, LogStream, VertexLog
+from pybuild.model.events import BuildWarning, Emit, LogStream, VertexLog, VertexMount
 from pybuild.model.ops import ExecOp, Mount, MountType, Vertex
 from pybuild.model.snapshot import LocalTree, Result, Snapshot
 
@@ -426,10 +426,13 @@ class ExecOps:
             snapshot = await self._inputs.snapshot(vertex, inputs, mount.input, emit)
             seeds.append(Seed(snapshot, partial(self._ensure, snapshot, emit)))
 
-        def say(line: str) -> None:
-            time, data = self._store.clock.now(), f"{line}\n".encode("utf-8", "replace")
-            stream = LogStream.STDERR
-            emit(VertexLog(vertex=vertex.digest, time=time, stream=stream, data=data))
+        def say(id: str, origin: str, has_come: bool) -> None:
+            emit(VertexMount(vertex=vertex.digest, id=id, origin=origin))
+            if has_come:
+                line = f'cache mount "{id}": {origin}; it counts in no key\n'
+                data = line.encode("utf-8", "replace")
+                time, stream = self._store.clock.now(), LogStream.STDERR
+                emit(VertexLog(vertex=vertex.digest, time=time, stream=stream, data=data))
 
         def warn(text: str) -> None:
             emit(BuildWarning(message=text, spans=vertex.meta.spans))

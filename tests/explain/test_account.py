@@ -6,7 +6,7 @@ import pytest
 
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
-from pybuild.explain.report import Reason, Status, StepReport
+from pybuild.explain.report import CacheMountOrigin, Reason, Status, StepReport
 from pybuild.model.digest import Digest
 from pybuild.model.events import LogStream as Stream
 from pybuild.model.events import (
@@ -14,6 +14,7 @@ from pybuild.model.events import (
     VertexCompleted,
     VertexFailed,
     VertexLog,
+    VertexMount,
     VertexStarted,
     VertexUsage,
 )
@@ -62,6 +63,12 @@ def test_a_step_has_what_its_processes_took() -> None:
     account.watch(VertexCompleted(vertex=MAKE.digest, time=3.0))
     step = last(account)
     assert (step.seconds, step.cpu_seconds, step.peak_memory_bytes) == (2.0, 2.5, 4096)
+
+
+def test_a_step_has_the_origin_of_its_cache_mounts() -> None:
+    account = Account()
+    account.watch(VertexMount(vertex=MAKE.digest, id="go", origin="new and empty"))
+    assert last(account).mounts == (CacheMountOrigin(id="go", origin="new and empty"),)
 
 
 def test_directories_nameless_vertices_and_those_reported_before_are_no_steps() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pybuild.explain.difference import Difference
 from pybuild.explain.report import (
     BuildReport,
+    CacheMountOrigin,
     Miss,
     Reason,
     Status,
@@ -44,6 +45,7 @@ REPORT = BuildReport(
                 differences=(DIFFERENCE, Difference(field="command", now="")),
                 more=3,
             ),
+            mounts=(CacheMountOrigin(id="go", origin="new and empty"),),
         ),
     ),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pybuild.explain.difference import Difference
-from pybuild.explain.report import BuildReport, Miss, Reason, Status, StepReport
+from pybuild.explain.report import BuildReport, CacheMountOrigin, Miss, Reason, Status, StepReport
 from pybuild.explain.text import difference_text, miss_lines, refusal, report_text
 
 NAME = "[2/3] RUN make"
@@ -194,6 +196,12 @@ def test_a_build_is_a_headline_and_its_steps() -> None:
         "MISSED      step 5",
         "",
     ]
+
+
+def test_the_origin_of_a_cache_mount_stands_below_its_step() -> None:
+    mount = CacheMountOrigin(id="g\x1b", origin="new and empty")
+    lines = report_text(build(replace(step(1, Status.RAN), mounts=(mount,)))).splitlines()
+    assert lines[2] == '            cache mount "g?": new and empty; it counts in no key'
 
 
 def test_some_steps_of_a_build_can_be_shown_alone() -> None:
