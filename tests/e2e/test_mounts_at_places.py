@@ -125,6 +125,7 @@ def test_a_server_carries_the_mounts_of_its_client(
     machines: Machines, place: Place, tmp_path: Path
 ) -> None:
     """[remote-api 7.4] Another server, which has nothing, begins with them."""
+    log = ""
     for number, command in enumerate(("echo one > /c/a", "grep one /c/a")):
         sockets = tmp_path / f"s{number}"
         sockets.mkdir()
