@@ -38,7 +38,8 @@ def worker(parsed: Parsed) -> int:
     certificates = _certificates(parsed)
     scheduler, name = _scheduler(parsed, certificates), parsed.one("advertise", addresses[0])
     given = slots, certificates, scheduler, name, _platforms(parsed)
-    uvloop.run(serve_worker(settings, addresses, *given))
+    until_eof = parsed.flag("until-eof")
+    uvloop.run(serve_worker(settings, addresses, *given, until_eof=until_eof))
     return 0
 
 

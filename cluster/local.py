@@ -70,10 +70,10 @@ class LocalCluster:
                 processes.append(
                     await asyncio.create_subprocess_exec(
                         *command,
-                        *("--addr", address, "--slots", str(self._slots)),
+                        *("--addr", address, "--slots", str(self._slots), "--until-eof"),
                         *(("--config", self._config) if self._config else ()),
                         *words,
-                        stdin=asyncio.subprocess.DEVNULL,
+                        stdin=asyncio.subprocess.PIPE,  # it ends with us, however we end
                         stderr=asyncio.subprocess.PIPE,
                         start_new_session=True,
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pybuild.daemon.process import log_to_stderr
 from pybuild.daemon.sockets import door_of, listeners_at, read_address, remove_socket
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
+from pybuild.model.errors import UsageError
 from pybuild.model.platform import Platform
 from pybuild.net.activation import notify
 from pybuild.net.doorway import Doorway
@@ -31,6 +33,8 @@ async def serve_worker(
     scheduler: str = "",
     name: str = "",
     platforms: Sequence[Platform] = (),
+    *,
+    until_eof: bool = False,
 ) -> None:
     """Run steps for coordinators until SIGTERM or SIGINT.
 
@@ -38,6 +42,7 @@ async def serve_worker(
         scheduler: of the engine, at which to announce ourselves; empty: coordinators know us.
         name: the address by which coordinators reach us; empty: the first of *addresses*.
         platforms: those whose steps we run; empty: all that we can.
+        until_eof: end with standard input, too: whoever started us holds its other end, and may be killed.
 
     Raises:
         UsageError: an address that cannot be; EnvironmentFault: one that cannot be had.
@@ -50,6 +55,8 @@ async def serve_worker(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        _watch_input(loop, stop)
     async with Engine(settings) as engine:
         peers = WorkerAddresses(certificates.client())
         service = WorkerService(engine, slots, peers, trusts, platforms)
@@ -80,3 +87,21 @@ async def serve_worker(
             await peers.close()
             for address in addresses:
                 remove_socket(address)
+
+
+def _watch_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Set *stop* when standard input ends.
+
+    Raises:
+        UsageError: it is a file, or a device like /dev/null.
+    """
+
+    def look() -> None:
+        if not os.read(0, 1 << 12):
+            loop.remove_reader(0)
+            stop.set()
+
+    try:
+        loop.add_reader(0, look)
+    except OSError as error:
+        raise UsageError("--until-eof is for a standard input that is a pipe") from error

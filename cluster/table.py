@@ -107,6 +107,7 @@ COMMANDS: tuple[Command, ...] = (
             Option("platform", "platforms whose steps it runs (all that it can)", "LIST"),
             Option("scheduler", "scheduler to join (tcp://…)", "ADDR"),
             Option("advertise", "address by which coordinators reach it (the first)", "ADDR"),
+            Option("until-eof", "end with standard input, as whoever starts it may be killed"),
             *_TLS,
             *GLOBAL,
         ),

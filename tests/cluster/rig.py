@@ -34,7 +34,11 @@ BASE = "FROM scratch AS base\nCOPY root/ /\nENV PATH=/bin\n"
 
 
 class WorkerProcess:
-    """A ``pybuild worker`` on a store of its own; *before* is a command that gets its directory and runs it."""
+    """A ``pybuild worker`` on a store of its own, which ends when we do, be it by SIGKILL.
+
+    Args:
+        before: a command that gets its directory and runs it.
+    """
 
     def __init__(
         self,
@@ -54,9 +58,12 @@ class WorkerProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 ["timeout", "-k", "5", "3600", *before, *([str(self.root)] if before else [])]
-                + pybuild.command("worker", "--addr", self.address, "--slots", str(slots), *words),
+                + pybuild.command(
+                    *("worker", "--until-eof", "--addr", self.address, "--slots", str(slots)),
+                    *words,
+                ),
                 env=pybuild.environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -76,11 +83,18 @@ class WorkerProcess:
         """End the process and all that it started as a machine's death would."""
         subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False, timeout=10)
         self.process.wait(10)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close its standard input, as our end would."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(20)
+        self.hang_up()
 
 
 class Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pybuild.executor.runnable import runnable
 from pybuild.model.errors import UsageError
 from pybuild.net.grpc.peer import Peer, user
 from tests.cluster.dask.processes import needs_dask
+from tests.harness import Pybuild
 
 OPTIONS = {command.name: command.options for command in COMMANDS}
 SLOTS = "invalid --slots: {}: expected a number from 1 on"
@@ -121,6 +123,18 @@ def test_a_worker_on_tcp_needs_certificates(tmp_path: Path) -> None:
     addresses = ["unix:///a", "tcp://127.0.0.1:0"]
     with pytest.raises(UsageError, match="^workers on TCP need certificates"):
         asyncio.run(serve_worker(Settings(root=str(tmp_path)), addresses, 1, Certificates()))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_to_end_with_its_input_needs_a_pipe(tmp_path: Path) -> None:
+    command = Pybuild(tmp_path / "store").command(
+        "worker", "--addr", f"unix://{tmp_path}/w", "--until-eof"
+    )
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"--until-eof is for a standard input that is a pipe" in done.stderr
 
 
 def test_certificates_that_are_not_there_are_named(tmp_path: Path) -> None:

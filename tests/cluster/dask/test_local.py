@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.dask.processes import needs_dask
+from tests.cluster.rig import context
+from tests.executor.sandbox_helpers import skip_unless_possible
 from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.slow, needs_dask]
@@ -25,18 +29,20 @@ def place() -> Generator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.mark.parametrize("engine", ["dask", "none"])
-def test_local_workers_are_there_and_end_with_it(place: Path, engine: str) -> None:
+@contextmanager
+def local_cluster(place: Path, engine: str) -> Generator[subprocess.Popen[bytes]]:
+    """Start two workers and their coordinator, in a group of its own."""
     pybuild = Pybuild(place / "store")
     said = place / "said"
     words = ("--addr", f"unix://{place}/c.sock", "--local", "2", "--engine", engine)
     with said.open("wb") as log:
         process = subprocess.Popen(
-            ["timeout", "-k", "40", "200", *pybuild.command("cluster", "up", *words)],
+            ["timeout", "-k", "40", "300", *pybuild.command("cluster", "up", *words)],
             env=pybuild.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
     try:
         began = time.monotonic()
@@ -47,11 +53,32 @@ def test_local_workers_are_there_and_end_with_it(place: Path, engine: str) -> No
         agents = running(f"{place}/store-workers/")
         assert agents.count("cluster.dask.agent") == (2 if engine == "dask" else 0)
         assert "worker" in agents
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-    assert process.returncode == 0, said.read_text()
+
+
+@pytest.mark.parametrize("engine", ["dask", "none"])
+def test_local_workers_are_there_and_end_with_it(place: Path, engine: str) -> None:
+    with local_cluster(place, engine) as process:
+        pass
+    assert process.returncode == 0, (place / "said").read_text()
     assert running(str(place)) == ""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("engine", ["dask", "none"])
+def test_local_workers_end_with_a_coordinator_that_is_killed(place: Path, engine: str) -> None:
+    """It has run a step before, so that all of its processes are there that could hold their input open."""
+    skip_unless_possible()
+    path = context(place / "ctx", "FROM base\nCOPY Dockerfile /\nRUN cat /Dockerfile\n")
+    with local_cluster(place, engine) as process:
+        Pybuild(place / "client")("-H", f"unix://{place}/c.sock", "build", path)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        while running(str(place)):
+            time.sleep(0.02)
 
 
 def running(words: str) -> str:
