@@ -28,6 +28,7 @@ from pybuild.frontend.lowering.interface import Lowered
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
+from pybuild.model.snapshot import Snapshot
 from pybuild.remotecache.session import enter_cache_session
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pybuild.executor.runner import BuildRunner
     from pybuild.explain.report import BuildReport
     from pybuild.exporter.sink import Sink
+    from pybuild.model.snapshot import Result
     from pybuild.remotecache.session import CacheSession
     from pybuild.solver.solution import Solution
 
@@ -239,6 +241,7 @@ async def _build(
         image=image.made.descriptor if image.made else None,
         image_id=image.made.image_id if image.made else None,
         names=image.names,
+        layers=tuple(id for one in delivered.built for id in _layers_of(one.result)),
         steps=events.steps(),
         warnings=tuple(warnings_of(prepared.lowered)),
         metadata=metadata,
@@ -298,6 +301,10 @@ def _local_sink(engine: Engine) -> Sink:
     from pybuild.exporter.files import LocalSink  # not for an image of the store
 
     return LocalSink(engine)
+
+
+def _layers_of(result: Result) -> Sequence[str]:
+    return result.deltas if isinstance(result, Snapshot) else ()
 
 
 async def _unattested(built: Sequence[Built], _: Solves) -> Sequence[Built]:

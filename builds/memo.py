@@ -2,8 +2,9 @@
 
 A memo is one JSON file under ``<root>/memo/``, found by what the command line asked for. It holds as
 long as every file it names is what it was: the Dockerfile and the ignore files by digest, the build
-contexts by a signature of every file's stat, base images by their resolution, the result by its
-blobs and its names in the local store. Lean, because the fully cached path is little else.
+contexts by a signature of every file's stat, base images by their resolution. The result is there by its
+blobs and its names in the local store, by the stat of the files that it was written to, or by its layers in
+the cache where it is only to be made. Lean, because the fully cached path is little else.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
             ...
 
 
-FORMAT = 6
+FORMAT = 7
 # Where the rules for sources are, if no option says it [POL-1].
 POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 
@@ -70,6 +71,8 @@ MOST_BUILDS = 100  # without a log, that the history keeps
 
 # A build reads no larger Dockerfile, so that a part of one is none that a memo has.
 _MOST_BYTES = (64 << 20) + 1
+
+MOST_FILES = 20_000  # in a directory that a build wrote
 
 # A file changed within the clock tick in which it was last looked at shows the same times after a
 # second change. Kernels stamp files with a coarse clock (4 ms or 10 ms); file systems that keep whole
@@ -102,6 +105,8 @@ def key_of(parsed: CommandLine) -> str | None:
     for index, item in enumerate(values.get("volume", ())):
         source, _, rest = item.partition(":")
         values["volume"][index] = f"{os.path.realpath(os.path.expanduser(source))}:{rest}"
+    if "output" in values:
+        values["cwd"] = [os.getcwd()]
     epoch = [os.environ.get(name) for name in ("SOURCE_DATE_EPOCH", "DOCKER_DEFAULT_PLATFORM")]
     config = parsed.one("config") or os.environ.get("PYBUILD_CONFIG", "")
     what = [FORMAT, VERSION, os.path.realpath(context), sorted(values.items()), epoch, config]
@@ -175,9 +180,14 @@ def holds(memo: dict[str, Any], root: str, once: Callable[..., Any] = _look) -> 
             and all(once(_file_digest, path) == digest for path, digest in memo["files"])
             and all(once(_resolution, path) == digest for path, digest in memo["resolutions"])
             and all(once(_size, path) == size for path, size in memo["present"])
-            and _names_hold(
-                once(_manifests, root), memo["image"]["digest"], memo["names"], memo["origin"]
+            and all(once(os.path.isdir, path) for path in memo["layers"])
+            and (
+                not memo["is_kept"]
+                or _names_hold(
+                    once(_manifests, root), memo["image"]["digest"], memo["names"], memo["origin"]
+                )
             )
+            and all(once(output_state, path)[0] == state for path, state in memo["outputs"])
             and all(
                 _names_hold(once(_manifests, root), digest, [name], [])
                 for name, digest in memo["bases"]
@@ -215,6 +225,25 @@ def scan(path: str, prefixes: Sequence[str], exclude: Sequence[str]) -> tuple[in
 
     looked = time.time_ns()
     return looked, *scan_signature(path, prefixes, exclude)
+
+
+def output_state(path: str) -> tuple[str, int]:
+    """Return a signature of the file or directory that an output made, and the newest time in it (ns).
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is neither, or so large that a look costs what it saves.
+    """
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        from pybuild.executor.trees.contextscan import scan_signature
+
+        signature, newest = scan_signature(path, most=MOST_FILES)
+        return f"{status.st_ino} {signature}", newest
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("neither a file nor a directory")
+    facts = (status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid)
+    times = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return " ".join(map(str, facts + times)), status.st_ctime_ns
 
 
 def is_young(newest: int, looked: int) -> bool:
@@ -302,7 +331,7 @@ def keep_answer(root: str, began: float, record: dict[str, Any]) -> None:
     facts = {
         **record.get("facts", {}),
         "seconds": round(max(0.0, time.time() - began), 3),
-        "images": [record["image"]["digest"]],
+        "images": [record["image"]["digest"]] if record["image"] else [],
         "image_id": record["image_id"],
         "names": record["names"],
         "rows": steps,

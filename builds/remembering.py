@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from pybuild.builds import memo
@@ -27,8 +28,16 @@ from pybuild.model.ops import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pybuild.builds.manymemos import Looks
     from pybuild.builds.memo import CommandLine
+    from pybuild.cache.store import Store
+    from pybuild.exporter.output import Output
+    from pybuild.model.descriptor import Descriptor
+
+_COARSE_CLOCK = 5  # that files are stamped with: Linux's CLOCK_REALTIME_COARSE
+_MOST_TICKS = 10
 
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z|[0-9a-f]{64}\Z")
 
@@ -45,10 +54,10 @@ async def sign(
     than the memo, so the memo does not hold.
     """
     request = prepared.request
-    plain = all(o.type == "image" and all(map(is_attribute, o.attrs)) for o in request.outputs)
+    shown_by_files = all(map(_is_shown_by_files, request.outputs))
     fresh = request.no_cache or request.no_cache_filter or request.pull or request.attestations
     if (
-        not plain
+        not shown_by_files
         or fresh
         or request.ignore_from_git
         or request.policies
@@ -74,6 +83,17 @@ async def sign(
                 return None
             contexts.append(signed)
     return contexts
+
+
+def _is_shown_by_files(output: Output) -> bool:
+    """Whether files of this machine show that the output is as the build left it."""
+    match output.type:
+        case "image":
+            return all(map(is_attribute, output.attrs))
+        case "oci" | "docker" | "tar" | "local":
+            return output.dest not in ("", "-")
+        case kind:
+            return kind == "cacheonly"
 
 
 async def _signed(
@@ -128,9 +148,19 @@ def remember(
     shown: list[Event],
 ) -> None:
     key = memo.key_of(parsed)
-    if key is None or result.image is None or result.image_id is None:
+    outputs = prepared.request.outputs
+    written = _states_of(outputs)
+    if key is None or written is None:
         return
     store = engine.store
+    is_kept = not outputs or any(output.is_kept for output in outputs)
+    image = result.image if is_kept else None
+    if is_kept and image is None:
+        return
+    is_made = any(output.type == "cacheonly" for output in outputs)
+    layers = [store.deltas.path(id) for id in result.layers] if is_made else []
+    if not all(map(os.path.isdir, layers)):
+        return
     steps: dict[str, list[str]] = {}
     for event in shown:
         match event:
@@ -142,14 +172,7 @@ def remember(
                 steps[vertex][1] = "DONE 0.0s"
             case _:
                 pass
-    sizes = {result.image.digest: result.image.size}
-    manifests: list[str] = [result.image.digest]
-    for digest in manifests:
-        document = json.loads(store.blobs.read(digest))
-        children = document.get("manifests", [])
-        manifests += [child["digest"] for child in children]
-        parts = [*children, *filter(None, [document.get("config")]), *document.get("layers", [])]
-        sizes |= {part["digest"]: part["size"] for part in parts}
+    sizes = {} if image is None else _blobs_of(store, image)
     resolutions: list[tuple[str, str]] = []
     bases: list[tuple[str, str]] = []
     for request, digest, is_local in engine.images.used:
@@ -170,7 +193,10 @@ def remember(
             "resolutions": resolutions,
             "bases": bases,
             "present": [(store.blobs.path(digest), size) for digest, size in sizes.items()],
-            "image": result.image.to_json(),
+            "layers": layers,
+            "outputs": written,
+            "is_kept": is_kept,
+            "image": result.image and result.image.to_json(),
             "image_id": result.image_id,
             "names": list(result.names),
             "origin": origin_of(prepared.request),
@@ -179,3 +205,46 @@ def remember(
             "facts": facts_of(prepared.request),
         },
     )
+
+
+def _blobs_of(store: Store, image: Descriptor) -> dict[str, int]:
+    """Return the sizes of an image's blobs by their digests."""
+    sizes = {str(image.digest): image.size}
+    manifests: list[str] = [image.digest]
+    for digest in manifests:
+        document = json.loads(store.blobs.read(digest))
+        children = document.get("manifests", [])
+        manifests += [child["digest"] for child in children]
+        parts = [*children, *filter(None, [document.get("config")]), *document.get("layers", [])]
+        sizes |= {part["digest"]: part["size"] for part in parts}
+    return sizes
+
+
+def _states_of(outputs: Sequence[Output]) -> list[tuple[str, str]] | None:
+    """Return the files and directories that outputs were written to, with their states; None: one is not known."""
+    states: list[tuple[str, str]] = []
+    for path in (os.path.abspath(output.dest) for output in outputs if output.dest):
+        state = settled_state(path)
+        if state is None:
+            return None
+        states.append((path, state))
+    return states
+
+
+def settled_state(path: str) -> str | None:
+    """Return the state of what was just written, looked at when the kernel's clock had gone on since.
+
+    Whatever is written after that look has another time than what was there.
+    """
+    for _ in range(_MOST_TICKS):
+        began = time.clock_gettime_ns(_COARSE_CLOCK)
+        try:
+            state, newest = memo.output_state(path)
+        except (OSError, ValueError):
+            return None
+        if newest % 1_000_000_000 == 0 and memo.is_young(newest, began):
+            return None  # of a file system that keeps whole seconds
+        if newest < began:
+            return state
+        time.sleep(0.002)
+    return None

@@ -23,6 +23,7 @@ class BuildResult:
         image_id: digest of the config (of the index for several platforms), which is what
             ``docker images`` calls the image ID [OUT-15].
         names: references that the image has in the local store.
+        layers: the results' deltas, which hold what was only to be made.
         steps: ``(name, "CACHED" | "DONE")`` in the order of the definition.
         metadata: the entries of ``--metadata-file`` [BLD-30].
         report: the steps that were cached, and why the others ran; None where that is not known.
@@ -31,6 +32,7 @@ class BuildResult:
     image: Descriptor | None = None
     image_id: Digest | None = None
     names: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
     steps: tuple[tuple[str, str], ...] = ()
     warnings: tuple[BuildWarning, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -29,7 +29,6 @@ _INELIGIBLE = (
     "no-cache-filter",
     "pull",
     "push",
-    "output",
     "secret",
     "source-policy-file",
     "ssh",
@@ -62,9 +61,10 @@ def try_cached_build(parsed: Parsed) -> int | None:
     quiet = parsed.flag("quiet")
     if not quiet and progress not in {"quiet", "none"}:
         show_steps(record["steps"], progress)
-        from pybuild.progress.screen import result_line
+        if record["image_id"]:
+            from pybuild.progress.screen import result_line
 
-        sys.stderr.write(result_line(record["names"], record["image_id"]))
+            sys.stderr.write(result_line(record["names"], record["image_id"]))
     if "iidfile" in parsed.values or "metadata-file" in parsed.values:
         from pybuild.exporter.resultfiles import write_results
 
@@ -75,7 +75,7 @@ def try_cached_build(parsed: Parsed) -> int | None:
             record["metadata"],
         )
     if quiet:
-        sys.stdout.write(f"{record['image_id']}\n")
+        sys.stdout.write(f"{record['image_id'] or ''}\n")
     with suppress(OSError):  # it is told at the end, when this is tried again
         sys.stdout.flush()
     try:

@@ -6,7 +6,7 @@ from benchmarks.workloads.bases import Apt, Pull
 from benchmarks.workloads.caches import CacheImport
 from benchmarks.workloads.contexts import Context, Monorepo
 from benchmarks.workloads.exports import Load, OciTar, Push
-from benchmarks.workloads.steps import Chain, Many, Noop, Wide
+from benchmarks.workloads.steps import Chain, Many, Noop, NoopArchive, NoopMade, NoopPush, Wide
 from benchmarks.workloads.uploads import UploadFile, UploadFiles
 
 __all__ = ["SERVED", "WORKLOADS"]
@@ -15,7 +15,8 @@ __all__ = ["SERVED", "WORKLOADS"]
 WORKLOADS: dict[str, type[Workload]] = {
     kind.name: kind
     for kind in (
-        *(Noop, Chain, Wide, Context, Push, OciTar, Pull, Apt),
+        *(Noop, NoopMade, NoopArchive, NoopPush),
+        *(Chain, Wide, Context, Push, OciTar, Pull, Apt),
         *(Monorepo, CacheImport, Load, Many),
         *(BakeCold, BakeNoop, BakeChanged),
     )

@@ -15,11 +15,47 @@ class Noop(Workload):
     def prepare(self) -> None:
         lines = [f"FROM {self.site.shell}", "WORKDIR /w", "COPY a.txt ./"]
         lines += [f"RUN touch /w/{n}" for n in range(7)]
-        self._context = self.site.context("noop", "\n".join(lines) + "\n")
+        self._context = self.site.context(self.name, "\n".join(lines) + "\n")
         (self._context / "a.txt").write_text("a\n")
 
     def run(self, builder: Builder) -> None:
         builder.build(Job(context=self._context))
+
+
+class NoopMade(Noop):
+    """A fully cached rebuild of ten steps that goes nowhere."""
+
+    name = "noopmade"
+    reach, dream = 0.4, 0.3
+
+    def run(self, builder: Builder) -> None:
+        builder.build(Job(context=self._context, output=Output.NOTHING))
+
+
+class NoopArchive(Noop):
+    """A fully cached rebuild of ten steps into an archive that is there already."""
+
+    name = "nooparchive"
+    reach, dream = 0.4, 0.3
+
+    def run(self, builder: Builder) -> None:
+        dest = self.site.place / f"{builder.name}-noop.tar"
+        builder.build(Job(context=self._context, output=Output.ARCHIVE, dest=dest))
+
+
+class NoopPush(Noop):
+    """A fully cached rebuild of ten steps, pushed to a registry that has it already."""
+
+    name = "nooppush"
+    reach, dream = 0.4, 0.3
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.site.registry  # noqa: B018  it starts here, unmeasured
+
+    def run(self, builder: Builder) -> None:
+        ref = f"{self.site.registry}/noop-{builder.name}:1"
+        builder.build(Job(context=self._context, output=Output.PUSH, ref=ref))
 
 
 class Chain(Workload):

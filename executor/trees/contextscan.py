@@ -53,7 +53,7 @@ class _Widen(Exception):
 
 
 def scan_signature(
-    path: str, prefixes: Sequence[str] = ("",), exclude: Sequence[str] = ()
+    path: str, prefixes: Sequence[str] = ("",), exclude: Sequence[str] = (), most: int = sys.maxsize
 ) -> tuple[str, int]:
     """Return the signature of a directory, and the newest change time in it (ns; 0 when empty).
 
@@ -62,9 +62,10 @@ def scan_signature(
         prefixes: paths inside it whose contents count; "" or "/" is all. A missing one counts as
             missing.
         exclude: cleaned ignore patterns; what they hide does not count.
+        most: files in it that are worth the look.
 
     Raises:
-        OSError: something cannot be read. ValueError: a malformed pattern.
+        OSError: something cannot be read. ValueError: a malformed pattern, or there are more.
     """
     matcher: PatternMatcher | None = None
     if exclude:
@@ -75,11 +76,11 @@ def scan_signature(
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
-            scan = _Scan(matcher, places)
+            scan = _Scan(matcher, places, most)
             for prefix in places:
                 scan.prefix(root, prefix)
         except _Widen:
-            scan = _Scan(matcher, [""])
+            scan = _Scan(matcher, [""], most)
             scan.prefix(root, "")
     finally:
         os.close(root)
@@ -101,9 +102,10 @@ def _reduce(prefixes: Sequence[str]) -> list[str]:
 
 
 class _Scan:
-    def __init__(self, matcher: PatternMatcher | None, prefixes: list[str]) -> None:
+    def __init__(self, matcher: PatternMatcher | None, prefixes: list[str], most: int) -> None:
         self._matcher = matcher
         self._prefixes = prefixes
+        self._left = most
         self._facts: list[bytes] = []
         self._digest: Hash | None = None
         self.newest_ns = 0
@@ -167,6 +169,9 @@ class _Scan:
     def _directory(self, fd: int, path: str) -> None:
         with os.scandir(fd) as scan:
             entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in scan]
+        self._left -= len(entries)
+        if self._left < 0:
+            raise ValueError("too many files")
         entries.sort(key=itemgetter(0))
         prefix = path + "/" if path else ""
         if self._matcher is not None:

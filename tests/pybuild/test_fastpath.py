@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,9 +149,9 @@ def test_a_build_is_signed_by_the_look_that_its_memo_did_not_hold_by(
     looks: list[str] = []
     scan = contextscan.scan_signature
 
-    def counting(path: str, *args: list[str]) -> tuple[str, int]:
+    def counting(path: str, *args: Any, **kwargs: Any) -> tuple[str, int]:
         looks.append(path)
-        return scan(path, *args)
+        return scan(path, *args, **kwargs)
 
     monkeypatch.setattr(contextscan, "scan_signature", counting)
     assert not memo.context_holds(signed)
