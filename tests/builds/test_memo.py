@@ -185,6 +185,9 @@ def kept(tmp_path: Path, context: Path) -> Kept:
         "resolutions": [(str(root / "resolution"), OTHER)],
         "bases": [("app:1", DIGEST)],
         "present": [(str(root / "blob"), 5)],
+        "is_kept": True,
+        "layers": [str(root)],
+        "outputs": [(str(root / "blob"), memo.output_state(str(root / "blob"))[0])],
         "image": {"digest": DIGEST},
         "names": ["app:1"],
         "origin": origin,
@@ -242,6 +245,17 @@ def test_all_names_have_to_be_the_results(kept: Kept) -> None:
     assert not kept.holds(names=["app:1", "app:2"])
     assert not kept.holds(image={"digest": OTHER})
     assert not kept.holds(bases=[("app:2", DIGEST)])
+
+
+def test_what_is_not_kept_needs_no_names(kept: Kept) -> None:
+    assert kept.holds(is_kept=False, image=None, names=["app:2"])
+    assert not kept.holds(is_kept=False, layers=[str(kept.root / "blob")])
+    assert not kept.holds(is_kept=False, outputs=[(str(kept.root), "other")])
+
+
+def test_a_file_that_an_output_wrote_is_as_it_was_or_not(kept: Kept) -> None:
+    (kept.root / "blob").write_text("54321")
+    assert not kept.holds()
 
 
 def test_a_result_without_names_is_the_last_of_its_origin(kept: Kept) -> None:
