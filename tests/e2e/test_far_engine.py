@@ -17,6 +17,7 @@ import pytest
 from tests.daemon.buildsites import daemon, pybuild_with_base
 from tests.e2e.test_containers import wait_until
 from tests.e2e.test_docker_engine import Engine
+from tests.e2e.test_terminal import Person
 from tests.harness import Pybuild, leftovers
 from tests.needs import needs
 
@@ -221,6 +222,60 @@ def test_a_signal_and_a_terminal_are_the_containers(site: Site) -> None:
     )
     assert done.returncode == 0 and b"yes\r\n" in done.stdout, done.stdout
     wait_until(lambda: not site.here("ps", "-aq").out)
+
+
+def test_a_terminal_is_left_by_keys_and_hears_of_sizes(site: Site) -> None:
+    """[ENG-36, CTR-22]: ``run -it``, ``exec -it`` and ``attach`` at a terminal of our own."""
+
+    def person(*words: str, size: tuple[int, int] = (24, 80)) -> Person:
+        command = Pybuild(site.folder / "none").command("-H", site.url, *words)
+        return Person(command, site.here.environment, size)
+
+    traps = "trap 'busybox stty size' WINCH; trap 'exit 9' INT"
+    script = f"{traps}; echo ready; while :; do sleep 0.1; done"
+    run = ("run", "--rm", "-it", "--name", "seen", "--network", "none", "--detach-keys")
+    one = person(*run, "ctrl-a,q", "base:1", "sh", "-c", script)
+    one.expect(b"ready")
+    one.resize(20, 70)
+    one.expect(b"20 70")
+    one.type(b"\x10\x11\x01q")  # the first two are input here
+    assert one.status() == 0
+    assert site.far("ps", "--format", "{{.Names}}") == (0, "seen\n", "")
+    one = person("exec", "-it", "seen", "sh")
+    one.expect(b"# ")
+    one.resize(30, 60)
+    one.type(b'while [ "$(busybox stty size)" != "30 60" ]; do sleep 0.1; done\n')
+    one.type(b"echo as $((6*7)); exit 4\n")
+    one.expect(b"as 42")
+    assert one.status() == 4
+    one = person("exec", "-it", "--detach-keys", "ctrl-b", "seen", "sh")
+    one.expect(b"# ")
+    one.type(b"\x02")
+    assert one.status() == 0
+    one = person("attach", "seen")
+    one.expect(b"24 80")  # as large as who is attached now
+    one.type(b"\x10\x11")
+    assert one.status() == 0
+    one = person("attach", "seen", size=(25, 81))
+    one.expect(b"25 81")
+    one.type(b"\x03")
+    assert one.status() == 9
+    wait_until(lambda: not site.here("ps", "-aq").out)
+
+
+def test_links_are_made_shown_and_removed(site: Site) -> None:
+    """[NET-15]: by ``run --link`` and ``rm --link`` at an engine elsewhere."""
+    on = ("--network", "bridge", "base:1", "busybox", "sleep", "1000")
+    assert site.far("run", "-d", "--name", "db", *on)[0] == 0
+    assert site.far("run", "-d", "--name", "app", "--link", "db:data", *on)[0] == 0
+    assert site.far("exec", "app", "busybox", "grep", "-c", "data", "/etc/hosts") == (0, "1\n", "")
+    form = ("inspect", "--format", "{{.HostConfig.Links}}", "app")
+    assert _both(site, *form) == "[/db:/app/data]\n"
+    code, _, err = site.far("rm", "--link", "app/other")
+    assert code == 1 and "No such link: /app/other" in err
+    assert site.far("rm", "--link", "app/data") == (0, "app/data\n", "")
+    assert site.far("exec", "app", "busybox", "grep", "-c", "data", "/etc/hosts")[1] == "0\n"
+    assert site.far("rm", "-f", "app", "db") == (0, "app\ndb\n", "")
 
 
 @needs("dockerd")
