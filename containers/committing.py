@@ -20,7 +20,7 @@ from pybuild.engine.host import native_platform
 from pybuild.exporter.imagemaker import FinishedImage
 from pybuild.exporter.layermaker import LayerMaker
 from pybuild.image.config import NewHistory, assemble_config
-from pybuild.image.manifest import Manifest, build_manifest, parse_manifest
+from pybuild.image.manifest import BASE_DIGEST, Manifest, build_manifest, parse_manifest
 from pybuild.model.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import BlobMissing, InternalError, PybuildError
@@ -71,7 +71,10 @@ async def commit_container(
     )
     blobs = engine.store.blobs
     written = Descriptor(OCI_CONFIG, await asyncio.to_thread(blobs.put, document), len(document))
-    data = build_manifest(written, [layer for _, layer in layers], OCI_MANIFEST)
+    base_digest = {BASE_DIGEST: config.manifest} if config.manifest else None
+    data = build_manifest(
+        written, [layer for _, layer in layers], OCI_MANIFEST, annotations=base_digest
+    )
     digest = await asyncio.to_thread(blobs.put, data)
     return FinishedImage(Descriptor(OCI_MANIFEST, digest, len(data)), written)
 
@@ -101,7 +104,9 @@ def reconfigured(store: Store, image: FinishedImage, other: str) -> FinishedImag
     document["config"] = json.loads(blobs.read(Digest.parse(other)))["config"]
     data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     config = Descriptor(image.config.media_type, blobs.put(data), len(data))
-    data = build_manifest(config, manifest.layers, image.manifest.media_type)
+    data = build_manifest(
+        config, manifest.layers, image.manifest.media_type, annotations=manifest.annotations
+    )
     written = Descriptor(image.manifest.media_type, blobs.put(data), len(data))
     for one in (store.images.resolve(other), image.manifest):
         if one is not None:

@@ -36,6 +36,8 @@ MAX_CONFIG_BYTES = 8 << 20
 MAX_ENTRIES = 4096
 MAX_DEPTH = 4
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+"""The annotation with the digest of the manifest that an image was made of."""
 _EMPTY_DATA = "e30="  # {} in base64
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1"
 _FOREIGN = ("nondistributable", ".foreign.")

@@ -12,7 +12,7 @@ from typing import Any
 from pybuild.cache.space.filters import parse_moment
 from pybuild.cache.store import Store
 from pybuild.image.attestation import UNKNOWN
-from pybuild.image.manifest import parse_index
+from pybuild.image.manifest import BASE_DIGEST, parse_index
 from pybuild.image.unpackedsize import unpacked_size
 from pybuild.model.amounts import human_age
 from pybuild.model.dataclass import dataclass
@@ -40,6 +40,7 @@ class ImageFacts:
         descriptor: of what has that name; *image_id* is its config, or itself for an index.
         config: empty for an index of several platforms, and where it is not here.
         size: of its layers as they are sent.
+        base: digest of the manifest of the image that it was made of, where it says so.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ImageFacts:
     config: Mapping[str, Any]
     layers: tuple[Descriptor, ...] = field(repr=False)
     size: int
+    base: str = ""
 
     @property
     def reference(self) -> Reference | None:
@@ -104,7 +106,15 @@ def image_facts(store: Store, name: str, descriptor: Descriptor) -> ImageFacts:
         config=config,
         layers=layers,
         size=sum(layer.size for layer in layers),
+        base=str(as_object(manifest.get("annotations")).get(BASE_DIGEST) or ""),
     )
+
+
+def parent_id(store: Store, facts: ImageFacts) -> str:
+    """Return the id of the image that one was made of, "" where that is not said or not here."""
+    is_digest = re.fullmatch("sha256:[0-9a-f]{64}", facts.base)  # whoever wrote it may lie
+    parent = store.images.resolve(facts.base) if is_digest else None
+    return "" if parent is None else str(image_facts(store, "", parent).image_id)
 
 
 def names_of(store: Store, descriptor: Descriptor) -> list[str]:

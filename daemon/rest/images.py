@@ -12,6 +12,7 @@ from pybuild.cache.content.imagelist import (
     ImageFacts,
     familiar_repository,
     list_images,
+    parent_id,
     parse_image_filters,
     unpacked_bytes,
 )
@@ -84,7 +85,7 @@ def _entry(
     created = first.created
     entry: dict[str, Any] = {
         "Id": str(first.image_id),
-        "ParentId": "",
+        "ParentId": parent_id(host.store, first),
         "RepoTags": [name.familiar for name in names if name.tag],
         "RepoDigests": sorted({f"{familiar_repository(name)}@{digest}" for name in names}),
         "Created": max(0, int(created.timestamp())) if created else 0,
@@ -132,7 +133,6 @@ async def inspect(exchange: ApiExchange) -> web.StreamResponse:
 
     shown = await host.run(look)
     shown |= {
-        "Parent": "",
         "DockerVersion": "",
         "GraphDriver": {"Name": "overlayfs", "Data": None},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},

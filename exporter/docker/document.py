@@ -9,6 +9,7 @@ from pybuild.cache.content.imagelist import (
     familiar_repository,
     image_facts,
     names_of,
+    parent_id,
     unpacked_bytes,
 )
 from pybuild.cache.store import Store
@@ -38,7 +39,7 @@ def document(store: Store, descriptor: Descriptor) -> dict[str, Any]:
         "Id": str(facts.image_id),
         "RepoTags": [name.familiar for name in names],
         "RepoDigests": sorted({f"{familiar_repository(n)}@{descriptor.digest}" for n in names}),
-        "Parent": "",
+        "Parent": parent_id(store, facts),
         "Comment": str(config.get("comment") or _last_comment(config)),
         "Created": str(config.get("created") or ""),
         "Author": str(config.get("author") or ""),

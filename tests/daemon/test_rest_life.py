@@ -184,6 +184,14 @@ def test_images_are_committed_listed_saved_and_loaded(
     id = ask("POST", "/commit", {"container": "seed", "repo": "a", "tag": "1", "comment": "c"}, {})[
         "Id"
     ]
+    assert ask("GET", "/images/a:1/json")["Parent"] == ""
+    created = ask("POST", "/containers/create", None, {"Image": "a:1", "Cmd": ["true"]})["Id"]
+    query = {"container": created, "changes": 'ENV A="b"'}
+    child = ask("POST", "/commit", query, {})["Id"]
+    assert ask("GET", f"/images/{child}/json")["Parent"] == id  # as docker has it of commit [EP-16]
+    assert {one["Id"]: one["ParentId"] for one in ask("GET", "/images/json")} == {id: "", child: id}
+    ask("DELETE", f"/containers/{created}")
+    ask("DELETE", f"/images/{child}")
     assert ask("POST", "/images/a:1/tag", {"repo": "b", "tag": "2"}) is None
     (one,) = ask("GET", "/images/json")
     assert (one["Id"], sorted(one["RepoTags"])) == (id, ["a:1", "b:2"])
