@@ -342,6 +342,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.containers:rm",
         (
             Option("force", "those that run, too: they are killed", short="f"),
+            Option("link", "the links PARENT/ALIAS, not the containers", short="l"),
             Option("volumes", "and their volumes that have no name of their own", short="v"),
             *GLOBAL,
         ),

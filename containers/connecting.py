@@ -14,6 +14,7 @@ from pybuild.cache.store import Store
 from pybuild.containers.config import ContainerConfig
 from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
+from pybuild.containers.linking import link_of
 from pybuild.containers.order import read_order, write_order
 from pybuild.containers.steps import networks_of
 from pybuild.executor.workers.launch import error_of
@@ -113,6 +114,22 @@ def rename(containers: Containers, container: Container, name: str) -> None:
             with suppress(EnvironmentFault):  # the helper that follows has it from the order
                 _call(Networks(containers.root), config, "rename", config.name)
             _keep_order(containers, now, config)
+
+
+def unlink(containers: Containers, name: str) -> None:
+    """Remove the link ``PARENT/ALIAS`` of the default bridge, also from a container that runs [NET-15].
+
+    Raises:
+        UserError: there is none.
+    """
+    parent, alias = link_of(containers.find, name)
+    with containers.turn(parent) as now:
+        config, runs = now.config, bool(now.state().pid)
+        places = tuple(one.without_link(alias) for one in config.networks)
+        if runs:
+            with suppress(EnvironmentFault):  # the helper that follows has it from the order
+                _call(Networks(containers.root), config, "unlink", alias)
+        _keep(containers, now, config._replace(networks=places), runs=runs)
 
 
 def _check_mode(config: ContainerConfig, network: Network) -> None:

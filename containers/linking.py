@@ -79,6 +79,27 @@ def shown_links(find: Find, config: ContainerConfig) -> list[str] | None:
     return shown or None
 
 
+def link_of(find: Find, text: str) -> tuple[Container, str]:
+    """Return the container that has the link ``PARENT/ALIAS``, and its alias.
+
+    Raises:
+        UserError: there is no such container, or link of the default bridge.
+    """
+    name, _, alias = text.strip("/").rpartition("/")
+    if not name:
+        raise UserError(
+            f"cannot remove the default link name of container {alias}",
+            hints=["a link is named PARENT/ALIAS; without --link the container is removed"],
+        )
+    parent = find(name)
+    if all(alias != known for _, known in _links(parent.config)):
+        raise UserError(
+            f"no such link: /{name}/{alias}",
+            hints=[f"pybuild inspect {name} shows the links of the default bridge"],
+        )
+    return parent, alias
+
+
 def _links(config: ContainerConfig) -> Iterator[tuple[str, str]]:
     for place in config.networks:
         if place.network == BRIDGE:

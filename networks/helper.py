@@ -30,7 +30,7 @@ from pybuild.networks import apart, attaching, calling, carrying, hostfiles, pod
 from pybuild.networks.directory import Directory
 from pybuild.networks.events import Events
 from pybuild.networks.insidefiles import rewrite
-from pybuild.networks.linkedhosts import call_linked, linked_lines, sign, sign_off
+from pybuild.networks.linkedhosts import call_linked, linked_lines, sign, sign_off, unlink
 from pybuild.networks.ports import HeldPort, accept, held_again
 from pybuild.networks.records import Port
 
@@ -310,6 +310,8 @@ class _Serving:
                 case ("rename", str() as name):
                     attaching.rename(made, name)
                     call_linked(made)
+                case ("unlink", str() as alias):
+                    unlink(made, alias)
                 case ("linked",):
                     pass  # the file is written anew
                 case _:

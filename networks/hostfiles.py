@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,10 @@ _STANDARD = (
 )
 
 
+_OF_A_LINK = re.compile(r"\S+\t\S+ [0-9a-f]{12}(?: \S+)?")
+"""An address, the alias, the container's short id, and its name if that is not the alias."""
+
+
 def standard_hosts(given: Sequence[tuple[str, str]]) -> list[str]:
     """Return the lines of a hosts file on no network: the standard names, and those that were given."""
     return [*_STANDARD, *(f"{address}\t{name}" for name, address in given)]
@@ -40,8 +46,14 @@ def hosts(
 
 
 def moved_hosts(text: str, before: Sequence[str], after: Sequence[str]) -> str:
-    """Return a hosts file with the container's own lines as they are now; others stay as they are."""
-    kept = [line for line in text.splitlines() if line not in before]
+    """Return a hosts file with the container's own lines as they are now; others stay as they are.
+
+    Lines of links go by their shape: a helper that took over does not know those that were written
+    before it, and an address that is another container's by now would come first.
+    """
+    kept = [
+        line for line in text.splitlines() if line not in before and not _OF_A_LINK.fullmatch(line)
+    ]
     return "\n".join([*kept, *after]) + "\n"
 
 

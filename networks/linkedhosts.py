@@ -53,6 +53,14 @@ def sign_off(made: Attachment) -> None:
             pass  # others are linked to it, too
 
 
+def unlink(made: Attachment, alias: str) -> None:
+    """Forget the link of that alias; the hosts file is the caller's to write."""
+    sign_off(made)
+    endpoints = tuple(one.without_link(alias) for one in made.order.endpoints)
+    made.order = made.order._replace(endpoints=endpoints)
+    sign(made)
+
+
 def call_linked(made: Attachment) -> None:
     """Have the helpers of the containers that are linked to this one look at it again."""
     for parent in _parents(made):

@@ -45,6 +45,12 @@ class EndpointOrder(NamedTuple):
     priority: int = 0
     links: tuple[tuple[str, str], ...] = ()
 
+    def without_link(self, alias: str) -> EndpointOrder:
+        """Return the place without the link of that alias, if it is on the default bridge."""
+        if self.network != BRIDGE:
+            return self
+        return self._replace(links=tuple(one for one in self.links if one[1] != alias))
+
 
 class NetworkOrder(NamedTuple):
     """All of it.

@@ -16,6 +16,7 @@ Act = Callable[[Requests, CreationOptions, str], str | bool | None]
 """Done to the thing of that name: returns a text to show in place of the name, False to show none."""
 
 _MISSING = 404
+_OF_REMOVAL = (("force", "force"), ("v", "volumes"), ("link", "link"))
 
 
 def _plain(verb: str) -> Act:
@@ -48,7 +49,7 @@ def _kill(engine: Requests, options: CreationOptions, name: str) -> None:
 
 
 def _remove(engine: Requests, options: CreationOptions, name: str) -> bool | None:
-    query = {"force": options.flag("force"), "v": options.flag("volumes")}
+    query = {name: options.flag(word) for name, word in _OF_REMOVAL if options.flag(word)}
     try:
         engine.ask("DELETE", named("containers", name), query)
     except EngineRefusal as error:

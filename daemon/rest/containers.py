@@ -292,9 +292,11 @@ async def update(exchange: ApiExchange) -> web.StreamResponse:
 
 async def remove(exchange: ApiExchange) -> web.StreamResponse:
     """Remove a container [CTR-39]."""
-    container, host = await exchange.container(), exchange.host
+    host = exchange.host
     if exchange.query.flag("link"):
-        raise ApiRefusal(400, "links are not done by pybuild")
+        await host.run(connecting.unlink, host.containers, exchange.call.name)
+        return nothing()
+    container = await exchange.container()
     force, volumes = exchange.query.flag("force"), exchange.query.flag("v")
     state = await host.run(container.state)
     if state.status == RESTARTING and not force:

@@ -29,6 +29,12 @@ class ApiRefusal(Exception):
 
 _WORDS: Sequence[tuple[str, int, str]] = (
     (r"no such container: (.*)", 404, r"No such container: \1"),
+    (r"no such link: (.*)", 404, r"No such link: \1"),
+    (
+        r"cannot remove the default link name of .*",
+        409,
+        "Conflict, cannot remove the default link name of the container",
+    ),
     (
         r"several containers have ids that begin with (.*)",
         400,

@@ -12,8 +12,12 @@ Version = tuple[int, int]
 NEWEST: Version = (1, 51)
 OLDEST: Version = (1, 24)
 _PREFIX = re.compile(r"/v(\d{1,4})\.(\d{1,4})(?=/)")
-_SLASHES = ("/images/{name}", "/distribution/{name}")
-"""Where names may have slashes in them."""
+_OF_IMAGES = ("/images/{name}", "/distribution/{name}")
+_SLASHES = (
+    *(f"{method} {path}" for path in _OF_IMAGES for method in ("DELETE", "GET", "HEAD", "POST")),
+    "DELETE /containers/{name}",
+)
+"""Where names may have slashes in them: those of images, and of links, which are PARENT/ALIAS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ class Routes:
             if "{name}" not in path:
                 self._fixed[route] = route
                 continue
-            name = "(.+)" if path.startswith(_SLASHES) else "(/?[^/]+)"
+            name = "(.+)" if route.startswith(_SLASHES) else "(/?[^/]+)"
             pattern = re.escape(path).replace(r"\{name\}", name)
             self._named.append((method, re.compile(pattern), route))
         # A name with slashes takes what it can: the longer routes come first.

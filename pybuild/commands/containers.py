@@ -205,7 +205,12 @@ def wait(parsed: Parsed) -> int:
 
 
 def rm(parsed: Parsed) -> int:
-    """Remove containers with what they wrote."""
+    """Remove containers with what they wrote, or links between them."""
+    if parsed.flag("link"):
+        from pybuild.containers.connecting import unlink
+
+        with _containers(parsed) as containers:
+            return for_each(parsed.positionals, lambda name: unlink(containers, name))
     force, volumes = parsed.flag("force"), parsed.flag("volumes")
     return _each(
         parsed,

@@ -41,9 +41,18 @@ def test_on_the_default_bridge_a_link_is_a_line_that_follows(machine: NetworkedP
     run(machine, "other", SLEEP, "--network", "bridge")
     machine("start", "db")
     second = address(machine, "db")
-    wait_until(lambda: f"{second}\tdata {child} db" in hosts(machine, "app"))
+    both = [f"{second}\tdata {child} db", f"{second}\tdb {child}"]
+    wait_until(lambda: hosts(machine, "app")[1:] == both)  # and nothing of its address before
     machine("rename", "db", "base")
     wait_until(lambda: hosts(machine, "app")[-1] == f"{second}\tdb {child} base")
+    assert machine("rm", "--link", "/app/data").out == "/app/data\n"
+    assert hosts(machine, "app")[1:] == [f"{second}\tdb {child} base"]
+    shown = json.loads(machine("inspect", "app").out)[0]["HostConfig"]["Links"]
+    assert shown == ["/base:/app/db"]
+    assert "no such link: /app/data" in machine("rm", "--link", "app/data", code=1).err
+    assert "default link name" in machine("rm", "--link", "app", code=1).err
+    machine("restart", "-t", "0", "app")
+    wait_until(lambda: hosts(machine, "app")[1:] == [f"{second}\tdb {child} base"])
     machine("rm", "-f", "base", "app", "other")
     wait_until(lambda: not list((machine.store / "networks" / "links").iterdir()))
     wait_until(lambda: devices(machine, "veth") == [])
