@@ -3,6 +3,7 @@
 The helper is called itself, not by the container's monitor: it outlives one that is killed.
 
     to the helper   ("connect", EndpointOrder)   ("disconnect", the network's id)   ("rename", name)
+                    ("unlink", alias)   ("linked",): look at the linked containers again
     from it         ("done", warnings)   ("fault", kind, message, hints)
 """
 

@@ -245,7 +245,7 @@ def test_containers_are_brought_to_networks(engine: tuple[Requests, BusyboxConta
 
 
 def test_a_link_is_removed_by_its_name(engine: tuple[Requests, BusyboxContainers]) -> None:
-    """``DELETE /containers/PARENT/ALIAS?link=1``, whether the parent runs or not [NET-15]."""
+    """``DELETE /containers/PARENT/ALIAS?link=1``; test_links.py has one of a parent that runs [NET-15]."""
     requests, containers = engine
     place = EndpointOrder("bridge")
     child = containers.make("exec sleep 1000", "db", network="bridge", networks=(place,)).config.id
@@ -261,18 +261,14 @@ def test_a_link_is_removed_by_its_name(engine: tuple[Requests, BusyboxContainers
     for path in ("app/a", "%2Fapp%2Fb"):
         requests.ask("DELETE", f"/containers/{path}", {"link": True, "force": False})
     assert shown() == ["/db:/app/c"]
-    requests.ask("POST", "/containers/db/start")
-    requests.ask("POST", "/containers/app/start")
-    hosts = Path(requests.ask("GET", "/containers/app/json")["HostsPath"])
-    assert "\tc " in hosts.read_text()
     requests.ask("DELETE", "/containers/app/c", {"link": "1"})
-    assert shown() is None and "\tc " not in hosts.read_text()
+    assert shown() is None
     refused = {"app/c": "404 No such link: /app/c", "x/c": "404 No such container: x"}
     refused["app"] = "409 Conflict, cannot remove the default link name of the container"
     for path, message in refused.items():
         said = refusal(requests, "DELETE", f"/containers/{path}", {"link": "1"})
         assert said == message
-    assert requests.ask("GET", "/containers/app/json")["State"]["Running"] is True
+    assert requests.ask("GET", "/containers/app/json")["Name"] == "/app"
 
 
 def test_a_login_of_nobody_is_tried_too(engine: tuple[Requests, BusyboxContainers]) -> None:
