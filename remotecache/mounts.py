@@ -208,7 +208,8 @@ class CarriedMounts:
             return {}
         small = sum(pack.size < _SMALL_BYTES for pack in index.packs)
         kept: set[int] = set()
-        for number, (pack, worth) in enumerate(zip(index.packs, index.worth(), strict=True)):
+        shares = await asyncio.to_thread(index.worth)
+        for number, (pack, worth) in enumerate(zip(index.packs, shares, strict=True)):
             is_small = pack.size < _SMALL_BYTES and small > _MOST_SMALL
             if worth >= _LEAST_WORTH and not is_small and await target.has(pack.blob):
                 kept.add(number)

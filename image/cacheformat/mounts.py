@@ -23,9 +23,12 @@ MOUNT_INDEX = "application/vnd.pybuild.cachemount.index.v1"
 MOUNT_PACK = "application/vnd.pybuild.cachemount.pack.v1+zstd"
 PACK_BYTES = 16 << 20
 """The most that a pack holds, before it is compressed."""
+_MOST_PACK_BLOB = PACK_BYTES + (PACK_BYTES >> 4)
+"""The most that a compressed pack has: what cannot be compressed grows by less than a thousandth."""
 MAX_INDEX = 64 << 20
 MOST_MOUNTS = 1000
 MOST_PACKS = 4096
+_BROKEN = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)
 _PLACE = struct.Struct(">32sIHI")
 _CUT = struct.Struct(">32sI")
 
@@ -84,8 +87,12 @@ class MountIndex:
     def worth(self) -> list[float]:
         """Return for each pack the share of it that some chunk needs."""
         needed = [0] * len(self.packs)
-        for chunk in set(self.places()):
-            needed[chunk.pack] += chunk.size
+        counted: set[int] = set()
+        for _, size, pack, offset in _PLACE.iter_unpack(self.records):
+            place = pack << 32 | offset
+            if place not in counted:
+                counted.add(place)
+                needed[pack] += size
         return [live / max(pack.size, 1) for live, pack in zip(needed, self.packs, strict=True)]
 
     def encode(self) -> bytes:
@@ -101,22 +108,31 @@ def read_index(data: bytes, mount: CachedMount) -> MountIndex:
         EnvironmentFault: it is broken, or names packs that *mount* does not have.
     """
     try:
-        plain = zlib.decompressobj().decompress(data, MAX_INDEX)
+        unpacker = zlib.decompressobj()
+        plain = unpacker.decompress(data, MAX_INDEX)
+        if not unpacker.eof:
+            raise ValueError("it has no end, or is too large")
         head, _, records = plain.partition(b"\n")
         packs = tuple(
-            MountPack(Descriptor(MOUNT_PACK, Digest.parse(digest), int(size)), int(raw))
+            MountPack(_blob(MOUNT_PACK, digest, size), int(raw))
             for digest, size, raw in json.loads(head)
         )
         index = MountIndex(packs, records)
         if tuple(pack.blob for pack in packs) != mount.packs:
             raise ValueError("its packs are others")
-        if any(pack.size > PACK_BYTES for pack in packs):
+        if any(not 0 <= pack.size <= PACK_BYTES for pack in packs):
+            raise ValueError("a pack has a size that none has")
+        if any(not 0 <= pack.blob.size <= _MOST_PACK_BLOB for pack in packs):
             raise ValueError("a pack is too large")
+        size = 0
         for chunk in index.places():
             if chunk.offset + chunk.size > packs[chunk.pack].size:
                 raise ValueError("a chunk lies outside of its pack")
+            size += chunk.size
+        if size != mount.size:
+            raise ValueError("its chunks are not as large as the mount")
         return index
-    except (ValueError, TypeError, IndexError, RecursionError, zlib.error, struct.error) as error:
+    except (*_BROKEN, zlib.error, struct.error) as error:
         raise EnvironmentFault(f'broken index of cache mount "{mount.id}": {error}') from error
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import replace
 
 import pytest
 
+from pybuild.image.cacheformat import mounts
 from pybuild.image.cacheformat.config import CacheContents, write_config
 from pybuild.image.cacheformat.merge import Retention, merged, united
 from pybuild.image.cacheformat.mounts import (
     MOUNT_INDEX,
     MOUNT_PACK,
+    PACK_BYTES,
     CachedMount,
     MountChunk,
     MountIndex,
@@ -86,26 +89,67 @@ def test_old_chunks_stay_in_their_packs_and_new_ones_follow_each_other() -> None
     ]
     assert index.packs == (first, old, second)
     assert index.worth() == [1.0, 0.3, 1.0]
-    of = replace(mount("a"), packs=tuple(pack.blob for pack in index.packs))
+    packs = tuple(pack.blob for pack in index.packs)
+    of = replace(mount("a"), packs=packs, size=10 + 9 + 20 + 10 + 5)
     assert read_index(index.encode(), of) == index
 
 
-def test_an_index_that_lies_is_refused() -> None:
-    pack = MountPack(blob("pack a"), 10)
-    record = MountChunk(b"c".ljust(32), 10, 0, 0)
+CHUNK = MountChunk(b"c".ljust(32), 10, 0, 0)
+PACK = MountPack(blob("pack a"), 10)
+OF = replace(mount("a"), size=10)
 
-    def index(chunk: MountChunk, packs: tuple[MountPack, ...] = (pack,)) -> bytes:
-        return MountIndex(packs, struct.pack(">32sIHI", *chunk)).encode()
 
-    assert list(read_index(index(record), mount("a")).places()) == [record]
-    for data in (
-        b"",
-        index(record)[:-9],
-        index(record._replace(offset=1)),
-        index(record._replace(pack=1)),
-        index(record, (MountPack(blob("other"), 10),)),
-        index(record, (MountPack(blob("pack a"), 1 << 30),)),
-        MountIndex((pack,), b"short").encode(),
-    ):
-        with pytest.raises(EnvironmentFault, match='broken index of cache mount "/a"'):
-            read_index(data, mount("a"))
+def document(*chunks: MountChunk, packs: tuple[MountPack, ...] = (PACK,)) -> bytes:
+    return MountIndex(packs, b"".join(struct.pack(">32sIHI", *chunk) for chunk in chunks)).encode()
+
+
+def with_head(text: str) -> bytes:
+    return zlib.compress(text.encode() + b"\n" + struct.pack(">32sIHI", *CHUNK))
+
+
+def test_an_index_that_tells_the_truth_is_read() -> None:
+    assert list(read_index(document(CHUNK), OF).places()) == [CHUNK]
+
+
+LIES = {
+    "nothing": b"",
+    "cut in its checksum": document(CHUNK)[:-2],
+    "cut in its data": document(CHUNK)[:-9],
+    "chunk behind its pack": document(CHUNK._replace(offset=1)),
+    "chunk of no pack": document(CHUNK._replace(pack=1)),
+    "pack of another mount": document(CHUNK, packs=(MountPack(blob("other"), 10),)),
+    "pack too large": document(CHUNK, packs=(MountPack(blob("pack a"), 1 << 30),)),
+    "record cut": MountIndex((PACK,), b"short").encode(),
+    "less than the mount": document(CHUNK._replace(size=9)),
+    "more than the mount": document(CHUNK, CHUNK),
+    "no size of a pack": with_head(f'[["{PACK.blob.digest}", 10, 1e999]]'),
+    "no size of a blob": with_head(f'[["{PACK.blob.digest}", 1e999, 10]]'),
+    "no digest": with_head("[[7, 10, 10]]"),
+    "no list": with_head('{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("data", LIES.values(), ids=LIES)
+def test_an_index_that_lies_is_refused(data: bytes) -> None:
+    with pytest.raises(EnvironmentFault, match='broken index of cache mount "/a"'):
+        read_index(data, OF)
+
+
+@pytest.mark.parametrize("size", [PACK_BYTES + (PACK_BYTES >> 4) + 1, -1])
+def test_no_pack_is_read_that_is_larger_than_packs_can_be(size: int) -> None:
+    pack = MountPack(blob("pack a", size=size), 10)
+    with pytest.raises(EnvironmentFault, match="a pack is too large"):
+        read_index(document(CHUNK, packs=(pack,)), replace(OF, packs=(pack.blob,)))
+
+
+def test_a_pack_that_no_chunk_needs_has_a_size_too() -> None:
+    packs = PACK, MountPack(blob("pack b"), -1)
+    of = replace(OF, packs=(PACK.blob, packs[1].blob))
+    with pytest.raises(EnvironmentFault, match="a size that none has"):
+        read_index(document(CHUNK, packs=packs), of)
+
+
+def test_an_index_is_unpacked_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "MAX_INDEX", 100)
+    with pytest.raises(EnvironmentFault, match="no end, or is too large"):
+        read_index(document(*[CHUNK] * 10), OF)
