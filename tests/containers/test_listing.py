@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,23 @@ from tests.clocks import FakeClock
 from tests.containers.busyboxes import busybox_containers
 
 _OPENED: list[list[str]] = []
+_LISTING = threading.get_ident()  # threads that other tests have left open files, too
 
 
 def _note(event: str, details: tuple[object, ...]) -> None:
-    if event == "open" and _OPENED:
+    if event == "open" and _OPENED and threading.get_ident() == _LISTING:
         _OPENED[-1].append(str(details[0]))
 
 
-def _opened_by_ps(root: str) -> int:
-    """Return how many files are opened to list all containers."""
+def _opened_by_ps(root: str) -> list[str]:
+    """Return the files that are opened to list all containers."""
     with Store.open(root, FakeClock(), to_read=True) as store:
         _OPENED.append([])
         try:
             rows_of(store, (), all=True, last=-1, sized=False, whole=False)
         finally:
             opened = _OPENED.pop()
-    return len(opened)
+    return opened
 
 
 @pytest.mark.sandbox
@@ -37,7 +39,8 @@ def test_a_row_takes_three_files_and_no_network_is_read_for_it(tmp_path: Path) -
     sys.addaudithook(_note)
     with busybox_containers(tmp_path / "store") as containers:
         containers.make("true", "one", network="bridge")
-        first = _opened_by_ps(containers.root)
+        first = len(_opened_by_ps(containers.root))
         for name in ("two", "three"):
             containers.make("true", name, network="bridge")
-        assert _opened_by_ps(containers.root) - first == 2 * 3
+        opened = _opened_by_ps(containers.root)
+        assert len(opened) - first == 2 * 3, opened
