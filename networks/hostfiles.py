@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +20,7 @@ _STANDARD = (
     "ff02::1\tip6-allnodes",
     "ff02::2\tip6-allrouters",
 )
-
-
-_OF_A_LINK = re.compile(r"\S+\t\S+ [0-9a-f]{12}(?: \S+)?")
-"""An address, the alias, the container's short id, and its name if that is not the alias."""
+_ID_LETTERS = frozenset("0123456789abcdef")
 
 
 def standard_hosts(given: Sequence[tuple[str, str]]) -> list[str]:
@@ -51,10 +46,18 @@ def moved_hosts(text: str, before: Sequence[str], after: Sequence[str]) -> str:
     Lines of links go by their shape: a helper that took over does not know those that were written
     before it, and an address that is another container's by now would come first.
     """
-    kept = [
-        line for line in text.splitlines() if line not in before and not _OF_A_LINK.fullmatch(line)
-    ]
+    lines = text.splitlines()
+    kept = [line for line in lines if line not in before and not _is_of_a_link(line)]
     return "\n".join([*kept, *after]) + "\n"
+
+
+def _is_of_a_link(line: str) -> bool:
+    """Whether it is an address, the alias, a container's short id, and its name if that is not the alias."""
+    address, _, names = line.partition("\t")
+    words = names.split(" ")
+    if not address or len(words) not in (2, 3):
+        return False
+    return len(words[1]) == 12 and _ID_LETTERS.issuperset(words[1])
 
 
 def own_lines(order: NetworkOrder, places: Sequence[tuple[Network, NetworkEndpoint]]) -> list[str]:
