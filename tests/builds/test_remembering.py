@@ -114,8 +114,10 @@ def test_a_context_that_no_step_reads_is_not_signed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"outputs": (Output(type="local", dest="/x"),)},
-        {"outputs": (Output(type="image"), Output(type="oci", dest="/x"))},
+        {"outputs": (Output(type="tar", dest="-"),)},
+        {"outputs": (Output(type="docker"),)},
+        {"outputs": (Output(type="registry"),)},
+        {"outputs": (Output(type="local", dest="/x"), Output(type="oci", dest="-"))},
         {"outputs": (Output(type="image", attrs={"compression": "zstd"}),)},
         {"no_cache": True},
         {"no_cache_filter": ("x",)},
@@ -126,10 +128,14 @@ def test_a_context_that_no_step_reads_is_not_signed(tmp_path: Path) -> None:
         {"ssh": (object(),)},
     ],
 )
-def test_a_build_that_does_more_than_an_image_has_none(
-    tmp_path: Path, asked: dict[str, Any]
-) -> None:
+def test_a_build_whose_result_no_file_shows_has_none(tmp_path: Path, asked: dict[str, Any]) -> None:
     assert signed(tmp_path, copied("/a"), **asked) is None
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker", "tar", "local", "cacheonly"])
+def test_a_build_into_files_or_the_cache_has_one(tmp_path: Path, kind: str) -> None:
+    outputs = (Output(type="image"), Output(type=kind, dest="" if kind == "cacheonly" else "/x"))
+    assert signed(tmp_path, copied("/a"), outputs=outputs)
 
 
 def test_annotations_are_part_of_an_image(tmp_path: Path) -> None:
