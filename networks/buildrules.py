@@ -46,7 +46,7 @@ _NAMES = """
 _NO_ROUTER = """
  chain {guard} {{
   type filter hook forward priority filter; policy accept;
-  iifname != "{bridge}" iifkind != "bridge" oifname != "{bridge}" oifkind != "bridge" drop
+  iifname != "{bridge}" meta iifkind != "bridge" oifname != "{bridge}" meta oifkind != "bridge" drop
  }}
 """
 

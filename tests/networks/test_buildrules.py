@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from pybuild.networks import buildrules
+import subprocess
+import sys
 
+import pytest
+
+from pybuild.networks import buildrules
+from tests.needs import needs
+
+LIBRARY = (
+    "import sys; from pybuild.networks.firewall import Library; Library().run(sys.stdin.read())"
+)
 TABLE = buildrules.table("172.17.0.1", "172.17.0.0/16", "127.0.0.1", guarded=True)
 LISTING = "table inet pybuild_builds {\n\tchain passing {\n\t\tdrop\n\t}\n}\n"
 
@@ -34,3 +43,22 @@ def test_a_machine_that_was_no_router_is_guarded_and_stays_so() -> None:
     assert not buildrules.is_guarded(
         buildrules.table("172.17.0.1", "172.17.0.0/16", "", guarded=False)
     )
+
+
+@pytest.mark.root
+@needs("nft", "unshare")
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("server", ["", "127.0.0.1"])
+def test_the_kernel_takes_each_table(server: str, guarded: bool) -> None:
+    """Not only that of a machine that forwards, or does not, as the one that tests has it."""
+    table = buildrules.table("172.17.0.1", "172.17.0.0/16", server, guarded=guarded)
+    for way in (["nft", "-f", "-"], [sys.executable, "-c", LIBRARY]):
+        done = subprocess.run(
+            ["unshare", "--net", *way],
+            input=table,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
