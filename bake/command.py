@@ -139,14 +139,20 @@ def text_of(words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]
     """
     if words.flag("affected"):
         return _affected(words, builds_of(words, request_of))
-    if words.one("since") and not any(words.one(name) for name in ("list", "graph", "print")):
-        builds = builds_of(words, request_of).values()
-        return None if any(one.is_delivered for one in builds) else ""
     if form := words.one("list"):
         return listing(definition_of(words), form)
-    if form := words.one("graph"):
-        return drawn(selected(definition_of(words), words), form)
-    return printed(selected(definition_of(words), words)) if words.flag("print") else None
+    form, is_printed = words.one("graph"), words.flag("print")
+    chosen = selected(definition_of(words), words) if form or is_printed else None
+    if words.one("since"):
+        builds = builds_of(words, request_of)
+        delivered = [name for name, one in builds.items() if one.is_delivered]
+        if chosen is not None:
+            chosen = chosen.only(delivered)
+        elif not delivered:
+            return ""
+    if chosen is None:
+        return None
+    return drawn(chosen, form) if form else printed(chosen)
 
 
 def _affected(words: CommandLine, builds: Mapping[str, NamedBuild]) -> str:

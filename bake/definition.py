@@ -206,6 +206,29 @@ class Selected:
     groups: Mapping[str, Group]
     targets: Mapping[str, Target]
 
+    def only(self, names: Iterable[str]) -> Selected:
+        """Return those of *names*, what they read, and the groups that are not empty then."""
+        members = set(names)
+        read = set(members)
+        waiting = list(members)
+        while waiting:
+            links = set(self.targets[waiting.pop()].links.values()) - read
+            read |= links
+            waiting += links
+        # Groups may have others for members, in any order.
+        while more := {
+            name
+            for name, group in self.groups.items()
+            if name not in members and not members.isdisjoint(group.targets)
+        }:
+            members |= more
+        groups = {
+            name: replace(group, targets=tuple(one for one in group.targets if one in members))
+            for name, group in self.groups.items()
+            if name in members
+        }
+        return Selected(groups, {name: self.targets[name] for name in self.targets if name in read})
+
 
 def _check_platforms(target: Target, read: Target) -> None:
     own, others = target.texts("platforms"), read.texts("platforms")

@@ -153,7 +153,7 @@ def remember(
     if key is None or written is None:
         return
     store = engine.store
-    is_kept = not outputs or any(output.is_kept for output in outputs)
+    is_kept = prepared.request.is_kept
     image = result.image if is_kept else None
     if is_kept and image is None:
         return

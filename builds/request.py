@@ -135,6 +135,11 @@ class BuildRequest(DefinitionRequest):
                 )
 
     @property
+    def is_kept(self) -> bool:
+        """Whether an image stays in the store, and does not only go elsewhere."""
+        return not self.outputs or any(output.is_kept for output in self.outputs)
+
+    @property
     def is_index(self) -> bool:
         """Whether its image is an index: of several platforms, or of one with attestations."""
         return self.multi_platform or self.attestations is not None

@@ -61,7 +61,7 @@ def try_cached_build(parsed: Parsed) -> int | None:
     quiet = parsed.flag("quiet")
     if not quiet and progress not in {"quiet", "none"}:
         show_steps(record["steps"], progress)
-        if record["image_id"]:
+        if record["image_id"] and (record["names"] or record["is_kept"]):
             from pybuild.progress.screen import result_line
 
             sys.stderr.write(result_line(record["names"], record["image_id"]))

@@ -64,7 +64,8 @@ def main(parsed: Parsed, builder: Builder) -> int:
 
             sys.stderr.write(report_text(reports[-1]))
     write_results(*files, result.image_id, result.metadata)
-    if kind in ("auto", "plain", "tty") and result.image_id and (result.names or result.image):
+    is_there = bool(result.names or (result.image and request.is_kept))
+    if kind in ("auto", "plain", "tty") and result.image_id and is_there:
         sys.stderr.write(result_line(result.names, result.image_id))
     if quiet:
         sys.stdout.write(f"{result.image_id or ''}\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,22 @@ def test_what_is_no_revision_is_refused(pybuild: Pybuild, checkout: Path, tmp_pa
     done = pybuild("bake", "--since", "HEAD", cwd=outside, code=None)
     assert done.code != 0
     assert "not a git repository" in done.err
+
+
+def test_what_is_printed_and_drawn_is_what_would_be_built(pybuild: Pybuild, checkout: Path) -> None:
+    def printed(*words: str) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads(pybuild("bake", "--print", *words, cwd=checkout).out)
+        return made
+
+    def drawn(*words: str) -> str:
+        return pybuild("bake", "--graph", "dot", *words, cwd=checkout).out
+
+    assert printed("--since", "HEAD") == {"target": {}}
+    assert drawn("--since", "HEAD") == "digraph bake {\n  rankdir=LR;\n}\n"
+    (checkout / "lib/f").write_text("other\n")
+    whole, part = printed("app"), printed("--since", "HEAD", "app", "alone")
+    assert part == whole  # which has lib, since app reads it
+    assert drawn("--since", "HEAD", "app", "alone") == drawn("app")
+    (checkout / "printed.json").write_text(json.dumps(part))
+    pybuild("bake", "-f", "printed.json", cwd=checkout)
+    assert "app" in pybuild("images", cwd=checkout).out

@@ -180,3 +180,22 @@ def test_a_directory_of_very_many_files_is_not_looked_through(
         memo.output_state(str(folder / "many"))
     assert remembering.settled_state(str(folder / "many")) is None
     assert remembering.settled_state("/dev/null") is None
+
+
+@pytest.mark.parametrize("names", [(), ("-t", "app")], ids=["untagged", "named"])
+@pytest.mark.parametrize(
+    "output", [*OUTPUTS.values(), "type=cacheonly"], ids=[*OUTPUTS, "cacheonly"]
+)
+def test_the_last_line_is_that_of_the_build_that_wrote_it(
+    pybuild: Pybuild, folder: Path, output: str, names: tuple[str, ...]
+) -> None:
+    """An image in a file is not one that is kept in the store."""
+
+    def last() -> str:
+        shown = pybuild("build", "--progress", "plain", "-o", output, *names, "ctx", cwd=folder).err
+        line = shown.splitlines()[-1]
+        return line if line.startswith(("image ", "untagged:")) else ""
+
+    first = last()
+    assert not first.startswith("untagged:")
+    assert last() == first
