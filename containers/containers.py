@@ -134,11 +134,15 @@ class Containers:
             return None
 
     def find(self, text: str) -> Container:
-        """Return the container with this name or id, or the one whose id begins so.
+        """Return the container with this name or id, the one whose id begins so, or that of a link PARENT/ALIAS.
 
         Raises:
             UserError: there is none, or several begin so.
         """
+        if text.count("/", 1) == 1:
+            from pybuild.containers.linking import linked_by
+
+            return linked_by(self.find, text)
         id = id_of_name(self._folder, text)
         matches = [self._read(id)] if is_id(id) else []
         if not matches and may_begin_id(text):

@@ -8,7 +8,7 @@ from pybuild.networks.order import BRIDGE, EndpointOrder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pybuild.containers.container import Container
 
@@ -77,6 +77,28 @@ def shown_links(find: Find, config: ContainerConfig) -> list[str] | None:
             continue  # it was removed
         shown.append(f"/{name}:/{config.name}/{alias}")
     return shown or None
+
+
+def linked_by(find: Find, text: str) -> Container:
+    """Return the container that ``PARENT/ALIAS`` names by a link of the default bridge, which is a name of it as others are.
+
+    Raises:
+        UserError: there is no such link.
+    """
+    name, _, alias = text.removeprefix("/").rpartition("/")
+    for child, known in _links(find(name).config):
+        if known == alias:
+            return find(child)
+    raise UserError(f"no such container: {text}", hints=["pybuild ps -a lists what there is"])
+
+
+def names_by_links(containers: Iterable[Container]) -> Mapping[str, Sequence[str]]:
+    """Return the names that containers have by links of others to them, by their ids, as docker lists them."""
+    names: dict[str, list[str]] = {}
+    for parent in containers:
+        for child, alias in _links(parent.config):
+            names.setdefault(child, []).append(f"/{parent.config.name}/{alias}")
+    return {child: sorted(known) for child, known in names.items()}
 
 
 def link_of(find: Find, text: str) -> tuple[Container, str]:

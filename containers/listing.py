@@ -88,8 +88,9 @@ def container_entry(
     state: ContainerState,
     places: Places,
     sizes: tuple[int, int] | None,
+    by_links: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a container's entry in docker's list."""
+    """Return a container's entry in docker's list, with the names that it has by links."""
     from pybuild.volumes.volumes import Volumes
 
     config, known = one.config, Volumes(store)
@@ -97,7 +98,7 @@ def container_entry(
     annotations = {key: value for key, value in of_host.items() if key == "Annotations"}
     entry: dict[str, Any] = {
         "Id": config.id,
-        "Names": [f"/{config.name}"],
+        "Names": [f"/{config.name}", *by_links],
         "Image": config.image,
         "ImageID": config.image_id or config.manifest,
         "Command": _command(config.args),

@@ -55,6 +55,7 @@ def _container(one: Mapping[str, Any], whole: bool) -> Row:
     command, ports = str(one["Command"]), as_list(one.get("Ports"))
     networks = as_object(as_object(one.get("NetworkSettings")).get("Networks"))
     sizes = f"{short_bytes(one.get('SizeRw', 0))} (virtual {short_bytes(one.get('SizeRootFs', 0))})"
+    own = min(one["Names"], key=lambda name: str(name).count("/"))  # the others are of links
     return {
         "Command": f'"{command if whole else cut(command, 20)}"',
         "CreatedAt": _when(one["Created"]),
@@ -63,7 +64,7 @@ def _container(one: Mapping[str, Any], whole: bool) -> Row:
         "Labels": LabelsText.of(as_object(one.get("Labels"))),
         "LocalVolumes": str(len(volumes)),
         "Mounts": ",".join(name if whole else cut(name, 15) for name in mounts if name),
-        "Names": ",".join(name.lstrip("/") for name in one["Names"]),
+        "Names": own.lstrip("/"),
         "Networks": ",".join(networks) or one["HostConfig"]["NetworkMode"],
         "Ports": ports_text(
             ShownPort(

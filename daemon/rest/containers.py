@@ -16,6 +16,7 @@ from pybuild.containers.containers import STOP_SECONDS
 from pybuild.containers.defaults import restart_policy
 from pybuild.containers.image import held_image
 from pybuild.containers.inspecting import container_document
+from pybuild.containers.linking import names_by_links
 from pybuild.containers.listing import chosen, container_entry
 from pybuild.containers.making import make_container
 from pybuild.containers.signals import signal_number
@@ -113,12 +114,15 @@ def entries_of(
     """Return the entries of docker's list of containers."""
     containers, store = host.containers, host.store
     entries: list[dict[str, Any]] = []
+    by_links = names_by_links(containers.list())
     for one, state, places in chosen(containers, store, filters, all=shows_all, last=limit):
         try:
             sizes = containers.sizes(one) if sized else None
         except FileNotFoundError:
             continue  # it was removed
-        entries.append(container_entry(store, one, state, places, sizes))
+        entries.append(
+            container_entry(store, one, state, places, sizes, by_links.get(one.config.id, ()))
+        )
     return entries
 
 

@@ -12,10 +12,10 @@ Version = tuple[int, int]
 NEWEST: Version = (1, 51)
 OLDEST: Version = (1, 24)
 _PREFIX = re.compile(r"/v(\d{1,4})\.(\d{1,4})(?=/)")
-_OF_IMAGES = ("/images/{name}", "/distribution/{name}")
-_SLASHES = (
-    *(f"{method} {path}" for path in _OF_IMAGES for method in ("DELETE", "GET", "HEAD", "POST")),
-    "DELETE /containers/{name}",
+_SLASHES = tuple(
+    f"{method} {path}"
+    for path in ("/images/{name}", "/distribution/{name}", "/containers/{name}")
+    for method in ("DELETE", "GET", "HEAD", "POST", "PUT")
 )
 """Where names may have slashes in them: those of images, and of links, which are PARENT/ALIAS."""
 

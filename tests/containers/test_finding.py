@@ -24,6 +24,15 @@ def test_a_name_is_no_path(tmp_path: Path) -> None:
         containers.create(config)
         for text in ("web", "/web", "abab", config.id):
             assert containers.find(text).config == config
-        for text in (str(tmp_path / "planted"), "../../../planted", "../names/web", "", "/", "."):
+        for text in (
+            str(tmp_path / "planted"),
+            "../../../planted",
+            "../names/web",
+            "",
+            "/",
+            ".",
+            "web/x",
+            "/web/",
+        ):
             with pytest.raises(UserError, match="no such container"):
                 containers.find(text)

@@ -259,6 +259,13 @@ def test_a_link_is_removed_by_its_name(engine: tuple[Requests, BusyboxContainers
         return known
 
     for path in ("app/a", "%2Fapp%2Fb"):
+        assert requests.ask("GET", f"/containers/{path}/json")["Id"] == child
+    names = {
+        one["Id"]: one["Names"] for one in requests.ask("GET", "/containers/json", {"all": "1"})
+    }
+    assert names[child] == ["/db", "/app/a", "/app/b", "/app/c"]
+    assert refusal(requests, "GET", "/containers/app/x/json") == "404 No such container: app/x"
+    for path in ("app/a", "%2Fapp%2Fb"):
         requests.ask("DELETE", f"/containers/{path}", {"link": True, "force": False})
     assert shown() == ["/db:/app/c"]
     requests.ask("DELETE", "/containers/app/c", {"link": "1"})

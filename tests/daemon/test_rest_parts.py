@@ -74,7 +74,7 @@ def test_routes(method: str, path: str, route: str, version: tuple[int, int], na
         ("GET", "/nothing", 404, "page not found"),
         ("PUT", "/_ping", 404, "page not found"),
         ("GET", "/v1.41/libpod/info", 404, "page not found"),
-        ("GET", "/containers/a/b/json", 404, "page not found"),
+        ("GET", "/networks/a/b", 404, "page not found"),
         (
             *("GET", "/v1.99/_ping", 400),
             "client version 1.99 is too new. Maximum supported API version is 1.51",
