@@ -29,6 +29,8 @@ from pybuild.cluster.roles import Role
 _LOOK_S = 0.25
 _AGAIN_S = 0.25
 _CONNECT_S = 5.0
+_SILENT_S = 10.0
+"""A scheduler that says nothing for as long has gone, though its connection be open: its process may be stopped."""
 _MOST_END = 4096
 _KEPT_S = 60.0
 """As long as the ends of runs that ended well stay with the scheduler."""
@@ -63,15 +65,20 @@ class Dispatcher:
         """Keep connected for ever."""
         while True:
             try:
-                async with Client(
-                    scheduler,
-                    asynchronous=True,
-                    security=security,
-                    set_as_default=False,
-                    timeout=_CONNECT_S,
-                ) as self._client:
-                    await self._watch(self._client)
+                async with (
+                    asyncio.timeout(_SILENT_S) as limit,
+                    Client(
+                        scheduler,
+                        asynchronous=True,
+                        security=security,
+                        set_as_default=False,
+                        timeout=_CONNECT_S,
+                    ) as self._client,
+                ):
+                    await self._watch(self._client, limit)
                 reason = "the scheduler has gone"
+            except TimeoutError:
+                reason = "the scheduler is silent"
             except (OSError, RuntimeError) as error:
                 reason = str(error) or type(error).__name__
             self._client = None
@@ -81,12 +88,14 @@ class Dispatcher:
             self._parent.say(lost=reason)
             await asyncio.sleep(_AGAIN_S)
 
-    async def _watch(self, client: Any) -> None:
-        """Say the names of the agents and their taken slots, until the scheduler has gone."""
+    async def _watch(self, client: Any, limit: asyncio.Timeout) -> None:
+        """Say the names of the agents and their taken slots, until the scheduler has gone or *limit* is over."""
         self._books = {}
         said: Any = None
+        now = asyncio.get_running_loop().time
         while client.status == "running" and not client.scheduler_comm.comm.closed():
             self._books = await client.scheduler.claim_books()
+            limit.reschedule(now() + _SILENT_S)
             if self._books != said:
                 said = self._books
                 self._parent.say(workers=said)
@@ -143,7 +152,8 @@ class Dispatcher:
         client, name = self._client, ""
         if client is not None:
             with contextlib.suppress(OSError):
-                name = await client.scheduler.claim_place(key=key)
+                async with asyncio.timeout(_LOOK_S):  # whatever else the coordinator says waits
+                    name = await client.scheduler.claim_place(key=key)
         self._parent.say(id=number, at=name)
 
 

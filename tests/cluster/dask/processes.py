@@ -66,8 +66,12 @@ class LineProcess:
                 return message
 
     def kill(self) -> None:
-        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False, timeout=10)
+        self.signal("KILL")
         self._ended()
+
+    def signal(self, name: str) -> None:
+        command = ["pkill", f"-{name}", "-s", str(self.process.pid)]
+        subprocess.run(command, check=False, timeout=10)
 
     def end(self) -> None:
         assert self.process.stdin is not None

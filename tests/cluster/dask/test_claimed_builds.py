@@ -237,3 +237,15 @@ def test_without_a_scheduler_steps_begin_after_a_while(tmp_path: Path, engine: E
         assert any(any((w.root / "snapshots").iterdir()) for w in site.workers.values())
 
     run_site(tmp_path / "store", TWO, work, scheduler=engine.address)
+
+
+def test_with_a_silent_scheduler_steps_begin_after_a_while(tmp_path: Path, engine: Engine) -> None:
+    """Its process is stopped, so nothing says that it has gone."""
+    path = context(tmp_path / "ctx", f"FROM base\nRUN {SAYS_WHO_IT_IS}\n")
+
+    async def work(site: Site) -> None:
+        await asyncio.to_thread(engine.scheduler.signal, "STOP")
+        await site.build(path)
+        assert len(UUID.findall(site.log)) == 1
+
+    run_site(tmp_path / "store", TWO, work, scheduler=engine.address)

@@ -106,6 +106,27 @@ def test_a_scheduler_that_dies_is_waited_for(engine: Engine) -> None:
     assert dispatcher.hear("end")["id"] == 3
 
 
+def test_a_scheduler_that_is_silent_has_gone_until_it_speaks(engine: Engine) -> None:
+    """Its connections stay open while its process is stopped."""
+    a = engine.agent("a")
+    dispatcher = engine.dispatcher()
+    wait_for(dispatcher, "a")
+    dispatcher.say(id=1, claim=claim_of("k"), worker="a")
+    a.hear("claim")
+    engine.scheduler.signal("STOP")
+    dispatcher.say(id=1, place=True)
+    assert dispatcher.hear("at") == {"id": 1, "at": ""}
+    assert dispatcher.hear("lost") == {"lost": "the scheduler is silent"}
+    dispatcher.say(id=2, claim=claim_of("k", 2), worker="a")
+    assert dispatcher.hear("fault") == {"id": 2, "fault": "there is no scheduler"}
+    engine.scheduler.signal("CONT")
+    wait_for(dispatcher, "a")
+    dispatcher.say(id=3, claim=claim_of("other"), worker="a")
+    said = a.hear("claim")
+    a.say(id=said["id"], end=json.dumps({"state": "done"}))
+    assert dispatcher.hear("end")["id"] == 3
+
+
 def test_processes_end_with_their_parents(engine: Engine) -> None:
     agent, dispatcher = engine.agent("a"), engine.dispatcher()
     agent.hear("ready")
