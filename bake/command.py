@@ -21,6 +21,7 @@ from pybuild.builds.namedbuild import NamedBuild
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
 from pybuild.engine.host import native_platform
+from pybuild.model.amounts import parse_duration
 from pybuild.model.errors import UsageError
 from pybuild.model.text import boolean, split_csv
 
@@ -178,6 +179,9 @@ def builds_of(
     definition = definition_of(words)
     chosen = selected(definition, words)
     check(chosen.targets.values(), Allowances.parse(words.many("allow")), os.environ)
+    ages: dict[str, float] = {}
+    if age := words.one("max-age"):
+        ages[""] = parse_duration(age)
     builds: dict[str, NamedBuild] = {}
     for name, target in sorted(chosen.targets.items()):
         check_known(target)
@@ -185,6 +189,8 @@ def builds_of(
         request = request_of(target.text("context"), flags)
         if "dockerfile-inline" in target.fields:
             request = replace(request, dockerfile_text=target.text("dockerfile-inline").encode())
+        if ages:
+            request = replace(request, max_ages=ages)
         if folder := words.one("on-fail-output"):
             request = replace(request, on_fail_output=os.path.join(folder, name))
         builds[name] = NamedBuild(

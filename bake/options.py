@@ -36,6 +36,7 @@ OPTIONS: tuple[Option, ...] = (
         values=("targets", "variables"),
     ),
     Option("load", "shorthand for --set=*.output=type=docker, where nothing else is said"),
+    Option("max-age", "run steps again whose stored results are older", "AGE"),
     Option("metadata-file", "write metadata of the results, by target, to a file", "FILE"),
     Option("no-background", "wait for the disk: no process of ours outlives the build"),
     Option("no-cache", "do not use stored results"),

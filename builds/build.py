@@ -209,10 +209,11 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
-                if mentions(prepared.dockerfile.lines, MAX_AGE):
+                ages = prepared.request.max_ages
+                if ages or mentions(prepared.dockerfile.lines, MAX_AGE):
                     from pybuild.builds.maxage import without_old
 
-                    targets = await without_old(engine, targets, runner, prepared.dockerfile)
+                    targets = await without_old(engine, targets, runner, prepared.dockerfile, ages)
                 solution = await solves.solve(targets, runner, events.watch)
                 return _results_of(prepared.request, prepared.lowered, solution)
 

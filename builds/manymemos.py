@@ -138,6 +138,7 @@ def _may_have(request: BuildRequest) -> bool:
         or request.cache_to
         or request.no_cache
         or request.no_cache_filter
+        or request.max_ages
         or request.pull
         or request.attestations
         or request.fail_on_miss

@@ -1,13 +1,13 @@
-"""Results that are too old: a comment above an instruction says for how long its result may be used.
+"""Results that are too old: an option, or a comment above an instruction, says for how long one may be used.
 
 ``# pybuild: max-age=7d`` above a RUN, COPY or ADD is about that step, above a FROM about all steps of its
-stage. A step whose stored result is older runs again, and what is made from it, as with ``--no-cache``.
-Other builders read a comment, and nothing more.
+stage; ``--max-age`` about all others. A step whose stored result is older runs again, and what is made from
+it, as with ``--no-cache``. Other builders read a comment, and nothing more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pybuild.builds.stepnotes import MAX_AGE, notes_above
@@ -27,15 +27,26 @@ class _WouldRun(UserError):
     """A step has no stored result: it has none that is too old."""
 
 
-def max_ages(dockerfile: Dockerfile, targets: Sequence[Vertex]) -> dict[Digest, float]:
-    """Return for how many seconds the results of steps may be used, of those whose comments say so.
+def max_ages(
+    dockerfile: Dockerfile, targets: Sequence[Vertex], given: Mapping[str, float]
+) -> dict[Digest, float]:
+    """Return for how many seconds the results of steps may be used, of those about which something says so.
+
+    Args:
+        given: as `BuildRequest.max_ages` has them; a comment counts more.
 
     Raises:
-        UserError: one says something else.
+        UserError: a comment says something else, or there is no stage of a name.
     """
+    stages = {stage.start.name for stage in dockerfile.stages}
+    if unknown := sorted(set(given) - stages - {""}):
+        named = ", ".join(sorted(stages - {""})) or "none has a name"
+        raise UserError(f'--max-age: no stage "{unknown[0]}"', hints=[f"stages: {named}"])
     by_stage: dict[int, float] = {}
     for stage in dockerfile.stages:
         age = _age_above(dockerfile, stage.start.span)
+        if age is None:
+            age = given.get(stage.start.name, given.get(""))
         if age is not None:
             by_stage[stage.start.span.first_line] = age
     starts = sorted(stage.start.span.first_line for stage in dockerfile.stages)
@@ -64,16 +75,20 @@ def _age_above(dockerfile: Dockerfile, span: Span) -> float | None:
 
 
 async def without_old(
-    engine: Engine, targets: Sequence[Vertex], runner: BuildRunner, dockerfile: Dockerfile
+    engine: Engine,
+    targets: Sequence[Vertex],
+    runner: BuildRunner,
+    dockerfile: Dockerfile,
+    given: Mapping[str, float],
 ) -> list[Vertex]:
-    """Return *targets* with those steps to run again whose stored results are older than comments let them be.
+    """Return *targets* with those steps to run again whose stored results are older than they may be.
 
     Each is looked up by itself, and nothing runs for that: a step without a result runs in any case.
 
     Raises:
-        UserError: a comment says no age.
+        UserError: as of `max_ages`.
     """
-    ages = max_ages(dockerfile, targets)
+    ages = max_ages(dockerfile, targets, given)
     old: set[Digest] = set()
     for vertex in walk(*targets):
         if vertex.digest in ages and await _is_old(engine, vertex, runner, ages[vertex.digest]):
@@ -82,8 +97,9 @@ async def without_old(
 
 
 async def _is_old(engine: Engine, vertex: Vertex, runner: BuildRunner, age: float) -> bool:
-    def refuse(_vertex: Vertex, _run: object) -> None:
-        raise _WouldRun("not stored")
+    def refuse(step: Vertex, _run: object) -> None:
+        if isinstance(step.op, ExecOp | FileOp):  # others are read, to know what a step is made of
+            raise _WouldRun("not stored")
 
     try:
         solution = await solve(engine, [vertex], runner, _quiet, whole=False, missed=refuse)

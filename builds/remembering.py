@@ -55,10 +55,11 @@ async def sign(
     """
     request = prepared.request
     shown_by_files = all(map(_is_shown_by_files, request.outputs))
-    fresh = request.no_cache or request.no_cache_filter or request.pull or request.attestations
+    fresh = request.no_cache or request.no_cache_filter or request.max_ages or request.pull
     if (
         not shown_by_files
         or fresh
+        or request.attestations
         or request.ignore_from_git
         or request.policies
         or request.secrets

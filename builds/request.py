@@ -98,6 +98,8 @@ class BuildRequest(DefinitionRequest):
         fail_on_miss: let no step run; fail at the first that would have to.
         ignore_from_git: files that git ignores are no part of local contexts, nor is ``.git``.
         logins: at registries, by host; they win over those of docker's and podman's files.
+        max_ages: how many seconds stored results of a stage's steps may be used, by its name in
+            lower case; of all others by "".
         on_fail_output: the directory that gets files of a step that fails; empty for none.
         on_fail: is given the step that failed first, while its trees are there; returns hints.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
@@ -120,6 +122,7 @@ class BuildRequest(DefinitionRequest):
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
+    max_ages: Mapping[str, float] = field(default_factory=dict[str, float])
     on_fail_output: str = ""
     on_fail: OnFail | None = None
     git_modes: bool = False

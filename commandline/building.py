@@ -109,6 +109,13 @@ _BUILDING: tuple[Option, ...] = (
     Option("iidfile", "write the image ID to a file", "FILE"),
     Option("label", "set metadata for an image", "K=V", repeat=True, attribute="label:K"),
     Option("load", "shorthand for --output=type=image: keep the image in the local store"),
+    Option(
+        "max-age",
+        "run steps again whose stored results are older; of one stage with STAGE=",
+        "[STAGE=]AGE",
+        "",
+        True,
+    ),
     Option("metadata-file", "write build result metadata to a file", "FILE"),
     Option(
         "modes",

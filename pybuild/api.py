@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.hostvolumes import parse_volumes
 from pybuild.builds.request import BuildRequest, Secret
-from pybuild.builds.requestvalues import parse_allowed
+from pybuild.builds.requestvalues import parse_ages, parse_allowed
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.executor.sources.sshoptions import parse_agents
@@ -54,7 +54,7 @@ OnEvent = Callable[[Event], None]
 T = TypeVar("T")
 _LISTS = (
     *("outputs", "platforms", "tags", "annotations", "attest", "cache", "cache_from", "cache_to"),
-    *("no_cache_filter", "secrets_in_key", "ssh", "volumes", "allow", "ca"),
+    *("no_cache_filter", "max_age", "secrets_in_key", "ssh", "volumes", "allow", "ca"),
 )
 
 
@@ -112,6 +112,7 @@ class BuildOptions(TypedDict, total=False):
     runtime: str
     cache_max: str
     fail_on_miss: bool
+    max_age: Sequence[str]
     on_fail_output: str | os.PathLike[str]
     git_modes: bool
     ignore_from_git: bool
@@ -238,6 +239,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         volumes=parse_volumes(options.get("volumes", ())),
         allow=parse_allowed(options.get("allow", ())),
         fail_on_miss=options.get("fail_on_miss", False),
+        max_ages=parse_ages(options.get("max_age", ())),
         on_fail_output=os.fspath(options.get("on_fail_output", "")),
         git_modes=options.get("git_modes", bool(options.get("cache"))),
         ignore_from_git=options.get("ignore_from_git", False),

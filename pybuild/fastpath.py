@@ -27,6 +27,7 @@ _INELIGIBLE = (
     "sbom",
     "no-cache",
     "no-cache-filter",
+    "max-age",
     "pull",
     "push",
     "secret",

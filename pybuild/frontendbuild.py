@@ -63,6 +63,11 @@ async def build_on(
                 "send the files: --build-context NAME=DIR and RUN --mount=from=NAME,target=PATH"
             ],
         )
+    if request.max_ages:
+        raise UsageError(
+            "--max-age is about steps of a Dockerfile, and a frontend that is an image reads this one",
+            hints=["have stages run again: --no-cache-filter STAGE"],
+        )
     ref = os.urandom(16).hex()
     attrs = {} if request.pull in (True, "newer") else {"image-resolve-mode": "local"}
     async with _served(engine, request) as channel:

@@ -12,7 +12,7 @@ from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
 from pybuild.arguments.values import parse_pairs
 from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_secret
+from pybuild.builds.requestvalues import parse_ages, parse_allowed, parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.dockerconfig import proxy_arguments
 from pybuild.exporter.output import outputs_of, parse_output
@@ -78,6 +78,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         allow=parse_allowed(parsed.many("allow")),
         attestations=_attestations(parsed),
         fail_on_miss=parsed.flag("fail-on-miss"),
+        max_ages=parse_ages(parsed.many("max-age")),
         on_fail_output=parsed.one("on-fail-output"),
         git_modes=_has_git_modes(parsed),
         ignore_from_git=parsed.flag("ignore-from-git"),

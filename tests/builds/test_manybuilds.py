@@ -186,6 +186,7 @@ def test_a_build_is_made_again_after_a_change(site: Site, changed: str) -> None:
         {"cache_to": (object(),)},
         {"no_cache": True},
         {"no_cache_filter": ("x",)},
+        {"max_ages": {"": 1.0}},
         {"pull": True},
         {"attestations": object()},
         {"fail_on_miss": True},

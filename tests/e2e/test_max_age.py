@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.caches import Machines
+from tests.harness import Pybuild, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 
@@ -79,3 +80,39 @@ def test_a_wrong_duration_is_refused_with_its_line(machines: Machines) -> None:
     failed = machines.build(machines.fresh(), code=1)
     assert 'error: # pybuild: max-age=soon: invalid duration "soon"' in failed.log
     assert "Dockerfile:5\n" in failed.log
+
+
+def test_an_option_is_about_the_steps_that_no_comment_is_about(machines: Machines) -> None:
+    machine = machines.fresh()
+    _write(machines)
+    machines.build(machine)
+    assert machines.build(machine, "--max-age", "7d").ran == []
+    assert machines.build(machine, "--max-age", "7d", "--max-age", "Build=1ms").ran
+    assert len(machines.build(machine, "--max-age", "1ms").ran) == 4
+    assert machines.build(machine, "--max-age", "1ms", "--max-age", "build=7d").ran == [
+        "COPY --from=build /copy /made"
+    ]
+    _write(machines, stage="# pybuild: max-age=7d")
+    assert machines.build(machine, "--max-age", "build=1ms").ran == []
+
+
+def test_an_age_of_no_stage_is_refused(machines: Machines) -> None:
+    _write(machines)
+    failed = machines.build(machines.fresh(), "--max-age", "tests=1d", code=1)
+    assert 'error: --max-age: no stage "tests"\nhint: stages: build\n' in failed.log
+
+
+def test_all_targets_of_bake_have_one_age(pybuild: Pybuild, tmp_path: Path) -> None:
+    bake = (
+        'target "default" {\n name = "t${n}"\n matrix = { n = ["1", "2"] }\n args = { N = n }\n}\n'
+    )
+    write(tmp_path, **{"docker-bake.hcl": bake, "Dockerfile": "FROM scratch\nARG N\nCOPY f /f$N\n"})
+    write(tmp_path, f="f")
+
+    def cached(*words: str) -> int:
+        shown = pybuild("bake", "--progress", "plain", *words, cwd=tmp_path).err.splitlines()
+        return sum(line.endswith(" CACHED") for line in shown)
+
+    assert cached() == 0
+    assert cached("--max-age", "7d") == cached() > 0
+    assert cached("--max-age", "1ms") == 0

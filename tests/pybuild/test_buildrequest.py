@@ -48,7 +48,7 @@ def test_each_option_is_a_field() -> None:
         "-f", "d", "--target=T", "--build-arg=A=1", "--build-context=N=./n", "-t", "a:1", "-t", "b",
         "--no-cache", "--no-cache-filter=One,two", "--no-cache-filter=,three", "--pull",
         "--label=k=v", "--label=bare", "--allow=network.host", "--fail-on-miss",
-        "--platform=linux/arm64,local",
+        "--platform=linux/arm64,local", "--max-age=7d", "--max-age", "Two=90m",
     )  # fmt: skip
     assert (made.dockerfile, made.target) == ("d", "T")
     assert made.build_args == {"A": "1"}
@@ -56,6 +56,7 @@ def test_each_option_is_a_field() -> None:
     assert list(map(str, made.tags)) == ["docker.io/library/a:1", "docker.io/library/b:latest"]
     assert (made.no_cache, made.pull, made.fail_on_miss) == (True, True, True)
     assert made.no_cache_filter == {"one", "two", "three"}
+    assert made.max_ages == {"": 7 * 86400.0, "two": 5400.0}
     assert made.labels == {"k": "v", "bare": ""}
     assert made.allow == {"network.host"}
     assert made.platforms == (Platform.parse("linux/arm64"), native_platform())
@@ -72,6 +73,13 @@ def test_pull_is_a_flag_or_a_policy() -> None:
     policies = {"": True, "=true": True, "=always": True, "=false": False, "=missing": False}
     for text, pull in {**policies, "=newer": "newer", "=never": "never"}.items():
         assert request(f"--pull{text}").pull == pull
+
+
+@pytest.mark.parametrize("text", ["", "soon", "a=", "a=soon", "=7d", "-1d"])
+def test_no_age_is_refused(text: str) -> None:
+    error = refused(f"--max-age={text}")
+    assert "invalid" in error.message
+    assert error.hints and error.hints[0].startswith("write ")
 
 
 def test_several_dockerfiles_are_refused() -> None:
