@@ -196,6 +196,29 @@ def test_tty_takes_control_sequences_out_of_what_steps_write() -> None:
     assert "\x1b[2J" not in frame and "\x07" not in frame
 
 
+def test_plain_writes_the_lines_of_a_piece_at_once_and_each_as_it_was_said() -> None:
+    class Counting(StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            return super().write(text)
+
+    out = Counting()
+    display = PlainDisplay(out)
+    display.show(VertexAdded(vertex=A, name="RUN make"))
+    display.show(VertexStarted(vertex=A, time=1.0))
+    before = out.writes
+    display.show(log(A, 1.5, b"plain\nspaces \t\n\nends\r\nbar 1\rbar 2\n" + b"line\n" * 1000))
+    assert out.writes == before + 1
+    display.show(log(A, 2.0, b"late\r\nunfinished"))
+    display.show(VertexCompleted(vertex=A, time=2.0))
+    said = ["plain", "spaces", "", "ends", "bar 1", "bar 2"] + ["line"] * 1000
+    stamped = [f"#1 0.500 {line}".rstrip() for line in said]
+    ending = ["#1 1.000 late", "#1 unfinished", "#1 DONE 1.0s", "", ""]
+    assert out.getvalue().split("\n") == ["#1 RUN make", *stamped, *ending]
+
+
 def test_a_line_without_end_does_not_grow_without_bound() -> None:
     cutter = LineCutter()
     lines = [line for _ in range(40) for line in cutter.feed(b"x" * 100_000)]
