@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 _MOST_JSON_BYTES = 4 << 20
+_TOO_LARGE = ApiRefusal(413, f"the body is larger than {_MOST_JSON_BYTES} bytes")
+_BODY_S = 60.0
 _THREADS = 32
 _BODY_PIECE = 1 << 18
 _LIKE_JSON = "application/json"
@@ -46,6 +48,7 @@ class RestHost:
         bodies: requests whose bodies are contexts of other requests' builds.
         waiting: for containers that do not run yet.
         processes: those of exec.
+        body_s: the time in which a body of JSON has to come.
         listeners: clients that follow events.
         notices: that files of containers have changed.
     """
@@ -57,6 +60,7 @@ class RestHost:
         self.bodies = LentBodies()
         self.store = engine.store
         self.containers = Containers(engine.store)
+        self.body_s = _BODY_S
         self.waiting = Waiting()
         self.processes = ExecProcesses()
         self.listeners = 0
@@ -161,10 +165,18 @@ class ApiExchange:
             ApiRefusal: it is none, or too large.
         """
         data = bytearray()
-        async for piece in self.request.content.iter_any():
-            data += piece
-            if len(data) > _MOST_JSON_BYTES:
-                raise ApiRefusal(413, f"the body is larger than {_MOST_JSON_BYTES} bytes")
+        if (self.request.content_length or 0) > _MOST_JSON_BYTES:
+            raise _TOO_LARGE
+        try:
+            async with asyncio.timeout(self.host.body_s):
+                async for piece in self.request.content.iter_any():
+                    data += piece
+                    if len(data) > _MOST_JSON_BYTES:
+                        raise _TOO_LARGE
+        except TimeoutError:
+            raise ApiRefusal(
+                408, f"the body did not come in {self.host.body_s:g} seconds"
+            ) from None
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if data and kind != _LIKE_JSON:
             shown = self.request.headers.get("Content-Type", "")[:100]

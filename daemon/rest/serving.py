@@ -10,24 +10,30 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
 
 from pybuild.containers.booting import start_after_boot
 from pybuild.containers.containers import Containers
 from pybuild.daemon.buildservices import BuildServices
 from pybuild.daemon.rest.app import RestApi
-from pybuild.daemon.rest.exchange import RestHost
+from pybuild.daemon.rest.exchange import RestHost, answer
 from pybuild.daemon.rest.places import RestPlace
 from pybuild.engine.engine import Engine
 from pybuild.model.printable import in_log
 from pybuild.net.doorway import Admission, Doorway, Visit
 from pybuild.net.tlsstream import TlsVisit
-from pybuild.registry.server.connections import PatientServer
+from pybuild.registry.server.connections import Answer, PatientServer
 
 _KEEP_ALIVE_S = 3600.0
 _BEGIN_S = 60.0
 _MOST_CONNECTIONS = 12_000
+_MOST_HEAD_BYTES = 1 << 17
+"""Of the request's line, which has build arguments and labels, and of a field, which has the logins of all registries."""
+_MANY = "Too many headers"
 
 
 @asynccontextmanager
@@ -37,7 +43,7 @@ async def listening(
     """Serve for the block what comes to *places*."""
     host = RestHost(engine, builds)
     api = RestApi(host, {socket.gethostname().lower(), *(place.host.lower() for place in places)})
-    server = PatientServer(api.answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True)
+    server = RestServer(api.answer, keep_alive_s=_KEEP_ALIVE_S)
     runner = web.ServerRunner(server, shutdown_timeout=grace_s)
     await runner.setup()
     doors = [
@@ -55,7 +61,7 @@ async def listening(
         host.close()
 
 
-def _visit(server: PatientServer, tls: ssl.SSLContext | None) -> Visit:
+def _visit(server: RestServer, tls: ssl.SSLContext | None) -> Visit:
     return server.visit() if tls is None else TlsVisit(server.visit(), tls)
 
 
@@ -81,3 +87,32 @@ def _admission() -> Admission:
         begin_s=_BEGIN_S,
         idle_s=_KEEP_ALIVE_S,
     )
+
+
+class RestServer(PatientServer):
+    """A server of Docker's API."""
+
+    def __init__(self, answers: Answer, *, keep_alive_s: float) -> None:
+        super().__init__(
+            answers, keep_alive_s=keep_alive_s, ends_unheard=True, head_bytes=_MOST_HEAD_BYTES
+        )
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        super().handle_error(request, status, exc, message)  # logs, and raises where it is too late
+        text = (message or HTTPStatus(status).phrase).strip()
+        if isinstance(exc, LineTooLong) or text.startswith(_MANY):
+            status, text = 431, f"the head of the request is too large: {_MOST_HEAD_BYTES} bytes"
+        refused = answer({"message": text.partition("\n")[0]}, status)
+        refused.force_close()
+        return refused

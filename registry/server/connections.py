@@ -63,12 +63,20 @@ class HttpVisit:
 class PatientServer(web.Server):
     """A server whose patience with the silent ends."""
 
-    def __init__(self, answer: Answer, *, keep_alive_s: float, ends_unheard: bool = False) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        keep_alive_s: float,
+        ends_unheard: bool = False,
+        head_bytes: int = 8190,
+    ) -> None:
         """Begin nothing yet.
 
         Args:
             keep_alive_s: until a connection's next request must be there, head and all.
             ends_unheard: an answer is cancelled when its client goes.
+            head_bytes: of a request's line, and of each field of its head, at most.
         """
         super().__init__(
             self._heard,
@@ -77,6 +85,8 @@ class PatientServer(web.Server):
             auto_decompress=False,  # a blob is the bytes that were sent
             keepalive_timeout=keep_alive_s,
             handler_cancellation=ends_unheard,
+            max_line_size=head_bytes,
+            max_field_size=head_bytes,
         )
         self._answer = answer
         # Weak: nobody is told of one that came to nothing, as its TLS failed.

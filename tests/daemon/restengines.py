@@ -14,9 +14,9 @@ from pybuild.client.docker.places import EnginePlace
 from pybuild.client.docker.requests import Requests
 from pybuild.daemon.rest.app import RestApi
 from pybuild.daemon.rest.exchange import RestHost
+from pybuild.daemon.rest.serving import RestServer
 from pybuild.engine.engine import Engine
 from pybuild.engine.settings import Settings
-from pybuild.registry.server.connections import PatientServer
 from tests.containers.busyboxes import BusyboxContainers
 from tests.executor.sandbox_helpers import skip_unless_possible
 
@@ -32,7 +32,7 @@ def rest_engine(folder: Path) -> Generator[tuple[Requests, BusyboxContainers]]:
     async def serve() -> None:
         async with Engine(Settings(root=str(folder / "store"))) as engine:
             host = RestHost(engine)
-            server = PatientServer(RestApi(host).answer, keep_alive_s=60, ends_unheard=True)
+            server = RestServer(RestApi(host).answer, keep_alive_s=60)
             runner = web.ServerRunner(server)
             await runner.setup()
             await web.UnixSite(runner, path).start()

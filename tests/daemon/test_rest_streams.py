@@ -34,8 +34,8 @@ from pybuild.daemon.rest.decompressing import decompressed
 from pybuild.daemon.rest.exchange import RestHost
 from pybuild.daemon.rest.lines import Waiting, close_all
 from pybuild.daemon.rest.progresslines import ProgressLines
+from pybuild.daemon.rest.serving import RestServer
 from pybuild.engine.host import SystemClock
-from pybuild.registry.server.connections import PatientServer
 from tests import watchdog
 
 CONFIG = ContainerConfig(id="ab" * 32, name="web", image="app", manifest="", deltas=())
@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> Generator[Store]:
 async def serving(store: Store, path: Path) -> AsyncGenerator[Ask]:
     """Serve Docker's API; yield what sends a request and returns all bytes of the connection."""
     host = RestHost(cast(Any, SimpleNamespace(store=store)))
-    server = PatientServer(RestApi(host).answer, keep_alive_s=60, ends_unheard=True)
+    server = RestServer(RestApi(host).answer, keep_alive_s=60)
     runner = web.ServerRunner(server)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
