@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 _MOST_JSON_BYTES = 4 << 20
-_TOO_LARGE = ApiRefusal(413, f"the body is larger than {_MOST_JSON_BYTES} bytes")
 _BODY_S = 60.0
 _THREADS = 32
 _BODY_PIECE = 1 << 18
@@ -166,13 +165,13 @@ class ApiExchange:
         """
         data = bytearray()
         if (self.request.content_length or 0) > _MOST_JSON_BYTES:
-            raise _TOO_LARGE
+            raise _too_large()
         try:
             async with asyncio.timeout(self.host.body_s):
                 async for piece in self.request.content.iter_any():
                     data += piece
                     if len(data) > _MOST_JSON_BYTES:
-                        raise _TOO_LARGE
+                        raise _too_large()
         except TimeoutError:
             raise ApiRefusal(
                 408, f"the body did not come in {self.host.body_s:g} seconds"
@@ -256,6 +255,10 @@ def nothing(status: int = 204) -> web.Response:
 def json_line(value: Any) -> bytes:
     """Return a line of a stream of JSON objects."""
     return _json(value) + b"\r\n"
+
+
+def _too_large() -> ApiRefusal:
+    return ApiRefusal(413, f"the body is larger than {_MOST_JSON_BYTES} bytes")
 
 
 def _json(value: Any) -> bytes:
