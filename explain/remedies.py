@@ -20,7 +20,7 @@ def remedy_of(miss: Miss, *, has_cache: bool) -> str:
         case Reason.EVICTED:
             return "keep more here: raise --cache-max, or prune less"
         case Reason.IGNORED:
-            return "leave out --no-cache, or name the one stage with --no-cache-filter"
+            return "leave out --no-cache, or name one stage: --no-cache-filter; or have a longer max-age"
         case Reason.CHANGED if miss.cause is not None:
             kind, _, what = miss.cause.field.partition(".")
             path = printable(miss.cause.path)

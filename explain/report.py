@@ -21,7 +21,7 @@ class Reason(StrEnum):
     CHANGED = "changed"  # one was near, and what it was made of differs
     EVICTED = "evicted"  # it was here, and was freed
     NEW = "new"  # nothing like it is known
-    IGNORED = "no-cache"  # nobody looked: --no-cache, or an input was made anew by it
+    IGNORED = "no-cache"  # nobody wanted one: --no-cache, or too old; of the step or of an input
     UNEXPLAINED = "unexplained"  # one was near, yet nothing that is kept of it differs
 
 

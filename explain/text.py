@@ -77,7 +77,9 @@ def miss_lines(miss: Miss, name: str) -> list[str]:
         case Reason.NEW:
             return ["never built: no result here or in an imported cache is like it"]
         case Reason.IGNORED:
-            return ["not looked up: --no-cache for it, or for what it is made from"]
+            return [
+                "no stored result was wanted: --no-cache, or a max-age that is over, of it or of what it is made from"
+            ]
         case Reason.UNEXPLAINED:
             return ["nothing that is known of the nearest result differs"]
         case Reason.CHANGED:

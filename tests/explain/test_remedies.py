@@ -20,6 +20,7 @@ def changed(field: str, path: str = "") -> Miss:
         (Miss(reason=Reason.EVICTED), "--cache-max"),
         (Miss(reason=Reason.EVICTED, place="r"), "keep more there"),
         (Miss(reason=Reason.IGNORED), "--no-cache"),
+        (Miss(reason=Reason.IGNORED), "a longer max-age"),
         (changed("file.mode", "x"), "--modes=git"),
         (changed("file.content", "a/log"), "name it in .dockerignore"),
         (changed("env.VERSION"), "declare it below"),

@@ -113,7 +113,7 @@ def test_values_take_one_line_of_bounded_length() -> None:
         (
             Miss(reason=Reason.IGNORED),
             NAME,
-            "not looked up: --no-cache for it, or for what it is made from",
+            "no stored result was wanted: --no-cache, or a max-age that is over, of it or of what it is made from",
         ),
         (
             Miss(reason=Reason.UNEXPLAINED),
