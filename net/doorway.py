@@ -15,7 +15,7 @@ import gc
 import socket
 import ssl
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any, Protocol
@@ -117,7 +117,11 @@ class Doorway:
         self._listener = listener
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._visitors: dict[_Visitor, None] = {}  # in the order of their coming
+        # In the order of their coming: all, those that may not have begun, and those of each machine. Who
+        # comes is not to cost more the more are there.
+        self._visitors: dict[_Visitor, None] = {}
+        self._waiting: dict[_Visitor, None] = {}
+        self._of_machine: defaultdict[str, dict[_Visitor, None]] = defaultdict(dict)
         self._failed = 0
         self._staying: set[asyncio.Task[None]] = set()
         listener.setblocking(False)
@@ -163,7 +167,8 @@ class Doorway:
                 own.close()
                 continue
             visitor = _Visitor(machine, self._make(), own)
-            self._visitors[visitor] = None
+            for among in (self._visitors, self._waiting, self._of_machine[machine]):
+                among[visitor] = None
             task = asyncio.create_task(self._stay(visitor, own), name="connection")
             self._staying.add(task)
             task.add_done_callback(self._staying.discard)
@@ -180,6 +185,7 @@ class Doorway:
                     ssl_handshake_timeout=limit_s if self._tls else None,
                 )
                 await visit.begun.wait()
+                self._waiting.pop(visitor, None)
                 timer.cancel()
                 await visit.gone.wait()
         finally:
@@ -189,21 +195,30 @@ class Doorway:
                 if self._failed % _FAILED_AT_ONCE == 0:
                     gc.collect(1)
             visit.abort()
-            self._visitors.pop(visitor, None)
+            self._forget(visitor)
 
     def _has_room(self, machine: str) -> bool:
         """Make room for one more, if that can be."""
         admission = self._admission
-        waiting = [visitor for visitor in self._visitors if visitor.waits]
+        waiting: list[_Visitor] = []
+        if len(self._waiting) >= admission.waiting:  # some may have begun this moment
+            waiting = [visitor for visitor in self._waiting if visitor.waits]
         if len(waiting) >= admission.waiting:
             most = Counter(visitor.machine for visitor in waiting).most_common(1)[0][0]
             longest = next(visitor for visitor in waiting if visitor.machine == most)
             longest.throw_out()
-            self._visitors.pop(longest, None)
-        of_peer = [visitor for visitor in self._visitors if visitor.machine == machine]
+            self._forget(longest)
+        of_peer = self._of_machine.get(machine, {})
         return self._has_place(of_peer, admission.machine) and self._has_place(
             self._visitors, admission.connections
         )
+
+    def _forget(self, visitor: _Visitor) -> None:
+        of_machine = self._of_machine[visitor.machine]
+        for among in (self._visitors, self._waiting, of_machine):
+            among.pop(visitor, None)
+        if not of_machine:
+            del self._of_machine[visitor.machine]
 
     def _has_place(self, among: Collection[_Visitor], most: int) -> bool:
         if len(among) < most:
@@ -216,7 +231,7 @@ class Doorway:
         if visitor is None or since > latest:
             return False
         visitor.visit.leave()
-        self._visitors.pop(visitor, None)
+        self._forget(visitor)
         return True
 
     async def _sweep(self) -> None:
