@@ -35,7 +35,8 @@ async def wait(exchange: ApiExchange) -> web.StreamResponse:
         response = await exchange.begin()
         code = state.exit_code
         if line is not None:
-            code = await _next_end(host, container, line, or_removed=condition == "removed")
+            ends = (state.finished, condition == "removed")
+            code = await _next_end(host, container, line, *ends)
         elif state.lives:
             code = await until_ended(host, container)
     finally:
@@ -52,29 +53,28 @@ async def wait(exchange: ApiExchange) -> web.StreamResponse:
 
 
 async def _next_end(
-    host: RestHost, container: Container, line: MonitorLine, *, or_removed: bool
+    host: RestHost, container: Container, line: MonitorLine, before: int, or_removed: bool
 ) -> int:
-    """Return the exit code of the next run of a container that does not run."""
-    before = await host.run(_finished, container)
+    """Return the exit code of the next run of a container that did not run, and had ended at *before*."""
     hearing = asyncio.ensure_future(line.hear())
     try:
         while True:
+            # It may have been started before the line was there, or by another than this server, or removed.
+            # Otherwise its monitor has our line, and says how it ends.
+            if host.waiting.has(container.config.id):
+                if not os.path.lexists(container.path):
+                    break
+                state = await host.run(container.state)
+                if state.lives:
+                    return await until_ended(host, container)
+                if state.finished != before:
+                    return state.exit_code
             done, _ = await asyncio.wait([hearing], timeout=_LOOK_S)
             if done:
                 message = hearing.result()
                 if message is not None and message[0] == "ended":
                     return int(message[1])
                 break
-            if not host.waiting.has(container.config.id):
-                continue  # its monitor has our line, and says how it ends
-            # Another than this server may have started it, or removed it.
-            if not os.path.lexists(container.path):
-                break
-            state = await host.run(container.state)
-            if state.lives:
-                return await until_ended(host, container)
-            if state.finished != before:
-                return state.exit_code
     except UserError:
         return 0 if or_removed else 137  # it was removed
     finally:
@@ -83,10 +83,6 @@ async def _next_end(
         return (await host.run(container.state)).exit_code
     except UserError:
         return 0
-
-
-def _finished(container: Container) -> int:
-    return container.state().finished
 
 
 async def until_ended(host: RestHost, container: Container) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from pybuild.client.docker.requests import EngineRefusal, Requests
+from pybuild.containers.order import StreamAttachment
+from pybuild.daemon.rest.lines import MonitorLine, Waiting
 from pybuild.model.errors import UserError
 from pybuild.networks.order import EndpointOrder
 from tests.containers.busyboxes import BusyboxContainers, until
@@ -148,6 +150,30 @@ def test_a_terminal_is_left_by_keys_and_has_a_size(
         requests.hijacked("/containers/one/attach", query)
     requests.ask("POST", "/containers/one/unpause")
     requests.ask("POST", "/containers/one/kill")
+
+
+@pytest.mark.parametrize("condition", ["next-exit", "removed"])
+def test_an_end_before_the_wait_is_known_is_not_missed(
+    engine: tuple[Requests, BusyboxContainers],
+    condition: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The container runs between the look at its state and the line that its monitor would get."""
+    requests, containers = engine
+    one = containers.make("exit 6", "one")
+    add = Waiting.wait
+
+    def run_and_add(waiting: Waiting, id: str, attachment: StreamAttachment) -> MonitorLine:
+        containers.start(one)
+        until(lambda: not one.state().lives)
+        line = add(waiting, id, attachment)
+        if condition == "removed":
+            threading.Timer(0.5, containers.remove, [one]).start()
+        return line
+
+    monkeypatch.setattr(Waiting, "wait", run_and_add)
+    answer = requests.ask("POST", "/containers/one/wait", {"condition": condition})
+    assert answer == {"StatusCode": 6}
 
 
 def test_ends_are_waited_for_and_told_as_events(
