@@ -35,8 +35,8 @@ async def wait(exchange: ApiExchange) -> web.StreamResponse:
         response = await exchange.begin()
         code = state.exit_code
         if line is not None:
-            ends = (state.finished, condition == "removed")
-            code = await _next_end(host, container, line, *ends)
+            or_removed = condition == "removed"
+            code = await _next_end(host, container, line, state.finished, or_removed=or_removed)
         elif state.lives:
             code = await until_ended(host, container)
     finally:
@@ -53,7 +53,7 @@ async def wait(exchange: ApiExchange) -> web.StreamResponse:
 
 
 async def _next_end(
-    host: RestHost, container: Container, line: MonitorLine, before: int, or_removed: bool
+    host: RestHost, container: Container, line: MonitorLine, before: int, *, or_removed: bool
 ) -> int:
     """Return the exit code of the next run of a container that did not run, and had ended at *before*."""
     hearing = asyncio.ensure_future(line.hear())
