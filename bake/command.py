@@ -142,17 +142,14 @@ def text_of(words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]
         return _affected(words, builds_of(words, request_of))
     if form := words.one("list"):
         return listing(definition_of(words), form)
-    form, is_printed = words.one("graph"), words.flag("print")
-    chosen = selected(definition_of(words), words) if form or is_printed else None
-    if words.one("since"):
-        builds = builds_of(words, request_of)
-        delivered = [name for name, one in builds.items() if one.is_delivered]
-        if chosen is not None:
-            chosen = chosen.only(delivered)
-        elif not delivered:
-            return ""
-    if chosen is None:
+    form = words.one("graph")
+    if not form and not words.flag("print"):
         return None
+    definition = definition_of(words)  # once: it may be standard input
+    chosen = selected(definition, words)
+    if words.one("since"):
+        builds = builds_of(words, request_of, definition)
+        chosen = chosen.only(name for name, one in builds.items() if one.is_delivered)
     return drawn(chosen, form) if form else printed(chosen)
 
 
@@ -164,19 +161,22 @@ def _affected(words: CommandLine, builds: Mapping[str, NamedBuild]) -> str:
 
 
 def builds_of(
-    words: CommandLine, request_of: Callable[[str, Flags], BuildRequest]
+    words: CommandLine,
+    request_of: Callable[[str, Flags], BuildRequest],
+    definition: Definition | None = None,
 ) -> dict[str, NamedBuild]:
     """Return the builds that a command line asks for, by the names of their targets.
 
     Args:
         request_of: makes a request of a context and the flags of ``pybuild build``.
+        definition: that of *words*, where it was read already.
 
     Raises:
         UserError: a target is wrong, or asks for more than was allowed.
     """
     from dataclasses import replace
 
-    definition = definition_of(words)
+    definition = definition or definition_of(words)
     chosen = selected(definition, words)
     check(chosen.targets.values(), Allowances.parse(words.many("allow")), os.environ)
     ages: dict[str, float] = {}

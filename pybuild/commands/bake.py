@@ -24,6 +24,8 @@ def main(parsed: Parsed, builder: Builder) -> int:
         sys.stdout.write(text)
         return 0
     builds = command.builds_of(parsed, request_of)
+    if not any(one.is_delivered for one in builds.values()):
+        return 0  # --since: nothing of what was asked for has changed
     check_result_files(parsed.one("metadata-file"))
     kind = parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     ci = ci_reports(

@@ -139,3 +139,19 @@ def test_what_is_printed_and_drawn_is_what_would_be_built(pybuild: Pybuild, chec
     (checkout / "printed.json").write_text(json.dumps(part))
     pybuild("bake", "-f", "printed.json", cwd=checkout)
     assert "app" in pybuild("images", cwd=checkout).out
+
+
+def test_a_definition_from_standard_input_is_read_once(pybuild: Pybuild, checkout: Path) -> None:
+    (checkout / "lib/f").write_text("other\n")
+    for words in ((), ("--print",), ("--graph", "dot"), ("--affected",)):
+        done = subprocess.run(
+            pybuild.command("bake", "-f", "-", "--since", "HEAD", "app", *words),
+            env=pybuild.environment,
+            cwd=checkout,
+            input=DEFINITION,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
