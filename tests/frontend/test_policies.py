@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pybuild.frontend.lowering.interface import Lowered
+from pybuild.frontend.lowering.policies import ruled, ruled_image, ruled_local
 from pybuild.model.errors import UserError
 from pybuild.model.ops import GitSource, HttpSource, ImageSource, LocalSource, Op, walk
 from pybuild.model.platform import LINUX_AMD64
@@ -19,6 +20,7 @@ from pybuild.model.policy import (
     Undecided,
     Update,
 )
+from pybuild.model.reference import Reference
 from tests.frontend.lowering import build
 
 SOURCES = (GitSource, HttpSource, ImageSource, LocalSource)
@@ -149,3 +151,100 @@ def test_an_attribute_that_nothing_knows_is_no_rule_that_is_missed() -> None:
     wrong = instead("https://x.example/f", "https://x.example/f", http_chekcsum="x")
     with pytest.raises(UserError, match='has no attribute "http.chekcsum"'):
         build("FROM scratch\nADD https://x.example/f /\n", policies=wrong)
+
+
+@pytest.mark.parametrize(
+    ("context", "identifier"),
+    [
+        ("oci-layout:///images/base", "oci-layout:///images/base"),
+        ("./here", "local://base"),
+        ("https://x.example/base.tar", "https://x.example/base.tar"),
+        ("https://x.example/r.git#v1", "git://x.example/r.git#v1"),
+        ("git@x.example:a/r.git", "git://x.example/a/r.git"),
+    ],
+)
+def test_a_named_context_is_judged_as_what_it_is(context: str, identifier: str) -> None:
+    text, contexts = "FROM scratch\nCOPY --from=base /f /\n", {"base": context}
+    refused = policy(Rule(Action.DENY, Selector(identifier, MatchType.EXACT)))
+    with pytest.raises(UserError) as caught:
+        build(text, policies=refused, named_contexts=contexts)
+    assert caught.value.message == f'source "{identifier}" denied by policy'
+    other = instead(identifier, "https://m.example/f")
+    replaced = sources(build(text, policies=other, named_contexts=contexts))
+    assert [source.url for source in replaced if isinstance(source, HttpSource)] == [
+        "https://m.example/f"
+    ]
+    assert len(replaced) == 1
+
+
+def test_a_context_that_is_the_empty_tree_is_nobodys_matter() -> None:
+    refused = policy(Rule(Action.DENY, Selector("*")))
+    text, contexts = "FROM base\n", {"base": "docker-image://scratch"}
+    assert sources(build(text, policies=refused, named_contexts=contexts)) == []
+
+
+def test_an_image_is_replaced_by_nothing_but_an_image() -> None:
+    alpine = Reference.parse("alpine")
+    image = "docker-image://docker.io/library/alpine:latest"
+    mirror = instead(image, "docker-image://m.example/alpine:3")
+    assert str(ruled_image(mirror, alpine, LINUX_AMD64)) == "m.example/alpine:3"
+    assert ruled_image(policy(), alpine, LINUX_AMD64) == alpine
+    for to in ("oci-layout:///images/base", "local://here", "https://x.example/f"):
+        with pytest.raises(UserError) as caught:
+            ruled_image(instead(image, to), alpine, LINUX_AMD64)
+        assert caught.value.message == (
+            f'source policy: "{image}" cannot be replaced by "{to}" here'
+        )
+
+
+def test_a_directory_of_the_client_is_not_replaced() -> None:
+    ruled_local(instead("local://other", "local://here"), "context")
+    with pytest.raises(UserError, match='"local://context" cannot be replaced by "local://here"'):
+        ruled_local(instead("local://context", "local://here"), "context")
+
+
+def test_a_file_may_become_a_repository_and_the_other_way() -> None:
+    file, repository = (
+        HttpSource(url="https://x.example/f"),
+        GitSource(remote="https://x.example/r.git"),
+    )
+    made = ruled(
+        instead(
+            file.url,
+            "git://m.example/r.git#v1:sub",
+            git_skipsubmodules="true",
+            git_keepgitdir="true",
+        ),
+        file,
+    )
+    assert made == GitSource(
+        remote="https://m.example/r.git",
+        ref="v1",
+        subdir="sub",
+        keep_git_dir=True,
+        submodules=False,
+    )
+    named = instead("git://x.example/r.git", "https://m.example/r.tar", http_filename="tree.tar")
+    assert ruled(named, repository) == HttpSource(
+        url="https://m.example/r.tar", filename="tree.tar"
+    )
+    unnamed = instead("git://x.example/r.git", "https://m.example/r.tar?x=1")
+    assert ruled(unnamed, repository) == HttpSource(
+        url="https://m.example/r.tar?x=1", filename="r.tar"
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "attrs", "words"),
+    [
+        ("git://m.example/r.git", {"git_fullurl": "ftp://m.example/r.git"}, "is no repository"),
+        ("https://m.example/f", {"http_checksum": "sha256:1"}, "https://m.example/f"),
+        ("docker-image://A", {}, "docker-image://A"),
+    ],
+)
+def test_a_replacement_that_cannot_be_read_is_named(
+    to: str, attrs: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        ruled(instead("https://x.example/f", to, **attrs), HttpSource(url="https://x.example/f"))
+    assert caught.value.message.startswith("source policy: ")
