@@ -151,8 +151,7 @@ async def put(exchange: ApiExchange) -> web.StreamResponse:
         work = job(treejobs.unpack, tree, path, keeps_kinds=keeps, user=user)
         async with _pipe(exchange, work, fds, reads=False) as (mine, there):
             try:
-                body = exchange.request.content.iter_chunked(_PIECE)
-                async for piece in decompressed(body, exchange.host.run):
+                async for piece in decompressed(exchange.pieces(), exchange.host.run):
                     await exchange.host.run(write_all, mine, piece)
             except BrokenPipeError:
                 pass  # the worker says why

@@ -40,7 +40,6 @@ from pybuild.model.events import (
 )
 from pybuild.registry.client.credentials import StaticCredentials
 
-_PIECE = 1 << 20
 _STEP = re.compile(r"\[(?:\S+ )?(?:\S+ )?(\d+)/(\d+)\] (.+)", re.DOTALL)
 _RED, _PLAIN = "\x1b[91m", "\x1b[0m"
 
@@ -146,7 +145,7 @@ async def _context(exchange: ApiExchange, scratch: str) -> str:
         return remote
     path = os.path.join(scratch, "archive")
     with await exchange.host.run(open, path, "xb") as file:
-        async for piece in exchange.request.content.iter_chunked(_PIECE):
+        async for piece in exchange.pieces():
             await exchange.host.run(file.write, piece)
     return await asyncio.to_thread(unpack_context, path, scratch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -16,6 +16,7 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.lines import LocalLine
 from pybuild.containers.order import StreamAttachment
+from pybuild.daemon.rest.bodies import LentBodies, pieces
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices
@@ -34,8 +35,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _MOST_JSON_BYTES = 4 << 20
 _BODY_S = 60.0
+_SILENCE_S = 600.0
 _THREADS = 32
-_BODY_PIECE = 1 << 18
 _LIKE_JSON = "application/json"
 
 
@@ -48,18 +49,27 @@ class RestHost:
         waiting: for containers that do not run yet.
         processes: those of exec.
         body_s: the time in which a body of JSON has to come.
+        silence_s: how long nothing of an archive may come.
         listeners: clients that follow events.
         notices: that files of containers have changed.
     """
 
-    def __init__(self, engine: Engine, builds: BuildServices | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        builds: BuildServices | None = None,
+        *,
+        body_s: float = _BODY_S,
+        silence_s: float = _SILENCE_S,
+    ) -> None:
         self.engine = engine
         self.builds = builds
         self.running_builds: dict[str, asyncio.Future[Any]] = {}
-        self.bodies = LentBodies()
+        self.bodies = LentBodies(silence_s)
         self.store = engine.store
         self.containers = Containers(engine.store)
-        self.body_s = _BODY_S
+        self.body_s = body_s
+        self.silence_s = silence_s
         self.waiting = Waiting()
         self.processes = ExecProcesses()
         self.listeners = 0
@@ -186,6 +196,10 @@ class ApiExchange:
             raise ApiRefusal(400, "invalid JSON: EOF")
         return read_object(bytes(data))
 
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield an archive as it comes, see `bodies.pieces`."""
+        return pieces(self.request, self.host.silence_s)
+
     async def begin(
         self, kind: str = _LIKE_JSON, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
@@ -197,46 +211,6 @@ class ApiExchange:
         self._begun = True
         await response.prepare(self.request)
         return response
-
-
-class LentBodies:
-    """Bodies of requests that others wait for, by the names that both gave."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[asyncio.Future[web.BaseRequest], asyncio.Event]] = {}
-
-    def _pair(self, name: str) -> tuple[asyncio.Future[web.BaseRequest], asyncio.Event]:
-        pair = self._known.get(name)
-        if pair is None:
-            pair = asyncio.get_running_loop().create_future(), asyncio.Event()
-            self._known[name] = pair
-        return pair
-
-    async def lend(self, name: str, request: web.BaseRequest) -> None:
-        """Give the body of *request* to whoever borrows it, and wait until it was read.
-
-        Raises:
-            ApiRefusal: there is one already.
-        """
-        future, is_read = self._pair(name)
-        if future.done():
-            raise ApiRefusal(409, f"there is an upload {name[:100]} already")
-        future.set_result(request)
-        try:
-            await is_read.wait()
-        finally:
-            self._known.pop(name, None)
-
-    async def borrow(self, name: str) -> AsyncGenerator[bytes]:
-        """Yield the body that is lent under this name, as soon as there is one."""
-        future, is_read = self._pair(name)
-        try:
-            request = await asyncio.shield(future)
-            async for piece in request.content.iter_chunked(_BODY_PIECE):
-                yield piece
-        finally:
-            is_read.set()
-            self._known.pop(name, None)
 
 
 Handler = Callable[[ApiExchange], Awaitable[web.StreamResponse]]

@@ -16,8 +16,6 @@ from pybuild.exporter.heldimages import from_source
 from pybuild.model.events import Event
 from pybuild.model.reference import Reference
 
-_PIECE = 1 << 20
-
 
 def _unseen(event: Event) -> None:
     """Show nothing of a build that is none to its client."""
@@ -71,7 +69,7 @@ async def import_tree(
         if source == "-":
             source = path
             with await exchange.host.run(open, path, "xb") as file:
-                async for piece in exchange.request.content.iter_chunked(_PIECE):
+                async for piece in exchange.pieces():
                     await exchange.host.run(file.write, piece)
         changes = [line for text in query.texts("changes") for line in text.splitlines()]
         tags = [] if reference is None else [reference]

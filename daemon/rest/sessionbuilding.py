@@ -34,7 +34,6 @@ FRONTEND = "dockerfile.v0"
 _OF_SESSION = "client-session"
 _OF_BODY = "upload-request"
 _UPLOAD = f"{_OF_BODY}:"
-_PIECE = 1 << 18
 _INLINE = "BUILDKIT_INLINE_CACHE"
 _IMAGE_KINDS = ("moby", "image")
 _FACTS = ("containerimage.config.digest", "containerimage.digest")
@@ -165,7 +164,7 @@ def _body(exchange: ApiExchange) -> AsyncIterable[bytes] | None:
     remote = exchange.query.text("remote")
     if remote == _OF_BODY:
         return exchange.host.bodies.borrow(_UPLOAD + exchange.query.text("buildid"))
-    return None if remote else exchange.request.content.iter_chunked(_PIECE)
+    return None if remote else exchange.pieces()
 
 
 def _tell(lines: ProgressLines, id: str, aux: object) -> None:

@@ -230,7 +230,7 @@ async def load(exchange: ApiExchange) -> web.StreamResponse:
             try:
                 path = os.path.join(scratch, "archive")
                 with await exchange.host.run(open, path, "xb") as file:
-                    async for piece in exchange.request.content.iter_chunked(1 << 20):
+                    async for piece in exchange.pieces():
                         await exchange.host.run(file.write, piece)
                 for line in await asyncio.to_thread(load_images, engine.store, path, scratch):
                     lines.say(stream=f"{line}\n")

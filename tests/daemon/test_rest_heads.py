@@ -20,13 +20,14 @@ _PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n"
 _CREATE = b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
 
 
-def replies(folder: Path, *requests: bytes, body_s: float = 60, end: bytes = b"") -> list[bytes]:
+def replies(
+    folder: Path, *requests: bytes, body_s: float = 60, silence_s: float = 60, end: bytes = b""
+) -> list[bytes]:
     """Send each of *requests* on a connection of its own, and return what comes until its end, or to *end*."""
 
     async def send() -> list[bytes]:
         async with Engine(Settings(root=str(folder / "store"))) as engine:
-            host = RestHost(engine)
-            host.body_s = body_s
+            host = RestHost(engine, body_s=body_s, silence_s=silence_s)
             runner = web.ServerRunner(RestServer(RestApi(host).answer, keep_alive_s=60))
             await runner.setup()
             await web.UnixSite(runner, str(folder / "s")).start()
