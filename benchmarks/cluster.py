@@ -78,8 +78,9 @@ async def fleet(count: int, slots: int, *, claims: bool) -> AsyncGenerator[tuple
             engine = await stack.enter_async_context(Engine(Settings(root=root)))
             if count:
                 local = LocalCluster(root, "", count, slots, has_engine=claims)
+                scratch = engine.store.scratch("cluster")
                 members = await stack.enter_async_context(
-                    local.running(Members((), Certificates()))
+                    local.running(Members((), Certificates()), scratch)
                 )
                 await stack.enter_async_context(members.clustered(engine))
             yield engine, place

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from pybuild.cache.store import Store
 from pybuild.cluster import wire
 from pybuild.cluster.child import LineChild, engine_command
 from pybuild.cluster.claims import StepClaim
@@ -20,15 +21,25 @@ class AgentKeeper:
     Args:
         name: the address by which coordinators reach this worker.
         tls: the words by which the engine's processes get their certificates.
+        store: has its directory, and deletes it when we are gone.
     """
 
     def __init__(
-        self, runs: StepRuns, scheduler: str, name: str, slots: int, tls: Sequence[str]
+        self,
+        runs: StepRuns,
+        scheduler: str,
+        name: str,
+        slots: int,
+        tls: Sequence[str],
+        store: Store,
     ) -> None:
         runs.name = name
         self._runs = runs
+        self._store = store
+        self._scratch = store.scratch("agent")
         words = ("--scheduler", scheduler, "--name", name, "--slots", str(slots), *tls)
-        self._child = LineChild(engine_command("agent", *words), self._hear)
+        command = engine_command("agent", *words, "--scratch", self._scratch)
+        self._child = LineChild(command, self._hear)
         self._answers: set[asyncio.Task[None]] = set()
         self.open = self._child.open
 
@@ -36,6 +47,7 @@ class AgentKeeper:
         """End the agent."""
         await self._child.close()
         self._drop()
+        self._store.discard(self._scratch)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if not message:

@@ -30,7 +30,9 @@ async def coordinating(
     """Have the builds of a daemon's *engine* run on a cluster, and answer `pybuild cluster ls` and the like."""
     async with AsyncExitStack() as stack:
         if local is not None:
-            members = await stack.enter_async_context(local.running(members))
+            members = await stack.enter_async_context(
+                local.running(members, engine.store.scratch("cluster"))
+            )
         cluster = await stack.enter_async_context(members.clustered(engine))
         await stack.enter_async_context(controlled(cluster.fleet, engine.settings.root))
         for address, reason in cluster.fleet.reasons.items():

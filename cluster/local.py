@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -41,12 +40,16 @@ class LocalCluster:
         self._has_engine = has_engine
 
     @asynccontextmanager
-    async def running(self, members: Members) -> AsyncGenerator[Members]:
-        """Start them; return all members of the cluster, which has *members* too."""
+    async def running(self, members: Members, scratch: str) -> AsyncGenerator[Members]:
+        """Start them; return all members of the cluster, which has *members* too.
+
+        Args:
+            scratch: a path that is ours while we live (`Store.scratch`), for certificates that end with us.
+        """
         async with AsyncExitStack() as stack:
             words: tuple[str, ...] = ()
             if self._has_engine and not members.scheduler:
-                scheduler, worker, ours = await stack.enter_async_context(_scheduler())
+                scheduler, worker, ours = await stack.enter_async_context(_scheduler(scratch))
                 words = ("--scheduler", scheduler.replace("tls:", "tcp:"))
                 words += ("--tlscacert", worker.ca, "--tlscert", worker.cert)
                 words += ("--tlskey", worker.key)
@@ -92,12 +95,12 @@ class LocalCluster:
 
 
 @asynccontextmanager
-async def _scheduler() -> AsyncGenerator[tuple[str, Certificates, Certificates]]:
+async def _scheduler(directory: str) -> AsyncGenerator[tuple[str, Certificates, Certificates]]:
     """Start a scheduler; return its address, and certificates of workers and coordinator, which end with it.
 
     It listens on the loopback device, where anybody of this machine may connect; so it asks for certificates.
     """
-    directory = tempfile.mkdtemp(prefix="pybuild-cluster-")
+    os.mkdir(directory, 0o700)
     try:
         members = [(role, _LOOPBACK) for role in (Role.SCHEDULER, Role.WORKER, Role.COORDINATOR)]
         paths = await asyncio.to_thread(make_certificates, directory, members, 3650)

@@ -71,7 +71,7 @@ async def serve_worker(
             sys.stderr.flush()
             if scheduler:
                 given = scheduler, name or addresses[0], slots, certificates.words()
-                agent = AgentKeeper(service.runs, *given)
+                agent = AgentKeeper(service.runs, *given, engine.store)
                 agent.open()
             notify("READY=1")
             await stop.wait()

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from distributed import Worker
@@ -53,32 +53,33 @@ class Agent:
 
 async def serve(arguments: Sequence[str]) -> None:
     """Take claims until the parent or the scheduler has gone."""
-    options = read_options("agent", arguments, "scheduler", "name", "slots")
+    options = read_options("agent", arguments, "scheduler", "name", "slots", "scratch")
     parent = Parent()
     await parent.open()
     agent = Agent(parent)
     claims.answer_with(agent.answer)
     slots = int(options.slots)
-    with tempfile.TemporaryDirectory(prefix="pybuild-agent-") as scratch:
-        worker = Worker(
-            options.scheduler,
-            name=options.name,
-            nthreads=slots,
-            resources={"slots": slots},
-            memory_limit=0,
-            local_directory=scratch,
-            dashboard=False,
-            extensions={},
-            dashboard_address="127.0.0.1:0",
-            security=security_of(options, Role.SCHEDULER),
-            death_timeout=10,
-        )
-        guard.limit(worker)
-        async with worker:
-            parent.say(ready=worker.address)
-            ends = [asyncio.create_task(agent.hear()), asyncio.create_task(worker.finished())]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            ends[0].cancel()
+    with contextlib.suppress(FileExistsError):  # our parent deletes it
+        os.mkdir(options.scratch, 0o700)
+    worker = Worker(
+        options.scheduler,
+        name=options.name,
+        nthreads=slots,
+        resources={"slots": slots},
+        memory_limit=0,
+        local_directory=options.scratch,
+        dashboard=False,
+        extensions={},
+        dashboard_address="127.0.0.1:0",
+        security=security_of(options, Role.SCHEDULER),
+        death_timeout=10,
+    )
+    guard.limit(worker)
+    async with worker:
+        parent.say(ready=worker.address)
+        ends = [asyncio.create_task(agent.hear()), asyncio.create_task(worker.finished())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ends[0].cancel()
 
 
 if __name__ == "__main__":

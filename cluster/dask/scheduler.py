@@ -8,10 +8,14 @@ Says its address in a line when it listens.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
+import dask.config
 from distributed import Scheduler
 
 from pybuild.cluster.dask import guard
@@ -29,15 +33,16 @@ async def serve(arguments: Sequence[str]) -> None:
     host, _, port = rest.rpartition(":")
     if options.tls_ca_file:
         scheme = "tls"
-    scheduler = Scheduler(
-        host=host.strip("[]"),
-        port=int(port),
-        protocol=scheme,
-        security=security_of(options, Role.COORDINATOR, Role.WORKER),
-        dashboard=False,
-        extensions={},
-        dashboard_address="127.0.0.1:0",
-    )
+    with _brief_directory():
+        scheduler = Scheduler(
+            host=host.strip("[]"),
+            port=int(port),
+            protocol=scheme,
+            security=security_of(options, Role.COORDINATOR, Role.WORKER),
+            dashboard=False,
+            extensions={},
+            dashboard_address="127.0.0.1:0",
+        )
     guard.limit(scheduler)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +58,20 @@ async def serve(arguments: Sequence[str]) -> None:
         reading = asyncio.create_task(read())
         await stop.wait()
         reading.cancel()
+
+
+@contextmanager
+def _brief_directory() -> Generator[None]:
+    """Have the directory that a server of Dask makes be gone when it is made: nothing is ever in it.
+
+    It would be in one of /tmp that any user may have made, and modules are imported from it before all others.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="pybuild-scheduler-") as scratch,
+        dask.config.set({"temporary-directory": scratch}),
+    ):
+        yield
+    sys.path[:] = [path for path in sys.path if not path.startswith(scratch + os.sep)]
 
 
 if __name__ == "__main__":

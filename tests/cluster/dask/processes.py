@@ -8,6 +8,7 @@ import queue
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -96,6 +97,7 @@ class Engine:
     def __init__(self, tls: Mapping[Role, Certificates] | None = None) -> None:
         self.tls = dict(tls or {})
         self.processes: list[LineProcess] = []
+        self._scratch = tempfile.TemporaryDirectory(prefix="pbe-")
         self.scheduler = self._start("scheduler", "--addr", "tcp://127.0.0.1:0")
         self.address: str = self.scheduler.hear("address")["address"]
 
@@ -131,7 +133,7 @@ class Engine:
 
     def agent(self, name: str, slots: int = 2) -> LineProcess:
         words = ("--scheduler", self.address, "--name", name, "--slots", str(slots))
-        return self._start("agent", *words)
+        return self._start("agent", *words, "--scratch", f"{self._scratch.name}/{name}")
 
     def dispatcher(self) -> LineProcess:
         return self._start("dispatcher", "--scheduler", self.address)
@@ -139,6 +141,7 @@ class Engine:
     def close(self) -> None:
         for process in reversed(self.processes):
             process.kill()
+        self._scratch.cleanup()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.dask.processes import needs_dask
-from tests.cluster.rig import context
+from tests.cluster.dask.processes import needs_dask, running_engine
+from tests.cluster.rig import WorkerProcess, context
 from tests.executor.sandbox_helpers import skip_unless_possible
 from tests.harness import Pybuild
 
@@ -33,12 +33,13 @@ def place() -> Generator[Path]:
 def local_cluster(place: Path, engine: str) -> Generator[subprocess.Popen[bytes]]:
     """Start two workers and their coordinator, in a group of its own."""
     pybuild = Pybuild(place / "store")
+    (place / "temporary").mkdir()
     said = place / "said"
     words = ("--addr", f"unix://{place}/c.sock", "--local", "2", "--engine", engine)
     with said.open("wb") as log:
         process = subprocess.Popen(
             ["timeout", "-k", "40", "300", *pybuild.command("cluster", "up", *words)],
-            env=pybuild.environment,
+            env={**pybuild.environment, "TMPDIR": str(place / "temporary")},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -64,13 +65,17 @@ def test_local_workers_are_there_and_end_with_it(place: Path, engine: str) -> No
     with local_cluster(place, engine) as process:
         pass
     assert process.returncode == 0, (place / "said").read_text()
+    assert leavings(place, "cluster", "agent") == []
     assert running(str(place)) == ""
 
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("engine", ["dask", "none"])
 def test_local_workers_end_with_a_coordinator_that_is_killed(place: Path, engine: str) -> None:
-    """It has run a step before, so that all of its processes are there that could hold their input open."""
+    """It has run a step before, so that all of its processes are there that could hold their input open.
+
+    The keys of its certificates, and the directories of agents, are deleted by whoever uses the stores next.
+    """
     skip_unless_possible()
     path = context(place / "ctx", "FROM base\nCOPY Dockerfile /\nRUN cat /Dockerfile\n")
     with local_cluster(place, engine) as process:
@@ -79,6 +84,33 @@ def test_local_workers_end_with_a_coordinator_that_is_killed(place: Path, engine
         process.wait(10)
         while running(str(place)):
             time.sleep(0.02)
+    assert os.listdir(place / "temporary") == []
+    assert len(leavings(place, "cluster")) == (engine == "dask")
+    for store in (place / "store", *(place / "store-workers").glob("[12]")):
+        Pybuild(store)("build", path)
+    assert leavings(place, "cluster", "agent") == []
+
+
+def test_the_agent_of_a_worker_that_is_killed_leaves_nothing(place: Path) -> None:
+    """Its directory is in the scratch of the worker's store, which the next worker sweeps."""
+    with running_engine() as engine:
+        before: list[Path] = []
+        for end in (WorkerProcess.kill, WorkerProcess.kill, WorkerProcess.end):
+            worker = WorkerProcess(place, "store", 1, "--scheduler", engine.address)
+            worker.wait_ready()
+            while len(now := leavings(place, "agent")) != 1 or now == before:
+                time.sleep(0.01)
+            end(worker)
+            while running(worker.address):
+                time.sleep(0.01)
+            before = now
+    assert leavings(place, "agent") == []
+
+
+def leavings(place: Path, *labels: str) -> list[Path]:
+    """Return the directories with these labels in the scratch of all stores."""
+    scratch = (*place.glob("store/tmp/*"), *place.glob("store-workers/*/tmp/*"))
+    return [path for path in scratch if path.name.endswith(labels)]
 
 
 def running(words: str) -> str:
