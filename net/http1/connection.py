@@ -51,10 +51,12 @@ class Connection(asyncio.Protocol):
         Raises:
             Cut, OSError, BadAnswer; whatever *body* raises.
         """
+        if not self.is_open:
+            raise self._error or Cut
         self.uses += 1
         answer = self._answer = Answer(method)
         self._held = 0
-        self.transport.write(head)
+        self._write(head)
         if body is not None:
             self._sender = asyncio.create_task(self._send(body))
         while not answer.has_head:
@@ -102,6 +104,10 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self._answer = None
 
+    def _write(self, data: bytes) -> None:
+        if not self.transport.is_closing():  # else `connection_lost` is about to say so
+            self.transport.write(data)
+
     async def _change(self) -> None:
         if self._error is not None:
             raise self._error
@@ -117,7 +123,7 @@ class Connection(asyncio.Protocol):
                 async for data in body:
                     if not self.is_open:
                         return
-                    self.transport.write(data)
+                    self._write(data)
                     if self._drained is not None:
                         await self._drained
         except Exception as error:  # noqa: BLE001 - told to who waits for the answer

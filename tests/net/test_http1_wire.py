@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pybuild.net.http1.connection import Connection
+from pybuild.net.http1.connection import Connection, Cut
 from pybuild.net.http1.faults import ConnectionLost, HttpFault
 from pybuild.net.http1.proxies import Proxy
 from pybuild.net.http1.tlsfiles import Tls
@@ -352,5 +352,28 @@ def test_a_proxy_that_refuses_is_named_by_its_status(run: Run) -> None:
                 "write user and password in https_proxy: http://USER:PASSWORD@HOST:PORT",
             )
         assert heads[0].startswith(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n")
+
+    run(body())
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_connection_that_is_gone_before_it_is_asked_is_cut(run: Run, is_told: bool) -> None:
+    """uvloop refuses to write to such a transport, as a fault of the program."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async def body() -> None:
+        async with listening(hang_up) as host:
+            loop = asyncio.get_running_loop()
+            name, _, port = host.partition(":")
+            _, connection = await loop.create_connection(Connection, name, int(port))
+            if is_told:
+                while connection.is_open:
+                    await asyncio.sleep(0)
+            else:
+                connection.transport.abort()
+            with pytest.raises((Cut, ConnectionError)):
+                await connection.ask("HEAD", b"HEAD / HTTP/1.1\r\n\r\n", None)
 
     run(body())
