@@ -3,8 +3,8 @@
 A memo is one JSON file under ``<root>/memo/``, found by what the command line asked for. It holds as
 long as every file it names is what it was: the Dockerfile and the ignore files by digest, the build
 contexts by a signature of every file's stat, base images by their resolution. The result is there by its
-blobs and its names in the local store, by the stat of the files that it was written to, or by its layers in
-the cache where it is only to be made. Lean, because the fully cached path is little else.
+blobs and its names in the local store, by the stat of the files that it was written to, by its layers in
+the cache where it is only to be made, or by what a registry says that it was pushed to. Lean, because the fully cached path is little else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
             ...
 
 
-FORMAT = 7
+FORMAT = 8
 # Where the rules for sources are, if no option says it [POL-1].
 POLICY_VARIABLES = ("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", "BUILDKIT_SOURCE_POLICY")
 
@@ -193,6 +193,7 @@ def holds(memo: dict[str, Any], root: str, once: Callable[..., Any] = _look) -> 
                 for name, digest in memo["bases"]
             )
             and all(context_holds(context, once) for context in memo["contexts"])
+            and all(once(_stands, *manifest) for manifest in memo["pushed"])
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
@@ -295,6 +296,12 @@ def _manifests(root: str) -> list[dict[str, Any]]:
     with open(os.path.join(root, "index.json"), "rb", opener=plain) as file:
         manifests: list[dict[str, Any]] = lightjson.loads(file.read())["manifests"]
     return manifests
+
+
+def _stands(netloc: str, path: str, media_type: str, digest: str) -> bool:
+    from pybuild.registry.client.standing import stands
+
+    return stands(netloc, path, media_type, digest)
 
 
 def _names_hold(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pybuild.builds.manymemos import Looks
     from pybuild.builds.memo import CommandLine
+    from pybuild.builds.request import BuildRequest
     from pybuild.cache.store import Store
     from pybuild.exporter.output import Output
     from pybuild.model.descriptor import Descriptor
@@ -87,10 +88,10 @@ async def sign(
 
 
 def _is_shown_by_files(output: Output) -> bool:
-    """Whether files of this machine show that the output is as the build left it."""
+    """Whether files of this machine, and one question to a registry, show that the output is as the build left it."""
     match output.type:
-        case "image":
-            return all(map(is_attribute, output.attrs))
+        case "image" | "registry":
+            return all(name == "push" or is_attribute(name) for name in output.attrs)
         case "oci" | "docker" | "tar" | "local":
             return output.dest not in ("", "-")
         case kind:
@@ -150,8 +151,8 @@ def remember(
 ) -> None:
     key = memo.key_of(parsed)
     outputs = prepared.request.outputs
-    written = _states_of(outputs)
-    if key is None or written is None:
+    written, pushed = _states_of(outputs), _pushed(engine, prepared.request, result)
+    if key is None or written is None or pushed is None:
         return
     store = engine.store
     is_kept = prepared.request.is_kept
@@ -196,6 +197,7 @@ def remember(
             "present": [(store.blobs.path(digest), size) for digest, size in sizes.items()],
             "layers": layers,
             "outputs": written,
+            "pushed": pushed,
             "is_kept": is_kept,
             "image": result.image and result.image.to_json(),
             "image_id": result.image_id,
@@ -219,6 +221,27 @@ def _blobs_of(store: Store, image: Descriptor) -> dict[str, int]:
         parts = [*children, *filter(None, [document.get("config")]), *document.get("layers", [])]
         sizes |= {part["digest"]: part["size"] for part in parts}
     return sizes
+
+
+def _pushed(
+    engine: Engine, request: BuildRequest, result: BuildResult
+) -> list[tuple[str, str, str, str]] | None:
+    """Return where registries have the result, as `pybuild.registry.client.standing` asks for it.
+
+    None where one of them is not spoken to in the clear, or another output makes an image that may differ.
+    """
+    pushed: list[tuple[str, str, str, str]] = []
+    if not any(output.pushes for output in request.outputs):
+        return pushed
+    if result.image is None or sum(output.is_image for output in request.outputs) > 1:
+        return None
+    for name in request.tags:
+        netloc = engine.client().in_the_clear(name.host)
+        if not netloc:
+            return None
+        path = f"/v2/{name.path}/manifests/{name.tag}"
+        pushed.append((netloc, path, result.image.media_type, result.image.digest))
+    return pushed
 
 
 def _states_of(outputs: Sequence[Output]) -> list[tuple[str, str]] | None:

@@ -6,6 +6,8 @@ import os
 import sys
 
 VERSION = "0.1.0"
+USER_AGENT = "pybuild/0.1"
+"""Our name to servers of HTTP."""
 
 
 def parent_directories() -> list[str]:

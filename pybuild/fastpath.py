@@ -29,7 +29,6 @@ _INELIGIBLE = (
     "no-cache-filter",
     "max-age",
     "pull",
-    "push",
     "secret",
     "source-policy-file",
     "ssh",

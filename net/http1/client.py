@@ -12,6 +12,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pybuild.model.package import USER_AGENT
 from pybuild.net.http1.dialing import basic, bracketed, is_plain, proxy_lines
 from pybuild.net.http1.faults import (
     ConnectionLost,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pybuild.net.http1.answer import Answer
     from pybuild.net.http1.connection import Connection
 
-USER_AGENT = "pybuild/0.1"
 Origin = tuple[str, str, int]
 """Scheme, host and port: what a secret is meant for."""
 

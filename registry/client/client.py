@@ -193,6 +193,11 @@ class Client:
                 hints=["push the image with a copy of that layer, or build on another base"],
             ) from error
 
+    def in_the_clear(self, host: str) -> str:
+        """Return where a registry was found to speak without TLS; empty: it was not."""
+        netloc = self._hosts.origin(host).netloc
+        return netloc if self._transport.is_in_the_clear(netloc) else ""
+
     async def blob_exists(self, reference: Reference, descriptor: Descriptor) -> bool:
         """Whether the registry itself has a blob in this repository."""
         origin = self._hosts.origin(reference.host)

@@ -115,6 +115,10 @@ class Transport:
         twin._auth = self._auth.through(twin)
         return twin
 
+    def is_in_the_clear(self, netloc: str) -> bool:
+        """Whether a server has answered without TLS."""
+        return self._settled.get(netloc) == "http"
+
     async def close(self) -> None:
         """Close all connections; idempotent."""
         await self._wire.close()

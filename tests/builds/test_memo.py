@@ -17,6 +17,7 @@ from pybuild.cache.content.buildhistory import Builds, name_of
 from pybuild.cache.content.origins import LAST_RESULT_OF
 from pybuild.cache.store import Store
 from pybuild.model.events import VertexAdded, VertexCached, VertexCompleted
+from pybuild.registry.client import standing
 from tests.clocks import FakeClock
 
 DIGEST = "sha256:" + "a" * 64
@@ -192,6 +193,7 @@ def kept(tmp_path: Path, context: Path) -> Kept:
         "names": ["app:1"],
         "origin": origin,
         "contexts": [],
+        "pushed": [],
     }
     memo.save(str(root), "key", content)
     document = memo.load(str(root), "key")
@@ -245,6 +247,18 @@ def test_all_names_have_to_be_the_results(kept: Kept) -> None:
     assert not kept.holds(names=["app:1", "app:2"])
     assert not kept.holds(image={"digest": OTHER})
     assert not kept.holds(bases=[("app:2", DIGEST)])
+
+
+def test_what_was_pushed_has_to_be_where_it_went(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {("h:5000", "/v2/a/manifests/1", "t", DIGEST): True, ("gone:5000", "", "", ""): False}
+    monkeypatch.setattr(standing, "stands", lambda *where: there[where])
+    first, gone = there
+    assert kept.holds(pushed=[first])
+    assert not kept.holds(pushed=[first, gone])
+    monkeypatch.setattr(standing, "stands", lambda *where: os.stat("/no/such/registry"))
+    assert not kept.holds(pushed=[first])
 
 
 def test_what_is_not_kept_needs_no_names(kept: Kept) -> None:

@@ -116,7 +116,8 @@ def test_a_context_that_no_step_reads_is_not_signed(tmp_path: Path) -> None:
     [
         {"outputs": (Output(type="tar", dest="-"),)},
         {"outputs": (Output(type="docker"),)},
-        {"outputs": (Output(type="registry"),)},
+        {"outputs": (Output(type="registry", attrs={"registry.insecure": "true"}),)},
+        {"outputs": (Output(type="image", attrs={"push": "true", "push-by-digest": "true"}),)},
         {"outputs": (Output(type="local", dest="/x"), Output(type="oci", dest="-"))},
         {"outputs": (Output(type="image", attrs={"compression": "zstd"}),)},
         {"no_cache": True},
@@ -141,6 +142,12 @@ def test_a_build_into_files_or_the_cache_has_one(tmp_path: Path, kind: str) -> N
 
 def test_annotations_are_part_of_an_image(tmp_path: Path) -> None:
     outputs = (Output(type="image", attrs={"annotation.a": "b"}),)
+    assert signed(tmp_path, copied("/a"), outputs=outputs)
+
+
+@pytest.mark.parametrize("kind", ["image", "registry"])
+def test_a_push_can_be_asked_about(tmp_path: Path, kind: str) -> None:
+    outputs = (Output(type=kind, attrs={"push": "true"}),)
     assert signed(tmp_path, copied("/a"), outputs=outputs)
 
 

@@ -16,7 +16,9 @@ import pytest
 from pybuild.builds import memo
 from pybuild.commandline.parser import Parsed
 from pybuild.executor.trees import contextscan
+from tests.counting import relay
 from tests.harness import Pybuild, make_base, write
+from tests.registry.server.processes import process
 
 HEAVY = {
     "_hashlib", "aiohttp", "argparse", "asyncio", "concurrent.futures", "dataclasses", "diskcache", "inspect",
@@ -45,9 +47,38 @@ def test_a_fully_cached_build_imports_no_heavy_module(pybuild: Pybuild, tmp_path
     make_base(pybuild, tmp_path / "base", "base")
     context = write(tmp_path / "ctx", Dockerfile="FROM base\nCOPY a /\nRUN true\n", a="x")
     pybuild("build", "-t", "app", context)
+    assert _modules_of(pybuild, "build", "-t", "app", str(context)) <= ALLOWED_OURS
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_push_of_what_is_there_is_one_question(pybuild: Pybuild, tmp_path: Path) -> None:
+    """issue 21, 0; once the registry has something else, all is pushed again."""
+    make_base(pybuild, tmp_path / "base", "base")
+    context = write(tmp_path / "ctx", Dockerfile="FROM base\nCOPY a /\nRUN true\n", a="x")
+    other = write(tmp_path / "other", Dockerfile="FROM base\nLABEL a=b\n")
+    with (
+        process(tmp_path / "registry") as serving,
+        relay(int(serving.host.partition(":")[2])) as way,
+    ):
+        words = ("build", "--push", "-t", f"127.0.0.1:{way.port}/app:1")
+        pybuild(*words, context)
+        before = way.sent
+        more = {"pybuild.registry", "pybuild.registry.client", "pybuild.registry.client.standing"}
+        assert _modules_of(pybuild, *words, str(context)) - ALLOWED_OURS == more
+        assert way.sent - before < 400, "bytes of one HEAD"
+        pybuild(*words, other)
+        before = way.sent
+        pybuild(*words, context)
+        assert way.sent - before > 400, "the manifest is sent again"
+        serving.kill()
+        pybuild(*words, context, code=3)
+
+
+def _modules_of(pybuild: Pybuild, *words: str) -> set[str]:
+    """Return the modules of ours that a build loaded whose steps were all cached; it loads no heavy one."""
     script = (
         "import sys, json\n"
-        "sys.argv = ['pybuild', 'build', '-t', 'app', sys.argv[1]]\n"
         "from pybuild.cli import main\n"
         "status = main(sys.argv[1:])\n"
         "print(json.dumps([status, sorted(sys.modules)]))\n"
@@ -59,7 +90,7 @@ def test_a_fully_cached_build_imports_no_heavy_module(pybuild: Pybuild, tmp_path
             "-S",
             "-c",
             f"import sys; sys.path.insert(0, {str(_root())!r})\n" + script,
-            context,
+            *words,
         ],
         env=pybuild.environment,
         capture_output=True,
@@ -71,7 +102,7 @@ def test_a_fully_cached_build_imports_no_heavy_module(pybuild: Pybuild, tmp_path
     assert status == 0
     assert "CACHED" in done.stderr
     assert HEAVY.isdisjoint(modules)
-    assert {name for name in modules if name.startswith("pybuild")} <= ALLOWED_OURS
+    return {name for name in modules if name.startswith("pybuild")}
 
 
 def _root() -> Path:
