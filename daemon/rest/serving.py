@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from pybuild.containers.booting import start_after_boot
@@ -31,8 +32,13 @@ from pybuild.registry.server.connections import Answer, PatientServer
 _KEEP_ALIVE_S = 3600.0
 _BEGIN_S = 60.0
 _MOST_CONNECTIONS = 12_000
-_MOST_HEAD_BYTES = 1 << 17
+_MOST_FIELD_BYTES = 1 << 17
 """Of the request's line, which has build arguments and labels, and of a field, which has the logins of all registries."""
+_MOST_HEAD_BYTES = 4 * _MOST_FIELD_BYTES
+_MOST_LEFT_OUT_BYTES = 64 * _MOST_FIELD_BYTES
+_END = b"\r\n\r\n"
+_NO_HEAD = b"\0" + _END
+"""Ends a head wherever it is, by a fault."""
 _MANY = "Too many headers"
 
 
@@ -94,7 +100,7 @@ class RestServer(PatientServer):
 
     def __init__(self, answers: Answer, *, keep_alive_s: float) -> None:
         super().__init__(
-            answers, keep_alive_s=keep_alive_s, ends_unheard=True, head_bytes=_MOST_HEAD_BYTES
+            answers, keep_alive_s=keep_alive_s, ends_unheard=True, head_bytes=_MOST_FIELD_BYTES
         )
 
     def __call__(self) -> RequestHandler:
@@ -102,6 +108,32 @@ class RestServer(PatientServer):
 
 
 class _Connection(RequestHandler):
+    """One connection, whose heads are bounded as wholes: aiohttp bounds each field, and their number."""
+
+    _head_bytes = 0
+    _body: StreamReader = EMPTY_PAYLOAD
+    _left_out: bytes = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes > _MOST_HEAD_BYTES:
+            self._leave_out(data)
+            return
+        before = len(self._messages)
+        super().data_received(data)
+        if len(self._messages) > before:
+            self._head_bytes, self._body = 0, self._messages[-1][1]
+        elif self._body.is_eof() and self._payload_parser is None:  # no websocket
+            self._head_bytes += len(data)
+            self._left_out = data[1 - len(_END) :]
+
+    def _leave_out(self, data: bytes) -> None:
+        """Refuse a head at its end: a client that still sends loses an answer."""
+        data = self._left_out + data
+        self._left_out = data[1 - len(_END) :]
+        self._head_bytes += len(data)
+        if _END in data or self._head_bytes > _MOST_LEFT_OUT_BYTES:
+            super().data_received(_NO_HEAD)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -111,8 +143,13 @@ class _Connection(RequestHandler):
     ) -> web.StreamResponse:
         super().handle_error(request, status, exc, message)  # logs, and raises where it is too late
         text = (message or HTTPStatus(status).phrase).strip()
-        if isinstance(exc, LineTooLong) or text.startswith(_MANY):
-            status, text = 431, f"the head of the request is too large: {_MOST_HEAD_BYTES} bytes"
+        is_long = isinstance(exc, LineTooLong) or text.startswith(_MANY)
+        if is_long or self._head_bytes > _MOST_HEAD_BYTES:
+            status = 431
+            text = (
+                f"the head of the request is too large: {_MOST_FIELD_BYTES} bytes a field, "
+                f"{_MOST_HEAD_BYTES} in all"
+            )
         refused = answer({"message": text.partition("\n")[0]}, status)
         refused.force_close()
         return refused

@@ -102,7 +102,14 @@ def test_a_body_that_nobody_lends_is_not_waited_for() -> None:
     _by_hand(work)
 
 
-@pytest.mark.parametrize("route", ["/build", "/images/load", "/images/create?fromSrc=-"])
+@pytest.mark.parametrize(
+    "route",
+    [
+        pytest.param("/build", marks=pytest.mark.slow),  # loads what builds need
+        "/images/load",
+        "/images/create?fromSrc=-",
+    ],
+)
 def test_archives_of_which_the_rest_does_not_come(tmp_path: Path, route: str) -> None:
     """The answer has begun by then: its last line tells."""
     head = f"POST {route} HTTP/1.1\r\nHost: d\r\nContent-Length: 100\r\n\r\n".encode()

@@ -63,6 +63,7 @@ def refusal(reply: bytes) -> tuple[int, Any]:
         (_PING + b"X: " + b"a" * 300_000 + b"\r\n\r\n", 431, "the head of the request is too"),
         (b"GET /" + b"a" * 300_000 + b" HTTP/1.1\r\n\r\n", 431, "the head of the request is too"),
         (_PING + b"X: a\r\n" * 1000 + b"\r\n", 431, "the head of the request is too large"),
+        (_PING + b"X: %b\r\n" % (b"a" * 100_000) * 10 + b"\r\n", 431, "the head of the request is"),
         (b"\x16\x03\x01 hello\r\n\r\n", 400, ""),
         (_CREATE + b"Content-Length: x\r\n\r\n", 400, "Invalid character in Content-Length:"),
     ],
@@ -106,3 +107,19 @@ def test_requests_ahead_of_their_answers(tmp_path: Path) -> None:
     request = _PING.replace(b"d\r\n", b"d\r\n\r\n")
     (reply,) = replies(tmp_path, request * 2000 + _PING + b"Connection: close\r\n\r\n")
     assert reply.count(b"HTTP/1.1 200 OK\r\n") == 2001
+
+
+def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
+    """In pieces that are within all bounds, to a connection that has had an answer."""
+    fields = b"X: %b\r\n" % (b"a" * 100_000) * 120
+    first = _PING + b"\r\n"
+    (reply,) = replies(tmp_path, first + _PING + fields, end=b"}\n")
+    assert reply.startswith(b"HTTP/1.1 200 OK\r\n") and b" 431 Request Header" in reply
+
+
+def test_bodies_are_no_heads(tmp_path: Path) -> None:
+    body = b'{"Image":"nope","Labels":{"a":"%b"}}' % (b"a" * 1_000_000)
+    head = _CREATE + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    pings = (_PING + b"X: " + b"a" * 100_000 + b"\r\n\r\n") * 8
+    for reply in replies(tmp_path, head + body, pings + head + body):
+        assert b" 404 Not Found\r\n" in reply and b" 431 " not in reply
