@@ -11,7 +11,9 @@ from pybuild.builds.answers import answered
 from pybuild.builds.builddocument import document_of
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus
 from pybuild.frontend.syntax.parse import parse_dockerfile
+from pybuild.model.advice import UNSET_IN_RUN
 from pybuild.model.contents import MissingSource
+from pybuild.model.errors import StepError, UserError
 from pybuild.model.events import BuildWarning
 from pybuild.model.span import Span
 
@@ -24,6 +26,30 @@ def test_a_file_that_is_not_there_is_missed_in_a_stage_or_an_image(name: str, ki
     error = MissingSource("ref", "/f").with_spans((Span("Dockerfile", 3, 3),))
     told = answered(error, parse_dockerfile(text.encode()), ".", ())
     assert told.message == f'"/f" is not in {kind} {name}'
+
+
+def test_a_failed_step_has_what_was_foreseen_of_it() -> None:
+    dockerfile = parse_dockerfile(b"FROM a\nRUN echo $X\nRUN echo $Y\n")
+    failed = StepError("it failed", status=1, spans=(Span("Dockerfile", 3, 3),), hints=("look",))
+
+    def foreseen(line: int, rule: str = UNSET_IN_RUN.name) -> BuildWarning:
+        span = Span("Dockerfile", line, line)
+        return BuildWarning(message=f"${line} has no value", rule=rule, spans=(span,))
+
+    warnings = [foreseen(2), foreseen(3, "Other")]
+    assert answered(failed, dockerfile, ".", warnings) is failed
+    told = answered(failed, dockerfile, ".", [*warnings, foreseen(3)])
+    assert (told.message, told.hints) == ("it failed", ("$3 has no value",))
+
+
+def test_an_error_that_no_instruction_shows_stays_as_it_is() -> None:
+    dockerfile = parse_dockerfile(b"FROM a\nCOPY f /f\n")
+    other = UserError("other")
+    assert answered(other, dockerfile, ".", ()) is other
+    missing = MissingSource("ref", "/f").with_spans((Span("Dockerfile", 9, 9),))
+    assert answered(missing, dockerfile, ".", ()) is missing
+    elsewhere = MissingSource("ref", "/f").with_spans((Span("Dockerfile", 2, 2),))
+    assert answered(elsewhere, dockerfile, ".", ()) is elsewhere  # no --from: nothing to name
 
 
 def test_a_build_is_a_document_by_dockers_names() -> None:

@@ -86,3 +86,28 @@ def test_whether_a_path_passes_a_link(context: Path, tmp_path: Path) -> None:
 def test_the_real_path_is_free_of_links(context: Path, tmp_path: Path) -> None:
     assert real_path(str(context / "near"), str(context)) == f"{context}/sub/Dockerfile"
     assert real_path(str(tmp_path / "linked"), str(context)) == f"{tmp_path}/own"
+
+
+def test_a_link_that_leads_out_of_the_context_is_named_and_a_loop_is_none(context: Path) -> None:
+    (context / "loop").symlink_to("loop")
+    for path in (context / "loop", context / "loop" / "Dockerfile"):
+        with pytest.raises(UserError, match=FAILED):
+            read(context, path)
+    assert not is_linked(str(context / "gone" / "Dockerfile"), str(context))
+
+
+def test_a_file_that_cannot_be_read_has_its_reason(context: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match=f"^{FAILED}: open .*/file/x: not a directory$"):
+        read(context, tmp_path / "file" / "x")
+
+
+def test_a_pipe_is_read_where_it_is_no_file_of_the_context(context: Path) -> None:
+    """As of ``-f <(…)``."""
+    reader, writer = os.pipe()
+    os.write(writer, b"FROM pipe\n")
+    os.close(writer)
+    try:
+        assert read_named(f"/dev/fd/{reader}", str(context), FAILED) == b"FROM pipe\n"
+    finally:
+        os.close(reader)

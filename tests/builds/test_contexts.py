@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 
-from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, BuildInputs, load_inputs
+from pybuild.builds.contexts import (
+    AMBIGUOUS,
+    BOTH_STDIN,
+    BuildInputs,
+    check_volume,
+    load_inputs,
+)
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
 from pybuild.model.errors import UserError
 from pybuild.model.ops import ScratchSource
 from pybuild.model.snapshot import LocalTree
+from pybuild.model.volumes import HostVolume, VolumeAccess
 from tests.needs import needs
 
 TEXT = b"FROM scratch\n"
@@ -182,3 +189,55 @@ def test_files_have_the_modes_of_git_where_that_is_said(here: Path) -> None:
     for git_modes in (False, True):
         inputs = _load("c", git_modes=git_modes, named_contexts={"n": "c"})
         assert [tree.git_modes for tree in inputs.trees.values()] == [git_modes] * 2
+
+
+def test_nothing_on_standard_input_is_no_dockerfile() -> None:
+    with pytest.raises(UserError) as caught:
+        _load("-")
+    assert caught.value.message == "nothing came on standard input"
+
+
+def test_a_context_that_is_not_there_has_the_one_that_is_perhaps_meant(here: Path) -> None:
+    _write(here / "source", Dockerfile=TEXT)
+    for path, hint in (
+        ("./suorce", "did you mean source?"),
+        (
+            "source/Dockerfile",
+            "the context is a directory, the file goes with -f: -f source/Dockerfile .",
+        ),
+        ("zzzzzzzz", f"make it, or correct the path, which begins in {here}"),
+        ("none/of/it", f"make it, or correct the path, which begins in {here}/none/of"),
+    ):
+        with pytest.raises(UserError) as caught:
+            _load(path)
+        assert caught.value.hints == (hint,), path
+
+
+def test_dockerfiles_by_other_names_are_named(here: Path) -> None:
+    _write(here / "c", **{"app.Dockerfile": TEXT, "other": b""})
+    _write(here / "c/web", Dockerfile=TEXT)
+    _write(here / "f", Containerfile=TEXT)
+    for named, hint in (
+        ("", "name it with -f: c/app.Dockerfile, c/web/Dockerfile"),
+        ("f/none", "name it with -f: f/Containerfile, c/app.Dockerfile, c/web/Dockerfile"),
+        ("gone/none", "name it with -f: c/app.Dockerfile, c/web/Dockerfile"),
+    ):
+        with pytest.raises(UserError) as caught:
+            _load("c", dockerfile=named and str(here / named))
+        assert caught.value.hints == (hint,), named
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [("", "the store lies in it"), ("store", "the store lies in it"), ("store/a", "it lies")],
+)
+def test_a_volume_that_shows_steps_the_store_is_refused(
+    here: Path, source: str, where: str
+) -> None:
+    place = str(here / source).rstrip("/")
+    writable = HostVolume(source=place, target="/in", access=VolumeAccess.WRITABLE, in_key=False)
+    for shown in (writable, HostVolume(source=place, target="/in")):
+        with pytest.raises(UserError, match=f"{place} changes while steps run: {where}"):
+            check_volume(shown, f"{here}/store")
+        check_volume(shown, f"{here}/elsewhere/store" if source else "/elsewhere")
+    check_volume(HostVolume(source=place, target="/in", in_key=False), f"{here}/store")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.builds.givencontexts import source_of
+from pybuild.builds.givencontexts import source_of, unpack_context
 from pybuild.model.errors import UsageError
 
 
@@ -102,3 +102,20 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         source_of("context", b"nothing", str(tmp_path))
     with pytest.raises(UsageError, match="no archive that can be unpacked"):
         source_of("other", archive(member("a"), data=bytes(9000))[:4000], str(tmp_path))
+
+
+def test_an_archive_in_a_file_is_unpacked_or_none(tmp_path: Path) -> None:
+    (tmp_path / "whole.tar").write_bytes(archive(member("d/a", mode=0o755)))
+    folder = Path(unpack_context(str(tmp_path / "whole.tar"), str(tmp_path)))
+    assert folder == tmp_path / "context" and (folder / "d/a").read_bytes() == b"data"
+    for name, data in (
+        ("none", b"nothing"),
+        ("cut", archive(member("a"), data=bytes(9000))[:4000]),
+    ):
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / f"{name}-scratch").mkdir()
+        with pytest.raises(UsageError, match="context: no archive that can be unpacked"):
+            unpack_context(str(tmp_path / name), str(tmp_path / f"{name}-scratch"))
+    with pytest.raises(UsageError, match="no archive that can be unpacked: .*No such file"):
+        (tmp_path / "third").mkdir()
+        unpack_context(str(tmp_path / "gone"), str(tmp_path / "third"))
