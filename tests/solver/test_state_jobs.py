@@ -41,6 +41,20 @@ def test_local_sources_of_two_jobs_are_two_but_equal_bytes_run_once() -> None:
     assert set(desk.solutions) == {"one", "two"}
 
 
+def test_what_a_job_knows_grows_until_it_ends() -> None:
+    desk = Desk()
+    top = run("a", image())
+    desk.add(top, job="one")
+    assert desk.state.known("one")[0] == {}
+    assert desk.state.known("other") == ({}, {})
+    until_running(desk, "a")
+    results, keys_so_far = desk.state.known("one")
+    assert set(results) == {top.inputs[0].digest}
+    assert set(results) <= set(keys_so_far)
+    desk.work()
+    assert desk.state.known("one") == ({}, {})
+
+
 def test_a_local_source_is_its_own_result() -> None:
     desk = Desk()
     top = local()
