@@ -105,29 +105,18 @@ class LocalBuilder:
             return list(islice(reports(store), None if everything else 1))
 
     def builds(self) -> list[BuildRecord]:
-        from pybuild.builds.buildrecord import from_facts
-        from pybuild.cache.content.buildhistory import Builds
+        from pybuild.builds.keptbuilds import kept_builds
 
         if not os.path.isdir(self.settings.root):
             return []
         with self._store(to_read=True) as store:
-            return [from_facts(one.id, one.facts) for one in Builds(store).all()]
+            return kept_builds(store)
 
     def replay(self, record: BuildRecord, emit: Emit) -> None:
-        from pybuild.cache.content.buildhistory import Builds
-        from pybuild.cache.content.buildlog import read_events
-        from pybuild.model.errors import UserError
+        from pybuild.builds.keptbuilds import replay_build
 
         with self._store(to_read=True) as store:
-            stored = Builds(store).find(record.id)
-            try:
-                if stored is not None:
-                    for event in read_events(stored.log) if stored.log else stored.events():
-                        emit(event)
-                    return
-            except FileNotFoundError:
-                pass
-        raise UserError(f"the log of build {record.id} is gone")
+            replay_build(store, record.id, emit)
 
     def forget(self, records: Sequence[BuildRecord]) -> None:
         from pybuild.cache.content.buildhistory import Builds

@@ -282,6 +282,11 @@ COMMANDS: tuple[Command, ...] = (
             Option("tlscacert", "clients need a certificate of this authority", "FILE"),
             Option("tlscert", "certificate of the server", "FILE"),
             Option("tlskey", "its key", "FILE"),
+            Option(
+                "web",
+                "serve a page for browsers on loopback (127.0.0.1:PORT; auto: a free port)",
+                "ADDR",
+            ),
             *GLOBAL,
         ),
         ("", 0, 0),

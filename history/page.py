@@ -6,19 +6,16 @@ The page has no script, loads nothing (its policy forbids both), and takes each 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterator, Mapping
 
 from pybuild.builds.buildrecord import BuildRecord, BuildStatus
 from pybuild.explain.report import StepReport
 from pybuild.explain.text import miss_lines
+from pybuild.history.markup import as_lines, as_text, document, style
 from pybuild.model.amounts import human_bytes, human_duration
-from pybuild.model.printable import without_controls
 from pybuild.model.timeline import StepState, TimedStep, Timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_LONG = 1000
 _LEAST_WIDTH = 2.0
 _MOST_LISTED = 12
 _MOST_OUTPUTS = 2 << 20
@@ -32,27 +29,28 @@ _KINDS = (
 
 
 def page_of(record: BuildRecord, timeline: Timeline, reasons: Mapping[str, StepReport]) -> str:
-    """Return the page of a build.
+    """Return the page of a build, which needs nothing else; see `body_of`."""
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"<style>\n{style()}</style>\n"
+    )
+    title = f"build {record.id}: {record.name}"
+    return document(title, f"<main>\n{body_of(record, timeline, reasons)}\n</main>", head)
+
+
+def body_of(record: BuildRecord, timeline: Timeline, reasons: Mapping[str, StepReport]) -> str:
+    """Return the main part of the page of a build.
 
     Args:
         reasons: why steps ran, by the names of the steps; those of a build that keeps none are empty.
     """
-    style = (files("pybuild.history") / "page.css").read_text("utf-8")
-    title = _text(f"build {record.id}: {record.name}")
-    body = [
+    parts = (
         *_head(record, timeline),
         *_costs(timeline, reasons),
         *_course(timeline),
         *_outputs(timeline),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
     )
+    return "\n".join(parts)
 
 
 def _head(record: BuildRecord, timeline: Timeline) -> Iterator[str]:
@@ -73,17 +71,17 @@ def _head(record: BuildRecord, timeline: Timeline) -> Iterator[str]:
         ("Images", ", ".join(record.images)),
         ("Warnings", str(record.warnings or "")),
     ]
-    yield f"<h1>{_text(record.name or record.id)}</h1>"
+    yield f"<h1>{as_text(record.name or record.id)}</h1>"
     status = "failed" if record.status is BuildStatus.ERROR else record.status
     state = f'<span class="state {status}">{status}</span>'
-    yield f'<p>{state} <span class="soft">build {_text(record.id)}</span></p>'
+    yield f'<p>{state} <span class="soft">build {as_text(record.id)}</span></p>'
     yield '<dl class="facts">'
     for name, value in facts:
         if value:
-            yield f"<dt>{name}</dt><dd>{_text(value)}</dd>"
+            yield f"<dt>{name}</dt><dd>{as_text(value)}</dd>"
     yield "</dl>"
     if record.error:
-        yield f'<p class="error">{_text(record.error)}</p>'
+        yield f'<p class="error">{as_text(record.error)}</p>'
 
 
 def _costs(timeline: Timeline, reasons: Mapping[str, StepReport]) -> Iterator[str]:
@@ -107,7 +105,7 @@ def _costs(timeline: Timeline, reasons: Mapping[str, StepReport]) -> Iterator[st
         yield (
             f'<tr><td class="number">{step.seconds:.2f} s</td><td class="number">{share}</td>'
             f"{_usage(reasons.get(step.name))}<td>{'yes' if step.number in critical else ''}</td>"
-            f'<td class="name">{_text(step.name)}</td><td>{_why(step, reasons)}</td></tr>'
+            f'<td class="name">{as_text(step.name)}</td><td>{_why(step, reasons)}</td></tr>'
         )
     yield "</tbody></table></div>"
 
@@ -123,7 +121,7 @@ def _usage(report: StepReport | None) -> str:
 def _why(step: TimedStep, reasons: Mapping[str, StepReport]) -> str:
     report = reasons.get(step.name)
     lines = miss_lines(report.miss, step.name) if report and report.miss else []
-    return "<br>".join(map(_text, lines))
+    return "<br>".join(map(as_text, lines))
 
 
 def _course(timeline: Timeline) -> Iterator[str]:
@@ -144,7 +142,7 @@ def _course(timeline: Timeline) -> Iterator[str]:
         reads = f' <span class="soft">reads {after}</span>' if after else ""
         took = step.state if step.ended is None or not step.seconds else f"{step.seconds:.2f} s"
         yield (
-            f'<tr><td class="number">{step.number}</td><td class="name">{_text(step.name)}{reads}</td>'
+            f'<tr><td class="number">{step.number}</td><td class="name">{as_text(step.name)}{reads}</td>'
             f'<td class="number">{step.began or 0.0:.2f} s</td><td class="number">{took}</td>'
             f'<td class="course">{_bar(step, timeline.seconds, step.number in critical)}</td></tr>'
         )
@@ -187,26 +185,11 @@ def _outputs(timeline: Timeline) -> Iterator[str]:
         more = f"… {human_bytes(cut)} before this …\n" if cut > 0 else ""
         opened = " open" if step.state is StepState.FAILED else ""
         yield (
-            f"<details{opened}><summary>#{step.number} {_text(step.name)} "
+            f"<details{opened}><summary>#{step.number} {as_text(step.name)} "
             f'<span class="soft">{human_bytes(step.output_bytes)}</span></summary>'
-            f"<pre>{more}{escape(_plain(text))}</pre></details>"
+            f"<pre>{more}{as_lines(text)}</pre></details>"
         )
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _text(text: str) -> str:
-    """Return *text* for a page: one line, of a bearable length."""
-    line = " ".join(_plain(text).split())
-    return escape(line if len(line) <= _LONG else line[:_LONG] + "…")
-
-
-def _plain(text: str) -> str:
-    return "\n".join(map(without_controls, _lines(text)))
-
-
-def _lines(text: str) -> Iterable[str]:
-    """Return lines as a terminal leaves them: what was written over is gone."""
-    return (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))

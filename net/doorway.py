@@ -279,7 +279,7 @@ async def listen_tcp(host: str | None, port: int, backlog: int) -> list[socket.s
     try:
         for family, _, _, _, place in dict.fromkeys(infos):
             try:
-                bound.append(_tcp_socket(family, place, backlog))
+                bound.append(tcp_listener(family, place, backlog))
             except OSError as error:
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise
@@ -293,7 +293,8 @@ async def listen_tcp(host: str | None, port: int, backlog: int) -> list[socket.s
     return bound
 
 
-def _tcp_socket(family: int, place: tuple[Any, ...], backlog: int) -> socket.socket:
+def tcp_listener(family: int, place: tuple[Any, ...], backlog: int) -> socket.socket:
+    """Listen at one address. Raises OSError."""
     own = socket.socket(family, socket.SOCK_STREAM)
     try:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

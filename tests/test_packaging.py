@@ -37,6 +37,7 @@ ROOMS = [
     "solver",
     "testing",
     "volumes",
+    "web",
 ]
 
 

@@ -51,7 +51,7 @@ def test_a_program_that_is_missing_is_named_with_its_package(
 
 
 def test_ci_installs_what_tests_need() -> None:
-    """All but what each Debian has, and buildah, podman and systemd, which bring half a distribution for one test each."""
+    """All but what each Debian has, and buildah, chromium, podman and systemd, which bring half a distribution for one test each."""
     root = Path(__file__).parents[1]
     installed = (root / ".ci/run").read_text().split()
     texts = [path.read_text() for path in (root / "tests").rglob("*.py")]
@@ -61,7 +61,7 @@ def test_ci_installs_what_tests_need() -> None:
     assert "openssh-client" in packages
     assert (
         packages
-        - {"", "buildah", "dpkg", "libc-bin", "podman", "systemd", "util-linux"}
+        - {"", "buildah", "chromium", "dpkg", "libc-bin", "podman", "systemd", "util-linux"}
         - set(installed)
         == set()
     )

@@ -62,7 +62,7 @@ PLAIN = (
         "net",
         "networks",
     ),
-    *("progress", "pybuild", "registry", "remotecache", "solver", "testing", "volumes"),
+    *("progress", "pybuild", "registry", "remotecache", "solver", "testing", "volumes", "web"),
 )
 """Rooms without such names."""
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.commandline.parser import BadOption, Parsed, parse
 from pybuild.daemon.workerflags import BUILDKITD, without_workers
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.model.errors import UsageError
 from pybuild.model.package import VERSION
+
+if TYPE_CHECKING:
+    from pybuild.engine.engine import Engine
 
 
 def main(parsed: Parsed) -> int:
@@ -24,6 +29,7 @@ def main(parsed: Parsed) -> int:
         insecure=parsed.flag("insecure"),
         docker=docker_addresses(parsed.one("docker-socket"), parsed.many("docker-address")),
         cluster=parsed.one("cluster"),
+        page=parsed.one("web"),
     )
 
 
@@ -84,15 +90,28 @@ def _serve(
     insecure: bool,
     docker: Sequence[str] = (),
     cluster: str = "",
+    page: str = "",
 ) -> int:
     import uvloop
 
     from pybuild.daemon.process import serve
 
-    within = None
+    parts: list[Callable[[Engine], AbstractAsyncContextManager[None]]] = []
     if cluster:
         from pybuild.cluster.coordinating import coordinating_by
 
-        within = coordinating_by(cluster, settings)
+        parts.append(coordinating_by(cluster, settings))
+    if page:
+        from pybuild.web.serving import page_at
+
+        parts.append(page_at(page))
+
+    @asynccontextmanager
+    async def within(engine: Engine) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for part in parts:
+                await stack.enter_async_context(part(engine))
+            yield
+
     uvloop.run(serve(settings, addresses, insecure=insecure, docker=docker, within=within))
     return 0

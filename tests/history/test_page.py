@@ -22,7 +22,7 @@ from pybuild.model.timeline import timeline_of
 from tests.history.pastbuilds import AT, BASE, RECORD, REPORT, SLOW, events, failing
 
 REASONS = {step.name: step for step in REPORT.steps}
-_VOID = {"meta", "br", "rect"}
+_VOID = {"meta", "link", "br", "rect"}
 
 
 class Reader(HTMLParser):

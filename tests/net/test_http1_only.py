@@ -14,14 +14,14 @@ CLIENTS = re.compile(
 
 
 def test_nobody_asks_with_another_client() -> None:
-    """aiohttp serves the registry and Docker's API, and S3's own library asks with it. An engine elsewhere is asked by http.client."""
+    """aiohttp serves the registry, Docker's API and the page, and S3's own library asks with it. An engine elsewhere is asked by http.client."""
     paths = [path for room in ("pybuild", *ROOMS) for path in (ROOT / room).rglob("*.py")]
     others = {
         str(path.relative_to(ROOT))
         for path in paths
         if CLIENTS.search(path.read_text(encoding="utf-8"))
     }
-    servers = ("daemon/rest/", "registry/server/")
+    servers = ("daemon/rest/", "registry/server/", "web/")
     served = {name for name in others if name.startswith(servers)}
     assert served
     assert others - served == {

@@ -1,0 +1,109 @@
+"""The requests of browsers: checked, then answered with a page, or refused with one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from functools import partial
+
+from aiohttp import web
+
+from pybuild.cache.store import Store
+from pybuild.model.errors import PybuildError
+from pybuild.model.printable import printable
+from pybuild.web.access import ENTRANCE, Asking, BrowserAccess, PageRefusal
+from pybuild.web.buildpages import build_page, list_page
+from pybuild.web.frame import STYLE, notice, style_sheet, welcome
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_TITLES = {401: "No session", 404: "Not found"}
+_BUILD = re.compile(r"/builds/([0-9a-f]{8})\Z")
+_AT_ONCE = 4  # a page of a large build reads its whole log
+
+
+class Site:
+    """Answers requests about the builds of one store."""
+
+    def __init__(self, store: Store, access: BrowserAccess) -> None:
+        self._store = store
+        self._access = access
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is."""
+        try:
+            response = await self._answer(request)
+        except PageRefusal as refused:
+            response = _page(
+                notice(_TITLES.get(refused.status, "Refused"), refused.message), refused.status
+            )
+        except (PybuildError, OSError) as error:
+            sys.stderr.write(f"warning: page {printable(request.path)}: {printable(str(error))}\n")
+            response = _page(notice("It did not work", str(error)), 500)
+        response.headers.update(_HEADERS)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        asking = _asking(request)
+        self._access.check(asking)
+        method, target = asking.method, asking.target.partition("?")[0]
+        if method == "HEAD" and target.startswith(ENTRANCE):
+            raise PageRefusal(405, "a link is opened, not looked at")
+        if method in ("GET", "HEAD"):
+            if target == STYLE:
+                return _page(style_sheet(), kind="text/css")
+            if target.startswith(ENTRANCE):
+                cookie = self._access.enter(target.removeprefix(ENTRANCE))
+                return _page(welcome(), cookie=cookie)
+            self._access.admit(asking.cookies)
+            return _page(await self._made(target))
+        if method == "POST" and target == "/leave":
+            cookie = self._access.leave(asking.cookies)
+            return _page(notice("Left", "This browser has no access any more."), cookie=cookie)
+        self._access.admit(asking.cookies)
+        raise PageRefusal(405, "nothing here takes such a request")
+
+    async def _made(self, target: str) -> str:
+        if target == "/":
+            make = partial(list_page, self._store)
+        elif match := _BUILD.match(target):
+            make = partial(build_page, self._store, match[1])
+        else:
+            raise PageRefusal(404, "there is no such page")
+        async with self._room:
+            return await asyncio.to_thread(make)
+
+
+def _asking(request: web.BaseRequest) -> Asking:
+    headers = request.headers
+    return Asking(
+        method=request.method,
+        target=request.raw_path,
+        hosts=headers.getall("Host", ()),
+        origins=headers.getall("Origin", ()),
+        sites=headers.getall("Sec-Fetch-Site", ()),
+        cookies=headers.getall("Cookie", ()),
+    )
+
+
+def _page(
+    text: str, status: int = 200, *, kind: str = "text/html", cookie: str = ""
+) -> web.Response:
+    data = text.encode("utf-8", "replace")
+    headers = {"Set-Cookie": cookie} if cookie else None
+    return web.Response(
+        body=data, status=status, content_type=kind, charset="utf-8", headers=headers
+    )
