@@ -349,9 +349,14 @@ class Containers:
             os.rename(made, path)
 
     def update(
-        self, container: Container, limits: StepLimits, policy: RestartPolicy | None
+        self,
+        container: Container,
+        given: StepLimits,
+        policy: RestartPolicy | None,
+        *,
+        has_cpus: bool = False,
     ) -> Sequence[str]:
-        """Give it other limits, those that are not 0, and another restart policy; return warnings [CTR-65].
+        """Give it other limits, see `limits_with`, and another restart policy; return warnings [CTR-65].
 
         Raises:
             UserError, EnvironmentFault: they contradict it, or the kernel refuses them.
@@ -361,14 +366,17 @@ class Containers:
                 f"cannot update container {container.config.name}: Restart policy cannot be updated "
                 "because AutoRemove is enabled for the container"
             )
+        from pybuild.containers.updating import limits_with
+
         warnings: Sequence[str] = ()
+        _, changes = limits_with(container.config, given, has_cpus=has_cpus)
         if container.state().lives:
             # Not in our turn: a monitor that is about to remove its container would wait for it.
-            warnings = container.ask("update", packed(limits), packed(policy))
-        known = {name: value for name, value in limits._asdict().items() if value}
+            warnings = container.ask("update", packed(changes), packed(policy))
         with self.turn(container) as now:
             config = now.config._replace(
-                limits=now.config.limits._replace(**known),
+                limits=limits_with(now.config, given, has_cpus=has_cpus)[0],
+                has_cpus=has_cpus or now.config.has_cpus,
                 restart=now.config.restart if policy is None else policy,
             )
             self.write(now, config)

@@ -206,6 +206,7 @@ def check_limits(limits: StepLimits) -> None:
         )
     if 0 < limits.cpu_quota_us < 1000:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    _check_memory_nodes(limits.cpuset_mems)
     if not limits.cpuset_cpus:
         return
     import re
@@ -219,12 +220,8 @@ def check_limits(limits: StepLimits) -> None:
         )
 
 
-def check_memory_nodes(text: str) -> None:
-    """See that the nodes of memory in a list such as ``0-2,4`` are there.
-
-    Raises:
-        UsageError: one is not.
-    """
+def _check_memory_nodes(text: str) -> None:
+    """See that the nodes of memory in a list such as ``0-2,4`` are there."""
     numbers = text.replace("-", ",").split(",")
     if not all(one in ("", "0") or os.path.exists(f"{_NODES}{one}") for one in numbers):
         raise UsageError(f"requested memory nodes are not available - requested {text}")

@@ -166,6 +166,7 @@ STEP_OPTIONS = (
         form="number",
         field="cpu_quota_us",
         attribute="cpuquota",
+        least=-1,
     ),
     StepOption(
         "cpuset-cpus",

@@ -57,7 +57,7 @@ class Resources:
                     raise UsageError(f"invalid {name}: {value}: expected a list such as 0-2,4")
             elif value < (-1 if option.field in ("memory_swap_bytes", "cpu_quota_us") else 0):
                 raise UsageError(f"invalid {name}: {value}: must be > 0")
-        if self.memory_swap_bytes and not self.memory_bytes:
+        if self.memory_swap_bytes > 0 and not self.memory_bytes:
             raise UsageError("memory-swap is a limit on memory and swap together: set memory too")
         if 0 < self.memory_swap_bytes < self.memory_bytes:
             raise UsageError(
@@ -110,6 +110,15 @@ def parse_resources(
     return Resources(parent=parent, **values)  # type: ignore[arg-type]
 
 
+def read_limit(name: str, text: str) -> int:
+    """Read one number of `LIMITS` as people write it.
+
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    return _number(LIMITS[name], text, with_units=True)
+
+
 def _number(option: StepOption, text: str, *, with_units: bool) -> int:
     if with_units and option.form == "bytes" and text != "-1":
         value = parse_binary_size(text, option.name)
@@ -118,7 +127,8 @@ def _number(option: StepOption, text: str, *, with_units: bool) -> int:
             value = int(text)
         except ValueError:
             raise UsageError(f"invalid {option.name} value: {text}") from None
-    if value < option.least or value == 0:
+    # As docker has it, 0 is no limit; but there are no steps without processes.
+    if value < option.least and (value or option.field == "pids"):
         kind = "must be -1 (unlimited) or > 0" if option.least < 0 else "must be > 0"
         raise UsageError(f"invalid {option.name} value: {text}: {kind}")
     return value

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -290,7 +291,8 @@ async def update(exchange: ApiExchange) -> web.StreamResponse:
     most = given.number("MaximumRetryCount")
     policy = restart_policy(given.text("Name"), most or None) if given.text("Name") else None
     limits = limits_of(body, is_update=True)
-    warnings = await exchange.host.run(exchange.host.containers.update, container, limits, policy)
+    change = partial(exchange.host.containers.update, has_cpus=body.number("NanoCpus") > 0)
+    warnings = await exchange.host.run(change, container, limits, policy)
     return answer({"Warnings": list(warnings) or None})
 
 

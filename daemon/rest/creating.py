@@ -312,6 +312,7 @@ def limits_of(host: Fields, *, is_update: bool = False) -> StepLimits:
     for name, words in (("CpusetCpus", "cpuset cpus"), ("CpusetMems", "cpuset mems")):
         if (text := host.text(name)) and not _LIST.fullmatch(text):
             raise ApiRefusal(400, f"Invalid value {text[:100]} for {words}: invalid format")
+    pids = host.number("PidsLimit")
     limits = StepLimits(
         memory_bytes=host.number("Memory"),
         memory_swap_bytes=host.number("MemorySwap"),
@@ -320,7 +321,7 @@ def limits_of(host: Fields, *, is_update: bool = False) -> StepLimits:
         cpu_quota_us=host.number("CpuQuota"),
         cpuset_cpus=host.text("CpusetCpus"),
         cpuset_mems=host.text("CpusetMems"),
-        pids=max(0, host.number("PidsLimit")),
+        pids=max(0, pids) or (-1 if is_update and host.has("PidsLimit") else 0),
         parent=host.text("CgroupParent"),
         reserved_bytes=host.number("MemoryReservation"),
         swappiness=defaults.swappiness(
@@ -328,7 +329,6 @@ def limits_of(host: Fields, *, is_update: bool = False) -> StepLimits:
         ),
     )
     defaults.check_limits(limits)
-    defaults.check_memory_nodes(limits.cpuset_mems)
     if 0 < limits.memory_swap_bytes < limits.memory_bytes:
         raise ApiRefusal(
             400, "Minimum memoryswap limit should be larger than memory limit, see usage"

@@ -86,8 +86,7 @@ class Leaf:
         for controller in rules.controllers(limits):
             for hierarchy, path in self.places:
                 if controller in hierarchy.controllers:
-                    for file, text, flag in rules.files(controller, hierarchy.version, limits):
-                        _set(self, f"{path}/{file}", text, flag)
+                    _set_all(self, path, rules.files(controller, hierarchy.version, limits))
                     break
             else:
                 self.warnings += [
@@ -135,11 +134,11 @@ _parents: set[str] = set()
 """Those that a step of ours has made: a later one may be the last to leave it."""
 
 
-def make(limits: StepLimits, name: str, *, freezes: bool = False) -> Leaf:
+def make(limits: StepLimits, name: str, *, changes: bool = False) -> Leaf:
     """Make the cgroups for a step; without a hierarchy for it, say which limits are lost.
 
     Args:
-        freezes: one of them is to be where its processes can be frozen, if there is such a place.
+        changes: there is to be one wherever its processes could be frozen, or get a limit later.
 
     Raises:
         Fault: user; the kernel refuses a limit's value.
@@ -166,14 +165,15 @@ def make(limits: StepLimits, name: str, *, freezes: bool = False) -> Leaf:
             if controller == rules.CPUSET and hierarchy.version == 1:
                 _inherit_cpuset(path)
             leaf.has_pids = leaf.has_pids or controller == rules.PIDS
-            for file, text, flag in rules.files(controller, hierarchy.version, bounded):
-                _set(leaf, f"{path}/{file}", text, flag)
+            _set_all(leaf, path, rules.files(controller, hierarchy.version, bounded))
             if hierarchy.version == 2 and leaf.into_fd < 0:
                 leaf.into_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        if freezes and not leaf.freezer():
-            for hierarchy in usable:
-                if rules.FREEZER in hierarchy.controllers:
-                    _place(leaf, hierarchy, limits, name)
+        for hierarchy in usable if changes else ():
+            known = len(leaf.places)
+            path = _place(leaf, hierarchy, limits, name)
+            is_new = path is not None and len(leaf.places) > known
+            if is_new and rules.CPUSET in hierarchy.controllers and hierarchy.version == 1:
+                _inherit_cpuset(str(path))
     except BaseException:
         leaf.remove()
         raise
@@ -249,12 +249,28 @@ def _inherit_cpuset(path: str) -> None:
             write(path + file, read(os.path.dirname(path) + file).strip())
 
 
+def _set_all(leaf: Leaf, place: str, files: list[tuple[str, str, str]]) -> None:
+    """Write limits; one that the kernel takes only after another, as it compares both, is tried again behind it."""
+    again: list[tuple[str, str, str]] = []
+    for file, text, flag in files:
+        try:
+            _set(leaf, f"{place}/{file}", text, flag)
+        except Fault:
+            again.append((file, text, flag))
+    for file, text, flag in again:
+        _set(leaf, f"{place}/{file}", text, flag)
+
+
 def _set(leaf: Leaf, path: str, text: str, flag: str) -> None:
     try:
         write(path, text)
     except FileNotFoundError:
-        leaf.warnings.append(f"this kernel cannot enforce {flag}: it has no {path.split('/')[-1]}")
+        if flag:
+            what = f"it has no {path.split('/')[-1]}"
+            leaf.warnings.append(f"this kernel cannot enforce {flag}: {what}")
     except OSError as error:
+        if not flag:
+            return
         if error.errno in (errno.EACCES, errno.EPERM):
             leaf.warnings.append(f"{flag}={text} is not enforced: {path}: {error.strerror}")
             return

@@ -157,7 +157,7 @@ class Children:
         try:
             net = Usernet(step.kind.network == "isolated" and isolation.mounts())
             connected = self.networks.take(step.kind.connecting)
-            leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}", freezes=step.lasting)
+            leaf = cgroups.make(step.kind.limits, f"{self._name}-{job}", changes=step.lasting)
             if copied and apart:
                 pid, pidfd = syscalls.clone3(syscalls.CLONE_NEWNET)
             elif copied:

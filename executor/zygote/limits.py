@@ -33,6 +33,8 @@ _FLAGS = {
     "swappiness": "memory-swappiness",
 }
 DEFAULT_PERIOD_US = 100_000
+_DEFAULT = ""
+"""Of a limit that nobody named, and nobody is warned of where it cannot be had."""
 
 
 def controllers(limits: StepLimits) -> list[str]:
@@ -49,7 +51,7 @@ def flags(controller: str, limits: StepLimits) -> list[str]:
 
 
 def files(controller: str, version: int, limits: StepLimits) -> list[tuple[str, str, str]]:
-    """Return ``(file, text, limit)``, in the order they must be written."""
+    """Return ``(file, text, limit)``, in the order in which a new cgroup takes them; *limit* may be ""."""
     if controller == PIDS:
         texts = [("pids.max", str(limits.pids), "pids")] if limits.pids else []
     elif controller == MEMORY:
@@ -65,22 +67,25 @@ def files(controller: str, version: int, limits: StepLimits) -> list[tuple[str, 
         # Version 1 refuses processes while either is empty; the caller fills in the parent's.
         cpuset = (("cpuset_cpus", limits.cpuset_cpus), ("cpuset_mems", limits.cpuset_mems))
         texts = [(key.replace("_", "."), text, key) for key, text in cpuset if text]
-    return [(file, text, _FLAGS[key]) for file, text, key in texts]
+    return [(file, text, key and _FLAGS[key]) for file, text, key in texts]
 
 
 def _memory(version: int, memory: int, swap: int) -> list[tuple[str, str, str]]:
+    """Without a limit for swap there is as much of it as memory, as docker has it."""
     texts: list[tuple[str, str, str]] = []
+    key = "memory_swap_bytes" if swap else _DEFAULT
+    swap = swap or 2 * memory
     if version == 1:
         if memory:
             texts.append(("memory.limit_in_bytes", str(memory), "memory_bytes"))
         if swap:
-            texts.append(("memory.memsw.limit_in_bytes", str(swap), "memory_swap_bytes"))
+            texts.append(("memory.memsw.limit_in_bytes", str(swap), key))
     else:
         if memory:
             texts.append(("memory.max", str(memory), "memory_bytes"))
         if swap:
             text = "max" if swap < 0 else str(max(0, swap - memory))
-            texts.append(("memory.swap.max", text, "memory_swap_bytes"))
+            texts.append(("memory.swap.max", text, key))
     return texts
 
 

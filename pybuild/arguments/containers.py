@@ -63,8 +63,11 @@ def health_check(parsed: Parsed, image: Mapping[str, Any]) -> HealthCheck | None
     return defaults.health_check({**given, "Retries": int(text or 0)}, image)
 
 
-def surroundings(parsed: Parsed) -> dict[str, Any]:
+def surroundings(parsed: Parsed, *, is_update: bool = False) -> dict[str, Any]:
     """Return the fields of a config that limits, ulimits and names of hosts are in.
+
+    Args:
+        is_update: of a container that has others; see `updating.limits_with`.
 
     Raises:
         UsageError: one of them is wrong.
@@ -72,21 +75,26 @@ def surroundings(parsed: Parsed) -> dict[str, Any]:
     options = {"resource", "cgroup-parent", *(one.name for one in STEP_OPTIONS)} - {"network"}
     fields: dict[str, Any] = {"has_cpus": bool(parsed.one("cpus"))}
     if options.isdisjoint(parsed.values):  # as a rule; what reads them takes long to load
-        return {"limits": _limits(parsed, StepLimits()), **fields}
+        return {"limits": _limits(parsed, StepLimits(), is_update=is_update), **fields}
+    from pybuild.model.resources import read_limit
     from pybuild.model.stepoptions import settings_of_flags
 
-    settings = settings_of_flags(lambda name: () if name == "network" else parsed.many(name))
+    # The memory that swap comes on top of may be known already.
+    apart = ("network", "memory-swap") if is_update else ("network",)
+    settings = settings_of_flags(lambda name: () if name in apart else parsed.many(name))
     limits = {name: getattr(settings.resources, name) for name in settings.resources.__slots__}
+    if is_update and (swap := parsed.one("memory-swap")):
+        limits["memory_swap_bytes"] = read_limit("memory-swap", swap)
     return {
         "add_hosts": settings.add_hosts,
         "ulimits": settings.ulimits,
         "shm_bytes": settings.shm_size_bytes,
-        "limits": _limits(parsed, StepLimits(**limits)),
+        "limits": _limits(parsed, StepLimits(**limits), is_update=is_update),
         **fields,
     }
 
 
-def _limits(parsed: Parsed, limits: StepLimits) -> StepLimits:
+def _limits(parsed: Parsed, limits: StepLimits, *, is_update: bool) -> StepLimits:
     """Return the limits of a container's cgroup, with docker's own spellings [CTR-7]."""
     limits = limits._replace(
         reserved_bytes=parse_binary_size(
@@ -98,7 +106,7 @@ def _limits(parsed: Parsed, limits: StepLimits) -> StepLimits:
     if cpus := parsed.one("cpus"):
         limits = defaults.with_cpus(limits, defaults.read_cpus(cpus))
     if pids := parsed.one("pids-limit"):
-        limits = limits._replace(pids=defaults.read_pids(pids))
+        limits = limits._replace(pids=defaults.read_pids(pids) or (-1 if is_update else 0))
     return limits
 
 

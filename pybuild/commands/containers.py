@@ -176,11 +176,13 @@ def update(parsed: Parsed) -> int:
     from pybuild.arguments.containers import surroundings
     from pybuild.containers.defaults import read_restart
 
-    limits = surroundings(parsed)["limits"]
+    fields = surroundings(parsed, is_update=True)
     policy = read_restart(parsed.one("restart")) if parsed.one("restart") else None
 
     def change(containers: Containers, one: Container) -> None:
-        for warning in containers.update(one, limits, policy):
+        for warning in containers.update(
+            one, fields["limits"], policy, has_cpus=fields["has_cpus"]
+        ):
             sys.stderr.write(f"warning: {warning}\n")
 
     return _each(parsed, change)

@@ -10,7 +10,6 @@ import pytest
 
 from pybuild.containers.defaults import (
     check_limits,
-    check_memory_nodes,
     command_of,
     health_check,
     log_config,
@@ -201,10 +200,10 @@ def test_limits_that_no_process_can_live_with(limits: StepLimits, message: str) 
 
 def test_nodes_of_memory_have_to_be_there() -> None:
     for text in ("", "0", "0-0", "0,0"):
-        check_memory_nodes(text)
+        check_limits(StepLimits(cpuset_mems=text))
     for text in ("99999", "0-99999", "0,99999"):
         with pytest.raises(UsageError, match=f"memory nodes .* requested {text}$"):
-            check_memory_nodes(text)
+            check_limits(StepLimits(cpuset_mems=text))
 
 
 def test_a_number_of_processors_is_a_quota() -> None:

@@ -234,11 +234,11 @@ def test_missing_controllers_are_told_of_once(homes: list[Hierarchy]) -> None:
 
 
 def test_a_place_to_freeze_is_made_on_request_alone(homes: list[Hierarchy], tmp_path: Path) -> None:
-    homes.append(Hierarchy(1, f"{tmp_path}/old", f"{tmp_path}/old/own", ("freezer",)))
+    homes[0] = Hierarchy(1, f"{tmp_path}/old", f"{tmp_path}/old/own", ("freezer",))
     step = cgroups.make(StepLimits(), "x")
     assert step.freezer() is None
     step.remove()
-    step = cgroups.make(StepLimits(), "x", freezes=True)
+    step = cgroups.make(StepLimits(), "x", changes=True)
     assert step.freezer() == (f"{tmp_path}/old/own/pybuild-x/freezer.state", "FROZEN", "THAWED")
     assert step.remove()
 

@@ -36,13 +36,13 @@ def test_limits_are_read_by_their_names() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"memory": "0"}, "invalid memory value: 0: must be > 0"),
+        ({"memory": "-1"}, "invalid memory value: -1: must be > 0"),
         ({"memory": "1.5"}, "invalid memory value: 1.5"),
         ({"memory": "1000"}, "at least 4 MiB"),
         ({"memory-swap": "-2"}, r"invalid memory-swap value: -2: must be -1 \(unlimited\) or > 0"),
         ({"memory-swap": "67108864"}, "set memory too"),
         ({"memory": "67108864", "memory-swap": "5"}, "less than memory, which it includes"),
-        ({"cpu-quota": "-1"}, "invalid cpu-quota value: -1: must be > 0"),
+        ({"cpu-quota": "-2"}, "invalid cpu-quota value: -2: must be -1"),
         ({"cpuset-cpus": "0-"}, "invalid cpuset-cpus: 0-"),
         ({"cpuset-cpus": "3-1"}, "invalid cpuset-cpus: 3-1"),
         ({"cpuset-mems": "0\n"}, "invalid cpuset-mems"),
