@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ async def build_prepared(
     """
     account = Account(refuse=prepared.request.fail_on_miss)
     imports: list[ImportedCache] = []
+    settled: list[BuildReport | None] = []
 
     async def keep(error: str) -> BuildReport | None:
         error = recording.record.log.without_secrets(error)
@@ -88,15 +89,24 @@ async def build_prepared(
             explained(report)
         return report
 
-    try:
-        result = await _build(engine, prepared, recording.emit, account, imports)
-    except Exception as error:
-        cause = _answered(prepared, unwrap(error))
+    async def settle(error: Exception) -> tuple[BaseException, BuildReport | None]:
+        cause = unwrap(error)
+        if settled:
+            return cause, settled[0]
+        recording.record.stop_clock()
+        cause = _answered(prepared, cause)
         report = await keep(cause.message if isinstance(cause, PybuildError) else str(cause))
+        settled.append(report)
         if isinstance(cause, MissRefused) and report is not None:
             from pybuild.explain.text import refusal
 
-            raise cause.saying(cause.message + refusal(report)) from error
+            cause = cause.saying(cause.message + refusal(report))
+        return cause, report
+
+    try:
+        result = await _build(engine, prepared, recording, account, imports, settle)
+    except Exception as error:
+        cause, _ = await settle(error)
         if cause is error:
             raise
         raise cause from error
@@ -186,15 +196,17 @@ class _BuildEvents:
 async def _build(
     engine: Engine,
     prepared: PreparedBuild,
-    emit: Emit,
+    recording: Recording,
     account: Account,
     imports: list[ImportedCache],
+    settle: _Settle,
 ) -> BuildResult:
+    emit = recording.emit
     events = _BuildEvents(prepared, account, emit)
     runner = prepared.sources.runner(prepared.inputs.trees)
     async with AsyncExitStack() as stack:
         _enter_surroundings(engine, prepared, stack)
-        async with runner, _leftovers(engine, prepared, runner):
+        async with runner, _leftovers(engine, prepared, runner, recording, settle):
             attestor = _attestor(engine, prepared, runner, events)
 
             async def caches() -> CacheSession:
@@ -249,9 +261,17 @@ async def _build(
     )
 
 
+_Settle = Callable[[Exception], Awaitable[tuple[BaseException, "BuildReport | None"]]]
+"""Returns the error with its cause, as it is going to be told, and the reasons of the build's steps."""
+
+
 @asynccontextmanager
 async def _leftovers(
-    engine: Engine, prepared: PreparedBuild, runner: BuildRunner
+    engine: Engine,
+    prepared: PreparedBuild,
+    runner: BuildRunner,
+    recording: Recording,
+    settle: _Settle,
 ) -> AsyncGenerator[None]:
     """Bring what a step that fails inside the context has left to where the request wants it."""
     folder, on_fail = prepared.request.on_fail_output, prepared.request.on_fail
@@ -265,11 +285,26 @@ async def _leftovers(
     try:
         yield
     except Exception as error:
-        failed = error
+        failed, report = await settle(error)
+        if not isinstance(failed, Exception):
+            raise
         if folder:
             failed = await with_leftovers(leftovers, folder, failed, folder)
         if on_fail is not None and (step := leftovers.first) is not None:
-            failed = await with_hints(failed, on_fail(engine, runner, step))
+            from pybuild.builds.failedbuild import FailedBuild
+
+            shown = failed.showing(lines) if isinstance(failed, PybuildError) else failed
+            build = FailedBuild(
+                engine=engine,
+                runner=runner,
+                step=step,
+                error=shown,
+                report=report,
+                events=recording.record.log.events,
+            )
+            failed = await with_hints(failed, on_fail(build))
+        if failed is error:
+            raise
         raise failed from error
 
 

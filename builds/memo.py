@@ -59,6 +59,7 @@ _TELLING = frozenset(
         "authfile",
         "creds",
         "fail-on-miss",
+        "on-fail",
         "on-fail-container",
         "on-fail-output",
         "annotations",

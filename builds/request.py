@@ -15,9 +15,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.volumes import HostVolume
 
 if TYPE_CHECKING:
-    from pybuild.engine.engine import Engine
-    from pybuild.executor.failedsteps import FailedStep
-    from pybuild.executor.runner import BuildRunner
+    from pybuild.builds.failedbuild import FailedBuild
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
     from pybuild.frontend.lowering.interface import Pull
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from pybuild.registry.client.credentials import Credential
     from pybuild.remotecache.options import CacheFrom, CacheTo
 
-OnFail = Callable[["Engine", "BuildRunner", "FailedStep"], Awaitable[Sequence[str]]]
+OnFail = Callable[["FailedBuild"], Awaitable[Sequence[str]]]
 
 MAY_DELETE = "buildx.local.delete"
 ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
@@ -101,7 +99,7 @@ class BuildRequest(DefinitionRequest):
         max_ages: how many seconds stored results of a stage's steps may be used, by its name in
             lower case; of all others by "".
         on_fail_output: the directory that gets files of a step that fails; empty for none.
-        on_fail: is given the step that failed first, while its trees are there; returns hints.
+        on_fail: is given the build that failed at a step, while its trees are there; returns hints.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:

@@ -133,6 +133,12 @@ _BUILDING: tuple[Option, ...] = (
         True,
         attribute="no-cache",
     ),
+    Option(
+        "on-fail",
+        "once a step has failed, ask at the terminal: a shell in it, its log, again",
+        "HOW",
+        values=("ask",),
+    ),
     Option("on-fail-container", "make a container of what a step that fails has left", "NAME"),
     Option("on-fail-output", "copy files of a step that fails into a directory", "DIR"),
     Option("output", "output destination (type=…,dest=…)", "SPEC", "o", True),

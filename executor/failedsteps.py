@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
-from pybuild.model.ops import Vertex
+from pybuild.model.ops import ExecOp, Vertex
 from pybuild.model.snapshot import Result, Snapshot
 
 
@@ -24,6 +25,17 @@ class FailedStep:
     vertex: Vertex
     inputs: Sequence[Result]
     mounts: Mapping[int, Snapshot]
+
+    def as_left(self) -> tuple[ExecOp, Sequence[Result]]:
+        """Return the exec op with its inputs where it would begin with the trees that it has left."""
+        op = self.vertex.op
+        assert isinstance(op, ExecOp)
+        inputs, mounts = [*self.inputs], [*op.mounts]
+        for number, tree in self.mounts.items():
+            if number >= 0:  # the root of an op that names none has the number -1
+                mounts[number] = replace(mounts[number], input=len(inputs))
+                inputs.append(tree)
+        return replace(op, mounts=tuple(mounts)), inputs
 
 
 KeepFailed = Callable[[FailedStep], None]

@@ -31,6 +31,11 @@ def report_text(report: BuildReport, steps: Iterable[StepReport] | None = None) 
     return "\n".join(lines) + "\n"
 
 
+def step_text(step: StepReport) -> str:
+    """Return the text about one step."""
+    return "\n".join([*_step_lines(step), *([f"            key {step.key}"] if step.key else [])])
+
+
 def refusal(report: BuildReport) -> str:
     """Return why the step that was not let run would have had to."""
     for step in report.steps:

@@ -85,6 +85,13 @@ class OpenRecord:
         self.log = log
         self._builds = builds
         self._name = name
+        self._seconds: float | None = None
+
+    def stop_clock(self) -> None:
+        """Let what comes from now on be no part of the time that the build took; the first call counts."""
+        if self._seconds is None:
+            now = self._builds.store.clock.now()
+            self._seconds = round(max(0.0, now - self.facts["at"]), 3)
 
     def emit(self, event: Event) -> None:
         """Take one event of the build."""
@@ -100,8 +107,8 @@ class OpenRecord:
         log, store = self.log, self._builds.store
         log.close()
         counts = {"total": log.total, "completed": log.completed, "cached": log.cached}
-        seconds = round(max(0.0, store.clock.now() - self.facts["at"]), 3)
-        self.facts |= {"status": status, "seconds": seconds, "steps": counts}
+        self.stop_clock()
+        self.facts |= {"status": status, "seconds": self._seconds, "steps": counts}
         fault = log.fault
         if fault is None:
             try:

@@ -134,6 +134,14 @@ class BuildLog:
                 text = text.replace(secret, "[redacted]")
         return redacted(text)
 
+    def events(self) -> Iterator[Event]:
+        """Yield the events so far, as a reader of the log has them."""
+        try:
+            self._flush()
+        except OSError as error:
+            self._fail(error)
+        yield from read_events(self.path)
+
     def close(self) -> None:
         """Write what is held back, and let go: the build has ended."""
         for vertex in {vertex for vertex, _ in self._held}:

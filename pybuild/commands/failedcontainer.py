@@ -15,18 +15,19 @@ from pybuild.model.errors import UserError
 from pybuild.model.ops import ExecOp, MountType
 
 if TYPE_CHECKING:
+    from pybuild.builds.failedbuild import FailedBuild
     from pybuild.cache.store import Store
-    from pybuild.engine.engine import Engine
-    from pybuild.executor.failedsteps import FailedStep
-    from pybuild.executor.runner import BuildRunner
 
 _LABEL = "pybuild.failed-step"
 _SHELL = "/bin/sh"
 
 
-async def container_of(
-    name: str, engine: Engine, runner: BuildRunner, step: FailedStep
-) -> Sequence[str]:
+def shell_of(op: ExecOp) -> str:
+    """Return the shell that runs the step; the usual one where none does."""
+    return op.args[0] if op.args[1:2] == ("-c",) else _SHELL
+
+
+async def container_of(name: str, failed: FailedBuild) -> Sequence[str]:
     """Make a container *name* of a failed step's tree, with its variables, directory and user; return hints.
 
     It begins with the shell of the step, where that has one. A container of that name that was made so
@@ -35,6 +36,7 @@ async def container_of(
     Raises:
         PybuildError: there can be none.
     """
+    engine, step = failed.engine, failed.step
     op = step.vertex.op
     assert isinstance(op, ExecOp)
     number = next(n for n, mount in enumerate(op.mounts) if mount.target == "/")
@@ -42,10 +44,9 @@ async def container_of(
     if tree is None:
         raise UserError("the root of the step was read-only")
     await asyncio.to_thread(_make_way, engine.store, name)
-    shell = op.args[0] if op.args[1:2] == ("-c",) else _SHELL
     image: dict[str, Any] = {"Env": list(op.env), "WorkingDir": op.cwd, "User": op.user}
     words = Parsed()
-    words.positionals += ["failed step", shell]
+    words.positionals += ["failed step", shell_of(op)]
     words.values |= {
         "name": [name],
         "interactive": ["true"],
@@ -54,7 +55,7 @@ async def container_of(
     }
     config = describe(words, engine.settings.dns, image, attached=False)
     await make_of_tree(engine, config, tree, image, GivenMounts())
-    runner.leave_failed(tree)
+    failed.runner.leave_failed(tree)
     hints = [f"look around in it: pybuild start -ai {name}; copy out: pybuild cp {name}:PATH ."]
     others = sorted(
         mount.target

@@ -82,7 +82,7 @@ def test_inputs_that_are_not_here_have_no_memo(
 @pytest.mark.parametrize(
     "name",
     ["progress", "quiet", "debug", "iidfile", "metadata-file", "root", "load", "runtime",
-     "explain", "fail-on-miss", "on-fail-container", "on-fail-output", "annotations", "cache-max", "ca"],
+     "explain", "fail-on-miss", "on-fail", "on-fail-container", "on-fail-output", "annotations", "cache-max", "ca"],
 )  # fmt: skip
 def test_options_of_telling_leave_the_name(context: Path, name: str) -> None:
     assert memo.key_of(Words([str(context)], {name: ["x"]})) == memo.key_of(Words([str(context)]))

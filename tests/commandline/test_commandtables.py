@@ -409,7 +409,7 @@ def test_verify_takes_what_makes_a_build_another_one() -> None:
     left_out = {option.name for option in build.options} - {o.name for o in verify.options}
     assert left_out == {
         "annotation", "annotations", "attest", "builder", "cache", "cache-max", "cache-to", "call", "check",
-        "cluster", "compress", "creds", "explain", "fail-on-miss", "force-rm", "host", "iidfile", "load", "max-age", "metadata-file", "no-background", "no-cache-filter", "on-fail-container", "on-fail-output", "output",
+        "cluster", "compress", "creds", "explain", "fail-on-miss", "force-rm", "host", "iidfile", "load", "max-age", "metadata-file", "no-background", "no-cache-filter", "on-fail", "on-fail-container", "on-fail-output", "output",
         "provenance", "pull", "push", "rm", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
         "tlscert", "tlskey", "tlsservername",
     }  # fmt: skip

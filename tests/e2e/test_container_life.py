@@ -15,8 +15,8 @@ import pytest
 
 from pybuild.containers.order import SPAWNER_LOCK
 from pybuild.executor.zygote.procstatus import pidfds_tell_codes
+from tests.e2e.people import Person
 from tests.e2e.test_containers import log, monitors, run, wait_until
-from tests.e2e.test_terminal import Person
 from tests.harness import Pybuild
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.buildsites import daemon, pybuild_with_base
+from tests.e2e.people import Person
 from tests.e2e.test_containers import wait_until
 from tests.e2e.test_docker_engine import Engine
-from tests.e2e.test_terminal import Person
 from tests.harness import Pybuild, leftovers
 from tests.needs import needs
 
