@@ -86,6 +86,16 @@ def test_files_and_a_container_of_one_step(pybuild: Pybuild, base: str, tmp_path
     assert "broken" in pybuild("ps", "-a").out
 
 
+def test_the_hint_about_a_variable_hides_no_other(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    text = f"ARG VERSION=1\nFROM {base}\nRUN echo $VERSION; exit 3\n"
+    context = write(tmp_path / "c", Dockerfile=text)
+    done = pybuild("build", "--on-fail-container", "broken", context, code=1)
+    assert "hint: $VERSION has no value in this RUN" in done.err
+    assert "hint: look around in it: pybuild start -ai broken" in done.err
+
+
 def test_nothing_is_made_where_nothing_fails(pybuild: Pybuild, base: str, tmp_path: Path) -> None:
     context = write(tmp_path / "c", Dockerfile=f"FROM {base}\nRUN true\n")
     for _ in range(2):
