@@ -10,7 +10,8 @@ import signal
 import struct
 import sys
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -24,7 +25,9 @@ _HEADER = struct.Struct(">BxxxL")
 _PIECE_BYTES = 1 << 15
 _STDERR = 2
 _SYSTEM = 3
-_HANDED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+_ENDED_S = 1.0
+_ENDING = ("SIGTERM", "SIGINT")
+_HANDED_ON = (*_ENDING, "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 
 
 class FarStreams:
@@ -35,12 +38,10 @@ class FarStreams:
         stdin: our input is its, to its end.
         tty: the process has a terminal; its output comes as it is.
         keys: leave when these are typed at a terminal.
-        on_signal: hands a signal on; None: signals are ours.
         on_size: told of the rows and columns of our terminal.
 
     Attributes:
         left: the keys were typed.
-        received: the signals that were handed on.
     """
 
     def __init__(
@@ -50,31 +51,43 @@ class FarStreams:
         stdin: bool,
         tty: bool,
         keys: bytes,
-        on_signal: Callable[[str], None] | None = None,
         on_size: Callable[[int, int], None] | None = None,
     ) -> None:
         self._pipe = pipe
         self._stdin = stdin
         self._tty = tty
-        self._terminal = tty and stdin and os.isatty(0)
+        self._terminal = is_terminal(stdin=stdin, tty=tty)
         self._keys = DetachKeys(keys if self._terminal else b"")
-        self._on_signal = None if self._terminal else on_signal
         self._on_size = on_size if tty and os.isatty(1) else None
         self.left = False
-        self.received: list[int] = []
+
+    def follow_ended(self) -> None:
+        """Show what a process has left that has ended; where it had ended before, the stream is its next run's."""
+        leaving = threading.Timer(_ENDED_S, self._leave)
+        leaving.start()
+        try:
+            self.follow()
+        finally:
+            leaving.cancel()
+
+    def _leave(self) -> None:
+        self.left = True
+        self._pipe.close()
 
     def follow(self) -> None:
         """Carry both ways until the process's output has ended, or we left: `left` says so."""
-        with self._raw_terminal(), self._signals():
-            if self._on_size is not None:
-                self._resize()
+        sizes = ["SIGWINCH"] if self._on_size is not None else []
+        with self._raw_terminal(), _heard(sizes, self._resized):
+            self._resize()
             if self._stdin:
                 threading.Thread(target=self._type, daemon=True).start()
             try:
                 self._show()
-            except ConnectionError as error:
-                if not self.left:
+            except OSError as error:
+                if isinstance(error, ConnectionError) and not self.left:
                     raise EnvironmentFault("lost the engine") from error
+                if not self.left:
+                    raise
             finally:
                 self._pipe.close()
 
@@ -85,24 +98,16 @@ class FarStreams:
                 if data:
                     self._pipe.sendall(data)
                 if self.left:
-                    self._pipe.close()
+                    self._leave()
                     return
         self._pipe.end_input()
 
     def _show(self) -> None:
         if self._tty:
-            while data := self._receive():
+            while data := self._pipe.receive():
                 write_all(1, data)
-            return
-        show_frames(self._pipe)
-
-    def _receive(self) -> bytes:
-        try:
-            return self._pipe.receive()
-        except OSError:
-            if self.left:
-                return b""
-            raise
+        else:
+            show_frames(self._pipe)
 
     # --- terminal and signals -----------------------------------------------------------------------
 
@@ -127,30 +132,75 @@ class FarStreams:
         finally:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
+    def _resized(self, _number: int) -> None:
+        threading.Thread(target=self._resize, daemon=True).start()
+
+
+class FarSignals:
+    """Signals that go to a process far away, heard before it can be reached, so that none ends us in its place.
+
+    Args:
+        send: sends one by its name.
+        patience_s: the seconds between one to end and the one that cannot be refused; None: there is none.
+
+    Attributes:
+        received: those that came.
+    """
+
+    def __init__(self, send: Callable[[str], None], patience_s: float | None = None) -> None:
+        self._send = send
+        self._patience_s = patience_s
+        self._reached = threading.Event()
+        self.received: list[int] = []
+
     @contextmanager
-    def _signals(self) -> Generator[None]:
-        before: dict[int, Any] = {}
-
-        def hear(number: int, _frame: FrameType | None) -> None:
-            # Asking takes a while, and nothing may be asked inside of a handler.
-            threading.Thread(target=self._heard, args=(number,), daemon=True).start()
-
-        names = [*(_HANDED_ON if self._on_signal else ()), *(["SIGWINCH"] if self._on_size else [])]
-        try:
-            for name in names:
-                if (known := getattr(signal, name, None)) is not None:
-                    before[known] = signal.signal(known, hear)
+    def heard(self) -> Generator[None]:
+        """Hear them for the block."""
+        with _heard(_HANDED_ON, self._hear):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def _heard(self, number: int) -> None:
+    def reach(self) -> None:
+        """Hand on what has come, and what comes from now on."""
+        self._reached.set()
+
+    def _hear(self, number: int) -> None:
         name = signal.Signals(number).name
-        if name == "SIGWINCH":
-            self._resize()
-        elif self._on_signal is not None:
-            self._on_signal(name)
+        again = name in _ENDING and bool(self.received)
+        if again and not self._reached.is_set():
+            raise KeyboardInterrupt  # nobody can be reached, and that takes too long
+        self.received.append(number)
+        # Asking takes a while, and nothing may be asked inside of a handler.
+        threading.Thread(target=self._hand_on, args=(name, again), daemon=True).start()
+
+    def _hand_on(self, name: str, again: bool) -> None:
+        self._reached.wait()
+        self._send("SIGKILL" if again else name)
+        if name in _ENDING and not again and self._patience_s is not None:
+            time.sleep(self._patience_s)
+            self._send("SIGKILL")
+
+
+@contextmanager
+def _heard(names: Iterable[str], act: Callable[[int], None]) -> Generator[None]:
+    """Call *act* for each signal of these names that this system has."""
+    before: dict[int, Any] = {}
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        act(number)
+
+    try:
+        for name in names:
+            if (known := getattr(signal, name, None)) is not None:
+                before[known] = signal.signal(known, hear)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def is_terminal(*, stdin: bool, tty: bool) -> bool:
+    """Return whether what is typed at our terminal is typed at the process's: its keys make no signals here."""
+    return tty and stdin and os.isatty(0)
 
 
 def show_frames(pipe: Pipe) -> None:

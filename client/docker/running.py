@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
-from pybuild.client.docker.attached import FarStreams, show_frames
+from pybuild.client.docker.attached import FarSignals, FarStreams, is_terminal, show_frames
 from pybuild.client.docker.creation import CreationOptions, body_of, environment
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
 from pybuild.containers.detaching import DEFAULT, parse_keys
@@ -121,16 +120,16 @@ def attach(engine: Requests, options: CreationOptions, name: str) -> int:
             "you cannot attach to one that is stopped",
             hints=["start it first: pybuild start -a"],
         )
+    stdin, tty = config["OpenStdin"] and not options.flag("no-stdin"), config["Tty"]
     with ExitStack() as stack:
+        proxies = options.flag("sig-proxy", True) and not is_terminal(stdin=stdin, tty=tty)
+        signals = stack.enter_context(_signals(engine, shown["Id"], proxies=proxies))
         status = stack.enter_context(_waiting(engine, shown["Id"], "not-running"))
-        streams = _streams(
-            engine,
-            shown["Id"],
-            stdin=config["OpenStdin"] and not options.flag("no-stdin"),
-            tty=config["Tty"],
-            keys=_keys(options),
-            proxies=options.flag("sig-proxy", True),
-        )
+        streams = _streams(engine, shown["Id"], stdin=stdin, tty=tty, keys=_keys(options))
+        signals.reach()
+        if not engine.ask("GET", named("containers", shown["Id"], "json"))["State"]["Running"]:
+            streams.follow_ended()
+            return status.code()
         streams.follow()
         return 0 if streams.left else status.code()
 
@@ -152,17 +151,18 @@ def _started(
         ends: one that does not end by a signal is killed after a while.
     """
     with ExitStack() as stack:
-        streams = _streams(
-            engine, container, stdin=stdin, tty=tty, keys=keys, proxies=proxies, ends=ends
-        )
+        proxies = proxies and not is_terminal(stdin=stdin, tty=tty)
+        patience_s = _STOP_SECONDS if ends else None
+        signals = stack.enter_context(_signals(engine, container, patience_s, proxies=proxies))
+        streams = _streams(engine, container, stdin=stdin, tty=tty, keys=keys)
         condition = "removed" if removes else "next-exit"
         status = stack.enter_context(_waiting(engine, container, condition))
         _start(engine, container, removes=removes)
+        signals.reach()
         streams.follow()
         if streams.left:
             return 0
-        code = status.code()
-        received = streams.received
+        code, received = status.code(), signals.received
         return 128 + received[-1] if received and code == _KILLED else code
 
 
@@ -204,44 +204,28 @@ def _waiting(engine: Requests, container: str, condition: str) -> Generator[_End
         yield _Ending(response)
 
 
-def _streams(
-    engine: Requests,
-    container: str,
-    *,
-    stdin: bool,
-    tty: bool,
-    keys: bytes,
-    proxies: bool,
-    ends: bool = False,
-) -> FarStreams:
-    path = named("containers", container)
-    pipe = engine.hijacked(
-        f"{path}/attach",
-        {"stream": True, "stdin": stdin, "stdout": True, "stderr": True},
-    )
+@contextmanager
+def _signals(
+    engine: Requests, container: str, patience_s: float | None = None, *, proxies: bool
+) -> Generator[FarSignals]:
+    """Our signals as the container's for the block, from when it is reached."""
 
     def send(name: str) -> None:
         with suppress(PybuildError):  # it has ended meanwhile
-            engine.ask("POST", f"{path}/kill", {"signal": name})
+            engine.ask("POST", named("containers", container, "kill"), {"signal": name})
 
-    def hand_on(name: str) -> None:
-        ending = name in ("SIGTERM", "SIGINT")
-        again = ending and bool(streams.received)
-        streams.received.append(int(getattr(signal, name)))
-        send("SIGKILL" if again else name)
-        if ending and not again and ends:
-            time.sleep(_STOP_SECONDS)
-            send("SIGKILL")
+    signals = FarSignals(send, patience_s)
+    with signals.heard() if proxies else nullcontext():
+        yield signals
 
-    streams = FarStreams(
-        pipe,
-        stdin=stdin,
-        tty=tty,
-        keys=keys,
-        on_signal=hand_on if proxies else None,
-        on_size=_resizing(engine, path),
-    )
-    return streams
+
+def _streams(
+    engine: Requests, container: str, *, stdin: bool, tty: bool, keys: bytes
+) -> FarStreams:
+    path = named("containers", container)
+    query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True}
+    pipe = engine.hijacked(f"{path}/attach", query)
+    return FarStreams(pipe, stdin=stdin, tty=tty, keys=keys, on_size=_resizing(engine, path))
 
 
 def _resizing(engine: Requests, path: str) -> Callable[[int, int], None]:

@@ -139,7 +139,7 @@ def test_an_address_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
             engine_place(_parsed("-H", name))
 
 
-def _request(own: socket.socket) -> bytes:
+def whole_request(own: socket.socket) -> bytes:
     """Return a whole request: one that is answered too early breaks the pipe of its sender."""
     data = b""
     while True:
@@ -168,7 +168,7 @@ def _answering(tmp_path: Path, answer: bytes) -> Generator[tuple[Requests, list[
             except OSError:
                 return
             with own:
-                heard.append(_request(own))
+                heard.append(whole_request(own))
                 own.sendall(answer)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -181,7 +181,7 @@ def _answering(tmp_path: Path, answer: bytes) -> Generator[tuple[Requests, list[
         thread.join(60)
 
 
-def _http(status: str, body: bytes, *headers: str) -> bytes:
+def http_answer(status: str, body: bytes, *headers: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -190,13 +190,13 @@ def _http(status: str, body: bytes, *headers: str) -> bytes:
     ("answer", "kind", "text"),
     [
         (
-            _http("404 x", b'{"message":"No such container: a"}'),
+            http_answer("404 x", b'{"message":"No such container: a"}'),
             EngineRefusal,
             "No such container: a",
         ),
-        (_http("500 x", b'{"message":"broken\\u001b[2J"}'), EnvironmentFault, "broken"),
-        (_http("400 x", b"not json"), EngineRefusal, "not json"),
-        (_http("200 OK", b"{"), EnvironmentFault, "no JSON"),
+        (http_answer("500 x", b'{"message":"broken\\u001b[2J"}'), EnvironmentFault, "broken"),
+        (http_answer("400 x", b"not json"), EngineRefusal, "not json"),
+        (http_answer("200 OK", b"{"), EnvironmentFault, "no JSON"),
         (b"", EnvironmentFault, "no answer of Docker's API"),
         (b"\0\0\x12\x04\0\0\0\0\0" * 3, EnvironmentFault, "a build server is another address"),
     ],
@@ -212,7 +212,7 @@ def test_answers_that_are_none_are_told(
 
 def test_an_error_in_a_stream_is_the_end_of_it(tmp_path: Path) -> None:
     body = b'{"status":"a"}\r\n{"error":"denied"}\r\n'
-    with _answering(tmp_path, _http("200 OK", body)) as (engine, heard):
+    with _answering(tmp_path, http_answer("200 OK", body)) as (engine, heard):
         lines = engine.lines("POST", "/images/create", {"tag": "t", "all": True})
         assert next(lines) == {"status": "a"}
         with pytest.raises(UserError, match="^denied$"):
@@ -222,7 +222,7 @@ def test_an_error_in_a_stream_is_the_end_of_it(tmp_path: Path) -> None:
 
 def test_an_old_engine_is_named(tmp_path: Path) -> None:
     with (
-        _answering(tmp_path, _http("200 OK", b"OK", "Api-Version: 1.41")) as (engine, _),
+        _answering(tmp_path, http_answer("200 OK", b"OK", "Api-Version: 1.41")) as (engine, _),
         pytest.raises(UserError, match="does not speak API version 1.44"),
     ):
         engine.ask("POST", "/containers/create", since=(1, 44))
@@ -247,7 +247,7 @@ sys.exit(main(sys.argv[1:]))
 def test_it_needs_nothing_that_only_linux_has(tmp_path: Path) -> None:
     row = b"""[{"Id":"abcdef0123456789","Names":["/n"],"Image":"i","Command":"c","Created":1,"Mounts":[],
         "State":"running","Status":"Up 1 second","HostConfig":{"NetworkMode":"none"}}]"""
-    with _answering(tmp_path, _http("200 OK", row.replace(b"\n", b""))) as (engine, _):
+    with _answering(tmp_path, http_answer("200 OK", row.replace(b"\n", b""))) as (engine, _):
         done = subprocess.run(
             [
                 sys.executable,
@@ -267,7 +267,7 @@ def test_it_needs_nothing_that_only_linux_has(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "abcdef012345 n\n", "")
     other = tmp_path / "t"
     other.mkdir()
-    with _answering(other, _http("404 x", b'{"message":"No such thing"}')) as (engine, heard):
+    with _answering(other, http_answer("404 x", b'{"message":"No such thing"}')) as (engine, heard):
         done = subprocess.run(
             [sys.executable, "-c", _BARE, "-H", engine.place.url, "run", "i", "c"],
             capture_output=True,
