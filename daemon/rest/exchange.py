@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from aiohttp import HttpVersion11, web
@@ -16,7 +16,6 @@ from pybuild.containers.container import Container
 from pybuild.containers.containers import Containers
 from pybuild.containers.lines import LocalLine
 from pybuild.containers.order import StreamAttachment
-from pybuild.daemon.rest.bodies import LentBodies, pieces
 from pybuild.daemon.rest.execs import ExecProcesses
 from pybuild.daemon.rest.fields import Fields, read_object
 from pybuild.daemon.rest.foldernotices import FolderNotices
@@ -29,6 +28,7 @@ from pybuild.model.errors import PybuildError
 
 if TYPE_CHECKING:
     from pybuild.daemon.buildservices import BuildServices
+    from pybuild.daemon.rest.bodies import LentBodies
     from pybuild.registry.client.credentials import Credentials
 
 P = ParamSpec("P")
@@ -45,7 +45,6 @@ class RestHost:
 
     Attributes:
         builds: None where there are none; *running_builds*: those that clients may cancel, by the names they gave.
-        bodies: requests whose bodies are contexts of other requests' builds.
         waiting: for containers that do not run yet.
         processes: those of exec.
         body_s: the time in which a body of JSON has to come.
@@ -65,7 +64,6 @@ class RestHost:
         self.engine = engine
         self.builds = builds
         self.running_builds: dict[str, asyncio.Future[Any]] = {}
-        self.bodies = LentBodies(silence_s)
         self.store = engine.store
         self.containers = Containers(engine.store)
         self.body_s = body_s
@@ -76,6 +74,13 @@ class RestHost:
         self.notices = FolderNotices()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "rest")
+
+    @cached_property
+    def bodies(self) -> LentBodies:
+        """Requests whose bodies are contexts of other requests' builds."""
+        from pybuild.daemon.rest.bodies import LentBodies
+
+        return LentBodies(self.silence_s)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what may block in a thread of our own: locks, and sockets of monitors."""
@@ -198,6 +203,8 @@ class ApiExchange:
 
     def pieces(self) -> AsyncIterator[bytes]:
         """Yield an archive as it comes, see `bodies.pieces`."""
+        from pybuild.daemon.rest.bodies import pieces
+
         return pieces(self.request, self.host.silence_s)
 
     async def begin(
