@@ -66,8 +66,11 @@ class Resolutions:
 
     def _thin_out(self) -> None:
         """Forget the oldest where there are too many: a registry of a client's own has as many as it likes."""
+        ages: list[tuple[int, str]] = []
         with os.scandir(self._dir) as entries:
-            ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
-        for _, path in ages[: max(0, len(ages) - MOST)]:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # others thin out, too
+                    ages.append((entry.stat().st_mtime_ns, entry.path))
+        for _, path in sorted(ages)[: max(0, len(ages) - MOST)]:
             with suppress(FileNotFoundError):
                 os.unlink(path)

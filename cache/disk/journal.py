@@ -76,8 +76,8 @@ def _append(folder: str, line: bytes) -> None:
         size = os.fstat(fd).st_size
         if size and size + len(line) > _MOST_BYTES:
             os.rename(path, older)
-            os.close(fd)
-            fd, size = _open(path, os.O_RDWR | os.O_APPEND), 0
+            full, fd, size = fd, _open(path, os.O_RDWR | os.O_APPEND), 0
+            os.close(full)
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line  # who wrote last was killed in the middle
         if os.write(fd, line) < len(line):

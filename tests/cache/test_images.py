@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,33 @@ def test_answers_of_registries_are_kept_for_an_owner_who_has_no_folder_yet(store
         Resolutions(view.names_dir).put(reference, LINUX_AMD64, made)
         assert Resolutions(view.names_dir).get(reference, LINUX_AMD64) == made
     assert Resolutions(store.names_dir).get(reference, LINUX_AMD64) is None
+
+
+def test_the_oldest_answers_of_registries_are_forgotten_by_several_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two processes that thin them out, each finds some gone that it has just seen."""
+    monkeypatch.setattr("pybuild.cache.content.resolutions.MOST", 3)
+    monkeypatch.setattr("pybuild.cache.content.resolutions._SOMETIMES", ("",))
+    made, known = image(store, "made"), Resolutions(store.names_dir)
+    references = [Reference.parse(f"app:{number}") for number in range(6)]
+    for at, reference in enumerate(references):
+        known.put(reference, LINUX_AMD64, made)
+        os.utime(known.path(reference, LINUX_AMD64), (at, at))
+    gone = known.path(references[3], LINUX_AMD64)
+    listed = os.scandir
+
+    def scandir(path: str) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        with listed(path) as entries:
+            found = list(entries)
+        os.unlink(gone)
+        return nullcontext(found)
+
+    monkeypatch.setattr("pybuild.cache.content.resolutions.os.scandir", scandir)
+    known.put(Reference.parse("app:last"), LINUX_AMD64, made)
+    there = [known.get(reference, LINUX_AMD64) is not None for reference in references]
+    assert there == [False, False, False, False, True, True]
+    assert known.get(Reference.parse("app:last"), LINUX_AMD64) == made
 
 
 @pytest.mark.slow
