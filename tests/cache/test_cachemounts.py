@@ -103,3 +103,13 @@ def test_mounts_are_found_by_id_and_by_the_beginning_of_a_name(mounts: Store) ->
         cachemounts.find(mounts, "aaa")  # too short for a name
     with pytest.raises(UserError, match=r'no cache mount "pips" \(did you mean pip\?\)'):
         cachemounts.find(mounts, "pips")
+
+
+def test_an_id_of_several_directories_is_not_one_to_take(mounts: Store) -> None:
+    found = cachemounts.find(mounts, "go")
+    assert cachemounts.only_one(found, "go") == found[0]
+    two = [*found, *cachemounts.find(mounts, "pip")]
+    with pytest.raises(UserError) as caught:
+        cachemounts.only_one(two, "go")
+    names = ", ".join(mount.name[:12] for mount in two)
+    assert caught.value.message == f'cache mount "go" has 2 directories: {names}'

@@ -61,7 +61,9 @@ def test_a_disk_that_is_full_takes_no_half_of_a_line(
     note(str(tmp_path), CONTAINER, "start", "c1", {})
     written = os.write
     with monkeypatch.context() as patched:
-        patched.setattr(journal.os, "write", lambda fd, data: written(fd, data[:20]))
+        patched.setattr(
+            "pybuild.cache.disk.journal.os.write", lambda fd, data: written(fd, data[:20])
+        )
         note(str(tmp_path), CONTAINER, "die", "c1", {})
     note(str(tmp_path), CONTAINER, "destroy", "c1", {})
     assert [event["Action"] for event in events(tmp_path)] == ["start", "destroy"]

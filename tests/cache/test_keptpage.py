@@ -42,3 +42,18 @@ def test_programs_read_all_of_it() -> None:
     document = kept_document(replace(KEPT, images=("app",)))
     assert (document["id"], document["size"], document["images"]) == ("d1", 1_500, ["app"])
     assert (document["place"], document["way_out"], document["records"]) == (0, "pybuild prune", [])
+
+
+def test_how_often_a_thing_was_used_is_said() -> None:
+    for count, words in (
+        (0, "ago, not reused so far"),
+        (1, "ago, reused 1 time"),
+        (2, "ago, reused 2 times"),
+    ):
+        record = replace(RECORD, last_used=1.0, use_count=count)
+        (line,) = (
+            one
+            for one in kept_text(replace(KEPT, record=record)).splitlines()
+            if "last used" in one
+        )
+        assert line.endswith(words)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
+from pybuild.cache.store import Store
 from pybuild.model.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
@@ -162,3 +163,37 @@ def test_a_huge_index_is_refused(layout: Layout) -> None:
     huge(layout.path / "index.json")
     with pytest.raises(EnvironmentFault, match=r"index\.json has more than"):
         LayoutDirectory(str(layout.path)).find("", None)
+
+
+def test_blobs_of_any_size_come_into_the_store_where_they_are_what_they_say(
+    layout: Layout, store: Store
+) -> None:
+    opened = LayoutDirectory(str(layout.path))
+    whole = layout.blob(OCI_CONFIG, {"text": "x" * 3_000_000})
+    opened.copy(whole, store)
+    assert (
+        store.blobs.read(whole.digest)
+        == (layout.path / "blobs/sha256" / whole.digest.hex).read_bytes()
+    )
+    assert opened.document(whole, 4_000_000)["text"] == "x" * 3_000_000
+    broken = layout.blob(OCI_CONFIG, {"text": "y"})
+    damaged(layout.path / "blobs/sha256" / broken.digest.hex)
+    gone = layout.blob(OCI_CONFIG, {"text": "z"})
+    missing(layout.path / "blobs/sha256" / gone.digest.hex)
+    for blob in (broken, gone):
+        with pytest.raises(EnvironmentFault, match=blob.digest.hex):
+            opened.copy(blob, store)
+        assert not store.blobs.has(blob.digest)
+    with pytest.raises(UserError, match="only sha256 digests can be looked up"):
+        opened.find("", Digest.parse("sha512:" + "0" * 128))
+
+
+def test_an_index_that_is_not_there_or_broken_is_named(layout: Layout) -> None:
+    opened = LayoutDirectory(str(layout.path))
+    (layout.path / "index.json").write_text("[]")
+    with pytest.raises(EnvironmentFault, match="index.json is broken: ") as caught:
+        opened.entries()
+    assert "remove the directory" in caught.value.hints[0]
+    missing(layout.path / "index.json")
+    with pytest.raises(UserError, match="index.json: no such file or directory$"):
+        opened.entries()

@@ -132,3 +132,22 @@ def test_nobody_adds_while_somebody_collects(store: Store) -> None:
             assert store.leases.held() == set()
         thread.join()
         assert store.leases.held() == {("delta", "a")}
+
+
+def test_what_is_kept_under_a_name_outlives_every_process_until_it_is_dropped(
+    root: Path, clock: FakeClock
+) -> None:
+    with Store.open(root, clock) as store:
+        store.leases.keep(
+            "container", [("delta", "b"), ("delta", "a"), ("blob", "c"), ("delta", "a")]
+        )
+        store.leases.keep("other", [("delta", "a")])
+    with Store.open(root, clock) as store:
+        assert store.leases.held() == {("delta", "a"), ("delta", "b"), ("blob", "c")}
+        assert store.leases.lasting("delta", "a") == ("container", "other")
+        assert store.leases.lasting("blob", "c") == ("container",)
+        assert store.leases.lasting("blob", "a") == ()
+        assert store.leases.holders("delta", "a") == ()
+        store.leases.drop("container")
+        store.leases.drop("none")
+        assert store.leases.held() == {("delta", "a")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import struct
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,26 @@ def test_a_file_is_doubted_for_its_owner_and_its_mode(place: Path) -> None:
     assert doubt_of_file(str(place / "d/pipe")) == ""
     os.chown(place / "d", STRANGER, 0)
     assert str(place / "d") in doubt_of_file(str(file))
+
+
+def test_a_list_of_users_counts_where_the_group_may_write(place: Path) -> None:
+    file = place / "d/file"
+    file.touch(0o600)
+
+    def listed(mask: int) -> str:
+        """Let a stranger read and write, as far as *mask* goes, and return the doubt."""
+        rights = ((1, 6, -1), (2, 6, STRANGER), (4, 4, -1), (0x10, mask, -1), (0x20, 0, -1))
+        entries = b"".join(struct.pack("<HHi", *entry) for entry in rights)
+        try:
+            os.setxattr(file, "system.posix_acl_access", struct.pack("<I", 2) + entries)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                pytest.skip("needs a file system with lists of users")
+            raise
+        return doubt_of_file(str(file))
+
+    assert listed(6) == f"{file} can be changed by others"
+    assert listed(4) == ""
 
 
 def test_a_key_that_all_can_read_is_warned_of(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pybuild.cache.space.prune import (
     Policy,
     prune,
 )
+from pybuild.cache.space.usage import UsageRecord
 from pybuild.cache.store import Store
 from pybuild.model.amounts import parse_duration, parse_size
-from pybuild.model.errors import UsageError
+from pybuild.model.errors import UsageError, UserError
 from tests.cache.builders import Builder, ids
 from tests.clocks import FakeClock
 
@@ -37,6 +38,9 @@ DAY = 86400.0
         (["type=regular,until=24h"], "old"),
         (["type=regular", "description=RUN young"], "young"),
         (["parents=nosuch"], "neither"),
+        (["shared!=true"], "both"),
+        (["private!=1"], "neither"),
+        (["until=2023-11-15T00:00:00"], "old"),
     ],
 )
 def test_filters(
@@ -74,6 +78,17 @@ def test_wrong_filters_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_filters([text], 0.0)
     assert caught.value.message == message
+
+
+def test_patterns_of_clients_end_whatever_they_are() -> None:
+    pytest.importorskip("re2")
+    endless = "description~=^(RUN|RUN )*x$"
+    record = UsageRecord(kind="delta", id="d", type="regular", size=1, description="RUN " * 5_000)
+    chosen, _ = parse_filters([endless], 0.0, by_others=True)
+    assert not chosen(record)
+    assert parse_filters(["description~=^RUN"], 0.0, by_others=True)[0](record)
+    with pytest.raises(UserError, match=r'filter "id~=\(": invalid regex "\("'):
+        parse_filters(["id~=("], 0.0, by_others=True)
 
 
 def test_sizes_and_durations() -> None:

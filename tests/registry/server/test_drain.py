@@ -1,4 +1,4 @@
-"""A server that ends, in this process: what is under way is finished, and nobody new is let in."""
+"""A server that ends finishes what is under way, and one that has a bug goes on: in this process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from pybuild.cache.store import Store
 from pybuild.model.digest import Digest
 from pybuild.registry.client.client import Client
+from pybuild.registry.server import app
 from pybuild.registry.server.hosting import Hosting
 from pybuild.registry.server.serving import listening
 from pybuild.registry.server.settings import RegistrySettings
 from tests.registry.conftest import QUICK, run
 from tests.registry.fakes import WallClock
+from tests.registry.server.serving import served
 
 DATA = bytes(200_000)
 
@@ -60,3 +63,24 @@ def test_a_push_ends_before_its_server_does(tmp_path: Path) -> None:
             assert store.blobs.verify(Digest.of(DATA))
 
     run(work())
+
+
+def test_a_bug_costs_one_request_and_is_told_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(method: str, path: str) -> None:
+        raise ZeroDivisionError("by \x1b[31m nothing")
+
+    async def work() -> None:
+        async with served(tmp_path / "store") as one:
+            with monkeypatch.context() as patched:
+                patched.setattr(app, "understand", broken)
+                answer = await one.ask("GET", "/v2/")
+            assert (answer.status, answer.code) == (500, "UNSUPPORTED")
+            assert (await one.ask("GET", "/v2/")).status == 200
+
+    run(work())
+    written = capsys.readouterr().err
+    assert written.startswith("error: bug of the registry:\n| Traceback")
+    assert "| ZeroDivisionError: by" in written and "in broken" in written
+    assert "\x1b" not in written

@@ -186,6 +186,9 @@ def test_tokens_carry_what_was_asked_for_and_may_be(tmp_path: Path, users: str) 
             )
             refused = await one.ask("POST", "/token", {**form, "grant_type": "x"}, urlencoded)
             assert refused.status == 400
+            other = await one.ask("PUT", "/token", {**form}, urlencoded)
+            assert (other.status, other.code) == (405, "UNSUPPORTED")
+            assert other.headers["Allow"] == "GET, POST"
 
     run(work())
 
