@@ -41,7 +41,8 @@ def place_of(dest: str) -> tuple[str, bool]:
         raise _usage_error(f"output destination {dest} is a directory")
     if not stat.S_ISREG(mode):
         # Not those of /dev/stdout and of shells, which may have been made for us by somebody else.
-        if status and stat.S_ISFIFO(mode) and not path.startswith(("/dev/", "/proc/")):
+        given = path.startswith("/proc/") or os.path.dirname(path) in ("/dev", "/dev/fd")
+        if status and stat.S_ISFIFO(mode) and not given:
             _refuse_pipe_of_others(dest, status.st_uid)
         return path, False
     path = os.path.realpath(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,23 @@ def test_a_file_is_not_led_elsewhere(place: Path, victim: Path, plant: object) -
     with pytest.raises(UsageError), whole_file(dest):
         pass
     assert planting.state(victim) == before
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="has no /dev/shm")
+def test_a_pipe_in_shared_memory_is_not_one_that_we_were_given(victim: Path) -> None:
+    """Everybody may write there, though it lies where /dev/stdout does."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
+        dest = str(pipe(Path(made) / "file", victim))
+        for attempt in (check_file, write_x):
+            with pytest.raises(UsageError, match=f"is a pipe of uid {STRANGER}"):
+                attempt(dest)
+    reader, writer = os.pipe()
+    try:
+        for given in (f"/dev/fd/{writer}", f"/proc/self/fd/{writer}"):
+            check_file(given)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 @pytest.mark.parametrize("inside", ["", "blobs", "blobs/sha256"])
