@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FOLDER = "events"
 FILES = ("journal.1", "journal")
 _LOCK = "lock"
-_MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 20
 _MOST_LINE_BYTES = 64 << 10
 
 CONTAINER, IMAGE, NETWORK, VOLUME = "container", "image", "network", "volume"
@@ -74,7 +74,7 @@ def _append(folder: str, line: bytes) -> None:
     fd = _open(path, os.O_RDWR | os.O_APPEND)
     try:
         size = os.fstat(fd).st_size
-        if size and size + len(line) > _MOST_BYTES:
+        if size and size + len(line) > MOST_BYTES:
             os.rename(path, older)
             full, fd, size = fd, _open(path, os.O_RDWR | os.O_APPEND), 0
             os.close(full)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -325,9 +326,14 @@ def test_the_oldest_answers_of_registries_are_forgotten_by_several_at_once(
 ) -> None:
     """Of two processes that thin them out, each finds some gone that it has just seen."""
     monkeypatch.setattr("pybuild.cache.content.resolutions.MOST", 3)
-    monkeypatch.setattr("pybuild.cache.content.resolutions._SOMETIMES", ("",))
     made, known = image(store, "made"), Resolutions(store.names_dir)
-    references = [Reference.parse(f"app:{number}") for number in range(6)]
+    # Their names are digests, of which one of 256 is an occasion.
+    occasions = (
+        reference
+        for reference in (Reference.parse(f"app:{number}") for number in range(10_000))
+        if os.path.basename(known.path(reference, LINUX_AMD64)).startswith("00")
+    )
+    last, *references = islice(occasions, 7)
     for at, reference in enumerate(references):
         known.put(reference, LINUX_AMD64, made)
         os.utime(known.path(reference, LINUX_AMD64), (at, at))
@@ -341,10 +347,10 @@ def test_the_oldest_answers_of_registries_are_forgotten_by_several_at_once(
         return nullcontext(found)
 
     monkeypatch.setattr("pybuild.cache.content.resolutions.os.scandir", scandir)
-    known.put(Reference.parse("app:last"), LINUX_AMD64, made)
+    known.put(last, LINUX_AMD64, made)
     there = [known.get(reference, LINUX_AMD64) is not None for reference in references]
     assert there == [False, False, False, False, True, True]
-    assert known.get(Reference.parse("app:last"), LINUX_AMD64) == made
+    assert known.get(last, LINUX_AMD64) == made
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_attributes_of_any_size_are_left_out_and_the_event_stays(tmp_path: Path)
 def test_a_full_journal_becomes_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_MOST_BYTES", 400)
+    monkeypatch.setattr(journal, "MOST_BYTES", 400)
     descriptors = len(os.listdir("/proc/self/fd"))
     for number in range(7):
         note(str(tmp_path), CONTAINER, "start", f"c{number}", {})
