@@ -138,11 +138,13 @@ class StepRuns:
                 yield message
         finally:
             run.offers.remove(offer)
-            if self._table.get(key) is row and self._table.leave(key) and run.task is not None:
+            is_left = self._table.get(key) is row and self._table.leave(key)
+            if self._table.get(key) is not row and self._runs.get(key) is run:
+                del self._runs[key]  # who offers the step while it is stopped has it run anew
+            if is_left and run.task is not None:
                 run.task.cancel()
                 await asyncio.wait([run.task])
-            if self._table.get(key) is None and self._runs.get(key) is run:
-                del self._runs[key]
+            if self._runs.get(key) is not run:
                 run.finish(None)
 
     async def claim(self, claim: StepClaim) -> ClaimEnd:
@@ -194,9 +196,10 @@ class StepRuns:
                 outcome = await self._work(build, ticket, emit)
         finally:
             is_well = outcome is not None and outcome.fault is None
-            self._table.end(key, well=is_well, now=time.monotonic())
-            if not is_well and self._runs.get(key) is run:
-                del self._runs[key]
+            if self._runs.get(key) is run:
+                self._table.end(key, well=is_well, now=time.monotonic())
+                if not is_well:
+                    del self._runs[key]
             run.finish(outcome)
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from distributed import Worker
 
@@ -25,23 +27,38 @@ from pybuild.cluster.roles import Role
 
 
 class Agent:
-    """The claims of one Dask worker that wait for their ends."""
+    """The claims of one Dask worker that wait for their ends; a plugin of it."""
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[str]] = {}
+        self._claimed: dict[str, asyncio.Future[str]] = {}
 
     async def answer(self, text: str) -> str:
         """Hand a claim to the `pybuild worker`, and return its end."""
         number = next(self._numbers)
+        key = f"run-{json.loads(text)['run']}"
         end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = end
+        self._waiting[number] = self._claimed[key] = end
         self._parent.say(id=number, claim=text)
         try:
             return await end
         finally:
             del self._waiting[number]
+            if self._claimed.get(key) is end:
+                del self._claimed[key]
+
+    def transition(self, key: str, start: str, finish: str, **more: Any) -> None:
+        """Give up a claim that all have released, as Dask tells its plugins.
+
+        Dask itself lets it go on to its end, and somebody who claims the run again has the end of the old claim.
+        """
+        del more
+        end = self._claimed.get(key)
+        is_released = (start, finish) == ("executing", "released")
+        if end is not None and is_released and not end.done():
+            end.set_result("")
 
     async def hear(self) -> None:
         """Take the ends of claims until the parent has gone."""
@@ -75,6 +92,7 @@ async def serve(arguments: Sequence[str]) -> None:
         death_timeout=10,
     )
     guard.limit(worker)
+    worker.plugins["claims"] = agent
     async with worker:
         parent.say(ready=worker.address)
         ends = [asyncio.create_task(agent.hear()), asyncio.create_task(worker.finished())]

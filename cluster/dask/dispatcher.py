@@ -58,6 +58,7 @@ class Dispatcher:
                 key, task = self._claims[number]
                 if "release" in message:
                     task.cancel()
+                    await asyncio.wait([task])  # who claims it again makes a new one
                 else:
                     await self._say_place(number, key)
 

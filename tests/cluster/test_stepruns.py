@@ -137,6 +137,45 @@ def test_a_claimed_step_waits_for_its_claim_and_the_claim_for_its_end() -> None:
     run(work)
 
 
+def test_a_step_that_is_offered_while_it_is_stopped_runs_anew() -> None:
+    """A process gets half a second to end; a build that begins meanwhile had the end of the stopped run."""
+
+    async def main() -> None:
+        is_stopping, may_end = asyncio.Event(), asyncio.Event()
+        begun: list[Any] = []
+
+        async def steps(build: Any, ticket: Ticket, emit: Emit) -> StepOutcome:
+            begun.append(build)
+            if len(begun) > 1:
+                return MADE
+            try:
+                await asyncio.Event().wait()
+            finally:
+                is_stopping.set()
+                await may_end.wait()
+            raise AssertionError
+
+        runs = StepRuns(2, steps)
+        one = Listener(runs, CLAIMED)
+        await settle()
+        claim = asyncio.create_task(runs.claim(StepClaim(run="r", epoch=1)))
+        await settle()
+        leaving = asyncio.create_task(one.leave())
+        await is_stopping.wait()
+        other = Listener(runs, TICKET)
+        await other.task
+        assert other.outcome == MADE
+        assert not claim.done()
+        may_end.set()
+        await leaving
+        assert (await claim).state is ClaimState.FAILED
+        assert begun == [one.build, other.build]
+        assert (await runs.claim(StepClaim(run="r", epoch=2))).state is ClaimState.ENDED
+        await runs.close()
+
+    asyncio.run(main())
+
+
 def test_equal_steps_run_once_and_end_with_the_last_listener() -> None:
     """[A4]"""
 

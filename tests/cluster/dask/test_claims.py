@@ -127,6 +127,22 @@ def test_a_scheduler_that_is_silent_has_gone_until_it_speaks(engine: Engine) -> 
     assert dispatcher.hear("end")["id"] == 3
 
 
+def test_a_run_that_is_claimed_again_has_the_end_of_its_new_claim(engine: Engine) -> None:
+    """The old claim, which nobody waits for, is given up: Dask would have the new one wait for that one's end."""
+    a, dispatcher = engine.agent("a", slots=1), engine.dispatcher()
+    wait_for(dispatcher, "a")
+    for number in range(1, 20):
+        dispatcher.say(id=number, claim=claim_of("k", number), worker="a")
+        said = a.hear("claim")
+        assert json.loads(said["claim"])["epoch"] == number
+        dispatcher.say(id=number, release=True)
+    dispatcher.say(id=20, claim=claim_of("k", 20), worker="a")
+    last = a.hear("claim")
+    a.say(id=said["id"], end=json.dumps({"state": "stale"}))
+    a.say(id=last["id"], end=json.dumps({"state": "ended"}))
+    assert dispatcher.hear("end") == {"id": 20, "end": {"state": "ended"}}
+
+
 def test_processes_end_with_their_parents(engine: Engine) -> None:
     agent, dispatcher = engine.agent("a"), engine.dispatcher()
     agent.hear("ready")
