@@ -15,7 +15,6 @@ from pybuild.builds.prepare import PreparedBuild, prepare, sources_shown
 from pybuild.builds.recording import Recording, recorded
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.result import BuildResult
-from pybuild.builds.stepnotes import MAX_AGE, mentions
 from pybuild.engine.engine import Engine
 from pybuild.engine.host import native_platform
 from pybuild.explain import history
@@ -25,6 +24,7 @@ from pybuild.exporter.built import Built, Exported
 from pybuild.exporter.export import succeeding
 from pybuild.exporter.output import Output
 from pybuild.frontend.lowering.interface import Lowered
+from pybuild.frontend.syntax.stepnotes import MAX_AGE, mentions
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk

@@ -11,11 +11,11 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pybuild.builds.stepnotes import MARK, kept_paths
 from pybuild.executor.failedsteps import FailedStep
 from pybuild.executor.files.values import Rescued, RescueOrder
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.directories import open_output
+from pybuild.frontend.syntax.stepnotes import MARK, kept_paths
 from pybuild.model.amounts import binary_bytes, human_bytes
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.ops import ExecOp, Mount, MountType

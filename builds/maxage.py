@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pybuild.builds.stepnotes import MAX_AGE, notes_above
 from pybuild.engine.engine import Engine
 from pybuild.engine.solve import solve
 from pybuild.executor.runner import BuildRunner
 from pybuild.frontend.syntax.ast import Dockerfile
+from pybuild.frontend.syntax.stepnotes import MAX_AGE, notes_above
 from pybuild.model.amounts import parse_duration
 from pybuild.model.digest import Digest
 from pybuild.model.errors import PybuildError, UsageError, UserError, unwrap

@@ -14,9 +14,9 @@ from pybuild.builds.contextkinds import origin_of
 from pybuild.builds.prepare import PreparedBuild
 from pybuild.builds.recording import facts_of
 from pybuild.builds.result import BuildResult
-from pybuild.builds.stepnotes import MAX_AGE, mentions
 from pybuild.engine.engine import Engine
 from pybuild.exporter.annotations import is_attribute
+from pybuild.frontend.syntax.stepnotes import MAX_AGE, mentions
 from pybuild.model.events import Event, VertexAdded, VertexCompleted
 from pybuild.model.ops import (
     GitSource,
