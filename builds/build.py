@@ -24,7 +24,6 @@ from pybuild.exporter.built import Built, Exported
 from pybuild.exporter.export import succeeding
 from pybuild.exporter.output import Output
 from pybuild.frontend.lowering.interface import Lowered
-from pybuild.frontend.syntax.stepnotes import MAX_AGE, mentions
 from pybuild.model.errors import PybuildError, unwrap
 from pybuild.model.events import BuildWarning, Emit, Event, VertexCached
 from pybuild.model.ops import LocalSource, walk
@@ -221,11 +220,6 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
-                ages = prepared.request.max_ages
-                if ages or mentions(prepared.dockerfile.lines, MAX_AGE):
-                    from pybuild.builds.maxage import without_old
-
-                    targets = await without_old(engine, targets, runner, prepared.dockerfile, ages)
                 solution = await solves.solve(targets, runner, events.watch)
                 return _results_of(prepared.request, prepared.lowered, solution)
 

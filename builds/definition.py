@@ -1,16 +1,16 @@
-"""The frontend's options, from a request and the inputs that were read for it."""
+"""Definitions: the frontend's options for one, and the paths of directories that one reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from pybuild.frontend.lowering.interface import LowerOptions
+from pybuild.model.ops import Copy, ExecOp, FileOp, LocalSource, Vertex, walk
 
 if TYPE_CHECKING:
     from pybuild.builds.request import DefinitionRequest
     from pybuild.frontend.lowering.contexts import VertexContext
-    from pybuild.model.ops import Vertex
     from pybuild.model.platform import Platform
 
 
@@ -56,6 +56,7 @@ def lower_options(
         context_trees=inputs.context_trees,
         no_cache=request.no_cache,
         no_cache_filter=request.no_cache_filter,
+        max_ages=request.max_ages,
         labels=request.labels,
         steps=request.steps,
         volumes=request.volumes,
@@ -65,3 +66,19 @@ def lower_options(
         any_frontend=request.any_frontend,
         policies=request.policies,
     )
+
+
+def local_reads(*targets: Vertex) -> Iterator[tuple[LocalSource, str]]:
+    """Yield each client's directory with a path that a copy or a mount names in it, wildcards included."""
+    for vertex in walk(*targets):
+        match vertex.op:
+            case FileOp(actions=actions):
+                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
+            case ExecOp(mounts=mounts):
+                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
+            case _:
+                continue
+        for index, path in paths:
+            source = vertex.inputs[index].op
+            if isinstance(source, LocalSource):
+                yield source, path

@@ -26,6 +26,7 @@ from pybuild.model.events import BuildWarning, Emit
 from pybuild.model.ops import ExecOp, NetworkMode, Vertex, walk
 from pybuild.model.snapshot import Snapshot
 from pybuild.solver.drive import OnMiss, goes_on
+from pybuild.solver.job import every
 
 if TYPE_CHECKING:
     from pybuild.cache.content.origins import Origin
@@ -68,6 +69,7 @@ class Solves:
         self._whole = whole
         self._missed = missed
         self.solutions: list[Solution] = []
+        self._began = engine.clock.now()
 
     async def solve(self, targets: Sequence[Vertex], runner: BuildRunner, emit: Emit) -> Solution:
         """Make *targets*.
@@ -76,6 +78,10 @@ class Solves:
             PybuildError: one of their steps failed.
         """
         session = self._cache_session
+        if any(vertex.meta.max_age_s is not None for vertex in every(tuple(targets))):
+            from pybuild.builds.maxage import without_old
+
+            targets = await without_old(self._engine, targets, runner, now=self._began)
         solution = await solve(
             self._engine,
             targets,

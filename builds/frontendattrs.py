@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybuild.builds.request import BuildRequest
+from pybuild.builds.request import MAX_AGE, BuildRequest
 from pybuild.exporter.attest.options import FILENAME, V1, Provenance, Sbom
 from pybuild.model.stepoptions import attributes_of_settings
 from pybuild.model.text import join_csv
@@ -32,6 +32,11 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
         attrs["no-cache"] = ""
     elif request.no_cache_filter:
         attrs["no-cache"] = ",".join(sorted(request.no_cache_filter))
+    if request.max_ages:
+        attrs[MAX_AGE] = ",".join(
+            f"{stage}={age:f}s" if stage else f"{age:f}s"
+            for stage, age in sorted(request.max_ages.items())
+        )
     attrs |= attributes_of_settings(request.steps)
     if request.attestations:
         attestations = request.attestations

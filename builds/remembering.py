@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.builds import memo
 from pybuild.builds.contextkinds import origin_of
+from pybuild.builds.definition import local_reads
 from pybuild.builds.prepare import PreparedBuild
 from pybuild.builds.recording import facts_of
 from pybuild.builds.result import BuildResult
@@ -23,7 +24,6 @@ from pybuild.model.ops import (
     HttpSource,
     OciLayoutSource,
     Op,
-    local_reads,
     walk,
 )
 

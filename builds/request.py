@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OnFail = Callable[["FailedBuild"], Awaitable[Sequence[str]]]
 
+MAX_AGE = "pybuild.max-age"
+"""The attribute of a request to a server of ours: as ``--max-age`` says it, separated by commas."""
 MAY_DELETE = "buildx.local.delete"
 ENTITLEMENTS = (MAY_DELETE, "network.host", "security.insecure")
 
@@ -51,6 +53,7 @@ class DefinitionRequest:
         platforms: of the result; several give an index.
         as_index: the result is an index also of one platform.
         no_cache: for all stages; *no_cache_filter* for some (lower case).
+        max_ages: as `LowerOptions` has them.
         steps: the settings of every RUN.
         volumes: directories of the builder's machine in every RUN; servers have none.
         policies: judge every source of the build [POL].
@@ -65,6 +68,7 @@ class DefinitionRequest:
     as_index: bool = False
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
+    max_ages: Mapping[str, float] = field(default_factory=dict[str, float])
     steps: StepSettings = field(default_factory=StepSettings)
     volumes: tuple[HostVolume, ...] = ()
     policies: Policies | None = None
@@ -96,8 +100,6 @@ class BuildRequest(DefinitionRequest):
         fail_on_miss: let no step run; fail at the first that would have to.
         ignore_from_git: files that git ignores are no part of local contexts, nor is ``.git``.
         logins: at registries, by host; they win over those of docker's and podman's files.
-        max_ages: how many seconds stored results of a stage's steps may be used, by its name in
-            lower case; of all others by "".
         on_fail_output: the directory that gets files of a step that fails; empty for none.
         on_fail: is given the build that failed at a step, while its trees are there; returns hints.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
@@ -120,7 +122,6 @@ class BuildRequest(DefinitionRequest):
     cache_to: tuple[CacheTo, ...] = ()
     cache_from: tuple[CacheFrom, ...] = ()
     fail_on_miss: bool = False
-    max_ages: Mapping[str, float] = field(default_factory=dict[str, float])
     on_fail_output: str = ""
     on_fail: OnFail | None = None
     git_modes: bool = False
@@ -144,3 +145,16 @@ class BuildRequest(DefinitionRequest):
     def is_index(self) -> bool:
         """Whether its image is an index: of several platforms, or of one with attestations."""
         return self.multi_platform or self.attestations is not None
+
+
+def ages_of_attribute(text: str) -> dict[str, float]:
+    """Return the `DefinitionRequest.max_ages` of a client that says *text* as `MAX_AGE`.
+
+    Raises:
+        UsageError: one is no age.
+    """
+    if not text:
+        return {}
+    from pybuild.model.amounts import parse_ages
+
+    return parse_ages(text.split(","))

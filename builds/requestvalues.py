@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from pybuild.builds.request import ENTITLEMENTS, Secret
 from pybuild.cache.disk.plainfile import plain
-from pybuild.model.amounts import parse_duration
 from pybuild.model.errors import UsageError
 from pybuild.model.text import split_csv, switch
 
@@ -99,23 +98,3 @@ def parse_secret(text: str) -> Secret:
             raise UsageError(f'secret "{name}": {source}: {reason}') from error
         return Secret(id=name, read=lambda: data, in_key=True)
     return Secret(id=name, read=read)
-
-
-def parse_ages(texts: Sequence[str]) -> dict[str, float]:
-    """Return seconds by the names of stages, in lower case, and by "" those of all others.
-
-    Args:
-        texts: values of ``--max-age``: ``7d`` or ``STAGE=7d``; of two about the same the last one counts.
-
-    Raises:
-        UsageError: one is no age.
-    """
-    ages: dict[str, float] = {}
-    for text in texts:
-        stage, _, age = text.rpartition("=")
-        if "=" in text and not stage:
-            raise UsageError(
-                f'invalid --max-age "{text}": no stage', hints=["write 7d or STAGE=7d"]
-            )
-        ages[stage.lower()] = parse_duration(age)
-    return ages

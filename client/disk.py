@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.buildkit.pb.times import seconds_of
+from pybuild.buildkit.pb.worker import BuildkitVersion
 from pybuild.builds.builder import BuilderFacts
 from pybuild.cache.space.prune import Policy
 from pybuild.cache.space.usage import UsageRecord
@@ -13,6 +14,8 @@ from pybuild.client.build import SERVICE
 from pybuild.client.builders import BuilderRecord
 from pybuild.client.connect import connected
 from pybuild.client.failures import failure
+from pybuild.model.errors import UsageError
+from pybuild.net.grpc.channel import Channel
 from pybuild.net.grpc.status import Code, RpcError
 
 _PATIENCE_S = 20.0
@@ -26,14 +29,7 @@ async def facts(builder: BuilderRecord) -> BuilderFacts:
     """
     async with connected(builder) as channel:
         try:
-            version = pb.InfoResponse()
-            try:
-                version.ParseFromString(
-                    await channel.unary(SERVICE + "Info", b"", timeout=_PATIENCE_S)
-                )
-            except RpcError as error:
-                if error.code is not Code.UNIMPLEMENTED:
-                    raise
+            version = await _version(channel)
             data = await channel.unary(SERVICE + "ListWorkers", b"", timeout=_PATIENCE_S)
         except RpcError as error:
             raise failure(error) from error
@@ -43,12 +39,40 @@ async def facts(builder: BuilderRecord) -> BuilderFacts:
         parts = (platform.OS, platform.Architecture, platform.Variant)
         platforms.append("/".join(filter(None, parts)))
     labels = dict(workers[0].Labels) if workers else dict[str, str]()
-    shown = f"{version.buildkitVersion.version} {version.buildkitVersion.package}"
+    shown = f"{version.version} {version.package}"
     return BuilderFacts(
         version=shown.strip(),
         platforms=tuple(dict.fromkeys(platforms)),
         labels=tuple(sorted(labels.items())),
     )
+
+
+async def require_ours(channel: Channel, option: str) -> None:
+    """Refuse an option that only servers of ours know; others would drop it in silence.
+
+    Raises:
+        UsageError: the server is somebody else's. PybuildError: it cannot be asked.
+    """
+    try:
+        version = await _version(channel)
+    except RpcError as error:
+        raise failure(error) from error
+    if not version.revision.startswith("pybuild-"):
+        raise UsageError(
+            f"{option} is not known to this build server",
+            hints=["servers that pybuild daemon runs know it; or leave out -H"],
+        )
+
+
+async def _version(channel: Channel) -> BuildkitVersion:
+    """Return the version of a server; an empty one where it is too old to say it."""
+    answer = pb.InfoResponse()
+    try:
+        answer.ParseFromString(await channel.unary(SERVICE + "Info", b"", timeout=_PATIENCE_S))
+    except RpcError as error:
+        if error.code is not Code.UNIMPLEMENTED:
+            raise
+    return answer.buildkitVersion
 
 
 async def usage(builder: BuilderRecord, filters: Sequence[str]) -> list[UsageRecord]:

@@ -77,11 +77,6 @@ def check_request(request: BuildRequest) -> None:
             "--pull=never is about the store of this machine",
             hints=["leave it out; a build server asks registries by its own rules"],
         )
-    if request.max_ages:
-        raise UsageError(
-            "--max-age is about the results of this machine's store",
-            hints=["leave out -H, or have the server run stages again: --no-cache-filter STAGE"],
-        )
     if any(secret.in_key for secret in request.secrets.values()):
         raise UsageError(
             "--secret key=true is about the keys of this machine's store",
@@ -133,6 +128,8 @@ class RemoteBuilder:
         explained: Callable[[BuildReport], None] | None,
     ) -> BuildResult:
         async with connected(self._record) as channel:
+            if request.max_ages:
+                await disk.require_ours(channel, "--max-age")
             if explained is None and not request.fail_on_miss:
                 return await build(channel, request, emit)
             ref = os.urandom(16).hex()

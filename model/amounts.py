@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pybuild.model.errors import UsageError
 
+TYPE_CHECKING = False  # ps and exec load this
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS[_letter] = _UNITS[_letter + "b"] = 1000**_power
@@ -108,6 +112,26 @@ def parse_duration(text: str) -> float:
     if not re.match(_DURATION, lower):
         raise UsageError(f'invalid duration "{text}"', hints=("write 48h, 1h30m or 7d",))
     return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, lower))
+
+
+def parse_ages(texts: Iterable[str]) -> dict[str, float]:
+    """Return seconds by the names of stages, in lower case, and by "" those of all others.
+
+    Args:
+        texts: values of ``--max-age``: ``7d`` or ``STAGE=7d``; of two about the same the last one counts.
+
+    Raises:
+        UsageError: one is no age.
+    """
+    ages: dict[str, float] = {}
+    for text in texts:
+        stage, _, age = text.rpartition("=")
+        if "=" in text and not stage:
+            raise UsageError(
+                f'invalid --max-age "{text}": no stage', hints=["write 7d or STAGE=7d"]
+            )
+        ages[stage.lower()] = parse_duration(age)
+    return ages
 
 
 def parse_binary_size(text: str, what: str) -> int:

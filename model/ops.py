@@ -418,6 +418,7 @@ class VertexMeta:
         name: as progress shows it, ``[build 2/5] RUN make`` [UI-1].
         spans: the Dockerfile lines that made it.
         ignore_cache: do not look for a stored result (``--no-cache``); the new one is stored.
+        max_age_s: a stored result that is older than so many seconds does not count.
         stage: name of the Dockerfile stage it belongs to, for grouping.
         secrets: values that the op may hold and that are never shown.
     """
@@ -425,6 +426,7 @@ class VertexMeta:
     name: str = ""
     spans: tuple[Span, ...] = ()
     ignore_cache: bool = False
+    max_age_s: float | None = None
     stage: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -475,22 +477,6 @@ def walk(*targets: Vertex) -> Iterator[Vertex]:
             seen.add(id(vertex))
             stack.append((vertex, True))
             stack.extend((v, False) for v in reversed(vertex.inputs))
-
-
-def local_reads(*targets: Vertex) -> Iterator[tuple[LocalSource, str]]:
-    """Yield each client's directory with a path that a copy or a mount names in it, wildcards included."""
-    for vertex in walk(*targets):
-        match vertex.op:
-            case FileOp(actions=actions):
-                paths = [(a.input, a.source) for a in actions if isinstance(a, Copy)]
-            case ExecOp(mounts=mounts):
-                paths = [(m.input, m.selector) for m in mounts if m.input is not None]
-            case _:
-                continue
-        for index, path in paths:
-            source = vertex.inputs[index].op
-            if isinstance(source, LocalSource):
-                yield source, path
 
 
 def image_identity(op: ImageSource | OciLayoutSource) -> Digest:

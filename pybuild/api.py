@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from pybuild.builds.givencontexts import GivenContext, source_of
 from pybuild.builds.hostvolumes import parse_volumes
 from pybuild.builds.request import BuildRequest, Secret
-from pybuild.builds.requestvalues import parse_ages, parse_allowed
+from pybuild.builds.requestvalues import parse_allowed
 from pybuild.builds.result import BuildResult
 from pybuild.engine.settings import Settings, load_settings
 from pybuild.executor.sources.sshoptions import parse_agents
 from pybuild.exporter.attest.options import from_flags
 from pybuild.exporter.output import Output, outputs_of, parse_output
 from pybuild.frontend.lowering.interface import NeedsFrontend, Pull
+from pybuild.model.amounts import parse_ages
 from pybuild.model.errors import UsageError
 from pybuild.model.events import Event
 from pybuild.model.ops import StepSettings

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from pybuild.builds.request import DefinitionRequest
+from pybuild.builds.request import MAX_AGE, DefinitionRequest, ages_of_attribute
 from pybuild.engine.host import native_platform, platforms_from
 from pybuild.exporter.attest.options import AttestOptions, attest_options, options_of
 from pybuild.model.dataclass import dataclass
@@ -95,6 +95,7 @@ def read_attrs(given: Mapping[str, str]) -> Attrs:
         as_index=_flag(given, "multi-platform"),
         no_cache=no_cache is not None and not stages,
         no_cache_filter=frozenset(name.lower() for name in stages),
+        max_ages=ages_of_attribute(given.get(MAX_AGE, "")),
         pull=mode != "local",
         steps=settings_of_attributes(given),
         cache_imports=_cache_imports(given),

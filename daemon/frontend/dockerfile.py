@@ -12,7 +12,7 @@ from pybuild.buildkit.llb.write import WriteOptions, write
 from pybuild.buildkit.pb.ops import Definition as LlbDefinition
 from pybuild.buildkit.wirerules import in_protocol_words
 from pybuild.builds.attestations import Scanner
-from pybuild.builds.definition import lower_options
+from pybuild.builds.definition import local_reads, lower_options
 from pybuild.builds.lowering import Lowering, warnings_of
 from pybuild.builds.verdicts import decided_of
 from pybuild.daemon.builds.scope import Scope
@@ -35,7 +35,6 @@ from pybuild.model.ops import (
     LocalSource,
     OciLayoutSource,
     Vertex,
-    local_reads,
     walk,
 )
 from pybuild.model.platform import Platform

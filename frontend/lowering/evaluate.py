@@ -113,6 +113,8 @@ class Evaluator:
         no_cache = scope.options.no_cache or bool(
             node.name and node.name in scope.options.no_cache_filter
         )
+        ages = scope.ages if node.index >= 0 else None
+        max_age_s = None if ages is None else ages.of_stage(node.at, node.name)
         if isinstance(node.origin, StageNode):
             base = self.states[node.origin]
             scope.spend(16 * (base.image.size + len(base.env) + len(base.args)))
@@ -124,6 +126,7 @@ class Evaluator:
                 names=names,
                 label=stage,
                 ignore_cache=no_cache,
+                max_age_s=max_age_s,
                 env=base.env.copy(),
                 args=list(base.args),
                 declared=set(base.declared),
@@ -139,6 +142,7 @@ class Evaluator:
             names=names,
             label=stage,
             ignore_cache=no_cache,
+            max_age_s=max_age_s,
         )
         request = self._graph.request(node)
         if request is not None:

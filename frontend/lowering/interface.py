@@ -40,6 +40,8 @@ class LowerOptions:
         context_trees: the vertices of those of them that are defined already.
         no_cache: ignore stored results for every stage.
         no_cache_filter: the same for these stages (lower case).
+        max_ages: how many seconds stored results of a stage's steps may be used, by its name in
+            lower case; of all others by "". Comments in the file count more.
         labels: ``--label``, applied after the last stage [LBL-1].
         steps: the settings of every RUN; its own flag, and the build arg for a host name, win.
         volumes: directories of the machine in every RUN.
@@ -62,6 +64,7 @@ class LowerOptions:
     context_trees: Mapping[str, VertexContext] = field(default_factory=dict[str, "VertexContext"])
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
+    max_ages: Mapping[str, float] = field(default_factory=dict[str, float])
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     steps: StepSettings = field(default_factory=StepSettings)
     volumes: tuple[HostVolume, ...] = ()

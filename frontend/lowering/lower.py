@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pybuild.frontend.lint.filecheck import check_file
 from pybuild.frontend.lint.options import BUILD_ARG, CheckOptions
@@ -27,6 +28,7 @@ from pybuild.frontend.lowering.interface import (
 from pybuild.frontend.lowering.stages import StageGraph, StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import ast
+from pybuild.frontend.syntax.stepnotes import MAX_AGE, mentions
 from pybuild.frontend.words.environment import (
     proxy_variables,
     unused_build_args,
@@ -37,6 +39,9 @@ from pybuild.model.ops import LocalSource, Vertex, walk
 from pybuild.model.span import Span
 from pybuild.model.suggest import nearest
 from pybuild.model.text import boolean
+
+if TYPE_CHECKING:
+    from pybuild.frontend.lowering.ages import StepAges
 
 Images = Mapping[ImageRequest, ResolvedImage]
 
@@ -154,7 +159,16 @@ def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) ->
         epoch=epoch,
         proxy_env=proxy_variables(options.build_args),
         report=report,
+        ages=_ages(dockerfile, options),
     )
+
+
+def _ages(dockerfile: ast.Dockerfile, options: LowerOptions) -> StepAges | None:
+    if not options.max_ages and not mentions(dockerfile.lines, MAX_AGE):
+        return None  # most files
+    from pybuild.frontend.lowering.ages import StepAges
+
+    return StepAges.of(dockerfile, options.max_ages)
 
 
 # --- ONBUILD --------------------------------------------------------------------------------------

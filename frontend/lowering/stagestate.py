@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from pybuild.frontend.lint.report import Report
 from pybuild.frontend.lint.steps import undefined_variable
@@ -22,6 +23,9 @@ from pybuild.model.platform import Platform
 from pybuild.model.secrets import is_secret_name, redacted, secret_values
 from pybuild.model.volumes import is_volume
 
+if TYPE_CHECKING:
+    from pybuild.frontend.lowering.ages import StepAges
+
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
 SCRATCH = Vertex(ScratchSource())
@@ -38,6 +42,7 @@ class BuildScope:
     Attributes:
         globals: the variables of FROM lines [EV-1].
         escape: of the directive.
+        ages: how old stored results may be, where anything says so.
         has_titles: whether steps get names for progress; without them lowering takes a quarter less.
         spent: the count towards `MAX_TEXT`.
     """
@@ -48,6 +53,7 @@ class BuildScope:
     epoch: int | None
     proxy_env: tuple[str, ...]
     report: Report
+    ages: StepAges | None = None
     has_titles: bool = True
     spent: int = 0
     _locals: dict[str, Vertex] = field(default_factory=dict[str, Vertex])
@@ -92,6 +98,7 @@ class StageState:
     Attributes:
         vertex: the tree so far.
         env: the variables of steps and expansion: config ENV and ARGs [EXP-18].
+        max_age_s: for so long stored results of its steps may be used.
         args: declared ARGs and their values, in order, repeats included; for RUN's history.
         declared: their names.
         has_cmd, has_entrypoint, has_healthcheck: where this stage set them, if it did; not
@@ -107,6 +114,7 @@ class StageState:
     names: StepNames
     label: str
     ignore_cache: bool = False
+    max_age_s: float | None = None
     env: Environment = field(default_factory=Environment)
     args: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
     declared: set[str] = field(default_factory=set[str])
@@ -158,9 +166,14 @@ class StageState:
             name=name,
             spans=(at.span,),
             ignore_cache=ignorable and self.ignore_cache,
+            max_age_s=self._max_age_s(at) if ignorable else None,
             stage=self.label,
             secrets=secret_values(self.env) if self.scope.has_titles else (),
         )
+
+    def _max_age_s(self, at: ast.Instruction) -> float | None:
+        above = None if self.scope.ages is None else self.scope.ages.above(at)
+        return self.max_age_s if above is None else above
 
     def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
         """Add a history entry; *vertex* makes its layer."""

@@ -12,10 +12,11 @@ from pybuild.arguments.environment import logins_of, platforms_of, use_authfile
 from pybuild.arguments.values import parse_pairs
 from pybuild.builds.memo import POLICY_VARIABLES
 from pybuild.builds.request import BuildRequest
-from pybuild.builds.requestvalues import parse_ages, parse_allowed, parse_contexts, parse_secret
+from pybuild.builds.requestvalues import parse_allowed, parse_contexts, parse_secret
 from pybuild.commandline.parser import Parsed
 from pybuild.engine.dockerconfig import proxy_arguments
 from pybuild.exporter.output import outputs_of, parse_output
+from pybuild.model.amounts import parse_ages
 from pybuild.model.errors import UsageError
 from pybuild.model.ops import StepSettings
 from pybuild.model.reference import Reference

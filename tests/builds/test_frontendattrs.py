@@ -26,6 +26,7 @@ def test_a_server_reads_what_was_asked() -> None:
         labels={"k": "v,w"},
         platforms=(Platform.parse("linux/amd64"), Platform.parse("linux/arm64")),
         no_cache_filter=frozenset(("one", "two")),
+        max_ages={"": 604800.0, "one": 0.001},
         steps=StepSettings(
             network=NetworkMode.NONE,
             add_hosts=(("h", "10.0.0.1"), ("six", "::1")),
@@ -50,6 +51,7 @@ def test_a_server_reads_what_was_asked() -> None:
     assert (read.platforms, read.multi_platform) == (request.platforms, True)
     assert (read.no_cache, read.no_cache_filter) == (False, frozenset(("one", "two")))
     assert read.steps == request.steps
+    assert read.max_ages == request.max_ages
     assert not read.attestations
 
 

@@ -34,13 +34,6 @@ NOBODY = "unix:///nonexistent/buildkitd.sock"
             ),
         ),
         (
-            ("build", "--max-age=7d", "."),
-            (
-                "error: --max-age is about the results of this machine's store\n"
-                "hint: leave out -H, or have the server run stages again: --no-cache-filter STAGE\n"
-            ),
-        ),
-        (
             ("build", "--secret=id=HOME,key=true", "."),
             (
                 "error: --secret key=true is about the keys of this machine's store\n"

@@ -334,6 +334,23 @@ def test_an_old_server_has_no_version_and_a_bare_one_no_worker() -> None:
         asked(handlers, disk.facts)
 
 
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (says(pb.InfoResponse(buildkitVersion=BuildkitVersion(revision="f00")).SerializeToString()), "--max-age"),
+        (refuses(Code.UNIMPLEMENTED), "--max-age is not known to this build server"),
+        (refuses(Code.UNKNOWN), "why"),
+    ],
+)  # fmt: skip
+def test_an_age_is_refused_where_a_server_would_drop_it(answer: Handler, cause: str) -> None:
+    async def ask(record: BuilderRecord) -> None:
+        async with connected(record) as channel:
+            await disk.require_ours(channel, "--max-age")
+
+    with pytest.raises(UserError, match=cause):
+        asked({SERVICE + "Info": answer}, ask)
+
+
 USED = pb.UsageRecord(
     ID="i", RecordType="regular", Size=5, CreatedAt=timestamp(1.0), LastUsedAt=timestamp(2.0),
     UsageCount=3, InUse=True, Parents=["p", "q"], Parent="r", Description="d",

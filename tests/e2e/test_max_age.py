@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.caches import Machines
+from tests.e2e.caches import Built, Machines
+from tests.e2e.remotes import Remote
 from tests.harness import Pybuild, write
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
@@ -101,6 +102,48 @@ def test_an_age_of_no_stage_is_refused(machines: Machines) -> None:
     _write(machines)
     failed = machines.build(machines.fresh(), "--max-age", "tests=1d", code=1)
     assert 'error: --max-age: no stage "tests"\nhint: stages: build\n' in failed.log
+
+
+def test_a_server_knows_the_age_of_its_results(machines: Machines, tmp_path: Path) -> None:
+    """A comment counts there whoever asks; the option is told to servers of ours."""
+    (tmp_path / "sockets").mkdir()
+    with machines.server(tmp_path / "sockets") as server:
+        remote = Remote(tmp_path / "here", host=server.address)
+        _write(machines)
+        first = machines.build(remote)
+        assert machines.build(remote, "--max-age", "7d").ran == []
+        _write(machines, step="# pybuild: max-age=7d")
+        young = machines.build(remote, "--max-age", "build=1ms")
+        assert len(young.ran) == 4  # `echo`, of which no comment speaks, and what is made from it
+        _write(machines, step="# pybuild: max-age=1ms")
+        old = machines.build(remote)
+        assert [name.split()[1] for name in old.ran] == ["--from=build", "cat", "cat"]
+        assert old.made != first.made
+        failed = machines.build(remote, "--max-age", "tests=1d", code=1)
+    assert 'error: --max-age: no stage "tests"\nhint: stages: build\n' in failed.log
+
+
+def test_a_target_that_others_read_has_the_ages_of_its_own_file(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    bake = (
+        'target "lib" {\n dockerfile = "lib"\n}\n'
+        'target "default" {\n contexts = { lib = "target:lib" }\n}\n'
+    )
+    lib = "# one\n# two\nFROM scratch\n{note}\nCOPY f /f\n"
+    # The age above its second line would be that of the step of `lib` that stands there.
+    app = "FROM scratch\nCOPY f /g\n# pybuild: max-age=7d\nCOPY --from=lib /f /f\n"
+    write(tmp_path, **{"docker-bake.hcl": bake, "Dockerfile": app, "f": "f"})
+
+    def ran(note: str) -> list[str]:
+        write(tmp_path, lib=lib.format(note=note))
+        out = f"type=local,dest={tmp_path}/out"
+        words = ("bake", "--progress", "plain", "--set", f"default.output={out}")
+        return sorted(Built(pybuild(*words, cwd=tmp_path).err, "").ran)
+
+    assert ran("#") == ["COPY --from=lib /f /f", "COPY f /f", "COPY f /g"]
+    assert ran("# pybuild: max-age=7d") == []
+    assert ran("# pybuild: max-age=1ms") == ["COPY f /f"]  # the same file, so nothing above it
 
 
 def test_all_targets_of_bake_have_one_age(pybuild: Pybuild, tmp_path: Path) -> None:
