@@ -7,14 +7,10 @@ import asyncio
 import pytest
 
 from pybuild.builds.leftovers import hints_about, lines_of, with_hints
-from pybuild.builds.maxage import max_ages
-from pybuild.builds.requestvalues import parse_ages
-from pybuild.builds.stepnotes import kept_paths, mentions, notes_above
 from pybuild.executor.files.values import Rescued
-from pybuild.frontend.syntax.parse import parse_dockerfile
-from pybuild.model.errors import PybuildError, StepError, UsageError, UserError
-from pybuild.model.ops import walk
-from tests.frontend.lowering import build
+from pybuild.frontend.syntax.stepnotes import kept_paths, mentions, notes_above
+from pybuild.model.amounts import parse_ages
+from pybuild.model.errors import PybuildError, StepError, UsageError
 
 LINES = """\
 # pybuild: keep=/far
@@ -54,47 +50,6 @@ def test_ages_are_of_stages_or_of_all_others_and_the_last_one_counts() -> None:
     for text in ("=7d", "test=", "soon", "test=soon"):
         with pytest.raises(UsageError):
             parse_ages([text])
-
-
-def ages(text: str, **given: float) -> dict[str, float]:
-    """Return the ages of steps by the words behind their keyword; *all* is for stages without a name."""
-    lowered = build(text)
-    known = {name.removeprefix("all"): age for name, age in given.items()}
-    found = max_ages(parse_dockerfile(text.encode()), [lowered.result], known)
-    names = {vertex.digest: vertex.meta.name.rpartition(" ")[2] for vertex in walk(lowered.result)}
-    return {names[digest]: age for digest, age in found.items()}
-
-
-def test_a_comment_of_a_step_counts_before_one_of_its_stage_and_both_before_an_option() -> None:
-    text = (
-        "# pybuild: max-age=2h\nFROM a AS x\nRUN one\n# pybuild: max-age=3 max-age=4\nRUN two\n"
-        "FROM x AS y\nRUN three\nFROM y\nCOPY four /four\nRUN five\n"
-    )
-    steps = {"one": 7200.0, "two": 4.0}
-    assert ages(text) == steps
-    assert ages(text, y=9.0) == {**steps, "three": 9.0}
-    assert ages(text, y=9.0, x=1.0, all=5.0) == {**steps, "three": 9.0, "/four": 5.0, "five": 5.0}
-
-
-def test_an_age_that_is_none_is_refused_where_it_stands() -> None:
-    text = "FROM a\n# pybuild: max-age=soon\nRUN one\n"
-    with pytest.raises(UserError) as caught:
-        ages(text)
-    assert caught.value.message == '# pybuild: max-age=soon: invalid duration "soon"'
-    assert [span.first_line for span in caught.value.spans] == [3]
-
-
-@pytest.mark.parametrize(
-    ("text", "stages"),
-    [("FROM a AS x\nFROM x AS y\nRUN one\n", "x, y"), ("FROM a\n", "none has a name")],
-)
-def test_a_stage_that_is_not_there_has_no_age(text: str, stages: str) -> None:
-    with pytest.raises(UserError) as caught:
-        ages(text, z=1.0)
-    assert (caught.value.message, caught.value.hints) == (
-        '--max-age: no stage "z"',
-        (f"stages: {stages}",),
-    )
 
 
 def test_hints_say_what_a_failed_step_left_and_what_it_did_not() -> None:
