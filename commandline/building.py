@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import (
+    ALLOW_SECRET,
     ANNOTATIONS,
     AUTHFILE,
     CA,
@@ -50,6 +51,7 @@ _BUILDING: tuple[Option, ...] = (
         True,
         values=("network.host", "security.insecure", "device", "buildx.local.delete"),
     ),
+    ALLOW_SECRET,
     ANNOTATIONS,
     Option("annotation", "annotate the image ([TYPE:]key=value)", "K=V", repeat=True),
     Option(

@@ -205,6 +205,9 @@ CA = Option(
     "FILE",
     repeat=True,
 )
+ALLOW_SECRET = Option(
+    "allow-secret", "push files that look like secrets, if their path matches", "PATTERN", "", True
+)
 AUTHFILE = Option(
     "authfile", "file of logins, as docker's config.json ($REGISTRY_AUTH_FILE)", "FILE"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import (
+    ALLOW_SECRET,
     AUTHFILE,
     CREDS,
     FORMAT,
@@ -78,6 +79,7 @@ COMMANDS: tuple[Command, ...] = (
         "pybuild.commands.transfer:push",
         (
             Option("all-tags", "all tags that the store has of the repository", short="a"),
+            ALLOW_SECRET,
             AUTHFILE,
             CREDS,
             PROGRESS,

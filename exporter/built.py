@@ -17,6 +17,7 @@ from pybuild.model.snapshot import Result, Snapshot
 
 if TYPE_CHECKING:
     from pybuild.exporter.attest.attestation import Attestation
+    from pybuild.model.span import Span
 
 InlineCache = Callable[[Mapping[str, Digest]], str]
 """The text of a cache for an image with these layers: diffIDs by delta; empty for none."""
@@ -80,11 +81,13 @@ class MadeImage:
     Attributes:
         image_id: digest of the config, or of the index.
         epoch: SOURCE_DATE_EPOCH.
+        lines: the instructions that made its layers, by these.
     """
 
     descriptor: Descriptor
     image_id: Digest
     epoch: int | None = None
+    lines: Mapping[Digest, Span] = field(default_factory=dict[Digest, "Span"])
 
     @property
     def dated(self) -> Descriptor:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.reference import Reference
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.engine.progress import InternalStep
     from pybuild.exporter.output import Output
+    from pybuild.image.layer.secretrules import Leak
     from pybuild.model.ops import Vertex
     from pybuild.registry.client.growingupload import GrowingFile
     from pybuild.solver.drive import OnMiss
     from pybuild.solver.messages import Run
+
+    Search = asyncio.Task[list[Leak]]
 
 _WORTH_BYTES = 1 << 20
 """A blob that has become so large is sent before its image is whole."""
@@ -56,6 +59,9 @@ class PushAhead:
     """Layers that are sent to where *output* pushes while they are made. A context.
 
     They go to the repository of the first name; the others mount from there [OUT-12].
+
+    Attributes:
+        searches: they are searched for secrets first.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class PushAhead:
         self._engine = engine
         self._step = step
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self.searches = output.checks_secrets
+        self._searching: set[Search] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -73,15 +81,33 @@ class PushAhead:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = self._waiting | self._sending
+        tasks: set[asyncio.Task[Any]] = {*self._waiting, *self._sending, *self._searching}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def follow(self, path: str) -> Follower:
-        """Watch a blob's file that will be written at *path*."""
-        return Follower(self, path)
+    def search(self, roots: Sequence[str]) -> Search | None:
+        """Begin to search a delta for secrets; None: nobody asked for that.
+
+        Args:
+            roots: its directories, which must stay while it is searched.
+        """
+        if self._target is None or not self.searches:
+            return None
+        from pybuild.exporter.pushguard import search_delta
+
+        search = asyncio.create_task(search_delta(self._engine, roots))
+        self._searching.add(search)
+        return search
+
+    def follow(self, path: str, search: Search | None = None) -> Follower:
+        """Watch a blob's file that will be written at *path*.
+
+        Args:
+            search: of what is in it; nothing is sent before that is over, nor if it finds anything.
+        """
+        return Follower(self, path, search)
 
     async def settled(self) -> None:
         """Wait until all blobs that were begun are there, or given up; no more are begun.
@@ -116,21 +142,33 @@ class PushAhead:
 class Follower:
     """One blob that is written."""
 
-    def __init__(self, ahead: PushAhead, path: str) -> None:
+    def __init__(self, ahead: PushAhead, path: str, search: Search | None) -> None:
+        self._search = search
         self._ahead = ahead
         self._path = path
         self._file: GrowingFile | None = None
 
     def grown(self, _: int) -> None:
         """Send on: the file has grown."""
-        if self._file is None:
-            self._file = self._ahead.send(self._path)
-        else:
+        if self._file is not None:
             self._file.grown()
+        elif self._may_send():
+            self._file = self._ahead.send(self._path)
 
     def complete(self, descriptor: Descriptor) -> None:
         """Complete the blob, which is still at its path; *descriptor* describes it."""
-        if self._file is None:
+        if self._file is None and self._may_send():
             self._file = self._ahead.send(self._path)
         if self._file is not None:
             self._file.complete(descriptor)
+
+    def _may_send(self) -> bool:
+        search = self._search
+        if search is None:
+            return True
+        return (
+            search.done()
+            and not search.cancelled()
+            and not search.exception()
+            and not search.result()
+        )

@@ -193,6 +193,7 @@ async def _image(
         else:
             await ahead.settled()
     if sink is not None:
+        await _check_secrets(engine, output, made, step)
         archive = partial(_write_archive, engine, output, made, names)
         await sink.image(output, made, names, archive, step)
     else:
@@ -268,10 +269,11 @@ async def make_image(
     for image in images:
         step.did(f"exporting manifest {image.manifest.digest}")
         step.did(f"exporting config {image.config.digest}")
+    lines = {layer: span for image in images for layer, span in image.lines.items()}
     is_index = built[0].is_one_of_many or len(built) > 1 or _is_attested(output, built[0])
     _check_places(notes, built, is_index, step)
     if not is_index:
-        return MadeImage(images[0].manifest, images[0].config.digest, date)
+        return MadeImage(images[0].manifest, images[0].config.digest, date, lines)
     children = [image.manifest for image in images]
     if attested:
         if not oci_types:
@@ -286,7 +288,16 @@ async def make_image(
     step.did(f"exporting manifest list {digest}")
     image_id = images[0].config.digest if len(images) == 1 else digest
     index = Descriptor(media_type, digest, len(data), notes.of(AnnotationPlace.INDEX_DESCRIPTOR))
-    return MadeImage(index, image_id, date)
+    return MadeImage(index, image_id, date, lines)
+
+
+async def _check_secrets(
+    engine: Engine, output: Output, made: MadeImage, step: InternalStep
+) -> None:
+    if output.checks_secrets:
+        from pybuild.exporter.pushguard import stop_secrets
+
+        await stop_secrets(engine, made.descriptor, step, output.allowed_secrets, made.lines)
 
 
 def _check_places(
@@ -369,6 +380,7 @@ async def keep_image(
             step.did(f"naming to {name}")
         if not names:
             await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor, origin)
+    await _check_secrets(engine, output, made, step)
     if output.pushes:
         insecure = output.flag("registry.insecure")
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from pybuild.cache.records.layers import keep_layer, layer_facts
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.exporter.built import Built
     from pybuild.exporter.earlypush import PushAhead
+    from pybuild.model.span import Span
 
 NO_ANNOTATIONS = Annotations()
 REWRITTEN = "buildkit/rewritten-timestamp"
@@ -34,10 +35,15 @@ REWRITTEN = "buildkit/rewritten-timestamp"
 
 @dataclass(frozen=True, slots=True)
 class FinishedImage:
-    """One platform's finished image; its blobs are in the store."""
+    """One platform's finished image; its blobs are in the store.
+
+    Attributes:
+        lines: the instructions that made its layers, as far as they are of this build.
+    """
 
     manifest: Descriptor
     config: Descriptor
+    lines: Mapping[Digest, Span] = field(default_factory=dict[Digest, "Span"])
 
 
 class ImageMaker:
@@ -100,7 +106,16 @@ class ImageMaker:
         digest = await asyncio.to_thread(self._store.blobs.put, data)
         beside = notes.of(AnnotationPlace.MANIFEST_DESCRIPTOR, platform)
         manifest = Descriptor(media_type, digest, len(data), beside, platform)
-        return FinishedImage(manifest, config_descriptor)
+        return FinishedImage(manifest, config_descriptor, self._lines(layers[base:]))
+
+    def _lines(self, layers: Sequence[tuple[Digest, Descriptor]]) -> dict[Digest, Span]:
+        """Return the instructions of *layers*, which this build added."""
+        vertices = [item.vertex for item in self._built.lowered.history if item.vertex is not None]
+        return {
+            layer.digest: vertex.meta.spans[0]
+            for (_, layer), vertex in zip(layers, vertices, strict=False)
+            if vertex.meta.spans
+        }
 
     def _inline(self, diff_ids: Sequence[Digest]) -> dict[str, str]:
         """Return the cache that the config carries, as its field [CCH-1]."""

@@ -16,7 +16,7 @@ from pybuild.model.digest import Digest
 from pybuild.model.layerfacts import LayerFacts, WrittenLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pybuild.cache.store import Store
     from pybuild.engine.engine import Engine
@@ -119,7 +119,8 @@ class LayerMaker:
             return known
         path = self._store.blobs.path(pulled.digest)
         made = await self._blob(
-            lambda order: job(recompress.recompress_job, path, diff_id, _MOST_LAYER_BYTES, order)
+            lambda order: job(recompress.recompress_job, path, diff_id, _MOST_LAYER_BYTES, order),
+            is_published=facts.is_published,
         )
         records, noted = self._store.records, self._noting(facts, *made)
         await asyncio.to_thread(keep_layer, records, delta, noted)
@@ -163,7 +164,7 @@ class LayerMaker:
         if len(directories) > 1:
             tree = await self._engine.export_tree(directories)
             return await self._blob(
-                lambda order: job(export.layer_job, tree, order, clamp_mtime=clamp)
+                lambda order: job(export.layer_job, tree, order, clamp_mtime=clamp), directories
             )
         return await self.of_directory(directories[0], clamp)
 
@@ -173,15 +174,30 @@ class LayerMaker:
         return await self._blob(
             lambda order: job(
                 layertar.layer_job, path, order, userxattr=userxattr, clamp_mtime=clamp
-            )
+            ),
+            [path],
         )
 
-    async def _blob(self, work: Callable[[BlobOrder], Job[LayerBlob]]) -> tuple[Digest, Descriptor]:
-        """Have a worker write a blob in our compression, and keep it; returns its diffID too."""
+    async def _blob(
+        self,
+        work: Callable[[BlobOrder], Job[LayerBlob]],
+        roots: Sequence[str] = (),
+        *,
+        is_published: bool = False,
+    ) -> tuple[Digest, Descriptor]:
+        """Have a worker write a blob in our compression, and keep it; returns its diffID too.
+
+        Args:
+            roots: the directories of its delta, to be searched before it is sent.
+            is_published: others have made it, and a registry has it.
+        """
         store = self._store
         out = store.scratch("layer")
         order = BlobOrder(out, self._compression, self._level, self.nice)
-        follower = None if self._ahead is None else self._ahead.follow(out)
+        ahead = self._ahead
+        search = ahead.search(roots) if ahead is not None and roots else None
+        is_clear = search is not None or is_published or (ahead is not None and not ahead.searches)
+        follower = ahead.follow(out, search) if ahead is not None and is_clear else None
         on_progress = None if follower is None else follower.grown
         try:
             async with self._places:
@@ -191,9 +207,14 @@ class LayerMaker:
             digest, size = Digest.parse(blob.digest), blob.size
             media_type = layer_media_type(self._compression)
             descriptor = Descriptor(media_type, digest, size, blob.annotations)
+            leaks = None if search is None else await search
             if follower is not None:
                 follower.complete(descriptor)
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
+            if leaks is not None:
+                from pybuild.exporter.pushguard import keep_verdict
+
+                await asyncio.to_thread(keep_verdict, store, digest, leaks)
         except BaseException:
             store.discard(out)
             raise

@@ -16,7 +16,14 @@ OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly
 
 
 _LAYERS = frozenset(
-    ("compatibility-version", "compression", "compression-level", "force-compression")
+    (
+        "allow-secret",
+        "check-secrets",
+        "compatibility-version",
+        "compression",
+        "compression-level",
+        "force-compression",
+    )
     + ("name", "name-canonical")
     + ("attestation-inline", "oci-artifact", "oci-mediatypes")
     + ("rewrite-timestamp", "source-date-epoch")
@@ -41,7 +48,14 @@ _TITLES = {
 }
 _COMPRESSIONS = ("estargz", "gzip", "uncompressed", "zstd")
 _FLAGS = frozenset(
-    ("attestation-inline", "force-compression", "name-canonical", "oci-artifact", "oci-mediatypes")
+    (
+        "attestation-inline",
+        "check-secrets",
+        "force-compression",
+        "name-canonical",
+        "oci-artifact",
+        "oci-mediatypes",
+    )
     + ("platform-split", "push", "push-by-digest", "registry.insecure", "rewrite-timestamp")
     + ("store", "tar", "unpack")
 )
@@ -132,6 +146,16 @@ class Output:
     def pushes(self) -> bool:
         """Whether it goes to a registry."""
         return self.type == "registry" or self.flag("push")
+
+    @property
+    def checks_secrets(self) -> bool:
+        """Whether its layers are searched for secrets before it goes anywhere: what is pushed is."""
+        return self.flag("check-secrets", self.pushes)
+
+    @property
+    def allowed_secrets(self) -> list[str]:
+        """Patterns of the paths that may hold secrets."""
+        return [text for text in self.attrs.get("allow-secret", "").split(";") if text]
 
     @property
     def is_image(self) -> bool:
@@ -274,6 +298,7 @@ def outputs_of(
     push: bool,
     load: bool,
     annotations: Sequence[str],
+    allow_secrets: Sequence[str] = (),
 ) -> tuple[list[Output], Output | None]:
     """Return the outputs with those that options add, and the one of ``--load`` [BLD-9, BLD-17].
 
@@ -285,10 +310,21 @@ def outputs_of(
     loads = [Output(type="image")] if load else []
     outputs = _with_annotations([*outputs, *loads], annotations)
     loaded = outputs.pop() if loads else None
+    outputs = [_with_allowed(output, allow_secrets) for output in outputs]
     wants_push = any(o.type == "registry" or o.flag("push") for o in outputs)
     if wants_push and not tags and not any(o.attrs.get("name") for o in outputs):
         raise UsageError("tag is needed when pushing to registry", hints=["name the image with -t"])
     return outputs, loaded
+
+
+def _with_allowed(output: Output, paths: Sequence[str]) -> Output:
+    """``--allow-secret`` is about every output that is an image."""
+    if not paths or not output.is_image:
+        return output
+    allowed = ";".join([*output.allowed_secrets, *paths])
+    return Output(
+        type=output.type, dest=output.dest, attrs={**output.attrs, "allow-secret": allowed}
+    )
 
 
 def _with_push(outputs: list[Output]) -> list[Output]:

@@ -78,6 +78,11 @@ class LayerFacts:
         """Return whether another store made the delta, and has it unless it is here too."""
         return self.layout.startswith(LENT_PREFIX)
 
+    @property
+    def is_published(self) -> bool:
+        """Return whether the layer was pulled with an image, from a registry that has it."""
+        return self.descriptor is not None and bool(self.reference) and not self.cache
+
     def to_json(self) -> dict[str, Any]:
         """Return the record."""
         pulled = self.descriptor is not None

@@ -55,7 +55,16 @@ OnEvent = Callable[[Event], None]
 T = TypeVar("T")
 _LISTS = (
     *("outputs", "platforms", "tags", "annotations", "attest", "cache", "cache_from", "cache_to"),
-    *("no_cache_filter", "max_age", "secrets_in_key", "ssh", "volumes", "allow", "ca"),
+    *(
+        "allow_secret",
+        "no_cache_filter",
+        "max_age",
+        "secrets_in_key",
+        "ssh",
+        "volumes",
+        "allow",
+        "ca",
+    ),
 )
 
 
@@ -76,7 +85,7 @@ class BuildOptions(TypedDict, total=False):
         secrets: values by id; they reach steps that mount them, and servers that `SEC-3` names.
         secrets_in_key: ids of those whose values count, as ``key=true`` has it.
         ssh: agents and keys, as ``--ssh`` takes them.
-        annotations, attest, cache_from, cache_to, allow: as the options of these names take them.
+        annotations, attest, cache_from, cache_to, allow, allow_secret: as the options of these names.
         volumes: directories of this machine in every RUN, as ``--volume`` takes them.
         on_event: called with each `pybuild.model.events.Event`, on the engine's thread.
     """
@@ -107,6 +116,7 @@ class BuildOptions(TypedDict, total=False):
     ssh: Sequence[str]
     volumes: Sequence[str]
     allow: Sequence[str]
+    allow_secret: Sequence[str]
     source_policy_file: str | os.PathLike[str]
     logins: Mapping[str, str] | None
     ca: Sequence[str]
@@ -210,6 +220,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         push=options.get("push", False),
         load=options.get("load", False),
         annotations=options.get("annotations", ()),
+        allow_secrets=options.get("allow_secret", ()),
     )
     attest = options.get("attest", ())
     provenance, sbom = map(_flag_text, (options.get("provenance", ""), options.get("sbom", "")))

@@ -25,6 +25,7 @@ ALIAS = "alias"
 SECONDS = "seconds"
 USE = "use"
 PUSHED = "pushed"  # by blob digest: which repositories have it
+SEARCHED = "searched"  # by blob digest: what is found in the layer that should be in none
 
 # Last use is for freeing what nobody wants; ten minutes are exact enough, and save a write.
 _USE_GRAIN_S = 600.0

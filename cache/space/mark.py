@@ -16,7 +16,7 @@ from pybuild.cache.content.origins import Origin, may_build_again, origins_of, s
 from pybuild.cache.content.patches import COPIED, CopyRecord, with_wholes
 from pybuild.cache.records.inputs import INPUTS
 from pybuild.cache.records.layers import LAYER
-from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SECONDS, USE
+from pybuild.cache.records.results import ALIAS, PUSHED, RESULT, SEARCHED, SECONDS, USE
 from pybuild.cache.store import Store
 from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
@@ -92,14 +92,15 @@ def mark(store: Store) -> Mark:
         results.add(key)
         _add(marked, _result(key, value, as_object(uses.get(key))))
     for kind in store.records.kinds():
-        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, INPUTS, COPIED):
+        if kind in (RESULT, USE, ALIAS, SECONDS, PUSHED, SEARCHED, INPUTS, COPIED):
             continue
         for key, value in store.records.items(kind):
             _add(marked, _other(kind, key, value))
     marked.leftover += [(USE, key) for key in uses if key not in results]
     marked.leftover += [
-        (PUSHED, key)
-        for key, _ in store.records.items(PUSHED)
+        (kind, key)
+        for kind in (PUSHED, SEARCHED)
+        for key in store.records.keys(kind)
         if not (_DIGEST.match(key) and store.blobs.has(Digest(key)))
     ]
     marked.leftover += [

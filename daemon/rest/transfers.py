@@ -22,6 +22,7 @@ from pybuild.engine.progress import internal_step
 from pybuild.engine.pulling import pull_named
 from pybuild.exporter.export import push as push_image
 from pybuild.exporter.heldimages import held_image, held_under, load_images, name_in, tags_in
+from pybuild.exporter.pushguard import stop_secrets
 from pybuild.image.archive import NamedImage, write_docker_archive
 from pybuild.image.manifest import resolve
 from pybuild.model.descriptor import Descriptor
@@ -149,6 +150,7 @@ async def _push_one(engine: Engine, name: Reference, lines: ProgressLines) -> No
 
     descriptor = held_under(engine, name)
     async with internal_step(f"pushing {name}", show, engine.clock) as step:
+        await stop_secrets(engine, descriptor, step)
         await push_image(engine, descriptor, [name], step)
     engine.store.images.note("push", name.familiar, name.repository)
     lines.say(status=f"{name.tag}: digest: {descriptor.digest} size: {descriptor.size}")

@@ -44,6 +44,7 @@ def request_from(parsed: Parsed) -> BuildRequest:
         push=parsed.flag("push"),
         load=parsed.flag("load"),
         annotations=parsed.many("annotation"),
+        allow_secrets=parsed.many("allow-secret"),
     )
     args = parse_pairs(parsed.many("build-arg"), "build-arg", from_environment=True)
     if "SOURCE_DATE_EPOCH" in os.environ:

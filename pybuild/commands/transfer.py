@@ -16,6 +16,7 @@ from pybuild.engine.pulling import pull_named
 from pybuild.engine.settings import load_settings
 from pybuild.exporter.export import push as push_image
 from pybuild.exporter.heldimages import held_under, tags_in
+from pybuild.exporter.pushguard import stop_secrets
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.reference import Reference, is_pinned, parse_reference
 from pybuild.progress.display import make_display
@@ -55,6 +56,7 @@ def push(parsed: Parsed) -> int:
         lines: list[str] = []
         for name in names:
             descriptor = held_under(engine, name)
+            await stop_secrets(engine, descriptor, step, parsed.many("allow-secret"))
             await push_image(engine, descriptor, [name], step)
             engine.store.images.note("push", name.familiar, name.repository)
             lines.append(f"{name}@{descriptor.digest}")
