@@ -32,16 +32,17 @@ def style() -> str:
 
 def as_text(text: str) -> str:
     """Return *text* for a page: one line, of a bearable length."""
-    line = " ".join(_plain(text).split())
+    line = " ".join(plain_lines(text).split())
     return escape(line if len(line) <= _LONG else line[:_LONG] + "…")
 
 
 def as_lines(text: str) -> str:
     """Return an output for a page, with its lines."""
-    return escape(_plain(text))
+    return escape(plain_lines(text))
 
 
-def _plain(text: str) -> str:
+def plain_lines(text: str) -> str:
+    """Return lines as a terminal leaves them, without its commands: plain text, not yet markup."""
     return "\n".join(map(without_controls, _lines(text)))
 
 

@@ -45,7 +45,7 @@ def body_of(record: BuildRecord, timeline: Timeline, reasons: Mapping[str, StepR
         reasons: why steps ran, by the names of the steps; those of a build that keeps none are empty.
     """
     parts = (
-        *_head(record, timeline),
+        *head_of(record, timeline),
         *_costs(timeline, reasons),
         *_course(timeline),
         *_outputs(timeline),
@@ -53,7 +53,8 @@ def body_of(record: BuildRecord, timeline: Timeline, reasons: Mapping[str, StepR
     return "\n".join(parts)
 
 
-def _head(record: BuildRecord, timeline: Timeline) -> Iterator[str]:
+def head_of(record: BuildRecord, timeline: Timeline) -> Iterator[str]:
+    """Yield the facts of a build."""
     took = timeline.seconds if record.seconds is None else record.seconds
     began = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.at))
     share = (
@@ -62,7 +63,7 @@ def _head(record: BuildRecord, timeline: Timeline) -> Iterator[str]:
     facts = [
         ("Began", began),
         ("Took", human_duration(took) + (" so far" if record.seconds is None else "")),
-        ("Steps", f"{record.completed} of {record.total}{share}"),
+        ("Steps", f"{record.completed} of {record.total}{share}" if record.total else ""),
         ("Context", record.context),
         ("Dockerfile", record.dockerfile),
         ("Target", record.target),

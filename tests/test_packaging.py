@@ -124,6 +124,7 @@ def test_the_wheel_holds_the_files_of_the_package_and_nothing_else(tmp_path: Pat
             ".bin",
             ".css",
             ".fish",
+            ".js",
             ".json",
             ".lark",
             ".md",

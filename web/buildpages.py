@@ -11,13 +11,18 @@ from pybuild.cache.store import Store
 from pybuild.explain.history import reports
 from pybuild.explain.report import StepReport
 from pybuild.history.markup import as_text
-from pybuild.history.page import body_of
+from pybuild.history.page import body_of, head_of
 from pybuild.model.amounts import human_duration
 from pybuild.model.errors import UserError
 from pybuild.model.events import Event
-from pybuild.model.timeline import timeline_of
+from pybuild.model.timeline import Timeline, timeline_of
 from pybuild.web.access import PageRefusal
-from pybuild.web.frame import framed
+from pybuild.web.frame import LIVE, framed
+
+_LIVE = (
+    '<h2>Steps</h2>\n<p id="now" class="soft" role="status">waiting</p>\n<div id="live"></div>\n'
+    "<noscript><p>Load the page again to see how far it is: it follows a build by a script.</p></noscript>"
+)
 
 
 def list_page(store: Store) -> str:
@@ -36,6 +41,10 @@ def build_page(store: Store, id: str) -> str:
     record = next((one for one in kept_builds(store) if one.id == id), None)
     if record is None:
         raise PageRefusal(404, "no build of that id is kept here")
+    title = f"build {record.id}: {record.name}"
+    if record.status is BuildStatus.RUNNING:
+        took = max(0.0, store.clock.now() - record.at)
+        return framed(title, "\n".join((*head_of(record, Timeline(seconds=took)), _LIVE)), LIVE)
     events: list[Event] = []
     try:
         replay_build(store, id, events.append)
@@ -47,7 +56,7 @@ def build_page(store: Store, id: str) -> str:
             reasons = {step.name: step for step in report.steps}
             break
     body = body_of(record, timeline_of(events, record.at), reasons)
-    return framed(f"build {record.id}: {record.name}", body)
+    return framed(title, body)
 
 
 def _listed(records: Sequence[BuildRecord], now: float) -> Iterator[str]:

@@ -7,18 +7,26 @@ from importlib.resources import files
 from pybuild.history.markup import as_text, document, style
 
 STYLE = "/style.css"
+LIVE = "/live.js"
 _HEAD = f'<link rel="stylesheet" href="{STYLE}">\n'
 
 
-def framed(title: str, body: str) -> str:
-    """Return a page for who has come in; *body* is markup, *title* plain text."""
+def framed(title: str, body: str, script: str = "") -> str:
+    """Return a page for who has come in.
+
+    Args:
+        title: plain text.
+        body: markup.
+        script: the path of one that it runs.
+    """
+    scripts = f'<script src="{script}" defer></script>\n' if script else ""
     return document(
         f"{title} - pybuild",
         '<a class="skip" href="#main">to the content</a>\n'
         '<header><nav aria-label="pages"><a href="/">Builds</a></nav>\n'
         '<form method="post" action="/leave"><button>Leave</button></form></header>\n'
         f'<main id="main">\n{body}\n</main>',
-        _HEAD,
+        _HEAD + scripts,
     )
 
 
@@ -39,4 +47,13 @@ def welcome() -> str:
 
 def style_sheet() -> str:
     """Return the style sheet of all pages."""
-    return style() + (files("pybuild.web") / "frame.css").read_text("utf-8")
+    return style() + _own("frame.css")
+
+
+def live_script() -> str:
+    """Return the script of a build that goes on."""
+    return _own("live.js")
+
+
+def _own(name: str) -> str:
+    return (files("pybuild.web") / name).read_text("utf-8")

@@ -70,9 +70,8 @@ async def serving_page(
     taken = int(listeners[0].getsockname()[1])
     names = own_names(taken, f"pybuild-{secrets.token_hex(8)}")
     access = BrowserAccess(names, taken, time.monotonic, announce)
-    server = PatientServer(
-        Site(store, access).answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True
-    )
+    site = Site(store, access)
+    server = PatientServer(site.answer, keep_alive_s=_KEEP_ALIVE_S, ends_unheard=True)
     runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
     await runner.setup()
     doors = [Doorway(server.visit, _ADMISSION, one) for one in listeners]
@@ -80,6 +79,7 @@ async def serving_page(
         access.make_link()
         yield taken
     finally:
+        site.stop()
         for door in doors:
             door.close()
         await runner.cleanup()

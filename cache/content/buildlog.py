@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pybuild.cache.disk.plainfile import plain
 from pybuild.model.digest import Digest
@@ -34,6 +34,8 @@ from pybuild.model.secrets import redacted
 from pybuild.model.span import Span
 
 if TYPE_CHECKING:
+    import asyncio
+
     from pybuild.cache.disk.atomic import Disk
 
 MOST_STEP_BYTES = 32 << 20
@@ -43,6 +45,7 @@ _CLIPPED = "\n[output clipped: the build's history keeps no more]\n"
 _BUFFER_BYTES = 32 << 10
 _FLUSH_S = 1.0
 _MOST_HELD = 64 << 10
+_PIECE_BYTES = 1 << 20
 _LEAST_SECRET = 6
 _STREAMS = {LogStream.STDOUT: 1, LogStream.STDERR: 2}
 
@@ -75,6 +78,7 @@ class BuildLog:
         self._waiting = 0
         self._flushed = 0.0
         self._fd = -1
+        self._timer: asyncio.TimerHandle | None = None
         self.add_secrets(secrets)
         try:
             self._fd = disk.create(path)
@@ -202,6 +206,24 @@ class BuildLog:
             except OSError as error:
                 self._fail(error)
             self._flushed = time
+        elif self._timer is None:
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        """Have what waits written, though nothing more comes for a while: others read the log of a build that goes on."""
+        from asyncio import get_running_loop
+
+        try:
+            self._timer = get_running_loop().call_later(_FLUSH_S, self._flush_in_time)
+        except RuntimeError:
+            pass  # no loop, nobody that could do it
+
+    def _flush_in_time(self) -> None:
+        self._timer = None
+        try:
+            self._flush()
+        except OSError as error:
+            self._fail(error)
 
     def _flush(self) -> None:
         if self._lines and self._fd >= 0:
@@ -217,6 +239,9 @@ class BuildLog:
         self._shut()
 
     def _shut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -237,17 +262,49 @@ def read_events(path: str) -> Iterator[Event]:
     Raises:
         OSError: it cannot be read.
     """
-    vertices: list[Digest] = []
-    with open(path, "rb", opener=plain) as file:
-        file.readline()
-        for line in file:
-            row = as_list(parse(line))
-            try:
-                event = _event(row, vertices)
-            except (ValueError, TypeError, IndexError, AttributeError):
-                continue
-            if event is not None:
-                yield event
+    with BuildLogReader(path) as reader:
+        while events := reader.more():
+            yield from events
+
+
+class BuildLogReader:
+    """Reads a log from its beginning, and goes on where it has grown. For one thread at a time.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "rb", opener=plain)  # noqa: SIM115 - closed with the reader
+        self._vertices: list[Digest] = []
+        self._begun = b""
+        self._has_header = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def more(self) -> list[Event]:
+        """Return the events of the next lines that are whole, a bearable number; none where there is nothing more yet."""
+        events: list[Event] = []
+        while not events:
+            data = self._file.read(_PIECE_BYTES)
+            if not data:
+                break
+            *lines, self._begun = (self._begun + data).split(b"\n")
+            events = [event for event in map(self._event, lines) if event is not None]
+        return events
+
+    def _event(self, line: bytes) -> Event | None:
+        if not self._has_header:
+            self._has_header = True
+            return None
+        try:
+            return _event(as_list(parse(line)), self._vertices)
+        except (ValueError, TypeError, IndexError, AttributeError):
+            return None
 
 
 def _event(row: list[Any], vertices: list[Digest]) -> Event | None:
