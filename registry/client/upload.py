@@ -170,7 +170,7 @@ class Upload(Uploading):
                 if error.status not in (401, 403, 404):
                     raise
                 continue  # we may push here, yet not read there
-            if location:
+            if begun and location:
                 await self.cancel(location)
             location = begun or location
         return location

@@ -25,6 +25,8 @@ from pybuild.registry.client.hosts import Endpoint
 from pybuild.registry.client.repositoryupload import Uploading
 from pybuild.registry.client.samestore import STORE
 from pybuild.registry.client.transport import Request, Transport
+from pybuild.registry.client.upload import Pushed, Upload
+from tests.registry.fakes import DirectoryBlobs
 
 BLOB = Descriptor(OCI_LAYER_GZIP, Digest.of(b"12345"), 5)
 PLACE = "https://r.example/v2/a/blobs/uploads/"
@@ -226,3 +228,71 @@ def test_a_body_ends_where_nobody_needs_the_rest(tmp_path: Path) -> None:
         return read
 
     assert asyncio.run(work()) == [b"123"]
+
+
+class Registry:
+    """Answers requests by their method, and what they mount from."""
+
+    def __init__(self, **mounts: Response | HttpFault) -> None:
+        self._mounts = mounts
+        self.requests: list[str] = []
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncGenerator[Response]:
+        place = dict(request.query).get("from", "")
+        target = (request.url or "").rpartition("/")[2].partition("?")[0]
+        self.requests.append(" ".join(filter(None, (request.method, place or target))))
+        given = (
+            self._mounts[place]
+            if place
+            else answer({"HEAD": 404, "PUT": 201}.get(request.method, 204))
+        )
+        if isinstance(given, HttpFault):
+            raise given
+        yield given
+
+    def refusal(self, request: Request, response: Response) -> HttpFault:
+        return HttpFault(f"{request.action}: {response.status}")
+
+
+def refused(status: int) -> HttpFault:
+    return HttpFault("refused", status=status)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "requests"),
+    [
+        ({"b": answer(201)}, ["HEAD", "POST b"]),
+        ({"b": refused(403), "c": answer(201)}, ["HEAD", "POST b", "POST c"]),
+        ({"b": answer(202, Location="u1")}, ["HEAD", "POST b", "PUT u1"]),
+        (
+            {"b": answer(202, Location="u1"), "c": answer(202, Location="u2")},
+            ["HEAD", "POST b", "POST c", "DELETE u1", "PUT u2"],
+        ),
+        (
+            {"b": answer(202, Location="u1"), "c": answer(200)},
+            ["HEAD", "POST b", "POST c", "PUT u1"],
+        ),
+        (
+            {"b": answer(202, Location="u1"), "c": refused(404)},
+            ["HEAD", "POST b", "POST c", "PUT u1"],
+        ),
+    ],
+)
+def test_a_blob_that_is_mounted_nowhere_goes_where_the_last_try_began(
+    tmp_path: Path, mounts: dict[str, Response | HttpFault], requests: list[str]
+) -> None:
+    registry, blobs = Registry(**mounts), DirectoryBlobs(tmp_path)
+    assert blobs.put(b"12345") == BLOB.digest
+    upload = Upload(
+        transport=cast(Transport, registry),
+        endpoint=Endpoint("r.example", "r.example"),
+        reference=Reference.parse("r.example/a"),
+        descriptor=BLOB,
+        source=blobs,
+        progress=None,
+        chunk_bytes=0,
+    )
+    pushed = asyncio.run(upload.run(["b", "a", "c", "b"][: 2 * len(mounts)]))
+    assert registry.requests == requests
+    assert pushed is (Pushed.UPLOADED if "PUT" in requests[-1] else Pushed.MOUNTED)
