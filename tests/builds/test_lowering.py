@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -11,12 +12,18 @@ from pybuild.builds.lookups import Lookups, noting
 from pybuild.builds.lowering import Lookup, Lowering
 from pybuild.engine.host import SystemClock
 from pybuild.executor.sources.remote import RemoteSources
-from pybuild.frontend.lowering.interface import ImageRequest, LowerOptions, ResolvedImage
+from pybuild.frontend.lowering.interface import (
+    ImageRequest,
+    LowerOptions,
+    NeedImages,
+    ResolvedImage,
+)
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.events import BuildWarning, Event
 from pybuild.model.platform import Platform
 from pybuild.model.policy import Policies, PolicySource, Undecided
+from pybuild.model.reference import Reference
 
 _AMD64 = Platform.make("linux", "amd64")
 _ARM64 = Platform.make("linux", "arm64")
@@ -37,18 +44,20 @@ class _Site:
         self.decisions: list[PolicySource] = []
 
     def lowering(self, text: str) -> Lowering:
+        return Lowering(text.encode(), "Dockerfile", self.lookup(), self.warnings.append)
+
+    def lookup(self) -> Lookup:
         def unseen(event: Event) -> None:
             pass
 
         clock = SystemClock()
-        lookup = Lookup(
+        return Lookup(
             image=self._image,
             epochs=Epochs(_NoSources(), unseen, clock),
             emit=unseen,
             clock=clock,
             decide=self._decide,
         )
-        return Lowering(text.encode(), "Dockerfile", lookup, self.warnings.append)
 
     async def _image(self, request: ImageRequest) -> ResolvedImage:
         if request.reference.path.endswith("/gone"):
@@ -121,6 +130,20 @@ def test_an_error_of_a_lookup_has_the_lines_and_the_stage_that_was_perhaps_meant
     assert isinstance(error, UserError)
     assert [span.first_line for span in error.spans] == [2]
     assert error.hints == ("did you mean the stage gones?",)
+    assert error.message == "gone is no stage above, and no image: no such image"
+    assert error.peer == "no such image"  # the words of other builders
+
+
+def test_a_question_is_answered_by_images_and_by_faults_alike() -> None:
+    site = _Site()
+    amd64 = partial(ImageRequest, platform=_AMD64)
+    base, gone = (amd64(reference=Reference.parse(name)) for name in ("base", "gone"))
+    need = NeedImages(requests=(base, gone), spans=((), ()))
+    outcomes = asyncio.run(site.lookup().outcomes(need))
+    assert list(outcomes) == [base, gone]
+    assert isinstance(outcomes[base], ResolvedImage) and site.requests == [base]
+    fault = outcomes[gone]
+    assert isinstance(fault, UserError) and fault.spans == ()
 
 
 def test_a_verdict_that_is_lacking_is_obtained_and_the_lowering_begins_again() -> None:

@@ -365,3 +365,17 @@ def test_a_build_from_a_memo_is_in_the_same_history(
         *(VertexAdded, VertexCached),
     ]
     store.close()
+
+
+def test_a_volume_is_named_by_its_own_place(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (context / "d").mkdir()
+    (context / "link").symlink_to("d")
+    monkeypatch.chdir(context)
+    monkeypatch.setenv("HOME", str(context))
+
+    def key(volume: str) -> str | None:
+        return memo.key_of(Words([str(context)], {"volume": [volume]}))
+
+    whole = key(f"{context}/d:/in:ro")
+    assert whole == key("./d:/in:ro") == key("~/d:/in:ro") == key("link:/in:ro")
+    assert len({whole, key("d:/in"), key("d:/other:ro"), key(".:/in:ro")}) == 4

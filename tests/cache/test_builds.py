@@ -49,3 +49,16 @@ def test_a_time_that_makes_no_sense_is_still_a_name(store: Store) -> None:
     put(kept, "0123abcd", -5.0, {})
     put(kept, "0123abce", 1e30, {})
     assert len(list(kept.latest())) == 2
+
+
+def test_a_build_takes_what_its_files_take(store: Store) -> None:
+    kept = Builds(store)
+    put(kept, "0123abcd", 1.0, {"at": 1.0})
+    (build,) = kept.all()
+    folder = Path(store.root) / "builds"
+    record = (folder / build.name).stat().st_blocks * 512
+    assert kept.size(build) == record
+    (folder / f"{build.name}.log").write_bytes(bytes(100_000))
+    assert kept.size(build) >= record + 100_000
+    kept.remove(build)
+    assert kept.size(build) == 0 and list(kept.all()) == []

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pybuild.frontend.lowering.imageconfig import ImageConfig
+from pybuild.frontend.lowering.interface import HistoryItem
 from pybuild.frontend.words.gotext import duration, quote
 from pybuild.model.errors import UserError
 from pybuild.model.ops import Copy, ExecOp, FileOp, Mkdir, walk
@@ -349,3 +351,42 @@ def test_quoting_as_go_does_it() -> None:
     assert quote('a"\\\n\x01\x7fé\u200b\U000e0001\udcff') == (
         r'"a\"\\\n\x01\x7fé\u200b\U000e0001\xff"'
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("1ms", 10**6),
+        ("1h2m3.5s", 3_723_500_000_000),
+        (".5s", 5 * 10**8),
+        ("9223372036854775807ns", 2**63 - 1),
+    ],
+)
+def test_durations_are_gos(text: str, kept: int) -> None:
+    lowered = build(f'FROM a\nHEALTHCHECK --interval={text} CMD ["x"]\n')
+    assert lowered.config["config"]["Healthcheck"]["Interval"] == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("999us", 'Interval "interval" cannot be less than 1ms'),
+        ("1", 'time: missing unit in duration "1"'),
+        ("1d", 'time: unknown unit "d" in duration "1d"'),
+        ("9223372036854775808ns", 'time: invalid duration "9223372036854775808ns"'),
+        ("1s,", 'time: unknown unit "s," in duration "1s,"'),
+    ],
+)
+def test_durations_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(f'FROM a\nHEALTHCHECK --interval={text} CMD ["x"]\n')
+    assert caught.value.message == f"dockerfile parse error on line 2: {message}"
+
+
+def test_a_stage_copies_all_of_the_config_that_it_stands_on() -> None:
+    """What it counts is what a build may spend."""
+    config = ImageConfig.of_image(image(2, Labels={"a": "1", "b": "2"}), 2, "base")
+    size = config.size
+    assert size == 1 + 2 + 2  # PATH, the labels, the layers
+    config.added.append(HistoryItem(created_by="RUN x"))
+    assert config.size == size + 1

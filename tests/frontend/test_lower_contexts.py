@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from pybuild.frontend.lowering.contexts import VertexContext
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.ops import (
     LocalSource,
     ScratchSource,
+    Vertex,
+    VertexMeta,
 )
 from pybuild.model.platform import LINUX_AMD64
 from tests.frontend.lowering import (
@@ -93,3 +96,20 @@ def test_contexts_that_cannot_be() -> None:
 def test_scratch_cannot_be_replaced() -> None:  # FROM-6
     lowered = build("FROM scratch\nCOPY a /\n", named_contexts={"scratch": "docker-image://a"})
     assert isinstance(lowered.result.inputs[0].op, ScratchSource)
+
+
+def test_a_tree_that_is_defined_already_is_a_base_or_a_source() -> None:
+    made = Vertex(LocalSource(name="made"), meta=VertexMeta(name="made"))
+    config = {"config": {"Env": ["A=1"], "WorkingDir": "/w"}}
+    for known in (None, config):
+        trees = {"src": VertexContext("src", made, known)}
+        contexts = {"src": "input:src"}
+        copied = build(
+            "FROM scratch\nCOPY --from=src /x /\n", named_contexts=contexts, context_trees=trees
+        )
+        assert copied.result.inputs[1] == made
+        lowered = build("FROM src\nRUN x\n", named_contexts=contexts, context_trees=trees)
+        (step,) = execs(lowered)
+        assert step.cwd == ("/w" if known else "/")
+        assert ("A=1" in step.env) is bool(known)
+        assert lowered.config["os"] == "linux" and lowered.base_layer_count == -1

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pybuild.model.errors import EnvironmentFault, UserError
+from pybuild.model.errors import EnvironmentFault, UsageError, UserError
 from pybuild.model.reference import DOCKER_HUB
 from pybuild.registry.client.credentials import Credential, DockerCredentials
-from pybuild.registry.client.logins import Logins
+from pybuild.registry.client.logins import Logins, parse_host
 from tests.registry.conftest import run
 
 ANN = Credential("ann", "p:w")
@@ -99,3 +99,37 @@ def test_a_broken_file_is_not_overwritten(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match="is not a JSON object"):
         run(logins(tmp_path).save("r.example", ANN))
     assert config.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("", DOCKER_HUB),
+        ("https://index.docker.io/v1/", DOCKER_HUB),
+        ("registry-1.docker.io", DOCKER_HUB),
+        ("r.example:5000", "r.example:5000"),
+        ("http://localhost/v2/", "localhost"),
+    ],
+)
+def test_a_registry_is_named_as_references_name_it(text: str, host: str) -> None:
+    assert parse_host(text) == host
+
+
+@pytest.mark.parametrize("text", ["no_host!", "nothost", "r.example:port", "a b"])
+def test_what_can_be_no_registry_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f'^invalid registry "{text}"$'):
+        parse_host(text)
+
+
+def test_a_helper_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    config = tmp_path / ".docker/config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"credsStore": "keep"}))
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/docker-credential-keep"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    environ = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    with pytest.raises(EnvironmentFault) as caught:
+        run(Logins(environ, helper_timeout_s=0.01).save("r.example", ANN))
+    assert caught.value.message == "docker-credential-keep: no answer within 0.01 s"

@@ -306,6 +306,13 @@ def test_budgets_of_the_machine_let_sleepers_overlap() -> None:
     assert Budgets.of_machine(3).steps == 3
 
 
+def test_a_fleet_has_as_many_steps_as_slots_and_this_machine_its_files() -> None:
+    budgets = Budgets(steps=16, files=4, sources=8, digests=2)
+    assert budgets.of_fleet(0) == {"steps": 16, "files": 4}
+    assert budgets.of_fleet(3) == {"steps": 3, "files": 4}
+    assert budgets.of_fleet(40) == {"steps": 40, "files": 40}
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_cancellation_at_any_moment_leaves_nothing_and_the_next_build_works(seed: int) -> None:
     chance = random.Random(seed)
