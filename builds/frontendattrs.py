@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pybuild.builds.request import MAX_AGE, BuildRequest
-from pybuild.exporter.attest.options import FILENAME, V1, Provenance, Sbom
 from pybuild.model.stepoptions import attributes_of_settings
 from pybuild.model.text import join_csv
+
+if TYPE_CHECKING:
+    from pybuild.exporter.attest.options import Provenance, Sbom
 
 FRONTEND = "dockerfile.v0"
 ON_FAIL_OUTPUT = (
@@ -48,6 +52,8 @@ def frontend_attrs(request: BuildRequest) -> dict[str, str]:
 
 
 def _provenance(options: Provenance) -> str:
+    from pybuild.exporter.attest.options import FILENAME, V1
+
     fields = [f"mode={'max' if options.full else 'min'}"]
     if options.version != V1:
         fields.append(f"version={options.version}")

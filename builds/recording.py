@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pybuild.builds.contextkinds import ContextKind, kind_of, origin_of
 from pybuild.builds.request import BuildRequest, Secret
 from pybuild.cache.content.buildhistory import Builds, OpenRecord
-from pybuild.engine.engine import Engine
 from pybuild.frontend.lowering.interface import NeedsFrontend
 from pybuild.model.errors import StepError, unwrap
 from pybuild.model.events import Emit, Event
@@ -20,6 +19,7 @@ from pybuild.model.secrets import redacted_variables, secret_values, without_sec
 
 if TYPE_CHECKING:
     from pybuild.builds.result import BuildResult
+    from pybuild.engine.engine import Engine
 
 _MOST_LINES = 20
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pybuild.explain.report import BuildReport
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.events import BuildWarning
+
+if TYPE_CHECKING:
+    from pybuild.explain.report import BuildReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

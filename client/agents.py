@@ -34,9 +34,6 @@ async def agent_sockets(agents: Sequence[SshAgent]) -> AsyncGenerator[dict[str, 
     Raises:
         UserError: a key cannot be used. EnvironmentFault: there is no agent to be had.
     """
-    if not agents:
-        yield {}
-        return
     async with AsyncExitStack() as stack:
         top = stack.enter_context(tempfile.TemporaryDirectory(prefix="pybuild-ssh-"))
         workers = Workers()

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from google.protobuf.message import DecodeError
 
 from pybuild.buildkit.pb import control as pb
-from pybuild.buildkit.policies import write_policies
 from pybuild.builds.contexts import GIT_MODES
 from pybuild.builds.frontendattrs import FRONTEND, ON_FAIL_OUTPUT, frontend_attrs
 from pybuild.builds.request import MAY_DELETE, BuildRequest
@@ -131,6 +130,8 @@ def solve_request(
         CompatibilityVersion=_compatibility(request),
     )
     if request.policies:
+        from pybuild.buildkit.policies import write_policies
+
         (policy,) = write_policies(request.policies)
         message.SourcePolicy.CopyFrom(policy)
     if exports.exporters:  # for servers that know of one exporter only

@@ -6,19 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
-from pybuild.cache.content.layoutdirectory import LayoutDirectory
-from pybuild.client.content import BlobDirectory
 from pybuild.exporter.directories import make_output
-from pybuild.image.archive import check_layout, name_in_layout
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.errors import EnvironmentFault, PybuildError, UserError
 from pybuild.model.events import BuildWarning, Emit
-from pybuild.remotecache.options import CacheFrom, CacheTo
-from pybuild.remotecache.places.services import is_nowhere, with_credentials
+
+if TYPE_CHECKING:
+    from pybuild.client.content import BlobDirectory
+    from pybuild.remotecache.options import CacheFrom, CacheTo
 
 _MANIFEST = "cache.manifest"
 
@@ -33,7 +33,7 @@ class Caches:
     """
 
     options: pb.CacheOptions = field(default_factory=pb.CacheOptions)
-    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, BlobDirectory])
+    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, "BlobDirectory"])
     layouts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     @property
@@ -52,6 +52,13 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
         UserError: a directory to write to that is no layout.
     """
     caches = Caches()
+    if not (request.cache_from or request.cache_to):
+        return caches
+    from pybuild.cache.content.layoutdirectory import LayoutDirectory
+    from pybuild.client.content import BlobDirectory
+    from pybuild.image.archive import check_layout
+    from pybuild.remotecache.places.services import is_nowhere
+
     for service in {one.service for one in request.cache_from} | {
         one.service for one in request.cache_to
     }:
@@ -85,6 +92,8 @@ def plan_caches(request: BuildRequest, emit: Emit) -> Caches:
 
 def _attrs(place: CacheFrom | CacheTo) -> dict[str, str]:
     """The attributes of a cache for a server, which has no credentials of ours."""
+    from pybuild.remotecache.places.services import with_credentials
+
     return with_credentials(place.type, place.attrs, os.environ)
 
 
@@ -102,6 +111,8 @@ def finish_caches(caches: Caches, response: Mapping[str, str]) -> None:
     text = response.get(_MANIFEST)
     if not text or not caches.layouts:
         return  # an empty cache is not written
+    from pybuild.image.archive import name_in_layout
+
     try:
         made = Descriptor.from_json(json.loads(text))
     except (ValueError, TypeError, AttributeError) as error:

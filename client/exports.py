@@ -7,23 +7,23 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pybuild.buildkit.pb import control as pb
 from pybuild.builds.request import BuildRequest
-from pybuild.client.content import BlobDirectory
-from pybuild.client.files import archive_opener
-from pybuild.client.filesend import ToDirectory, ToStream
 from pybuild.exporter.check import check_places
 from pybuild.exporter.directories import make_output
 from pybuild.exporter.output import Output
-from pybuild.image.archive import LAYOUT, write_oci_layout
 from pybuild.model.dataclass import dataclass
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, PybuildError, StepError, UsageError, UserError
 from pybuild.model.reference import Reference
 from pybuild.model.text import join_csv
+
+if TYPE_CHECKING:
+    from pybuild.client.content import BlobDirectory
+    from pybuild.client.filesend import ToDirectory, ToStream
 
 EXPORT = "export"
 _IMAGES = ("image", "registry", "oci", "docker")
@@ -79,7 +79,7 @@ def plan(request: BuildRequest) -> Exports:
                 kind = "image"
                 attrs["push"] = "true"
             case "local":
-                exports.targets[number] = ToDirectory(os.path.abspath(output.dest), output.replaces)
+                exports.targets[number] = _directory(output.dest, output.replaces)
             case "docker" if not output.dest:
                 raise UsageError(
                     "type=docker without a dest is an engine here, and the build is elsewhere",
@@ -88,14 +88,23 @@ def plan(request: BuildRequest) -> Exports:
             case "oci" | "docker" if not output.flag("tar", True):
                 _plan_layout(exports, output, names)
             case "oci" | "docker" | "tar":
+                from pybuild.client.files import archive_opener
+                from pybuild.client.filesend import ToStream
+
                 exports.targets[number] = ToStream(archive_opener(output.dest))
             case _:
                 pass
         exports.exporters.append(pb.Exporter(Type=kind, Attrs=attrs))
     if request.on_fail_output:
-        exports.leftovers = ToDirectory(os.path.abspath(request.on_fail_output))
+        exports.leftovers = _directory(request.on_fail_output)
         exports.targets[len(exports.exporters)] = exports.leftovers
     return exports
+
+
+def _directory(path: str, replaces: bool = False) -> ToDirectory:
+    from pybuild.client.filesend import ToDirectory
+
+    return ToDirectory(os.path.abspath(path), replaces)
 
 
 def with_leftovers(exports: Exports, error: PybuildError, shown: str) -> PybuildError:
@@ -114,6 +123,9 @@ def with_leftovers(exports: Exports, error: PybuildError, shown: str) -> Pybuild
 def _plan_layout(exports: Exports, output: Output, names: tuple[str, ...]) -> None:
     if exports.store is not None:
         raise UsageError("a server can write only one output with tar=false")
+    from pybuild.client.content import BlobDirectory
+    from pybuild.image.archive import LAYOUT
+
     path = os.path.abspath(output.dest)
     fd = make_output(path)
     try:
@@ -162,6 +174,8 @@ def finish(exports: Exports, response: Mapping[str, str]) -> None:
     made = descriptor_of(response)
     if made is None:
         raise EnvironmentFault("the server does not say what it wrote to the OCI layout")
+    from pybuild.image.archive import write_oci_layout
+
     blobs = exports.store.blob
     write_oci_layout(exports.layout, blobs, made, exports.names, opened=make_output)
 

@@ -7,19 +7,20 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from pybuild.builds.contextfiles import IGNORE, IGNORE_FILES, is_linked, read_named
 from pybuild.builds.contextkinds import ContextKind, git_context, is_remote_name, kind_of
 from pybuild.builds.contexts import AMBIGUOUS, BOTH_STDIN, check_directory, default_dockerfile
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
-from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
-from pybuild.client.content import BlobDirectory
-from pybuild.client.upload import Input
 from pybuild.frontend.giturl import is_http
-from pybuild.image.manifest import MAX_MANIFEST_BYTES
 from pybuild.model.dataclass import dataclass
 from pybuild.model.errors import EnvironmentFault, UserError
+
+if TYPE_CHECKING:
+    from pybuild.client.content import BlobDirectory
+    from pybuild.client.upload import Input
 
 _LAYOUT = "oci-layout:"
 _UPLOAD = "http://buildkit-session/"
@@ -41,8 +42,10 @@ class OfferedInputs:
 
     attrs: dict[str, str] = field(default_factory=dict[str, str])
     directories: dict[str, str] = field(default_factory=dict[str, str])
-    uploads: dict[str, Callable[[], Input]] = field(default_factory=dict[str, Callable[[], Input]])
-    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, BlobDirectory])
+    uploads: dict[str, Callable[[], Input]] = field(
+        default_factory=dict[str, "Callable[[], Input]"]
+    )
+    stores: dict[str, BlobDirectory] = field(default_factory=dict[str, "BlobDirectory"])
     filenames: dict[str, str] = field(default_factory=dict[str, str])
     download: str = ""
     shared_key: str = ""
@@ -196,6 +199,10 @@ def _named_contexts(offered: OfferedInputs, request: BuildRequest) -> None:
 
 def _layout(offered: OfferedInputs, text: str) -> str:
     """Offer an OCI layout; its tags are looked up here, where its index is."""
+    from pybuild.cache.content.layoutdirectory import LayoutDirectory, parse_layout
+    from pybuild.client.content import BlobDirectory
+    from pybuild.image.manifest import MAX_MANIFEST_BYTES
+
     path, tag, digest = parse_layout(text)
     layout = LayoutDirectory(path)
     manifest = layout.find(tag, digest)

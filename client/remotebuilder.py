@@ -1,6 +1,6 @@
 """The builder that is a build server, and what it cannot do.
 
-Imported only when there is one to be used.
+Imported only when there is one to be used; each answer imports what it needs.
 """
 
 from __future__ import annotations
@@ -10,30 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from pybuild.builds.builder import BuilderFacts
-from pybuild.builds.buildrecord import BuildRecord
-from pybuild.builds.request import BuildRequest
-from pybuild.builds.result import BuildResult
-from pybuild.cache.space.prune import Policy
-from pybuild.cache.space.usage import UsageRecord
-from pybuild.client import disk, history
-from pybuild.client.ask import ask
-from pybuild.client.build import build
-from pybuild.client.builders import BuilderRecord
-from pybuild.client.checks import answer_of
 from pybuild.client.connect import connected
-from pybuild.client.explain import reports
 from pybuild.engine.interruptible import run_interruptible
-from pybuild.explain.report import BuildReport
 from pybuild.exporter.output import Output
-from pybuild.frontend.question import FileAnswer, Question
 from pybuild.model.errors import PybuildError, UsageError
-from pybuild.model.events import Emit
-from pybuild.net.grpc.channel import Channel
 
 if TYPE_CHECKING:
+    from pybuild.builds.builder import BuilderFacts
+    from pybuild.builds.buildrecord import BuildRecord
     from pybuild.builds.namedbuild import NamedBuild
-    from pybuild.client.builders import Options
+    from pybuild.builds.request import BuildRequest
+    from pybuild.builds.result import BuildResult
+    from pybuild.cache.space.prune import Policy
+    from pybuild.cache.space.usage import UsageRecord
+    from pybuild.client.builders import BuilderRecord, Options
+    from pybuild.explain.report import BuildReport
+    from pybuild.frontend.question import FileAnswer, Question
+    from pybuild.model.events import Emit
+    from pybuild.net.grpc.channel import Channel
 
 T = TypeVar("T")
 
@@ -127,11 +121,17 @@ class RemoteBuilder:
         emit: Emit,
         explained: Callable[[BuildReport], None] | None,
     ) -> BuildResult:
+        from pybuild.client.build import build
+
         async with connected(self._record) as channel:
             if request.max_ages:
+                from pybuild.client import disk
+
                 await disk.require_ours(channel, "--max-age")
             if explained is None and not request.fail_on_miss:
                 return await build(channel, request, emit)
+            from pybuild.client.explain import reports
+
             ref = os.urandom(16).hex()
             await reports(channel, ref=ref)  # or nothing runs for the sake of what cannot be said
             try:
@@ -176,6 +176,9 @@ class RemoteBuilder:
         return result
 
     def answer(self, question: Question, request: BuildRequest) -> FileAnswer:
+        from pybuild.client.ask import ask
+        from pybuild.client.checks import answer_of
+
         check_request(request)
 
         async def work() -> FileAnswer:
@@ -186,6 +189,8 @@ class RemoteBuilder:
         return run_interruptible(work())
 
     def reports(self, *, everything: bool) -> list[BuildReport]:
+        from pybuild.client.explain import reports
+
         async def work() -> list[BuildReport]:
             async with connected(self._record) as channel:
                 return await reports(channel, everything=everything)
@@ -193,24 +198,36 @@ class RemoteBuilder:
         return run_interruptible(work())
 
     def builds(self) -> list[BuildRecord]:
+        from pybuild.client import history
+
         return run_interruptible(history.builds(self._record))
 
     def replay(self, record: BuildRecord, emit: Emit) -> None:
+        from pybuild.client import history
+
         run_interruptible(history.replay(self._record, record, emit))
 
     def forget(self, records: Sequence[BuildRecord]) -> None:
+        from pybuild.client import history
+
         run_interruptible(history.forget(self._record, records))
 
     def usage(self, filters: Sequence[str]) -> list[UsageRecord]:
+        from pybuild.client import disk
+
         return run_interruptible(disk.usage(self._record, filters))
 
     def disk_bytes(self) -> int:
         raise UsageError("a share of a disk is the build server's to know", hints=["write 10GB"])
 
     def prune(self, policy: Policy, freed: Callable[[UsageRecord], None]) -> int:
+        from pybuild.client import disk
+
         return run_interruptible(disk.prune(self._record, policy, freed))
 
     def facts(self) -> BuilderFacts:
+        from pybuild.client import disk
+
         return run_interruptible(disk.facts(self._record))
 
 
@@ -220,6 +237,8 @@ async def _explain_failed(
     """Hand on why the steps of a failed build ran; that it cannot be said is not the failure."""
     if explained is None:
         return
+    from pybuild.client.explain import reports
+
     try:
         for report in await reports(channel, ref=ref):
             explained(report)

@@ -6,27 +6,24 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from pybuild.builds.contextfiles import MAX_DOCKERFILE_BYTES
 from pybuild.builds.contextkinds import ContextKind, kind_of
 from pybuild.builds.request import BuildRequest
 from pybuild.builds.standardinput import StandardInput
-from pybuild.client.agents import agent_sockets
 from pybuild.client.auth import auth
-from pybuild.client.content import BlobDirectory, content
 from pybuild.client.exports import EXPORT, Exports
-from pybuild.client.filesend import file_send
 from pybuild.client.filesync import file_sync
 from pybuild.client.inputs import OfferedInputs, gather
 from pybuild.client.secrets import secrets
 from pybuild.client.session import ClientSession
-from pybuild.client.ssh import ssh
-from pybuild.client.upload import upload
 from pybuild.engine.abandonable import abandonable
-from pybuild.executor.sources.download import Downloader, Limits
-from pybuild.exporter.attest.vcs import version_control
 from pybuild.net.grpc.calls import Handler
 from pybuild.registry.client.credentials import DockerCredentials
+
+if TYPE_CHECKING:
+    from pybuild.client.content import BlobDirectory
 
 
 @asynccontextmanager
@@ -47,8 +44,14 @@ async def services(
             target = os.path.join(offered.directories["dockerfile"], "Dockerfile")
             await _download(offered.download, target)
         if request.attestations and kind_of(request.context) is ContextKind.DIRECTORY:
+            from pybuild.exporter.attest.vcs import version_control
+
             offered.attrs |= await version_control(request.context, os.environ)
-        sockets = await stack.enter_async_context(agent_sockets(request.ssh))
+        sockets: Mapping[str, str] = {}
+        if request.ssh:
+            from pybuild.client.agents import agent_sockets
+
+            sockets = await stack.enter_async_context(agent_sockets(request.ssh))
         handlers: dict[str, Handler] = {
             **file_sync(offered.directories, git_modes=request.git_modes),
             **secrets({id: secret.read for id, secret in request.secrets.items()}),
@@ -70,18 +73,28 @@ def _optional_services(
     if exports is not None and exports.store is not None:
         stores[EXPORT] = exports.store
     if stores:
+        from pybuild.client.content import content
+
         handlers |= content(stores)
     if offered.uploads:
+        from pybuild.client.upload import upload
+
         handlers |= upload(offered.uploads)
     if sockets:
+        from pybuild.client.ssh import ssh
+
         handlers |= ssh(sockets)
     if exports is not None and exports.targets:
+        from pybuild.client.filesend import file_send
+
         handlers |= file_send(exports.targets, exports.faults)
     return handlers
 
 
 async def _download(url: str, path: str) -> None:
     """Fetch a Dockerfile: it is the client who names it, so the client's network has it."""
+    from pybuild.executor.sources.download import Downloader, Limits
+
     limits = Limits(max_bytes=MAX_DOCKERFILE_BYTES)
     downloader = Downloader(os.environ, limits)
     try:

@@ -19,7 +19,6 @@ from typing import Any, Protocol, cast, runtime_checkable
 from pybuild.cache.disk.ownership import others_write
 from pybuild.model.dataclass import dataclass
 from pybuild.model.reference import DOCKER_HUB
-from pybuild.net.http1.faults import printable
 from pybuild.registry.client.helpers import is_helper_name, run_helper
 
 HUB_KEY = "https://index.docker.io/v1/"
@@ -206,6 +205,8 @@ class DockerCredentials:
         """Have a helper do something; None when it does not know, or cannot."""
         program = f"docker-credential-{helper}"
         if not is_helper_name(helper):
+            from pybuild.net.http1.faults import printable
+
             self._note(f"credential helper {printable(helper)!r}: not a program name")
             return None
         try:

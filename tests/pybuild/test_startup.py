@@ -36,6 +36,35 @@ def test_a_build_imports_nothing_that_is_for_rare_ones() -> None:
     assert done.stdout.split() == []
 
 
+# What a client does not do: nothing of it is for a build that a server makes.
+MOST_MODULES_OF_CLIENT = 400
+NOT_OF_CLIENTS = (
+    *("aiohttp", "csv", "httptools", "multidict", "networkx", "sqlite3", "yarl"),
+    *("pybuild.buildkit.fsutil.writer", "pybuild.cache.records", "pybuild.cache.space"),
+    *("pybuild.cache.store", "pybuild.client.content", "pybuild.client.disk"),
+    *("pybuild.client.history", "pybuild.engine.engine", "pybuild.executor.runner"),
+    *("pybuild.executor.sources", "pybuild.executor.workers", "pybuild.explain"),
+    *("pybuild.exporter.attest", "pybuild.exporter.export", "pybuild.frontend.lint"),
+    *("pybuild.image.archive", "pybuild.net.http1.client", "pybuild.remotecache.places"),
+    *("pybuild.solver",),
+)
+
+
+def test_a_build_by_a_server_loads_no_engine() -> None:  # issue 21, 0
+    """Nor what is for outputs, caches and agents that it does not have."""
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        "import pybuild.commands.build, pybuild.client.remotebuilder, pybuild.client.build\n"
+        "print(*(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = done.stdout.split()
+    assert [one for one in loaded if one.startswith(NOT_OF_CLIENTS)] == []
+    assert len(loaded) <= MOST_MODULES_OF_CLIENT, sorted(loaded)
+
+
 # A third of them is what any program with uvloop, asyncio and SQLite imports.
 MOST_MODULES = 459
 
