@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pybuild.cache.content.cachemounts import look
 from pybuild.cache.content.origins import Origin
@@ -93,17 +93,11 @@ def usage(store: Store, marked: Mark | None = None) -> list[UsageRecord]:
 
 def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
     created = {id: as_number(store.deltas.meta(id).get("created")) for id in store.deltas.ids()}
+    latest, parents = _stacked(marked, created)
     records: list[UsageRecord] = []
     for id, made in created.items():
         holders = marked.by_delta.get(id, [])
         results = [holder for holder in holders if holder.name[0] == RESULT]
-        parents: set[str] = set()
-        latest = made
-        for holder in results:
-            place = holder.deltas.index(id)
-            parents.update(holder.deltas[:place][-1:])
-            # Making what lies on it was a use of it, so it never looks older than that.
-            latest = max([latest, *(created.get(above, 0.0) for above in holder.deltas[place:])])
         records.append(
             UsageRecord(
                 kind="delta",
@@ -111,18 +105,39 @@ def _deltas(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
                 type=REGULAR,
                 size=delta_size(store, id),
                 created=made,
-                last_used=_last_used(holders, latest, now),
+                last_used=_last_used(holders, latest.get(id, made), now),
                 use_count=sum(holder.use_count for holder in holders),
                 in_use=("delta", id) in marked.leased,
                 shared=len(results) > 1,
                 description=_description(holders, id),
-                parents=tuple(sorted(parents)),
+                parents=tuple(sorted(parents.get(id, ()))),
                 records=_names(holders),
                 # It was made by the step whose tree it is on top of.
                 seconds=max((r.seconds for r in results if r.deltas[-1] == id), default=0.0),
             )
         )
     return records
+
+
+def _stacked(
+    marked: Mark, created: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, set[str]]]:
+    """Return when the latest delta on each was made, itself among them, and those directly below it.
+
+    Making what lies on a delta was a use of it, so it never looks older than that. Each result is gone
+    through once: a tree of many layers has as many results below it.
+    """
+    latest, parents = dict[str, float](), dict[str, set[str]]()
+    for (kind, _), holder in marked.holders.items():
+        if kind != RESULT:
+            continue
+        at = 0.0
+        for id, below in zip(holder.deltas[::-1], (*holder.deltas[-2::-1], ""), strict=False):
+            at = max(at, created.get(id, 0.0))
+            latest[id] = max(at, latest.get(id, at))
+            if below:
+                parents.setdefault(id, set()).add(below)
+    return latest, parents
 
 
 def _blobs(store: Store, marked: Mark, now: float) -> list[UsageRecord]:
@@ -270,8 +285,10 @@ def _last_used(holders: Sequence[Holder], otherwise: float, now: float) -> float
 def _description(holders: Sequence[Holder], otherwise: str) -> str:
     # The shortest stack first: it names the vertex that made the delta, not those built on it.
     named = [h for h in holders if h.description]
-    named.sort(key=lambda holder: (len(holder.deltas) or 1 << 30, holder.created, holder.name))
-    return named[0].description if named else otherwise
+    if not named:
+        return otherwise
+    first = min(named, key=lambda h: (len(h.deltas) or 1 << 30, h.created, h.name))
+    return first.description
 
 
 def _names(holders: Sequence[Holder]) -> tuple[Name, ...]:
