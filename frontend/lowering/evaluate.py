@@ -113,8 +113,8 @@ class Evaluator:
         no_cache = scope.options.no_cache or bool(
             node.name and node.name in scope.options.no_cache_filter
         )
-        ages = scope.ages if node.index >= 0 else None
-        max_age_s = None if ages is None else ages.of_stage(node.at, node.name)
+        notes = scope.notes if node.index >= 0 else None
+        max_age_s = None if notes is None else notes.age_of_stage(node.at, node.name)
         if isinstance(node.origin, StageNode):
             base = self.states[node.origin]
             scope.spend(16 * (base.image.size + len(base.env) + len(base.args)))

@@ -28,7 +28,7 @@ from pybuild.frontend.lowering.interface import (
 from pybuild.frontend.lowering.stages import StageGraph, StageNode
 from pybuild.frontend.lowering.stagestate import BuildScope, StageState
 from pybuild.frontend.syntax import ast
-from pybuild.frontend.syntax.stepnotes import MAX_AGE, mentions
+from pybuild.frontend.syntax.stepnotes import MAX_AGE, PROBE, mentions
 from pybuild.frontend.words.environment import (
     proxy_variables,
     unused_build_args,
@@ -41,7 +41,7 @@ from pybuild.model.suggest import nearest
 from pybuild.model.text import boolean
 
 if TYPE_CHECKING:
-    from pybuild.frontend.lowering.ages import StepAges
+    from pybuild.frontend.lowering.notes import StepNotes
 
 Images = Mapping[ImageRequest, ResolvedImage]
 
@@ -159,16 +159,16 @@ def _scope(dockerfile: ast.Dockerfile, options: LowerOptions, report: Report) ->
         epoch=epoch,
         proxy_env=proxy_variables(options.build_args),
         report=report,
-        ages=_ages(dockerfile, options),
+        notes=_notes(dockerfile, options),
     )
 
 
-def _ages(dockerfile: ast.Dockerfile, options: LowerOptions) -> StepAges | None:
-    if not options.max_ages and not mentions(dockerfile.lines, MAX_AGE):
+def _notes(dockerfile: ast.Dockerfile, options: LowerOptions) -> StepNotes | None:
+    if not options.max_ages and not any(mentions(dockerfile.lines, it) for it in (MAX_AGE, PROBE)):
         return None  # most files
-    from pybuild.frontend.lowering.ages import StepAges
+    from pybuild.frontend.lowering.notes import StepNotes
 
-    return StepAges.of(dockerfile, options.max_ages)
+    return StepNotes.of(dockerfile, options.max_ages)
 
 
 # --- ONBUILD --------------------------------------------------------------------------------------

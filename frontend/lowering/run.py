@@ -18,7 +18,9 @@ from pybuild.model.ops import (
     CacheSharing,
     ExecOp,
     FileOp,
+    GitSource,
     HostMount,
+    HttpSource,
     Mkfile,
     Mount,
     MountType,
@@ -77,6 +79,9 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
         from pybuild.frontend.lowering.volumes import add_volumes
 
         host_mounts = add_volumes(state.scope, mounts, inputs.index)
+    if state.scope.notes is not None:
+        for url in state.scope.notes.probes_above(at):
+            inputs.index(_probe(state, at, url))  # it counts in the key, and no mount shows it
     # The root first, and parents before what lies in them [MNT-17].
     mounts.sort(key=lambda mount: (mount.target != "/", mount.target))
     title = state.title(at.original + note, keep=True, masks=masks)
@@ -97,6 +102,19 @@ def apply_run(state: StageState, at: ast.Run, step: Step, tree_of: FindTree) -> 
     state.vertex = Vertex(op, inputs.vertices, state.meta(prefix + title, at))
     history = " ".join([*_shown_args(state), *command])
     state.commit(f"RUN {history} # buildkit", state.vertex)
+
+
+def _probe(state: StageState, at: ast.Run, written: str) -> Vertex:
+    """Return the file of a probe above a step: it is asked for in each build, as that of an ADD."""
+    from pybuild.frontend.lowering.notes import probe_source
+
+    source: HttpSource | GitSource = probe_source(state.expander(at)(written))
+    if state.scope.options.policies:
+        from pybuild.frontend.lowering.policies import ruled
+
+        source = ruled(state.scope.options.policies, source)
+    title = state.title(f"PROBE {written}")
+    return Vertex(source, meta=state.meta(f"[internal] {title}", at, ignorable=False))
 
 
 def _advise(state: StageState, at: ast.Run, command: list[str]) -> None:

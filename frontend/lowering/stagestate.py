@@ -24,7 +24,7 @@ from pybuild.model.secrets import is_secret_name, redacted, secret_values
 from pybuild.model.volumes import is_volume
 
 if TYPE_CHECKING:
-    from pybuild.frontend.lowering.ages import StepAges
+    from pybuild.frontend.lowering.notes import StepNotes
 
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 
@@ -42,7 +42,7 @@ class BuildScope:
     Attributes:
         globals: the variables of FROM lines [EV-1].
         escape: of the directive.
-        ages: how old stored results may be, where anything says so.
+        notes: the comments about steps, where there are any, and the ages of an option.
         has_titles: whether steps get names for progress; without them lowering takes a quarter less.
         spent: the count towards `MAX_TEXT`.
     """
@@ -53,7 +53,7 @@ class BuildScope:
     epoch: int | None
     proxy_env: tuple[str, ...]
     report: Report
-    ages: StepAges | None = None
+    notes: StepNotes | None = None
     has_titles: bool = True
     spent: int = 0
     _locals: dict[str, Vertex] = field(default_factory=dict[str, Vertex])
@@ -172,7 +172,8 @@ class StageState:
         )
 
     def _max_age_s(self, at: ast.Instruction) -> float | None:
-        above = None if self.scope.ages is None else self.scope.ages.above(at)
+        notes = self.scope.notes
+        above = None if notes is None else notes.age_above(at)
         return self.max_age_s if above is None else above
 
     def commit(self, created_by: str, vertex: Vertex | None = None) -> None:

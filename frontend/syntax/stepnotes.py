@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 MARK = "pybuild:"
 MAX_AGE = "max-age"
+PROBE = "probe"
 
 
 def mentions(lines: Sequence[str], name: str) -> bool:

@@ -1,13 +1,15 @@
-"""How old stored results of steps may be: of the option, of comments, and of which steps [KEY-11]."""
+"""Comments about steps and the option for ages: how old results may be, and probes [KEY-11]."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from pybuild.model.errors import UserError
-from pybuild.model.ops import walk
+from pybuild.model.ops import ExecOp, HttpSource, walk
+from pybuild.model.policy import Action, MatchType, Policies, Policy, Rule, Selector
 from tests.frontend.lowering import build, image
 
 TEXT = """\
@@ -98,3 +100,51 @@ def test_no_duration_and_no_stage_are_refused_with_their_place() -> None:
 def test_a_stage_that_is_not_needed_is_not_judged() -> None:
     text = "FROM a AS other\n# pybuild: max-age=soon\nRUN x\nFROM a\nRUN y\n"
     assert _ages(text)["RUN y"] is None
+
+
+def _probes(text: str, **options: Any) -> list[tuple[str, str]]:
+    return [
+        (vertex.op.url, vertex.meta.name)
+        for vertex in walk(build(text, **options).result)
+        if isinstance(vertex.op, HttpSource)
+    ]
+
+
+def test_a_probe_is_an_input_that_no_mount_shows() -> None:
+    text = "FROM a\nARG H=http://h\n# pybuild: probe=$H/InRelease probe=https://i/x\nRUN one\n"
+    assert _probes(text) == [
+        ("http://h/InRelease", "[internal] PROBE http://h/InRelease"),
+        ("https://i/x", "[internal] PROBE https://i/x"),
+    ]
+    step = build(text).result
+    assert isinstance(step.op, ExecOp) and len(step.op.mounts) == 1 and len(step.inputs) == 3
+    plain = build(text.replace("probe=", "other=")).result
+    assert step.op == plain.op and step.digest != plain.digest
+
+
+def test_a_policy_has_its_say_about_a_probe() -> None:
+    text = "FROM a\n# pybuild: probe=http://h/x\nRUN one\n"
+    rule = Rule(Action.DENY, Selector("http://h/x", MatchType.EXACT))
+    refused = Policies((Policy((rule,)),))
+    with pytest.raises(UserError, match='"http://h/x" denied by policy') as caught:
+        build(text, policies=refused)
+    assert caught.value.spans[0].first_line == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("FROM a\n# pybuild: probe=/etc/f\nRUN x\n", "probe=/etc/f: no http", 3),
+        ("FROM a\n# pybuild: probe=\nRUN x\n", "probe=: no http", 3),
+        ("FROM a\n# pybuild: probe=git@h:r.git\nRUN x\n", "no http", 3),
+        ("# pybuild: probe=http://h/x\nFROM a\nRUN x\n", "FROM has no probe", 2),
+        ("FROM a\n# pybuild: probe=http://h/x\nCOPY f /\n", "COPY has no probe", 3),
+        ("FROM a\n# pybuild: probe=http://h/x\nONBUILD RUN y\n", "ONBUILD has no probe", 3),
+    ],
+)
+def test_a_probe_that_cannot_be_is_refused_with_its_line(
+    text: str, message: str, line: int
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(text)
+    assert caught.value.spans[0].first_line == line
