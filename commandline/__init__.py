@@ -60,6 +60,7 @@ _GROUPS = {
     "inspect": "images",
     "kill": "containers",
     "lint": "building",
+    "lock": "building",
     "load": "images",
     "login": "registries",
     "logout": "registries",

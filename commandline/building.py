@@ -35,6 +35,8 @@ _VERIFIED = frozenset(
         "file",
         "ignore-from-git",
         "label",
+        "locked",
+        "lockfile",
         "modes",
         "no-cache",
     )
@@ -42,6 +44,11 @@ _VERIFIED = frozenset(
     + tuple(option.name for option in STEP_FLAGS)
 )
 
+_LOCKED = frozenset(
+    ("authfile", "build-arg", "build-context", "ca", "creds", "file", "platform", "progress")
+    + ("quiet", "secret", "source-policy-file", "ssh", "target")
+)
+LOCKFILE = Option("lockfile", "the lock file (default: PATH/pybuild.lock)", "FILE")
 _BUILDING: tuple[Option, ...] = (
     Option(
         "allow",
@@ -111,6 +118,8 @@ _BUILDING: tuple[Option, ...] = (
     Option("iidfile", "write the image ID to a file", "FILE"),
     Option("label", "set metadata for an image", "K=V", repeat=True, attribute="label:K"),
     Option("load", "shorthand for --output=type=image: keep the image in the local store"),
+    Option("locked", "take of sources what the lock file says, and refuse all others"),
+    LOCKFILE,
     Option(
         "max-age",
         "run steps again whose stored results are older; of one stage with STAGE=",
@@ -393,6 +402,18 @@ COMMANDS: tuple[Command, ...] = (
             *GLOBAL,
         ),
         ("[PATH]", 0, 1),
+    ),
+    Command(
+        "lock",
+        "Write down what the images, files and commits of a build are, for build --locked.",
+        "pybuild.commands.lock:main",
+        (
+            *(option for option in BUILD.options if option.name in _LOCKED),
+            Option("check", "write nothing; fail if something is not as it was written down"),
+            LOCKFILE,
+            *GLOBAL,
+        ),
+        ("PATH|URL", 1, 1),
     ),
     Command(
         "verify",

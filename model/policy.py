@@ -150,9 +150,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Rules in order: the last that allows or denies decides, one that changes something at once."""
+    """Rules in order: the last that allows or denies decides, one that changes something at once.
+
+    Attributes:
+        lock: the name of the lock file that they were made from; empty for others.
+    """
 
     rules: tuple[Rule, ...]
+    lock: str = ""
 
     def judge(self, source: PolicySource) -> PolicySource:
         """Return the source that takes the place of *source*, or itself.
@@ -170,6 +175,11 @@ class Policy:
                     return changed
             else:
                 denied = rule.action is Action.DENY
+        if denied and self.lock:
+            raise UserError(
+                f'source "{source.identifier}" is not in {self.lock}, or is another one there',
+                hints=["pybuild lock writes it anew; see what it says before you keep it"],
+            )
         if denied:
             raise UserError(f'source "{source.identifier}" denied by policy')
         return source

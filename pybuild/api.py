@@ -79,6 +79,7 @@ class BuildOptions(TypedDict, total=False):
         provenance, sbom, push, load: as the options of these names.
         git_modes: ``--modes=git``, which *cache* makes the default.
         source_policy_file: rules for sources; the environment's are the command line's alone.
+        locked, lockfile: sources as a lock file has them; default: ``pybuild.lock`` of the context.
         logins: ``USER:PASSWORD`` by host of registries; they win over those of docker's files.
         ca, runtime, cache_max, config, root: as the options of these names.
         pull: ask registries for base images: True, False, ``"newer"`` or ``"never"``.
@@ -123,6 +124,8 @@ class BuildOptions(TypedDict, total=False):
     runtime: str
     cache_max: str
     fail_on_miss: bool
+    locked: bool
+    lockfile: str | os.PathLike[str]
     max_age: Sequence[str]
     on_fail_output: str | os.PathLike[str]
     git_modes: bool
@@ -239,7 +242,7 @@ def _request(context: GivenContext, options: BuildOptions, scratch: str) -> Buil
         attestations=(
             from_flags(attest, provenance, sbom) if attest or provenance or sbom else None
         ),
-        policies=_policies(os.fspath(options.get("source_policy_file", ""))),
+        policies=_policies(context, options),
         logins=_logins(options.get("logins") or {}),
         no_cache=options.get("no_cache", False),
         no_cache_filter=frozenset(name.lower() for name in options.get("no_cache_filter", ())),
@@ -278,7 +281,13 @@ def _flag_text(value: str | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _policies(path: str) -> Policies | None:
+def _policies(context: GivenContext, options: BuildOptions) -> Policies | None:
+    path = os.fspath(options.get("source_policy_file", ""))
+    if options.get("locked", False):
+        from pybuild.builds.lockfile import locked_policies
+
+        place = context if isinstance(context, str | os.PathLike) else ""
+        return locked_policies(os.fspath(place), os.fspath(options.get("lockfile", "")), path)
     if not path:
         return None
     from pybuild.buildkit.policyfile import read_policy_file

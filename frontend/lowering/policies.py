@@ -99,6 +99,11 @@ def ruled(policies: Policies, source: Remote) -> Remote:
     raise _cannot(before, after)
 
 
+def identifier_of(source: Remote) -> str:
+    """Return the name that policies know a source by."""
+    return _written(source).identifier
+
+
 def _cannot(before: PolicySource, after: PolicySource) -> UserError:
     return UserError(
         f'source policy: "{before.identifier}" cannot be replaced by "{after.identifier}" here'

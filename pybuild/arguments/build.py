@@ -142,6 +142,10 @@ def _policies(parsed: Parsed) -> Policies | None:
     path = parsed.one("source-policy-file") or next(
         (os.environ[name] for name in POLICY_VARIABLES if os.environ.get(name)), ""
     )
+    if parsed.flag("locked"):
+        from pybuild.builds.lockfile import locked_policies
+
+        return locked_policies(parsed.positionals[0], parsed.one("lockfile"), path)
     if not path:
         return None
     from pybuild.buildkit.policyfile import read_policy_file

@@ -388,6 +388,7 @@ def test_options_of_which_all_values_count() -> None:
         "imagetools": {"annotation", "file", "tag"},
         "import": {"change"},
         "lint": {"build-arg"},
+        "lock": {"build-arg", "build-context", "ca", "file", "secret", "ssh"},
         "network connect": {"alias", "link"},
         "network create": {"aux-address", "gateway", "ip-range", "label", "opt", "subnet"},
         "network ls": {"filter"},
