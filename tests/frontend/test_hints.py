@@ -22,6 +22,7 @@ from tests.frontend.lowering import build
         ("\n\ngreetings to you all\n", "a Dockerfile begins with FROM image"),
         ("FROM a\nRUN make\n\n  install\n", "if line 2 goes on here, end it with \\"),
         ("FROM a\nRUN make\n--all\n", "if line 2 goes on here, end it with \\"),
+        ("FROM a\nRUN ls\n-1\n", "if line 2 goes on here, end it with \\"),
         ("FROM a\nRUN make &&\nINSTALL it\n", "if line 2 goes on here, end it with \\"),
         ("FROM a\nENV A=\u201cb c\u201d\n", 'write straight quotes: ENV A="b c"'),
         ("FROM a as\n", "name the stage: FROM a AS NAME"),
