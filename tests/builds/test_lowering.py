@@ -38,7 +38,8 @@ class _NoSources(RemoteSources):
 class _Site:
     """A place to lower at, with the lookups and the warnings that came of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: str = "") -> None:
+        self.peer = peer
         self.requests: list[ImageRequest] = []
         self.warnings: list[BuildWarning] = []
         self.decisions: list[PolicySource] = []
@@ -61,7 +62,7 @@ class _Site:
 
     async def _image(self, request: ImageRequest) -> ResolvedImage:
         if request.reference.path.endswith("/gone"):
-            raise UserError("no such image")
+            raise UserError("no such image", peer=self.peer)
         self.requests.append(request)
         return ResolvedImage(digest=_MANIFEST, config={}, layer_count=1, platform=request.platform)
 
@@ -122,16 +123,19 @@ def test_an_image_is_looked_up_and_noted_once_for_all_platforms() -> None:
     assert [request for request, _ in lookups.images] == site.requests
 
 
-def test_an_error_of_a_lookup_has_the_lines_and_the_stage_that_was_perhaps_meant() -> None:
+@pytest.mark.parametrize(("peer", "words"), [("", "no such image"), ("not found", "not found")])
+def test_an_error_of_a_lookup_has_the_lines_and_the_stage_that_was_perhaps_meant(
+    peer: str, words: str
+) -> None:
     text = "FROM scratch AS gones\nFROM gone\n"
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(_Site().lowering(text).lower(_options()))
+        asyncio.run(_Site(peer).lowering(text).lower(_options()))
     error = caught.value.exceptions[0]
     assert isinstance(error, UserError)
     assert [span.first_line for span in error.spans] == [2]
     assert error.hints == ("did you mean the stage gones?",)
     assert error.message == "gone is no stage above, and no image: no such image"
-    assert error.peer == "no such image"  # the words of other builders
+    assert error.peer == words  # of other builders
 
 
 def test_a_question_is_answered_by_images_and_by_faults_alike() -> None:
