@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -314,3 +315,26 @@ def test_commit_without_space_says_so_and_leaves_nothing(root: Path, clock: Fake
         disk.full = False
         assert list(store.deltas.ids()) == [first]
         assert not os.path.exists(active.path)
+
+
+def test_a_name_that_is_always_taken_by_what_is_not_whole_is_a_fault(
+    root: Path, clock: FakeClock
+) -> None:
+    class Taken(Disk):
+        """A disk on which somebody makes that name again at once."""
+
+        tries = 0
+
+        def rename(self, source: str, target: str) -> None:
+            if os.path.dirname(target).endswith("snapshots"):
+                self.tries += 1
+                raise OSError(errno.ENOTEMPTY, "Directory not empty", target)
+            super().rename(source, target)
+
+    disk = Taken()
+    with Store.open(root, clock, disk=disk) as store:
+        active = store.deltas.begin()
+        with pytest.raises((OSError, EnvironmentFault)):
+            store.deltas.commit(active, "0123abcd")
+        assert disk.tries == 8
+        assert not os.path.exists(active.path) and not store.deltas.has("0123abcd")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pybuild.cache.disk import trees
 from pybuild.cache.disk.trees import Stopped, remove_tree
 
 
@@ -124,3 +125,23 @@ def test_stopping_leaves_the_rest(tmp_path: Path) -> None:
     assert tree.exists()
     remove_tree(str(tree))
     assert not tree.exists()
+
+
+def test_what_cannot_be_removed_is_told_and_all_else_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "a").mkdir(parents=True)
+    for name in ("held", "a/file", "z"):
+        (tree / name).write_text("x")
+    removed = trees.unlink
+
+    def unlink(name: str, fd: int) -> int:
+        if name == "held":
+            raise PermissionError(1, "Operation not permitted", name)
+        return removed(name, fd)
+
+    monkeypatch.setattr(trees, "unlink", unlink)
+    with pytest.raises(OSError, match=r"held|not empty"):
+        remove_tree(str(tree))
+    assert os.listdir(tree) == ["held"]
