@@ -123,10 +123,11 @@ def top(parsed: Parsed) -> int:
     fleet = asyncio.run(control.list_workers(_root(parsed)))
     running = [(one.name, step) for one in fleet.workers for step in one.steps]
     running.sort(key=lambda pair: -pair[1].seconds)
-    rows = [("WORKER", "SECONDS", "STEP")]
+    rows = [("WORKER", "SECONDS", "NOW", "STEP")]
     for name, step in running:
         shared = " (of another coordinator, too)" if step.is_heard else ""
-        rows.append((name, f"{step.seconds:.1f}", step.step + shared))
+        now = step.pause or "running"
+        rows.append((name, f"{step.seconds:.1f}", now, step.step + shared))
     sys.stdout.write(table(rows))
     return 0
 

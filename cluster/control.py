@@ -33,11 +33,13 @@ class ShownStep:
     """A step that runs, and for how long.
 
     Attributes:
+        pause: the thing that it waits for there; empty: it runs.
         is_heard: it is another coordinator's, too, which had it begin.
     """
 
     step: str
     seconds: float
+    pause: str = ""
     is_heard: bool = False
 
 
@@ -157,7 +159,12 @@ def _shown_worker(worker: Worker) -> ShownWorker:
         platforms=tuple(str(platform) for platform in worker.hello.platforms),
         version=worker.hello.version,
         steps=tuple(
-            ShownStep(step=one.step, seconds=round(now - one.began, 1), is_heard=is_heard)
+            ShownStep(
+                step=one.step,
+                seconds=round(now - one.began, 1),
+                pause=one.pause,
+                is_heard=is_heard,
+            )
             for is_heard, steps in ((False, worker.running), (True, worker.heard))
             for one in steps
         ),

@@ -30,11 +30,12 @@ STAYS_S = 10.0
 _MOST_DECISIONS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HeldSlot:
     """A step that runs at a worker; times are a monotonic clock's.
 
     Attributes:
+        pause: the thing that it waits for there; empty: it runs.
         ends: when it will have ended, going by the last time; None: unknown.
     """
 
@@ -42,6 +43,7 @@ class HeldSlot:
     began: float
     ends: float | None
     memory_bytes: int
+    pause: str = ""
 
 
 class Worker:
@@ -220,7 +222,7 @@ class Fleet:
         return time.monotonic() < self._members.get(address, 0.0)
 
     @asynccontextmanager
-    async def slot(self, needs: Needs) -> AsyncGenerator[Worker | None]:
+    async def slot(self, needs: Needs) -> AsyncGenerator[tuple[Worker, HeldSlot] | None]:
         """Hold a slot of the worker that suits the step best, when one is free; None: none can run it."""
         worker = await self._placed(needs)
         if worker is None:
@@ -231,20 +233,20 @@ class Fleet:
         running = HeldSlot(step=needs.step, began=now, ends=ends, memory_bytes=needs.memory_bytes)
         worker.running.append(running)
         try:
-            yield worker
+            yield worker, running
         finally:
-            worker.running.remove(running)
+            _take_out(worker.running, running)
             self._change()
 
     @contextmanager
-    def listening(self, worker: Worker, needs: Needs) -> Generator[Worker]:
+    def listening(self, worker: Worker, needs: Needs) -> Generator[tuple[Worker, HeldSlot]]:
         """Note that a step is listened to at *worker*, in a slot of whoever had it begin."""
         heard = HeldSlot(step=needs.step, began=time.monotonic(), ends=None, memory_bytes=0)
         worker.heard.append(heard)
         try:
-            yield worker
+            yield worker, heard
         finally:
-            worker.heard.remove(heard)
+            _take_out(worker.heard, heard)
 
     async def _placed(self, needs: Needs) -> Worker | None:
         while self.fits(needs):
@@ -339,3 +341,8 @@ class Fleet:
                 if error.code is Code.DEADLINE_EXCEEDED:
                     worker.blame(f"it was silent for {_PONG_S:.0f} s")
                 raise
+
+
+def _take_out(slots: list[HeldSlot], one: HeldSlot) -> None:
+    """Remove *one*, and not an equal one."""
+    slots[:] = [other for other in slots if other is not one]

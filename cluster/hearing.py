@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pybuild.cluster.health import Misconduct
 from pybuild.cluster.ticket import Said
 from pybuild.model.digest import Digest
-from pybuild.model.events import BuildWarning, Emit, VertexAdded, VertexLog
+from pybuild.model.events import BuildWarning, Emit, VertexAdded, VertexLog, VertexProgress
 
 MOST_LOG_BYTES = 1 << 30
 MOST_EVENTS = 1 << 16
@@ -19,10 +20,20 @@ class Hearing:
 
     What a worker says of other vertices, such as its transfers, is said here of vertices of this run alone:
     it can say nothing of the build's other steps.
+
+    Args:
+        pause: called with what the step waits for there, and with nothing when it does not any more.
     """
 
-    def __init__(self, vertex: Digest, run: str, emit: Emit) -> None:
+    def __init__(
+        self,
+        vertex: Digest,
+        run: str,
+        emit: Emit,
+        pause: Callable[[str], None] = lambda what: None,
+    ) -> None:
         self._vertex = vertex
+        self._pause = pause
         self._run = run.encode()
         self._emit = emit
         self._log_bytes = 0
@@ -48,6 +59,8 @@ class Hearing:
         if isinstance(event, BuildWarning):
             self._emit(event)
             return
+        if said.own and isinstance(event, VertexProgress) and not event.unit:
+            self._pause("" if event.done else event.id)
         vertex = self._vertex if said.own else self._of_run(event.vertex)
         event = replace(event, vertex=vertex)
         if isinstance(event, VertexAdded):

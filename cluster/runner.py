@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pybuild.cache.content.patches import whole_of
@@ -14,10 +15,11 @@ from pybuild.cache.records.layers import keep_layer, layer_facts
 from pybuild.cluster.claiming import ClaimedStep, RunsThere
 from pybuild.cluster.claims import run_key
 from pybuild.cluster.cluster import Cluster
-from pybuild.cluster.fleet import Worker
+from pybuild.cluster.fleet import HeldSlot, Worker
 from pybuild.cluster.health import Misconduct
 from pybuild.cluster.hearing import Hearing
 from pybuild.cluster.home import Seat
+from pybuild.cluster.pauses import SLOT, paused
 from pybuild.cluster.placing import Needs
 from pybuild.cluster.ticket import (
     FORMAT,
@@ -34,7 +36,7 @@ from pybuild.executor.steps.outputs import kept_mounts
 from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault
-from pybuild.model.events import BuildWarning, Emit, VertexProgress
+from pybuild.model.events import RUN_TIMES, BuildWarning, Emit, VertexProgress
 from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts
 from pybuild.model.ops import (
     CacheSharing,
@@ -53,6 +55,9 @@ from pybuild.solver.runner import RUN_KEY
 
 _MOST_FAILURES = 3
 """A step that so many workers failed is not tried on another one: they may be its victims."""
+
+_MOST_SECONDS = 7 * 86400.0
+"""A step that is said to have run longer has said nothing."""
 
 
 class ClusterRunner(BuildRunner):
@@ -113,14 +118,18 @@ class ClusterRunner(BuildRunner):
             async with AsyncExitStack() as stack:
                 fleet = self._cluster.fleet
                 if at is None:
-                    worker = await stack.enter_async_context(fleet.slot(needs))
+                    with paused(vertex.digest, SLOT, emit):
+                        got = await stack.enter_async_context(fleet.slot(needs))
                 else:
-                    worker = stack.enter_context(fleet.listening(at, needs))
-                if worker is None:
+                    got = stack.enter_context(fleet.listening(at, needs))
+                if got is None:
                     return await super()._run(vertex, inputs, emit)
+                worker, slot = got
                 ticket = self._ticket(run, vertex, op, stacks, named)
                 try:
-                    outcome = await self._run_at(worker, vertex, ticket, emit, is_claimed)
+                    outcome = await self._run_at(
+                        worker, slot, vertex, ticket, emit, is_claimed=is_claimed
+                    )
                     if outcome.fault is None:
                         made = await self._taken(worker, vertex, outcome, named)
                         self._makers[vertex.digest] = worker
@@ -245,9 +254,16 @@ class ClusterRunner(BuildRunner):
         return name
 
     async def _run_at(
-        self, worker: Worker, vertex: Vertex, ticket: Ticket, emit: Emit, is_claimed: bool
+        self,
+        worker: Worker,
+        slot: HeldSlot,
+        vertex: Vertex,
+        ticket: Ticket,
+        emit: Emit,
+        *,
+        is_claimed: bool,
     ) -> StepOutcome:
-        hearing = Hearing(vertex.digest, ticket.run, emit)
+        hearing = Hearing(vertex.digest, ticket.run, emit, partial(setattr, slot, "pause"))
         where = VertexProgress(vertex=vertex.digest, id=f"worker {worker.name}", current=0)
         emit(where)
         try:
@@ -271,6 +287,9 @@ class ClusterRunner(BuildRunner):
         if outcome.memory_bytes > 0:
             results = self._cluster.engine.results
             await asyncio.to_thread(results.save_peak, vertex.digest, outcome.memory_bytes)
+        times = RUN_TIMES.get()
+        if times is not None and 0 < outcome.seconds < _MOST_SECONDS:
+            times.ran_s = outcome.seconds
         facts = LayerFacts(
             layout=LENT_PREFIX + worker.address,
             cache=f"worker {worker.address}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import wraps
 
 from pybuild.buildkit.session.bytesmessage import CallBytes
@@ -24,6 +26,7 @@ from pybuild.cluster.messages import (
     answering,
     read,
 )
+from pybuild.cluster.pauses import pause_of
 from pybuild.cluster.roles import LENDERS, Role
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import FORMAT, StepFault, StepFaultKind, StepOutcome, Ticket
@@ -33,7 +36,7 @@ from pybuild.engine.host import native_platform
 from pybuild.executor.runnable import runnable
 from pybuild.exporter.layermaker import made_at
 from pybuild.model.errors import PybuildError, unwrap
-from pybuild.model.events import Emit
+from pybuild.model.events import PULLING, RUN_TIMES, Emit, RunTimes
 from pybuild.model.package import VERSION
 from pybuild.model.platform import Platform
 from pybuild.net.grpc.calls import Handler, IncomingCall
@@ -140,6 +143,17 @@ class WorkerService:
             await asyncio.wait(self._leaving)
 
     async def _outcome(self, build: WorkerBuild, ticket: Ticket, emit: Emit) -> StepOutcome:
+        """Return the outcome of a step, with the seconds that were its own work's."""
+
+        def tell(is_pulling: bool) -> None:
+            emit(pause_of(ticket.vertex().digest, PULLING, over=not is_pulling))
+
+        times, began = RunTimes(time.monotonic, tell), time.monotonic()
+        RUN_TIMES.set(times)  # of this run's own task
+        outcome = await self._ended(build, ticket, emit)
+        return replace(outcome, seconds=round(times.own_s(time.monotonic() - began), 6))
+
+    async def _ended(self, build: WorkerBuild, ticket: Ticket, emit: Emit) -> StepOutcome:
         try:
             result = await build.run(ticket, emit)
             top = result.deltas[-1] if result.deltas else ""

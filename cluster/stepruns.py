@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from pybuild.cluster import wire
 from pybuild.cluster.claims import ClaimEnd, ClaimState, StepClaim
+from pybuild.cluster.pauses import SLOT, paused
 from pybuild.cluster.runs import ClaimVerdict, StepRunState, StepRunTable
 from pybuild.cluster.ticket import Said, StepFaultKind, StepOutcome, Ticket
 from pybuild.cluster.workerbuild import WorkerBuild
@@ -192,8 +193,12 @@ class StepRuns:
 
         outcome: StepOutcome | None = None
         try:
-            async with self._places:
+            with paused(own, SLOT, emit):
+                await self._places.acquire()
+            try:
                 outcome = await self._work(build, ticket, emit)
+            finally:
+                self._places.release()
         finally:
             is_well = outcome is not None and outcome.fault is None
             if self._runs.get(key) is run:

@@ -34,7 +34,7 @@ from pybuild.model.events import (
 from pybuild.model.ops import ExecOp, FileOp, ScratchSource, Vertex, VertexMeta
 from pybuild.model.ops import PassOp as _Stand
 
-FORMAT = 5
+FORMAT = 6
 """The format of tickets, and of all else between coordinator and worker; both sides need the same."""
 _MOST_TEXT = 1 << 16
 
@@ -184,12 +184,14 @@ class StepOutcome:
         created: when the new ones were made, in seconds since the epoch.
         size: bytes of the topmost.
         memory_bytes: the most that the step's processes used.
+        seconds: its own work: no wait for a slot, and no tree that had to come; 0: unknown.
     """
 
     deltas: tuple[str, ...] = ()
     created: float = 0.0
     size: int = 0
     memory_bytes: int = 0
+    seconds: float = 0.0
     fault: StepFault | None = None
 
 

@@ -25,7 +25,7 @@ from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.executor.workers.workers import Workers
 from pybuild.image.layer.orders import LowersMissing, UnpackedLayer, UnpackOrder
 from pybuild.model.errors import BlobMissing, EnvironmentFault, InternalError, PybuildError
-from pybuild.model.events import Emit
+from pybuild.model.events import Emit, pulling
 from pybuild.model.layerfacts import LayerFacts
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class Layers:
             return here
         pending: list[asyncio.Future[list[str]]] = []
         try:
-            async with asyncio.TaskGroup() as group:
-                for delta, names in zip(deltas, candidates, strict=True):
-                    if names in held.whole:
-                        pending.append(_done(held.whole[names]))
-                        continue
-                    below = tuple(pending)
-                    pending.append(group.create_task(self._present(delta, names, below, emit)))
+            with pulling():
+                async with asyncio.TaskGroup() as group:
+                    for delta, names in zip(deltas, candidates, strict=True):
+                        if names in held.whole:
+                            pending.append(_done(held.whole[names]))
+                            continue
+                        below = tuple(pending)
+                        pending.append(group.create_task(self._present(delta, names, below, emit)))
         except BaseExceptionGroup as several:
             raise _first(several) from None
         paths = [one.result() for one in pending]

@@ -12,11 +12,13 @@ from pybuild.model.dataclass import dataclass
 from pybuild.model.digest import Digest
 from pybuild.model.errors import UserError
 from pybuild.model.events import (
+    PULLING,
     Event,
     VertexCached,
     VertexCompleted,
     VertexFailed,
     VertexMount,
+    VertexProgress,
     VertexStarted,
     VertexUsage,
 )
@@ -36,6 +38,9 @@ class _Seen:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    waited_seconds: float = 0.0
+    pulled_seconds: float = 0.0
+    pauses: dict[str, float] = field(default_factory=dict[str, float])
     mounts: dict[str, str] = field(default_factory=dict[str, str])
     misses: list[tuple[Vertex, Run]] = field(default_factory=list[tuple[Vertex, Run]])
 
@@ -60,6 +65,8 @@ class Account:
                 seen = self._of(vertex)
                 seen.cpu_seconds = event.cpu_seconds
                 seen.peak_memory_bytes = event.peak_memory_bytes
+            case VertexProgress(vertex=vertex, id=id, unit="", done=done, time=time):
+                self._paused(vertex, id, time, over=done)
             case VertexMount(vertex=vertex):
                 self._of(vertex).mounts[event.id] = event.origin
             case VertexCached(vertex=vertex):
@@ -99,6 +106,17 @@ class Account:
 
     def _of(self, vertex: Digest) -> _Seen:
         return self._seen.setdefault(vertex, _Seen())
+
+    def _paused(self, vertex: Digest, id: str, time: float, *, over: bool) -> None:
+        seen = self._of(vertex)
+        if not over:
+            seen.pauses[id] = time
+        elif (began := seen.pauses.pop(id, None)) is not None:
+            seconds = max(0.0, time - began)
+            if id == PULLING:
+                seen.pulled_seconds += seconds
+            else:
+                seen.waited_seconds += seconds
 
     def _ended(self, vertex: Digest, status: Status, time: float) -> None:
         seen = self._of(vertex)
@@ -151,6 +169,8 @@ class Account:
             seconds=round(seen.seconds, 3),
             cpu_seconds=seen.cpu_seconds,
             peak_memory_bytes=seen.peak_memory_bytes,
+            waited_seconds=round(seen.waited_seconds, 3),
+            pulled_seconds=round(seen.pulled_seconds, 3),
             key=str(run[1].key or "") if run else "",
             miss=why(*run) if run else None,
             mounts=tuple(

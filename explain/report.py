@@ -74,7 +74,8 @@ class CacheMountOrigin:
 class StepReport:
     """One step; *number* counts from 1 in the order of the definition.
 
-    *cpu_seconds* and *peak_memory_bytes* are those of its processes, as `VertexUsage` has them.
+    *cpu_seconds* and *peak_memory_bytes* are those of its processes, as `VertexUsage` has them. Of its *seconds* it spent
+    *waited_seconds* on waiting for a place, *pulled_seconds* on inputs from elsewhere: as far as it said so.
     """
 
     number: int
@@ -83,6 +84,8 @@ class StepReport:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    waited_seconds: float = 0.0
+    pulled_seconds: float = 0.0
     key: str = ""
     miss: Miss | None = None
     mounts: tuple[CacheMountOrigin, ...] = ()
@@ -147,6 +150,8 @@ def _step(row: Mapping[str, Any]) -> StepReport:
         seconds=as_number(row.get("seconds")),
         cpu_seconds=as_number(row.get("cpu_seconds")),
         peak_memory_bytes=int(as_number(row.get("peak_memory_bytes"))),
+        waited_seconds=as_number(row.get("waited_seconds")),
+        pulled_seconds=as_number(row.get("pulled_seconds")),
         key=str(row.get("key") or ""),
         miss=_miss(miss) if miss else None,
         mounts=tuple(_mount(as_object(one)) for one in as_list(row.get("mounts"))),

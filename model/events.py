@@ -6,6 +6,7 @@ name, stage and inputs come once, with `BuildStarted` or `VertexAdded`.
 
 from __future__ import annotations
 
+from _contextvars import ContextVar  # the C part, as in all that commands load
 from collections.abc import Callable
 from dataclasses import field
 from enum import StrEnum
@@ -145,3 +146,56 @@ Event = (
 )
 
 Emit = Callable[[Event], None]
+
+PULLING = "pulling its inputs"
+"""The id of the progress of a step (without a unit) that waits for trees from elsewhere."""
+
+
+class RunTimes:
+    """The seconds of one run that are not its own work. A context: trees come that it waits for.
+
+    Args:
+        now: a clock.
+        tell: is called with True when trees begin to come, with False when they are here.
+
+    Attributes:
+        pulled_s: for trees that were elsewhere.
+        ran_s: for its own work, where whoever did it has said so.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = lambda: 0.0,
+        tell: Callable[[bool], None] = lambda is_pulling: None,
+    ) -> None:
+        self.pulled_s = 0.0
+        self.ran_s: float | None = None
+        self._now = now
+        self._tell = tell
+        self._pulls = 0
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        if not self._pulls:
+            self._since = self._now()
+            self._tell(True)
+        self._pulls += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._pulls -= 1
+        if not self._pulls:  # those at the same time count once
+            self.pulled_s += self._now() - self._since
+            self._tell(False)
+
+    def own_s(self, seconds: float) -> float:
+        """Return those of a run's *seconds* that were its own work's."""
+        return max(0.0, seconds - self.pulled_s) if self.ran_s is None else self.ran_s
+
+
+RUN_TIMES: ContextVar[RunTimes | None] = ContextVar("RUN_TIMES", default=None)
+"""The times of the run that a task does, or helps to do."""
+
+
+def pulling() -> RunTimes:
+    """Return a context in which trees come that the task's run waits for."""
+    return RUN_TIMES.get() or RunTimes()

@@ -27,9 +27,11 @@ from pybuild.model.errors import (
     unwrap,
 )
 from pybuild.model.events import (
+    RUN_TIMES,
     BuildWarning,
     Emit,
     Event,
+    RunTimes,
 )
 from pybuild.model.ops import DiffOp, ExecOp, FileOp, LocalSource, MergeOp, PassOp, Vertex
 from pybuild.solver import messages
@@ -429,12 +431,14 @@ class Solver:
         began = self._clock.now()
         emit = partial(self._pass_on, what.ticket, what.vertex.digest)
         RUN_KEY.set(None if what.fresh else what.key)  # of this run's own task
+        times = RunTimes(self._clock.now)
+        RUN_TIMES.set(times)
         result = await runner.run(what.vertex, what.inputs, emit)
         now = self._clock.now()
         return Ran(
             ticket=what.ticket,
             result=result,
-            seconds=max(0.0, now - began),
+            seconds=times.own_s(now - began),
             created=now,
             contents=runner.reread(what.vertex),
         )

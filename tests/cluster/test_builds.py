@@ -9,7 +9,14 @@ import pytest
 
 from pybuild.engine.host import native_platform
 from pybuild.model.errors import StepError, UserError, unwrap
-from pybuild.model.events import BuildWarning, Event, VertexAdded, VertexLog, VertexProgress
+from pybuild.model.events import (
+    PULLING,
+    BuildWarning,
+    Event,
+    VertexAdded,
+    VertexLog,
+    VertexProgress,
+)
 from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.cluster.rig import Site, build_alone, context, run_site
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
@@ -48,6 +55,8 @@ def test_stages_of_several_workers_make_the_image_of_one_machine(tmp_path: Path)
         assert alone.image is not None
         assert made.image.digest == alone.image.digest
         assert "one\ntwo\nhi\nhi\n" in site.log
+        pauses = [e.done for e in site.events if isinstance(e, VertexProgress) and e.id == PULLING]
+        assert pauses.count(True) == pauses.count(False) > 0
         # Nothing of a step was made here but the copies of the client's files.
         assert all(any((w.root / "snapshots").iterdir()) for w in site.workers.values())
         site.events.clear()

@@ -40,8 +40,9 @@ def test_a_coordinator_says_who_runs_what_and_why(
             await fleet.open()
             try:
                 needs = Needs(platform=LINUX_AMD64, deltas=("base",), step=STEP)
-                async with controlled(fleet, root), fleet.slot(needs) as worker:
-                    assert worker is not None
+                async with controlled(fleet, root), fleet.slot(needs) as got:
+                    assert got is not None
+                    worker, slot = got
                     lines = (await said(commands.ls)).splitlines()
                     assert lines[0].split() == [
                         "WORKER",
@@ -58,7 +59,11 @@ def test_a_coordinator_says_who_runs_what_and_why(
                     ]
                     assert any(gone in line and "away: " in line for line in lines)
                     top = (await said(commands.top)).splitlines()
-                    assert top[1].split(maxsplit=2)[::2] == ["s", STEP]
+                    assert top[1].split(maxsplit=3)[::2] == ["s", "running"]
+                    assert top[1].endswith(STEP)
+                    slot.pause = "waiting for a slot"
+                    top = (await said(commands.top)).splitlines()
+                    assert top[1].split(maxsplit=2)[2] == f"waiting for a slot   {STEP}"
                     why = await said(commands.why, "RUN make")
                     assert why.splitlines()[0] == STEP
                     assert f"{worker.address}: 0.01 s = wait 0.00 + bytes 0.01" in why

@@ -32,7 +32,16 @@ from pybuild.cluster.ticket import (
 from pybuild.model.contents import ContentDigest
 from pybuild.model.digest import Digest
 from pybuild.model.errors import EnvironmentFault, StepError, UserError
-from pybuild.model.events import BuildWarning, Event, LogStream, VertexLog
+from pybuild.model.events import (
+    PULLING,
+    RUN_TIMES,
+    BuildWarning,
+    Event,
+    LogStream,
+    RunTimes,
+    VertexLog,
+    VertexProgress,
+)
 from pybuild.model.layerfacts import LayerFacts
 from pybuild.model.ops import (
     Device,
@@ -81,6 +90,39 @@ def run(
             await work(site)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(0.5, 0.5), (0.0, None), (-1.0, None), (1e9, None), (float("nan"), None)]
+)
+def test_the_seconds_of_a_step_are_those_of_its_worker(
+    tmp_path: Path, said: float, kept: float | None
+) -> None:
+    worker = HereWorker()
+    outcome = StepOutcome(deltas=("new",), seconds=said)
+    worker.answers = lambda ticket: [
+        Said(
+            event=VertexProgress(vertex=ticket.vertex().digest, id=PULLING, current=0, unit=""),
+            own=True,
+        ),
+        Said(outcome=outcome),
+    ]
+
+    async def work(site: Coordinator) -> None:
+        times = RunTimes(lambda: 0.0)
+        RUN_TIMES.set(times)
+        [known] = site.cluster.fleet.workers
+        seen: list[str] = []
+
+        def look(event: Event) -> None:
+            if isinstance(event, VertexProgress) and event.id == PULLING:
+                seen.extend(slot.pause for slot in known.running)
+
+        await site.runner.run(Vertex(STEP, (SCRATCH,), META), [Snapshot()], look)
+        assert times.ran_s == kept
+        assert seen == [PULLING]
+
+    run(tmp_path, work, worker)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ from pybuild.executor.fetch import LayerGone
 from pybuild.model.descriptor import Descriptor
 from pybuild.model.digest import Digest
 from pybuild.model.errors import Cancelled, UserError
+from pybuild.model.events import PULLING
 from pybuild.model.layerfacts import LENT_PREFIX, LayerFacts, WrittenLayer
 from pybuild.model.ops import Device, ExecOp, HostMount, Mount, StepSettings
 from pybuild.model.package import VERSION
@@ -101,17 +102,17 @@ class Place:
             await task
 
     async def outcome(self, ticket: Ticket) -> StepOutcome:
-        """Return the outcome of a step of build 1, of which nothing else is said."""
+        """Return the outcome of a step of build 1, of which nothing else is said but that its inputs come."""
         async with self.channel.stream(RUN, metadata=BUILD_1) as call:
             await call.send(wire.write(ticket))
             await call.half_close()
             heard: list[Said] = []
             while (message := await call.receive()) is not None:
                 heard.append(read(Said, message))
-        *first, last = heard
+        *first, last = (one for one in heard if getattr(one.event, "id", "") != PULLING)
         assert first == [Said(epoch=0), Said(epoch=0, begun=True)]
         assert last.outcome is not None
-        return last.outcome
+        return replace(last.outcome, seconds=0.0)
 
     def keep_blob(self, delta: str, **facts: Any) -> Descriptor:
         """Have a blob of a delta that is not there itself."""

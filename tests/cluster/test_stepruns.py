@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from pybuild.cluster import stepruns, wire
+from pybuild.cluster import pauses, stepruns, wire
 from pybuild.cluster.claims import ClaimEnd, ClaimState, StepClaim
 from pybuild.cluster.stepruns import StepRuns
 from pybuild.cluster.ticket import Said, StepFault, StepFaultKind, StepOutcome, Ticket
-from pybuild.model.events import BuildWarning, Emit
+from pybuild.model.events import BuildWarning, Emit, VertexProgress
 from pybuild.net.grpc.status import RpcError
 from tests.cluster.test_runner import STEP
 
@@ -272,5 +272,29 @@ def test_a_fault_that_may_be_another_coordinators_is_not_this_ones(kind: StepFau
                 await two.task
         else:
             assert two.outcome == one.outcome
+
+    run(work)
+
+
+def test_a_step_says_that_it_waits_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """[issue 18] Once that is more than a moment; its seconds do not have it."""
+    monkeypatch.setattr(pauses, "MOMENT_S", 0.0)
+
+    async def work(runs: StepRuns, steps: HereWork) -> None:
+        others = [Listener(runs, replace(TICKET, run=name)) for name in "ab"]
+        await settle()
+        one = Listener(runs, TICKET)
+        while len(one.said) < 3:
+            await asyncio.sleep(0)
+        begins = one.said[2].event
+        assert isinstance(begins, VertexProgress)
+        assert one.said[2].own
+        assert (begins.id, begins.unit, begins.done) == ("waiting for a slot", "", False)
+        steps.end.set_result(MADE)
+        await asyncio.gather(one.task, *(other.task for other in others))
+        ends = one.said[3].event
+        assert isinstance(ends, VertexProgress)
+        assert (ends.id, ends.done) == (begins.id, True)
+        assert all(len(other.said) == 4 for other in others)
 
     run(work)

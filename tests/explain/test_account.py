@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pybuild.explain.account import Account, MissRefused
 from pybuild.explain.cause import Surroundings
 from pybuild.explain.report import CacheMountOrigin, Reason, Status, StepReport
 from pybuild.model.digest import Digest
-from pybuild.model.events import LogStream as Stream
 from pybuild.model.events import (
+    PULLING,
     VertexCached,
     VertexCompleted,
     VertexFailed,
     VertexLog,
     VertexMount,
+    VertexProgress,
     VertexStarted,
     VertexUsage,
 )
+from pybuild.model.events import LogStream as Stream
 from pybuild.model.named import KnownInputs, NamedInputs
 from pybuild.model.ops import Vertex
 from pybuild.solver.messages import Run
@@ -63,6 +67,24 @@ def test_a_step_has_what_its_processes_took() -> None:
     account.watch(VertexCompleted(vertex=MAKE.digest, time=3.0))
     step = last(account)
     assert (step.seconds, step.cpu_seconds, step.peak_memory_bytes) == (2.0, 2.5, 4096)
+
+
+def test_a_step_has_the_seconds_that_it_waited_and_pulled() -> None:
+    account = Account()
+    for id, begin, end in (
+        ("waiting for a slot", 1.0, 3.5),
+        (PULLING, 3.5, 4.0),
+        (PULLING, 5.0, 6.0),
+    ):
+        for time in (begin, end):
+            event = VertexProgress(
+                vertex=MAKE.digest, id=id, current=0, done=time == end, unit="", time=time
+            )
+            account.watch(event)
+    account.watch(replace(event, id="another"))  # whose beginning was not heard
+    account.watch(replace(event, id="layer", unit="bytes"))
+    step = last(account)
+    assert (step.waited_seconds, step.pulled_seconds) == (2.5, 1.5)
 
 
 def test_a_step_has_the_origin_of_its_cache_mounts() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 
 from pybuild.model.events import (
+    RUN_TIMES,
     Event,
     VertexAdded,
     VertexCached,
@@ -71,6 +72,24 @@ def test_a_step_is_told_done_when_its_result_is_stored() -> None:
         await solver(Watched()).solve([top], FakeRunner(), seen.append)
         assert sum(isinstance(e, VertexCompleted) for e in seen) == 4
         assert not early
+
+    go(work)
+
+
+def test_the_seconds_of_a_run_are_those_of_its_own_work() -> None:
+    """Whoever runs it elsewhere says so: the rest went into waiting."""
+
+    async def say(vertex: Vertex) -> None:
+        times = RUN_TIMES.get()
+        assert times is not None
+        if vertex.meta.name == "make":
+            times.ran_s = 2.5
+
+    async def work() -> None:
+        store, top = MemoryRecords(), run("make", image())
+        await solver(store).solve([top], FakeRunner(pause=say), ignore)
+        assert store.durations[top.digest] == 2.5
+        assert store.durations[top.inputs[0].digest] == 0.0
 
     go(work)
 
