@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -364,12 +364,18 @@ def _results_of(
 ) -> list[Built]:
     """Return the result for each platform."""
     platforms = request.platforms or (native_platform(),)
+    secrets: dict[str, bytes] = {}
+    if request.secrets and any(output.checks_secrets for output in request.outputs):
+        for id, secret in request.secrets.items():
+            with suppress(PybuildError, OSError):  # said by the step that wants it, if one does
+                secrets[id] = secret.read()
     return [
         Built(
             lowered=one,
             result=solution.of(one.result).result,
             is_one_of_many=request.multi_platform,
             key=str(platform),
+            secrets=secrets,
         )
         for one, platform in zip(lowered, platforms, strict=True)
     ]

@@ -33,6 +33,7 @@ class Built:
         is_one_of_many: outputs are laid out for several platforms, even if this is the only one.
         key: the platform in the request's words, if the image has others.
         inline_cache: the cache that its image's config carries.
+        secrets: the values of the build's secrets by id, which no layer should have.
     """
 
     lowered: Lowered
@@ -41,6 +42,7 @@ class Built:
     is_one_of_many: bool = False
     key: str = ""
     inline_cache: InlineCache | None = None
+    secrets: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
 
     @property
     def folder(self) -> str:

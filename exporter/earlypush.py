@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pybuild.engine.engine import Engine
     from pybuild.engine.progress import InternalStep
     from pybuild.exporter.output import Output
-    from pybuild.image.layer.secretrules import Leak
+    from pybuild.image.layer.secretrules import Leak, SecretValue
     from pybuild.model.ops import Vertex
     from pybuild.registry.client.growingupload import GrowingFile
     from pybuild.solver.drive import OnMiss
@@ -62,16 +62,23 @@ class PushAhead:
 
     Attributes:
         searches: they are searched for secrets first.
+        values: those of the build.
     """
 
     def __init__(
-        self, engine: Engine, output: Output, names: Sequence[Reference], step: InternalStep
+        self,
+        engine: Engine,
+        output: Output,
+        names: Sequence[Reference],
+        step: InternalStep,
+        values: Sequence[SecretValue] = (),
     ) -> None:
         is_plain = output.pushes and not output.flag("registry.insecure")
         self._target = names[0] if names and is_plain else None
         self._engine = engine
         self._step = step
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self.values = values
         self.searches = output.checks_secrets
         self._searching: set[Search] = set()
         self._waiting: set[asyncio.Task[None]] = set()
@@ -97,7 +104,7 @@ class PushAhead:
             return None
         from pybuild.exporter.pushguard import search_delta
 
-        search = asyncio.create_task(search_delta(self._engine, roots))
+        search = asyncio.create_task(search_delta(self._engine, roots, self.values))
         self._searching.add(search)
         return search
 

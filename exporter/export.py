@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pybuild.executor.files import export
     from pybuild.executor.files.values import ExportTree
     from pybuild.exporter.sink import Sink
+    from pybuild.image.layer.secretrules import SecretValue
 else:
     export = WorkerModule("pybuild.executor.files.export")
 
@@ -185,7 +186,12 @@ async def _image(
     names = output_names(tags, output)
     if not built:
         raise UserError("no tree to make an image of")
-    async with PushAhead(engine, output, names, step) as ahead:
+    values: list[SecretValue] = []
+    if output.checks_secrets and built[0].secrets:
+        from pybuild.exporter.pushguard import values_of
+
+        values = await values_of(engine, built[0].secrets)
+    async with PushAhead(engine, output, names, step, values) as ahead:
         made = await make_image(engine, output, built, step, names, ahead)
         if output.pushes and output.flag("store", True):
             # Naming it will wait for the disk; meanwhile the last of it is still being sent.
@@ -193,11 +199,11 @@ async def _image(
         else:
             await ahead.settled()
     if sink is not None:
-        await _check_secrets(engine, output, made, step)
+        await _check_secrets(engine, output, made, step, values)
         archive = partial(_write_archive, engine, output, made, names)
         await sink.image(output, made, names, archive, step)
     else:
-        await keep_image(engine, output, made, names, step, origin)
+        await keep_image(engine, output, made, names, step, origin, values)
     return Exported(
         made=made, names=tuple(str(name) for name in names), metadata=made.metadata(names)
     )
@@ -292,12 +298,17 @@ async def make_image(
 
 
 async def _check_secrets(
-    engine: Engine, output: Output, made: MadeImage, step: InternalStep
+    engine: Engine,
+    output: Output,
+    made: MadeImage,
+    step: InternalStep,
+    values: Sequence[SecretValue],
 ) -> None:
     if output.checks_secrets:
         from pybuild.exporter.pushguard import stop_secrets
 
-        await stop_secrets(engine, made.descriptor, step, output.allowed_secrets, made.lines)
+        allowed = output.allowed_secrets
+        await stop_secrets(engine, made.descriptor, step, allowed, made.lines, values)
 
 
 def _check_places(
@@ -360,12 +371,14 @@ async def keep_image(
     names: Sequence[Reference],
     step: InternalStep,
     origin: Origin | None,
+    values: Sequence[SecretValue] = (),
 ) -> None:
     """Name the image in the store, and push it, as *output* says.
 
     Args:
         origin: the build whose last result it is, which keeps it; a server's clients could not
             have it removed.
+        values: secrets of the build, which no layer may have if it is pushed.
     """
     by_digest = output.flag("push-by-digest")
     if by_digest:
@@ -380,7 +393,7 @@ async def keep_image(
             step.did(f"naming to {name}")
         if not names:
             await asyncio.to_thread(engine.store.images.add_dangling, made.descriptor, origin)
-    await _check_secrets(engine, output, made, step)
+    await _check_secrets(engine, output, made, step, values)
     if output.pushes:
         insecure = output.flag("registry.insecure")
         await push(engine, made.descriptor, names, step, by_digest=by_digest, insecure=insecure)

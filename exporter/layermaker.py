@@ -211,10 +211,10 @@ class LayerMaker:
             if follower is not None:
                 follower.complete(descriptor)
             await asyncio.to_thread(store.blobs.adopt, out, digest, size)
-            if leaks is not None:
+            if ahead is not None and leaks is not None:
                 from pybuild.exporter.pushguard import keep_verdict
 
-                await asyncio.to_thread(keep_verdict, store, digest, leaks)
+                await asyncio.to_thread(keep_verdict, store, digest, leaks, ahead.values)
         except BaseException:
             store.discard(out)
             raise

@@ -15,7 +15,7 @@ from pybuild.cache.records.layers import delta_of_layer, layer_facts
 from pybuild.cache.records.results import SEARCHED
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.mountsources import image_layers
-from pybuild.image.layer.secretrules import VERSION, Leak
+from pybuild.image.layer.secretrules import VERSION, Leak, SecretValue, is_telling
 from pybuild.model.errors import UserError
 from pybuild.model.jsontext import as_list, as_number
 from pybuild.model.secrets import redacted, without_secrets
@@ -36,29 +36,63 @@ else:
 _AT_ONCE = 2  # each is one process that decompresses and searches
 _SHOWN = 4
 _MOST_WORDS = 60
+_MARK_DIGITS = 16
 
 
-async def search_delta(engine: Engine, roots: Sequence[str]) -> list[Leak]:
+async def search_delta(
+    engine: Engine, roots: Sequence[str], values: Sequence[SecretValue]
+) -> list[Leak]:
     """Return the secrets in a delta's directories, before there is a layer of it."""
-    return await engine.workers.call(job(secretsearch.delta_job, roots))
+    return await engine.workers.call(job(secretsearch.delta_job, roots, values))
 
 
-def keep_verdict(store: Store, layer: Digest, leaks: Sequence[Leak]) -> None:
+def keep_verdict(
+    store: Store, layer: Digest, leaks: Sequence[Leak], values: Sequence[SecretValue] = ()
+) -> None:
     """Keep beside a layer's blob the secrets in it, or that there are none."""
+    before = _record(store, layer)
+    known = dict.fromkeys([*_leaks(before), *leaks])
+    marks = {*map(str, as_list(before.get("values"))), *(value.mark for value in values)}
     record: dict[str, Any] = {"rules": VERSION}
-    if leaks:
-        record["leaks"] = [list(leak) for leak in leaks]
+    if known:
+        record["leaks"] = [list(leak) for leak in known]
+    if marks:
+        record["values"] = sorted(marks)
     store.records.put(SEARCHED, layer, record)
 
 
-def verdict(store: Store, layer: Digest) -> list[Leak] | None:
-    """Return the secrets in a layer; None if these rules have not searched it."""
-    record = store.records.get(SEARCHED, layer)
-    if record is None or record.get("rules") != VERSION:
+def verdict(store: Store, layer: Digest, values: Sequence[SecretValue] = ()) -> list[Leak] | None:
+    """Return the secrets in a layer; None if these rules have not searched it, or not for *values*."""
+    record = _record(store, layer)
+    if not record or not {value.mark for value in values} <= set(as_list(record.get("values"))):
         return None
+    return _leaks(record)
+
+
+def _record(store: Store, layer: Digest) -> Mapping[str, Any]:
+    record = store.records.get(SEARCHED, layer) or {}
+    return record if record.get("rules") == VERSION else {}
+
+
+def _leaks(record: Mapping[str, Any]) -> list[Leak]:
     rows = [as_list(row) for row in as_list(record.get("leaks"))]
     return [
         Leak(str(path), int(as_number(line)), str(kind)) for path, line, kind in map(tuple, rows)
+    ]
+
+
+async def values_of(engine: Engine, secrets: Mapping[str, bytes]) -> list[SecretValue]:
+    """Return those of a build's secrets that can be looked for."""
+    telling = {id: value for id, text in secrets.items() if is_telling(value := text.strip())}
+    if not telling:
+        return []
+    from pybuild.cache.content.storekey import make_key, secret_value
+
+    store = engine.store
+    key = await asyncio.to_thread(make_key, store.root, store.disk, store.tmp)
+    return [
+        SecretValue(id, value, secret_value(key, id, value)[:_MARK_DIGITS])
+        for id, value in telling.items()
     ]
 
 
@@ -68,12 +102,14 @@ async def stop_secrets(
     step: InternalStep,
     allowed: Sequence[str] = (),
     lines: Mapping[Digest, Span] | None = None,
+    values: Sequence[SecretValue] = (),
 ) -> None:
     """Search the layers of an image or index that were not searched, and refuse those with secrets.
 
     Args:
         allowed: patterns of paths in the image that may hold some.
         lines: the instructions that made layers, as far as known.
+        values: secrets of the build, to be looked for, too.
 
     Raises:
         UserError: a layer has secrets elsewhere.
@@ -82,13 +118,15 @@ async def stop_secrets(
     if not layers:
         return
     known = await asyncio.to_thread(
-        lambda: {layer.blob.digest: verdict(engine.store, layer.blob.digest) for layer in layers}
+        lambda: {
+            layer.blob.digest: verdict(engine.store, layer.blob.digest, values) for layer in layers
+        }
     )
     unsearched = [digest for digest, leaks in known.items() if leaks is None]
     if unsearched:
         places = asyncio.Semaphore(_AT_ONCE)
         with step.doing("searching layers for secrets"):
-            await gather([_search(engine, digest, places) for digest in unsearched])
+            await gather([_search(engine, digest, values, places) for digest in unsearched])
     refused: list[tuple[ImageLayer, Leak]] = []
     for layer in layers:
         leaks = await asyncio.to_thread(verdict, engine.store, layer.blob.digest)
@@ -106,15 +144,18 @@ def _to_be_searched(store: Store, descriptor: Descriptor) -> list[ImageLayer]:
     return list(layers.values())
 
 
-async def _search(engine: Engine, layer: Digest, places: asyncio.Semaphore) -> None:
+async def _search(
+    engine: Engine, layer: Digest, values: Sequence[SecretValue], places: asyncio.Semaphore
+) -> None:
     async with places:
         path = engine.store.blobs.path(layer)
-        leaks = await engine.workers.call(job(secretsearch.blob_job, path))
-    await asyncio.to_thread(keep_verdict, engine.store, layer, leaks)
+        leaks = await engine.workers.call(job(secretsearch.blob_job, path, values))
+    await asyncio.to_thread(keep_verdict, engine.store, layer, leaks, values)
 
 
 def _is_allowed(path: str, allowed: Sequence[str]) -> bool:
-    return any(fnmatchcase(path, pattern.lstrip("/")) for pattern in allowed)
+    patterns = [pattern.lstrip("/") for pattern in allowed]
+    return path in patterns or any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _refusal(leaks: Sequence[tuple[ImageLayer, Leak]], lines: Mapping[Digest, Span]) -> UserError:

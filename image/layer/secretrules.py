@@ -15,7 +15,7 @@ from pybuild.model.border import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 VERSION = 1
 """To be raised with each change of the rules: what older ones passed is searched again."""
@@ -36,6 +36,23 @@ class Leak(NamedTuple):
     path: str
     line: int
     kind: str
+
+
+class SecretValue(NamedTuple):
+    """A secret of the build itself, whose value is looked for as it is.
+
+    Attributes:
+        mark: a keyed digest of it, by which a verdict tells that it was looked for.
+    """
+
+    id: str
+    value: bytes
+    mark: str
+
+
+def is_telling(value: bytes) -> bool:
+    """Return whether a value is no word that may be in any file for other reasons."""
+    return len(value) >= 16 or (len(value) >= 8 and not (value.isalpha() and value.islower()))
 
 
 class _Rule(NamedTuple):
@@ -164,12 +181,19 @@ def is_example(path: str) -> bool:
     return not _EXAMPLES.isdisjoint(path.split("/")[:-1])
 
 
-def leaks_in(path: str, data: bytes, lines_before: int = 0) -> Iterator[Leak]:
+def leaks_in(
+    path: str, data: bytes, lines_before: int = 0, values: Sequence[SecretValue] = ()
+) -> Iterator[Leak]:
     """Yield the secrets in the bytes of a file, at most one for each kind.
 
     Args:
         data: the file, or a window of it after *lines_before* lines.
+        values: looked for in programs and packages, too.
     """
+    for secret in values:
+        at = data.find(secret.value[:LONGEST])
+        if at >= 0:
+            yield Leak(path, lines_before + _line(data, at), f"value of the secret {secret.id}")
     is_package = is_example(path)
     if not is_package and not lines_before:
         yield from _by_name(path, data)

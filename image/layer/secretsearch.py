@@ -8,7 +8,7 @@ from functools import partial
 
 from pybuild.image.layer import secretrules
 from pybuild.image.layer.descent import directories
-from pybuild.image.layer.secretrules import LONGEST, Leak
+from pybuild.image.layer.secretrules import LONGEST, Leak, SecretValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ _MOST_LAYER_BYTES = 1 << 40
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-def delta_job(call: WorkerCall, roots: Sequence[str]) -> list[Leak]:
+def delta_job(
+    call: WorkerCall, roots: Sequence[str], values: Sequence[SecretValue] = ()
+) -> list[Leak]:
     """Search the directories of a delta, which nobody changes meanwhile."""
     leaks: list[Leak] = []
     for root in roots:
@@ -35,22 +37,24 @@ def delta_job(call: WorkerCall, roots: Sequence[str]) -> list[Leak]:
                 if entry.is_dir(follow_symlinks=False):
                     below.append(name)
                 elif entry.is_file(follow_symlinks=False):
-                    leaks += _in_file(fd, name, prefix + name)
+                    leaks += _in_file(fd, name, prefix + name, values)
             if len(leaks) >= _MOST:
                 return leaks[:_MOST]
     return leaks
 
 
-def _in_file(dir_fd: int, name: bytes, path: bytes) -> Iterator[Leak]:
+def _in_file(
+    dir_fd: int, name: bytes, path: bytes, values: Sequence[SecretValue]
+) -> Iterator[Leak]:
     fd = os.open(name, _OPEN_FILE, dir_fd=dir_fd)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):
-            yield from search(path, lambda: os.read(fd, _WINDOW))
+            yield from search(path, lambda: os.read(fd, _WINDOW), values)
     finally:
         os.close(fd)
 
 
-def blob_job(call: WorkerCall, path: str) -> list[Leak]:
+def blob_job(call: WorkerCall, path: str, values: Sequence[SecretValue] = ()) -> list[Leak]:
     """Search the layer blob *path*.
 
     Raises:
@@ -67,11 +71,15 @@ def blob_job(call: WorkerCall, path: str) -> list[Leak]:
             if member.kind != b"0" or not member.size:
                 continue
             name = os.path.normpath(b"/" + member.name).lstrip(b"/")
-            leaks += search(name, partial(next, reader.chunks(), b""))
+            leaks += search(name, partial(next, reader.chunks(), b""), values)
     return leaks[:_MOST]
 
 
-def search(path: bytes, read: Callable[[], bytes | memoryview]) -> Iterator[Leak]:
+def search(
+    path: bytes,
+    read: Callable[[], bytes | memoryview],
+    values: Sequence[SecretValue] = (),
+) -> Iterator[Leak]:
     """Yield the secrets in a file.
 
     Args:
@@ -81,7 +89,7 @@ def search(path: bytes, read: Callable[[], bytes | memoryview]) -> Iterator[Leak
     kinds: set[str] = set()
     lines = 0
     for window, is_last in _windows(read):
-        for leak in secretrules.leaks_in(shown, window, lines):
+        for leak in secretrules.leaks_in(shown, window, lines, values):
             if leak.kind not in kinds:
                 kinds.add(leak.kind)
                 yield leak

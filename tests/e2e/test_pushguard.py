@@ -194,3 +194,33 @@ def test_a_build_server_and_its_engine_stop_the_pushes_of_their_clients(tmp_path
         assert (tags(registry, "team/app"), sent(registry) < 1000) == ([], True)
         client(*words, "--allow-secret", "app/*", str(context))
         assert tags(registry, "team/app") == ["1"]
+
+
+def test_the_value_of_a_secret_of_the_build_is_found_in_any_file(
+    pybuild: Pybuild, base: str, tmp_path: Path
+) -> None:
+    """Also in a program, in a layer that was made and searched before; the store holds no value."""
+    text = (
+        f"FROM {base}\nRUN --mount=type=secret,id=word "
+        "mkdir -p /usr/lib && (cat /bin/busybox; cat /run/secrets/word) > /usr/lib/program\n"
+    )
+    context = write(tmp_path / "ctx", Dockerfile=text)
+    (tmp_path / "word").write_text("Staple-7-battery\n")
+    words = [f"--secret=id=word,src={tmp_path}/word", str(context)]
+    with start_registry(tmp_path) as registry:
+        name = f"{registry.host}/team/app:1"
+        pybuild("build", "-t", name, *words)
+        for _ in range(2):
+            done = pybuild("build", "--push", "-t", name, *words, code=1)
+            lines = assert_stopped(done)
+            assert "a secret in the image: usr/lib/program line" in lines[0]
+            assert "(value of the secret word; layer 2 of 2, Dockerfile:2)" in lines[0]
+            assert "Staple-7" not in done.out + done.err
+        assert_stopped(pybuild("push", name, code=1))
+        # Another value, which is not in it, does not make the first one good.
+        (tmp_path / "word").write_text("Another-8-battery\n")
+        assert_stopped(pybuild("build", "--push", "-t", name, *words, code=1))
+        pybuild("build", "--push", "--allow-secret=usr/lib/program", "-t", name, *words)
+        assert tags(registry, "team/app") == ["1"]
+    records = b"".join(path.read_bytes() for path in (pybuild.store / "records").iterdir())
+    assert b"Staple-7" not in records

@@ -8,7 +8,14 @@ import string
 
 import pytest
 
-from pybuild.image.layer.secretrules import Leak, has_checksum, is_example, leaks_in
+from pybuild.image.layer.secretrules import (
+    Leak,
+    SecretValue,
+    has_checksum,
+    is_example,
+    is_telling,
+    leaks_in,
+)
 
 LETTERS = string.ascii_letters + string.digits
 
@@ -159,3 +166,26 @@ def test_files_that_are_known_by_name(path: str, text: str, line: int, kind: str
 )
 def test_files_of_these_names_without_secrets(path: str, text: str) -> None:
     assert list(leaks_in(path, text.encode())) == []
+
+
+def test_values_of_the_build_are_found_in_programs_and_packages() -> None:
+    values = [SecretValue("a", b"Staple-7-battery", "1"), SecretValue("b", b"hunter22", "2")]
+    data = b"\0ELF\n Staple-7-battery\n"
+    for path in ("usr/bin/tool", "app/node_modules/x/index.js"):
+        assert list(leaks_in(path, data, 5, values)) == [Leak(path, 7, "value of the secret a")]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"hunter2", False),
+        (b"hunter22", True),
+        (b"postgres", False),
+        (b"production", False),
+        (b"Postgres", True),
+        (b"correcthorsebattery", True),
+        (b"", False),
+    ],
+)
+def test_words_that_are_in_any_image_are_not_looked_for(value: bytes, expected: bool) -> None:
+    assert is_telling(value) == expected
