@@ -64,7 +64,7 @@ def test_a_result_gets_lists_and_then_the_provenance_of_its_steps(
     request = FrontendRequest(frontend="dockerfile.v0")
     ledger = LookupLedger(request, 1.0)
     ledger.solves.append(Solve(request=request, results={"k": result}))
-    engine: Any = SimpleNamespace()
+    engine: Any = SimpleNamespace(clock=WallClock())
     attestor = Attestor(engine, cast(Any, None), Solves(engine), ledger, Outcome(ids={"k": "k"}))
 
     async def lists(one: Built) -> list[Attestation]:
