@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 NO_VERBS: Mapping[str, str] = {}
+OLD_NAMES: Mapping[str, str] = {
+    "dns-opt": "dns-option",
+    "net": "network",
+    "net-alias": "network-alias",
+}
+"""Names that docker's own help has not listed for years, and scripts still write; each takes a value."""
 FAR = "pybuild.commands.far:main"
 
 
@@ -96,7 +102,7 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
             continue
         if word.startswith("--"):
             name, equals, inline = word[2:].partition("=")
-            option = by_name.get(name)
+            option = by_name.get(name) or by_name.get(OLD_NAMES.get(name, ""))
             shown = "--" + name
             value = inline if equals else None
             if option is None:

@@ -33,6 +33,12 @@ _NOWHERE: Mapping[str, Any] = {
     "GlobalIPv6PrefixLen": 0,
 }
 
+_OF_BRIDGE = (
+    *("EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen"),
+    *("IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress"),
+)
+"""Shown of the default bridge in a second place: it is older than the others, and what many scripts read."""
+
 
 class ShownPort(NamedTuple):
     """A port of a container: published at an address of the host, or exposed alone (*address* is "")."""
@@ -116,9 +122,12 @@ def port_map(ports: Iterable[ShownPort]) -> dict[str, list[dict[str, str]] | Non
 
 
 def port_bindings(config: ContainerConfig) -> dict[str, list[dict[str, str]]]:
-    """Return the ports as they were asked for [CTR-95]."""
+    """Return the ports as they were asked for, one by one [CTR-95]."""
     bindings: dict[str, list[dict[str, str]]] = {}
+    all_are = as_object(config.shown.get("HostConfig")).get("PublishAllPorts")
     for one in config.ports:
+        if all_are and not (one.first or one.address):
+            continue
         number = "" if not one.first else str(one.first)
         if one.last > one.first:
             number += f"-{one.last}"
@@ -140,10 +149,18 @@ def network_settings(config: ContainerConfig, places: Places) -> dict[str, Any]:
     for network, endpoint in places:
         key = network.id if network.id in named else network.name
         named[key] = {**named.get(key, _NOWHERE), **_endpoint(network, endpoint)}
+    default = next((_endpoint(*one) for one in places if one[0].name == BRIDGE), _NOWHERE)
     return {
+        "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
         "Ports": port_map(ports_of(config, places)) if places else {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        **{name: default[name] for name in _OF_BRIDGE},
         "Networks": named,
     }
 

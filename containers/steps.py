@@ -115,4 +115,5 @@ def networks_of(config: ContainerConfig, folder: str) -> NetworkOrder | None:
         options=config.dns_options,
         hosts=config.add_hosts,
         files=tuple(path for path in (HOSTS, RESOLV_CONF) if mounted.isdisjoint(("/etc", path))),
+        are_given="dns" in config.given,
     )

@@ -71,7 +71,7 @@ class Attachment:
         """
         if any(network.is_user_defined for network, _ in self.places):
             return True
-        servers = self.order.servers
+        servers = () if self.order.are_given else self.order.servers
         return bool(servers) and all(one.startswith("127.") or one == "::1" for one in servers)
 
     def gateway(self) -> tuple[Network, NetworkEndpoint] | None:
@@ -335,11 +335,17 @@ def _check_networks(networks: Sequence[Network]) -> None:
 
 
 def check_addresses(network: Network, one: EndpointOrder) -> None:
-    """Refuse addresses that the network cannot have [NET-3].
+    """Refuse addresses that the network cannot have, and names where nobody looks for any [NET-3].
 
     Raises:
         Fault: user; it cannot.
     """
+    if one.aliases and not network.is_user_defined:
+        raise Fault(
+            USER,
+            "network-scoped aliases are only supported for user-defined networks",
+            ("make one: pybuild network create NAME",),
+        )
     if not one.addresses:
         return
     if not network.is_user_defined:

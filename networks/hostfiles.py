@@ -86,7 +86,7 @@ def resolv_conf(order: NetworkOrder) -> str:
 def beyond_loopback(order: NetworkOrder, server: str) -> NetworkOrder:
     """Return *order* for who does not reach the machine's loopback addresses: *server* answers for those there."""
     servers = tuple(dict.fromkeys(_reached(one, server) for one in order.servers))
-    if servers == order.servers:
+    if servers == order.servers or order.are_given:
         return order
     others = [line for line in order.resolv_conf.splitlines() if not line.startswith("nameserver ")]
     lines = [*(f"nameserver {one}" for one in servers), *others]

@@ -59,7 +59,8 @@ class NetworkOrder(NamedTuple):
         folder: of the store's networks.
         container, name, hostname: of the container.
         resolv_conf: the text where names are not answered by us.
-        servers: asked for the names that are no container's.
+        servers: asked for the names that are no container's; *are_given*: for this container, so
+            that their loopback addresses are its own, not this machine's.
         search, options: of its resolv.conf where names are answered by us.
         hosts: further names, with their addresses; ``host-gateway`` stands for the gateway's.
         files: those of ``/etc/hosts`` and ``/etc/resolv.conf`` that are ours: nothing is mounted there.
@@ -77,3 +78,4 @@ class NetworkOrder(NamedTuple):
     options: tuple[str, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
+    are_given: bool = False

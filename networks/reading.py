@@ -241,18 +241,19 @@ def has_hosts_servers(mode: str) -> bool:
     return mode == HOST or mode.startswith(CONTAINER)
 
 
-def read_published(texts: Iterable[str], exposed: Iterable[str]) -> Iterable[PortOrder]:
-    """Yield the ports to publish: those of ``-p``, and the *exposed* ones that are not among them.
+def read_published(texts: Iterable[str]) -> Iterable[PortOrder]:
+    """Yield the ports that ``-p`` publishes.
 
     Raises:
         UsageError: one of *texts* is no port.
     """
-    published: set[tuple[str, int]] = set()
     for text in texts:
-        spec = _port(text)
-        for order in port_orders(spec):
-            published.add((order.protocol, order.port))
-            yield order
+        yield from port_orders(_port(text))
+
+
+def others_of(exposed: Iterable[str], ports: Iterable[PortOrder]) -> Iterable[PortOrder]:
+    """Yield the *exposed* ports, as ``80/tcp``, that are not among *ports*, to be published wherever one is free."""
+    published = {(one.protocol, one.port) for one in ports}
     for text in exposed:
         for order in port_orders(_port(text)):
             if (order.protocol, order.port) not in published:

@@ -9,7 +9,7 @@ import os
 import sys
 
 from pybuild.commandline import NAMES, every, find, find_words
-from pybuild.commandline.parser import FAR, HOST, TLS, BadOption, Command, Parsed, parse
+from pybuild.commandline.parser import FAR, HOST, OLD_NAMES, TLS, BadOption, Command, Parsed, parse
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
@@ -353,6 +353,7 @@ def _shield_run_command(words: list[str], options: Sequence[Option]) -> list[str
     """Put ``--`` after IMAGE, so that the command's own flags stay the command's."""
     takes_value = {"--" + o.name for o in options if o.metavar}
     takes_value |= {"-" + o.short for o in options if o.metavar and o.short}
+    takes_value |= {"--" + name for name in OLD_NAMES}
     at = 0
     while at < len(words):
         word = words[at]

@@ -212,7 +212,7 @@ def endpoint(aliases: Sequence[str], addresses: Sequence[str], mac: str = "") ->
 
 def _bindings(options: CreationOptions) -> dict[str, Any]:
     bindings: dict[str, list[dict[str, str]]] = {}
-    for one in read_published(options.many("publish"), ()):
+    for one in read_published(options.many("publish")):
         number = f"{one.first}-{one.last}" if one.last > one.first else str(one.first or "")
         bindings.setdefault(f"{one.port}/{one.protocol}", []).append(
             {"HostIp": one.address, "HostPort": number}

@@ -114,7 +114,13 @@ def only_shown(parsed: Parsed) -> dict[str, Any]:
     """Return the fields of a config that are shown as they were given; see `shown_alone`."""
     notes = parse_pairs(parsed.many("annotation"), "annotation", from_environment=False)
     trusts = parsed.flag("disable-content-trust", True)
-    return shown_alone(notes, parsed.one("volume-driver"), trusts=trusts)
+    shown = shown_alone(notes, parsed.one("volume-driver"), trusts=trusts)
+    more = {
+        "ContainerIDFile": parsed.one("cidfile"),
+        "PublishAllPorts": parsed.flag("publish-all"),
+    }
+    shown["HostConfig"] |= {name: value for name, value in more.items() if value}
+    return shown
 
 
 def stopping(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:

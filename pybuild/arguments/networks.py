@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pybuild.commandline.parser import Parsed
+from pybuild.containers.defaults import exposed_ports
 from pybuild.executor import network
 from pybuild.model.errors import UsageError
-from pybuild.model.jsontext import as_object
 from pybuild.networks.order import EndpointOrder, has_own_networks
 from pybuild.networks.reading import (
     first_network,
     is_priority,
+    others_of,
     read_address,
     read_endpoint,
     read_link,
@@ -56,14 +57,18 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a config about networks.
 
     Args:
-        image: the config of the image, which tells the ports for ``--publish-all``.
+        image: the config of the image, which exposes ports, too.
 
     Raises:
         UsageError: options are wrong, or contradict each other.
     """
     mode, host_text = mode_of(parsed), network.host_resolv_conf()
+    ports = list(read_published(parsed.many("publish")))
+    keys = (f"{one.port}/{one.protocol}" for one in ports)
+    exposed = sorted({*exposed_ports(parsed.many("expose"), image), *keys})
     fields: dict[str, Any] = {
         "network": mode,
+        "exposed": tuple(exposed),
         "dns": read_servers(parsed.many("dns"), host_text),
         "dns_search": tuple(parsed.many("dns-search")) or words_of(host_text, ("search", "domain")),
         "dns_options": tuple(parsed.many("dns-option")),
@@ -75,8 +80,9 @@ def networking(parsed: Parsed, image: Mapping[str, Any]) -> dict[str, Any]:
     endpoints = [read_endpoint(text) for text in parsed.many("network")] or [EndpointOrder(mode)]
     endpoints[0] = _with_flags(parsed, endpoints[0])
     fields["networks"] = tuple(endpoints)
-    exposed = as_object(image.get("ExposedPorts")) if parsed.flag("publish-all") else ()
-    fields["ports"] = tuple(read_published(parsed.many("publish"), exposed))
+    if parsed.flag("publish-all"):
+        ports += others_of(exposed, ports)
+    fields["ports"] = tuple(ports)
     return fields
 
 

@@ -21,7 +21,7 @@ from pybuild.arguments.variables import environment_of, labels_of
 from pybuild.commands.localstore import dns_of, open_store, with_engine
 from pybuild.containers.beginning import noted
 from pybuild.containers.config import ContainerConfig
-from pybuild.containers.defaults import command_of, exposed_ports, read_restart, workdir_with
+from pybuild.containers.defaults import command_of, read_restart, workdir_with
 from pybuild.containers.environment import texts_of
 from pybuild.containers.image import find_image, find_stored
 from pybuild.containers.making import make_at_once, make_container, make_of_tree
@@ -165,7 +165,6 @@ def describe(
         user=parsed.one("user") or image.get("User") or "",
         hostname=hostname_for(namespaces, parsed.one("hostname"), id[:12]),
         labels=labels_of(parsed, image),
-        exposed=exposed_ports(parsed.many("expose"), image),
         tty=parsed.flag("tty"),
         stdin=parsed.flag("interactive"),
         stdin_once=parsed.flag("interactive") and not parsed.flag("detach"),

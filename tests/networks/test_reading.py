@@ -83,19 +83,20 @@ def test_options_of_an_own_network_need_one() -> None:
         (["1.2.3.4:8000-8001:80-81"], [], [
             PortOrder("tcp", 80, "1.2.3.4", 8000, 8000), PortOrder("tcp", 81, "1.2.3.4", 8001, 8001)]),
         (["80-81"], [], [PortOrder("tcp", 80), PortOrder("tcp", 81)]),
-        (["8080:80"], ["80/tcp", "80/udp", "81"], [
+        (["8080:80"], ["80/tcp", "80/udp", "81/tcp"], [
             PortOrder("tcp", 80, "", 8080, 8080), PortOrder("udp", 80), PortOrder("tcp", 81)]),
     ],
 )  # fmt: skip
 def test_published_ports_are_read(
     texts: Sequence[str], exposed: Sequence[str], orders: Sequence[PortOrder]
 ) -> None:
-    assert list(reading.read_published(texts, exposed)) == orders
+    ports = list(reading.read_published(texts))
+    assert [*ports, *reading.others_of(exposed, ports)] == orders
 
 
 def test_a_port_that_is_none_is_refused() -> None:
     for read in (
-        lambda: list(reading.read_published(["x"], [])),
+        lambda: list(reading.read_published(["x"])),
         lambda: reading.check_published(["x"]),
     ):
         with pytest.raises(UsageError, match="^-p x: "):
