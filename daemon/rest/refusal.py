@@ -98,6 +98,7 @@ _WORDS: Sequence[tuple[str, int, str]] = (
         r"Invalid value \1, range for oom score adj is [-1000, 1000]",
     ),
     (r"Could not find the file .* in container .*", 404, r"\g<0>"),
+    (r"image with reference \S+ was found but does not provide .*", 404, r"\g<0>"),
     (r"cannot update container .*", 409, r"\g<0>"),
     (r"the files of container \S+ cannot be reached: .*", 409, r"\g<0>"),
     (r"nobody serves the networks of container .*", 409, r"\g<0>"),

@@ -120,6 +120,8 @@ def only_shown(parsed: Parsed) -> dict[str, Any]:
         "PublishAllPorts": parsed.flag("publish-all"),
     }
     shown["HostConfig"] |= {name: value for name, value in more.items() if value}
+    if "init" in parsed.values:
+        shown["HostConfig"]["Init"] = parsed.flag("init")
     return shown
 
 

@@ -42,9 +42,11 @@ from pybuild.containers.starting import NotExecuted
 from pybuild.containers.trees import tree_of
 from pybuild.containers.volumepruning import includes_all, prune_volumes, volume_choice
 from pybuild.engine.engine import Engine
+from pybuild.engine.host import native_platform
 from pybuild.engine.settings import Settings
 from pybuild.executor.workers.job import job
 from pybuild.model.errors import UsageError, UserError
+from pybuild.model.platform import Platform
 from pybuild.networks.networks import Networks, NewNetwork
 from pybuild.networks.order import EndpointOrder
 from pybuild.volumes.mountpoint import MountKind, MountOrigin, MountPoint
@@ -120,6 +122,10 @@ def test_an_image_has_a_layer_more_and_the_config_with_what_was_given(tmp_path: 
             held_image(store, "other", None)
         with pytest.raises(UserError, match='no such image: "A"'):
             find_stored(store, "A", None)
+        native = native_platform()
+        assert find_stored(store, "base", native) == image
+        with pytest.raises(UserError, match=r"base was found but does not provide .* \(windows/"):
+            held_image(store, "base", Platform("windows", native.arch))
         assert with_tag("A") == "A"
         seed = containers.make("", "seed")
         image_of = [await commit_container(engine, seed, given={"User": user}) for user in "ab"]

@@ -100,8 +100,16 @@ def test_a_name_with_a_slash_in_front() -> None:
     assert routes.understand("GET", "/v1.41/containers//n/json").name == "/n"
 
 
-@pytest.mark.parametrize("message", ["network a b not found", "get a b: no such volume"])
-def test_names_with_blanks_are_not_found(message: str) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "network a b not found",
+        "get a b: no such volume",
+        "image with reference a was found but does not provide the specified platform (b/c)",
+    ],
+)
+def test_what_is_not_here_is_not_found(message: str) -> None:
+    """Clients pull an image that is not found."""
     assert refusal_of(UserError(message)).status == 404
 
 
