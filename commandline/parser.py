@@ -141,6 +141,22 @@ def parse(argv: Iterable[str], options: Sequence[Option]) -> Parsed:
     return parsed
 
 
+def shielded(words: list[str], options: Sequence[Option]) -> list[str]:
+    """Return words with ``--`` in front of the first that is no option: flags behind IMAGE are the command's own."""
+    takes_value = {"--" + o.name for o in options if o.metavar}
+    takes_value |= {"-" + o.short for o in options if o.metavar and o.short}
+    takes_value |= {"--" + name for name in OLD_NAMES}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return words
+        if not word.startswith("-"):
+            return [*words[:at], "--", *words[at:]]
+        at += 2 if word in takes_value else 1
+    return words
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 

@@ -9,7 +9,7 @@ import os
 import sys
 
 from pybuild.commandline import NAMES, every, find, find_words
-from pybuild.commandline.parser import FAR, HOST, OLD_NAMES, TLS, BadOption, Command, Parsed, parse
+from pybuild.commandline.parser import FAR, HOST, TLS, BadOption, Command, Parsed, parse, shielded
 from pybuild.model.package import VERSION
 
 TYPE_CHECKING = False
@@ -183,7 +183,7 @@ def _dispatch(words: list[str]) -> int:
         assert command is not None
     options = (*command.options, *_of_servers(command))
     if command.name in ("run", "create", "exec", "top"):
-        words = _shield_run_command(words, options)
+        words = shielded(words, options)
     parsed = parse(words, options)
     if parsed.flag("help") or not command.target:
         return _help(command)
@@ -347,22 +347,6 @@ def _past_global_options(words: list[str]) -> int:
 def _is_command_word(word: str) -> bool:
     """Whether *word* can only be meant as a command: no path, no URL, no option."""
     return word.replace("-", "").isalnum() and not word.startswith("-") and not os.path.isdir(word)
-
-
-def _shield_run_command(words: list[str], options: Sequence[Option]) -> list[str]:
-    """Put ``--`` after IMAGE, so that the command's own flags stay the command's."""
-    takes_value = {"--" + o.name for o in options if o.metavar}
-    takes_value |= {"-" + o.short for o in options if o.metavar and o.short}
-    takes_value |= {"--" + name for name in OLD_NAMES}
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            return words
-        if not word.startswith("-"):
-            return [*words[:at], "--", *words[at:]]
-        at += 2 if word in takes_value else 1
-    return words
 
 
 if __name__ == "__main__":
