@@ -1,1 +1,1 @@
-"""The page that a browser opens: builds running and past, for who was given a link."""
+"""The page that a browser opens: builds running and past, images and containers, for who was given a link."""

@@ -65,7 +65,7 @@ def _listed(records: Sequence[BuildRecord], now: float) -> Iterator[str]:
         yield "<p>No build is known here yet.</p>"
         return
     yield '<div class="wide"><table class="builds"><thead><tr><th scope="col">state</th><th scope="col">build</th>'
-    yield '<th scope="col" class="number">steps</th><th scope="col" class="number">time</th>'
+    yield '<th scope="col" class="number more">steps</th><th scope="col" class="number">time</th>'
     yield '<th scope="col" class="more">began</th><th scope="col" class="more">tags</th></tr></thead><tbody>'
     for record in records:
         took = now - record.at if record.seconds is None else record.seconds
@@ -76,7 +76,7 @@ def _listed(records: Sequence[BuildRecord], now: float) -> Iterator[str]:
         yield (
             f'<tr><td><span class="state {state}">{state}</span></td>'
             f'<td class="name"><a href="/builds/{as_text(record.id)}">{as_text(record.name or record.id)}</a></td>'
-            f'<td class="number">{steps}</td><td class="number">{human_duration(max(0.0, took))}</td>'
+            f'<td class="number more">{steps}</td><td class="number">{human_duration(max(0.0, took))}</td>'
             f'<td class="more">{began}</td><td class="more">{as_text(", ".join(record.tags))}</td></tr>'
         )
     yield "</tbody></table></div>"

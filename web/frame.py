@@ -23,7 +23,8 @@ def framed(title: str, body: str, script: str = "") -> str:
     return document(
         f"{title} - pybuild",
         '<a class="skip" href="#main">to the content</a>\n'
-        '<header><nav aria-label="pages"><a href="/">Builds</a></nav>\n'
+        '<header><nav aria-label="pages"><a href="/">Builds</a>'
+        '<a href="/images">Images</a><a href="/containers">Containers</a></nav>\n'
         '<form method="post" action="/leave"><button>Leave</button></form></header>\n'
         f'<main id="main">\n{body}\n</main>',
         _HEAD + scripts,

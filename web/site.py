@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import Callable
 from contextlib import aclosing, suppress
-from functools import partial
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from pybuild.web.access import ENTRANCE, Asking, BrowserAccess, PageRefusal
 from pybuild.web.buildpages import build_page, list_page
 from pybuild.web.frame import LIVE, STYLE, live_script, notice, style_sheet, welcome
 from pybuild.web.live import messages_of
+from pybuild.web.storepages import containers_page, image_page, images_page
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -32,7 +33,13 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _TITLES = {401: "No session", 404: "Not found"}
-_BUILD = re.compile(r"/builds/([0-9a-f]{8})\Z")
+_PAGES: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
+    (re.compile("/"), list_page),
+    (re.compile("/builds/([0-9a-f]{8})"), build_page),
+    (re.compile("/images"), images_page),
+    (re.compile("/images/([0-9a-f]{64})"), image_page),
+    (re.compile("/containers"), containers_page),
+)
 _EVENTS = re.compile(r"/builds/([0-9a-f]{8})/events\Z")
 _FILES = {STYLE: (style_sheet, "text/css"), LIVE: (live_script, "text/javascript")}
 _MOST_STREAMS = 64
@@ -65,6 +72,9 @@ class Site:
         except (PybuildError, OSError) as error:
             sys.stderr.write(f"warning: page {printable(request.path)}: {printable(str(error))}\n")
             response = _page(notice("It did not work", str(error)), 500)
+        except Exception as error:  # noqa: BLE001 - a bug costs one page, and is told
+            sys.stderr.write(f"error: page {printable(request.path)}: {printable(repr(error))}\n")
+            response = _page(notice("It did not work", "the server's log says why"), 500)
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response
@@ -122,14 +132,11 @@ class Site:
         return response
 
     async def _made(self, target: str) -> str:
-        if target == "/":
-            make = partial(list_page, self._store)
-        elif match := _BUILD.match(target):
-            make = partial(build_page, self._store, match[1])
-        else:
-            raise PageRefusal(404, "there is no such page")
-        async with self._room:
-            return await asyncio.to_thread(make)
+        for pattern, make in _PAGES:
+            if match := pattern.fullmatch(target):
+                async with self._room:
+                    return await asyncio.to_thread(make, self._store, *match.groups())
+        raise PageRefusal(404, "there is no such page")
 
 
 def _asking(request: web.BaseRequest) -> Asking:

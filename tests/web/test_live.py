@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -193,12 +192,6 @@ def test_a_browser_shows_a_build_while_it_goes_on_and_its_report_after(tmp_path:
             assert (
                 await browser.value("document.getElementById('now').textContent") == "running: #1"
             )
-            if folder := os.environ.get("PICTURES"):
-                for width, dark in ((1280, False), (1280, True), (360, False)):
-                    await browser.look(width, dark=dark)
-                    Path(folder, f"live-{width}{'-dark' if dark else ''}.png").write_bytes(
-                        await browser.picture()
-                    )
             record.emit(VertexCompleted(vertex=SLOW, time=AT + 99.0))
             record.end("completed")
             await browser.until("document.querySelector('svg.course') !== null")
