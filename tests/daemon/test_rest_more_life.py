@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +182,15 @@ def test_ends_are_waited_for_and_told_as_events(
 ) -> None:
     requests, containers = engine
     codes: dict[str, int] = {}
+    waits = ExitStack()
 
     def wait(condition: str) -> threading.Thread:
+        """Ask for the next end; on return the engine waits for it, as its answer's head says."""
+        asked = requests.asking("POST", "/containers/one/wait", {"condition": condition})
+        response = waits.enter_context(asked)
+
         def work() -> None:
-            path = "/containers/one/wait"
-            codes[condition] = requests.ask("POST", path, {"condition": condition})["StatusCode"]
+            codes[condition] = json.loads(response.read())["StatusCode"]
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -207,6 +212,7 @@ def test_ends_are_waited_for_and_told_as_events(
     assert "removed" not in codes
     requests.ask("DELETE", "/containers/one")
     threads[1].join(60)
+    waits.close()
     assert codes["removed"] == 6
     query = {
         "since": "0",
