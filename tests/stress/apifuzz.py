@@ -31,7 +31,7 @@ from pybuild.daemon.rest.handlers import ROUTES
 from tests.daemon.buildsites import daemon
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
-from tests.stress.apishapes import IMAGES, NAMES, OTHER, SHAPES, any_json, value
+from tests.stress.apishapes import IMAGES, NAMES, OTHER, SHAPES, any_json, spoiled, value
 from tests.stress.containers import Summary, left, settled
 
 _ANSWER_S = 60.0
@@ -99,7 +99,7 @@ class Drawing:
         shape = SHAPES.get(route, OTHER)
         path = route.partition(" ")[2].replace("{name}", quote(self._name(route), errors="replace"))
         query = [
-            f"{name}={quote(str(value(random, draw)), errors='replace')}"
+            f"{name}={quote(self._written(str(value(random, draw)).encode('utf-8', 'replace')))}"
             for name, draw in shape.query.items()
             if random.random() < 0.4
         ]
@@ -109,7 +109,7 @@ class Drawing:
             body, kind = self._tar(), "application/x-tar"
         elif shape.body is not None or random.random() < 0.05:
             drawn = any_json(random) if shape.body is None else shape.body(random)
-            body, kind = json.dumps(drawn).encode("utf-8", "replace"), "application/json"
+            body, kind = self._written(json.dumps(drawn).encode()), "application/json"
         if random.random() < 0.02:
             body = body[: random.randrange(len(body) + 1)]
         if random.random() < 0.01:
@@ -117,6 +117,11 @@ class Drawing:
         part = random.random() if random.random() < 0.02 else 1.0
         upgrade = route.endswith(("/attach", "exec/{name}/start")) and random.random() < 0.5
         return Sent(route, path, body, kind, upgrade, part)
+
+    def _written(self, data: bytes) -> bytes:
+        """Return JSON as it is, or as none should be; of parameters only those that are objects or lists."""
+        is_json = data[:1] in (b"{", b"[")
+        return spoiled(self.random, data) if is_json and self.random.random() < 0.1 else data
 
     def _name(self, route: str) -> str:
         if self.random.random() < 0.03:

@@ -21,7 +21,7 @@ from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
 from tests.needs import need
 from tests.stress.apifuzz import fuzz
-from tests.stress.apishapes import NETWORK, PLACE, SHAPES
+from tests.stress.apishapes import NETWORK, PLACE, SHAPES, spoiled
 
 _IMAGE: dict[str, Any] = {"Cmd": ["c"], "Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}}
 
@@ -35,6 +35,7 @@ def test_bodies_of_any_kind_are_read_or_refused() -> None:
     for _ in range(80):
         for draw in (container, limits, NETWORK, PLACE):
             data = json.dumps(draw(random)).encode()
+            data = spoiled(random, data) if random.random() < 0.3 else data
             with suppress(ApiRefusal, UserError):
                 body = read_object(data)
                 if draw is container:
