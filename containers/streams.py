@@ -10,7 +10,7 @@ import sys
 import termios
 from functools import partial
 
-from pybuild.containers.loop import Loop
+from pybuild.containers.loop import Loop, Timer
 from pybuild.containers.order import StreamAttachment
 from pybuild.executor.zygote import syscalls, terminals
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1 << 16
 _MOST_QUEUED_BYTES = 1 << 20
+_PATIENCE_S = 60.0
 STDOUT, STDERR = 1, 2
 READABLE, WRITABLE = 0o644, 0o622
 """The modes of its pipes: any user in it may open them again, as /dev/stdin and /dev/stdout."""
@@ -33,6 +34,7 @@ class AttachedClient:
     Attributes:
         attachment: of the streams that it is attached to; None where it just asks for something.
         is_gone: nothing can be sent any more.
+        taken: how many messages of those that had to wait were taken.
     """
 
     def __init__(self, loop: Loop, socket: RawSocket) -> None:
@@ -40,6 +42,7 @@ class AttachedClient:
         self.socket = socket
         self.attachment: StreamAttachment | None = None
         self.is_gone = False
+        self.taken = 0
         self.on_drained: Callable[[], None] = lambda: None
         self._queue: list[bytes] = []
         self._queued_bytes = 0
@@ -108,6 +111,7 @@ class AttachedClient:
             if not self._sent(self._queue[0]):
                 return
             self._queued_bytes -= len(self._queue.pop(0))
+            self.taken += 1
         if self._closes:
             self.abandon()
         else:
@@ -124,6 +128,7 @@ class Streams:
         log: takes each piece of output first.
         take: reads a piece of it from a pipe.
         once: standard input ends when the first that was attached to it has left.
+        patience_s: how long a client that takes nothing holds the process up, if it is not one that is waited for.
 
     Attributes:
         on_input_end: is called when our end of standard input is closed, for who has another of it.
@@ -136,11 +141,14 @@ class Streams:
         take: Callable[[int, int], bytes] | None = None,
         *,
         once: bool,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._loop = loop
         self._log = log
         self._take = take
         self._once = once
+        self._patience_s = patience_s
+        self._patience: Timer | None = None
         self._outputs: dict[int, int] = {}
         self._input = -1
         self._pending = b""
@@ -210,26 +218,47 @@ class Streams:
             return 0
         number = self._outputs[fd]
         self._log(number, data)
+        was_held_up = self._is_held_up
         for client in list(self.clients):
             self._pass_on(client, number, data)
-        if any(client.is_full and not client.is_gone for client in self.clients):
+        if self._is_held_up and not was_held_up:
             for output in self._outputs:
                 self._loop.forget(output)
+            self._be_patient()
         return len(data)
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether somebody has to take something before more is read."""
+        return any(client.is_full and not client.is_gone for client in self.clients)
+
+    def _be_patient(self) -> None:
+        """Leave clients behind that take nothing for a while: the process is not theirs alone."""
+        known = {
+            client: client.taken
+            for client in self.clients
+            if client.attachment and not client.attachment.waits and not client.is_drained
+        }
+        if known and self._patience is None:
+            self._patience = self._loop.after(self._patience_s, partial(self._leave_behind, known))
+
+    def _leave_behind(self, known: dict[AttachedClient, int]) -> None:
+        self._patience = None
+        for client, taken in known.items():
+            if client in self.clients and client.taken == taken and not client.is_drained:
+                client.abandon()
+                self.leave(client)
+        self._be_patient()
 
     def _pass_on(self, client: AttachedClient, number: int, data: bytes) -> None:
         attachment = client.attachment
         if attachment is None or not (attachment.stdout if number == STDOUT else attachment.stderr):
             return
-        if client.is_full and not attachment.waits:
-            client.abandon()  # who does not read must not hold the container up
-            self.leave(client)
-            return
         client.send(("output", number, data))
 
     def _go_on(self) -> None:
         """Read again, when nobody has to be waited for."""
-        if not any(client.is_full and not client.is_gone for client in self.clients):
+        if not self._is_held_up:
             for fd in self._outputs:
                 self._loop.watch(fd, partial(self._read_once, fd))
             if self._pending and self.terminal >= 0:
@@ -253,6 +282,7 @@ class Streams:
             if fd in self._outputs:
                 self._end_output(fd)
         self.close_input()
+        self._be_patient()
 
     # --- input ------------------------------------------------------------------------------------
 
@@ -299,6 +329,8 @@ class Streams:
             self.close_input()
         elif self._input >= 0 and self._input != self.terminal:
             self._loop.forget(self._input)
+        elif self.terminal >= 0 and self._is_held_up:
+            self._loop.forget(self.terminal)
         elif self.terminal >= 0:
             self._loop.watch(self.terminal, partial(self._both, self.terminal))
         if not self._pending:
@@ -309,7 +341,8 @@ class Streams:
     def _watch_input(self) -> None:
         if self._input == self.terminal:
             fd = self.terminal
-            self._loop.watch(fd, partial(self._both, fd), select.POLLIN | select.POLLOUT)
+            events = select.POLLOUT if self._is_held_up else select.POLLIN | select.POLLOUT
+            self._loop.watch(fd, partial(self._both, fd), events)
         else:
             self._loop.watch(self._input, self._write, select.POLLOUT)
 

@@ -143,6 +143,45 @@ def test_who_reads_slowly_is_waited_for_and_not_for_ever(pipe: tuple[int, int]) 
     ours.close()
 
 
+@pytest.mark.parametrize("takes", [0, 1])
+def test_who_takes_nothing_is_left_behind(pipe: tuple[int, int], takes: int) -> None:
+    """One of two who came later and stops to read held the process up, and the other, for ever [ENG-35]."""
+    read_end, write_end = pipe
+    os.set_blocking(write_end, False)
+    loop = Loop()
+    streams = Streams(loop, lambda number, data: None, once=True, patience_s=0)
+    streams.add_output(os.dup(read_end), STDOUT)
+    lines, clients = list[LocalLine](), list[AttachedClient]()
+    for _ in range(2):
+        ours, theirs = LocalLine.pair()
+        theirs.setblocking(False)
+        lines.append(ours)
+        clients.append(AttachedClient(loop, theirs))
+        clients[-1].watch(lambda events: None)
+        streams.attach(clients[-1], StreamAttachment())
+    reader, stopped = clients
+    got = written = 0
+    with watchdog.ends():
+        while not stopped.is_gone:
+            with suppress(BlockingIOError):
+                written += os.write(write_end, bytes(1 << 14))
+            if stopped.is_full and takes:
+                takes -= 1
+                lines[1].recv(1 << 17, socket.MSG_DONTWAIT)
+            loop.turn(0)
+            with suppress(BlockingIOError):
+                got += len(marshal.loads(lines[0].recv(1 << 17, socket.MSG_DONTWAIT))[2])
+        assert written > 1 << 20
+        while got < written:
+            loop.turn(0)
+            got += len(marshal.loads(lines[0].recv(1 << 17))[2])
+    assert not reader.is_gone and stopped not in streams.clients
+    streams.drain()
+    reader.abandon()
+    for line in lines:
+        line.close()
+
+
 def test_a_status_is_heard_though_the_monitor_left_before_it_heard_us() -> None:
     ours, theirs = LocalLine.pair()
     with ours:
