@@ -17,12 +17,16 @@ from pybuild.executor.zygote.copied.overlaycheck import overlay_works_in
 from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 from pybuild.image.layer.overlayfs import is_overlay, is_whiteout
 from pybuild.model.border import NamedTuple
+from pybuild.model.lightlib import contextmanager
 from pybuild.model.tarplaces import NoPlace, TarPlace, extract, extract_into, place_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from pybuild.model.border import WorkerCall
 
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _STEP = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -113,11 +117,9 @@ def read(call: WorkerCall, tree: ContainerTree, path: str, *, follow: bool) -> N
     if shown.endswith(("/", "/.")) or follow:
         path = os.path.realpath(path)
     name = os.path.basename(path)
-    try:
+    with _finding(tree, shown):
         os.chdir(os.path.dirname(path) or "/")
         status = os.lstat(name or "/")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Fault(USER, f"Could not find the file {shown} in container {tree.name}") from error
     _see_a_directory(shown, status)
     # The first member says what was asked for; of the root, and of what is in a directory, there is no name.
     last = "." if shown.endswith("/.") else os.path.basename(os.path.normpath(shown))
@@ -173,18 +175,27 @@ def look(call: WorkerCall, tree: ContainerTree, path: str) -> PathFacts:
     """
     _enter(call, tree, writes=False)
     plain = "/" + path.strip("/")
-    try:
+    with _finding(tree, path):
         if path.endswith(("/", "/.")):
             plain = os.path.realpath(plain)
         status = os.lstat(plain)
         if stat.S_ISLNK(status.st_mode):
             os.readlink(plain)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
     _see_a_directory(path, status)
     target = os.path.realpath(plain) if stat.S_ISLNK(status.st_mode) else ""
     name = os.path.basename(os.path.normpath(path)) or "/"
     return PathFacts(name, status.st_size, status.st_mode, status.st_mtime_ns, target)
+
+
+@contextmanager
+def _finding(tree: ContainerTree, path: str) -> Generator[None]:
+    """Say for the block that a path is not there, if the kernel cannot get to it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            raise
+        raise Fault(USER, f"Could not find the file {path} in container {tree.name}") from error
 
 
 def _see_a_directory(path: str, status: os.stat_result) -> None:

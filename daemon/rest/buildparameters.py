@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pybuild.daemon.rest.creating import ulimits_of
+from pybuild.daemon.rest.fields import Fields
 from pybuild.daemon.rest.query import Query, read_value
 from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.daemon.rest.transfers import tag_of
@@ -45,11 +47,20 @@ def map_of(query: Query, name: str) -> dict[str, str]:
     return {key: value for key, value in known.items() if value is not None}
 
 
+def _ulimits(text: str) -> tuple[tuple[str, int, int], ...]:
+    if text in ("", "null"):
+        return ()
+    limits = read_value(text)
+    if limits is None:
+        raise ApiRefusal(400, "invalid ulimits: expected a JSON list of objects")
+    return tuple(sorted(ulimits_of(Fields({"Ulimits": limits}))))
+
+
 def step_settings(query: Query) -> StepSettings:
     """Return the settings of each RUN.
 
     Raises:
-        ApiRefusal: a network that builds are not put on.
+        ApiRefusal: a network that builds are not put on, or a limit that there is not.
     """
     mode = query.text("networkmode")
     if mode not in ("", "default", "bridge", "host", "none"):
@@ -64,6 +75,7 @@ def step_settings(query: Query) -> StepSettings:
         network=NetworkMode.NONE if mode == "none" else NetworkMode.DEFAULT,
         add_hosts=tuple(hosts),
         shm_size_bytes=query.number("shmsize"),
+        ulimits=_ulimits(query.text("ulimits")),
         resources=Resources(
             memory_bytes=query.number("memory"),
             memory_swap_bytes=query.number("memswap"),

@@ -149,7 +149,7 @@ def request_of(
         namespaces=namespaces,
         domainname=body.text("Domainname"),
         has_cpus=bool(host.number("NanoCpus")),
-        ulimits=tuple(_ulimits(host)),
+        ulimits=tuple(ulimits_of(host)),
         shm_bytes=_shm(host),
         add_hosts=tuple(_hosts(host.texts("ExtraHosts") or ())),
         shown=shown_fields(host, _places(body, mode)),
@@ -337,7 +337,12 @@ def limits_of(host: Fields, *, is_update: bool = False) -> StepLimits:
     return defaults.with_cpus(limits, nano / 1e9) if nano else limits
 
 
-def _ulimits(host: Fields) -> Iterable[tuple[str, int, int]]:
+def ulimits_of(host: Fields) -> Iterable[tuple[str, int, int]]:
+    """Yield the limits of each process.
+
+    Raises:
+        ApiRefusal: there is no such limit.
+    """
     for one in host.parts("Ulimits"):
         limit = (one.text("Name"), one.number("Soft"), one.number("Hard"))
         if wrong := ulimits.problem(*limit):

@@ -17,6 +17,7 @@ from pybuild.containers.events import (
 from pybuild.containers.moments import read_moment
 from pybuild.daemon.rest.exchange import ApiExchange, Handler, json_line
 from pybuild.daemon.rest.foldernotices import until_set
+from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.model.filtertext import filter_values
 
 _LOOKS_S = 1.0
@@ -26,6 +27,13 @@ async def events(exchange: ApiExchange) -> web.StreamResponse:
     """Send events until the client goes, or until a time; the head goes at once."""
     query, host, now = exchange.query, exchange.host, time.time_ns()
     since, until = (read_moment(query.text(name), now) for name in ("since", "until"))
+    if query.text("until") == "0":
+        until = 0
+    if since is not None and until is not None and since > until:
+        shown = [query.text(name)[:40] for name in ("since", "until")]
+        raise ApiRefusal(
+            400, f"`since` time ({shown[0]}) cannot be after `until` time ({shown[1]})"
+        )
     fits = event_filter(filter_values(query.filters()))
     stream = await host.run(EventStream, host.store.root, since=since, until=until, fits=fits)
     host.listeners += 1

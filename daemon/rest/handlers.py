@@ -79,6 +79,7 @@ _BY_MODULE: Mapping[str, tuple[str, ...]] = {
         *(f"GET /{name}" for name in _OF_SWARMS),
         *(f"GET /{name}/{{name}}" for name in _OF_SWARMS),
         *(f"POST /{name}/create" for name in _OF_SWARMS),
+        *(f"DELETE /{name}/{{name}}" for name in _OF_SWARMS),
         *(f"POST /swarm/{word}" for word in ("init", "join", "leave", "update")),
         "GET /containers/{name}/checkpoints",
         "POST /containers/{name}/checkpoints",

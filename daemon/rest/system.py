@@ -193,6 +193,7 @@ HANDLERS: Mapping[str, Handler] = {
     **{f"GET /{name}": no_swarm for name in _OF_SWARMS},
     **{f"GET /{name}/{{name}}": no_swarm for name in _OF_SWARMS},
     **{f"POST /{name}/create": no_swarm for name in _OF_SWARMS},
+    **{f"DELETE /{name}/{{name}}": no_swarm for name in _OF_SWARMS},
     **{f"POST /swarm/{word}": no_swarm for word in ("init", "join", "leave", "update")},
     "GET /containers/{name}/checkpoints": no_checkpoints,
     "POST /containers/{name}/checkpoints": no_checkpoints,

@@ -125,7 +125,8 @@ async def push(exchange: ApiExchange) -> web.StreamResponse:
     tag = exchange.query.text("tag")
     reference = reference_of(exchange.call.name, tag)
     host = exchange.host
-    names = [reference] if tag else await host.run(tags_in, host.engine, reference)
+    is_one = bool(tag) or ":" in exchange.call.name.rpartition("/")[2]
+    names = [reference] if is_one else await host.run(tags_in, host.engine, reference)
     if not names or host.store.images.resolve(str(names[0])) is None:
         raise ApiRefusal(
             404, f"An image does not exist locally with the tag: {familiar_repository(reference)}"

@@ -48,6 +48,8 @@ def requests() -> list[str]:
         *_of_networks(),
         *_of_volumes(),
         *_of_images(),
+        *_of_swarms(),
+        *_of_streams(),
     ]
 
 
@@ -316,6 +318,56 @@ def _of_images() -> Iterator[str]:
     )
 
 
+def _of_swarms() -> Iterator[str]:
+    """Yield requests that want a swarm or checkpoints; none begins one."""
+    for noun in ("nodes", "services", "tasks", "secrets", "configs"):
+        yield f"GET /{noun}/nobody"
+        if noun not in ("nodes", "tasks"):
+            yield f"POST /{noun}/create {{}}"
+            yield f"DELETE /{noun}/nobody"
+    yield from ("POST /swarm/leave", "POST /swarm/update?version=1 {}", "POST /swarm/join {}")
+    yield from ("GET /containers/nobody/checkpoints", "POST /containers/nobody/checkpoints {}")
+
+
+def _of_streams() -> Iterator[str]:
+    """Yield requests whose answers are streams, or bodies archives; all of these end at once."""
+    yield from (
+        "HEAD /_ping",
+        "GET /networks/",
+        "GET /events?until=0",
+        "GET /events?since=0&until=1",
+    )
+    yield from ("GET /events?until=x", "GET /events?since=2&until=1", "GET /events?filters=x")
+    yield from ("GET /containers/nobody/attach/ws", "POST /session", "POST /grpc")
+    for name in ("nobody", "UPPER", "busybox:nope"):
+        yield f"POST /images/{name}/push"
+        yield f"GET /images/{name}/get"
+    yield from ("POST /images/load", "POST /images/load x", "POST /images/create?fromSrc=-")
+    for query in (
+        "",
+        "?t=UPPER",
+        "?t=a:b:c",
+        "?remote=x",
+        "?buildargs=x",
+        "?labels=x",
+        "?platform=x",
+    ):
+        yield f"POST /build{query}"
+    for query in (
+        "?dockerfile=../x",
+        "?networkmode=nope",
+        "?ulimits=x",
+        "?cachefrom=x",
+        "?memory=x",
+    ):
+        yield f"POST /build{query}"
+    for filters in ('{"dangling":["x"]}', '{"nonsense":["x"]}', '{"until":["x"]}', "x"):
+        yield f"POST /images/prune?filters={quote(filters)}"
+    for filters in ('{"nonsense":["x"]}', '{"until":["x"]}', "x"):
+        yield f"POST /build/prune?filters={quote(filters)}"
+    yield from ("POST /build/prune?keep-storage=x", "POST /build/prune", "POST /images/prune")
+
+
 def ask(path: str, request: str) -> str:
     """Return an engine's answer, shown without what differs from run to run."""
     method, where, body = (*request.split(" ", 2), "")[:3]
@@ -366,6 +418,11 @@ REASONS = (
         "what comes after the JSON is refused, as by newer engines",
     ),
     (r"PUT /volumes/", "newer than the dockerd that was asked"),
+    (r"POST /swarm/join", "nobody here is a manager of swarms, whatever is asked"),
+    (
+        r"POST /images/.*/push",
+        "a push needs no login, as with newer engines: the image is looked for",
+    ),
     (r"POST /(commit|build/cancel)", "what is not named is not found"),
     (r"GET /images/(get|UPPER)", "what is not named is refused, and what is no name is not found"),
 )
@@ -383,7 +440,8 @@ def main(words: list[str]) -> None:
     asked = requests()
     known = rows() if FILE.exists() else []
     if [row.request for row in known] != asked:
-        known = [Row(request, "", "") for request in asked]
+        new = [Row(request, "", "") for request in asked[len(known) :]]
+        known = [*known, *new]  # the order is part of each answer: what is new comes last
     text = "# request, dockerd's answer, ours\n"
     for row in known:
         asked_now = row._replace(**{column: ask(path, row.request)})

@@ -139,7 +139,7 @@ def test_a_look_at_a_path(root: Path) -> None:
         name, _, mode, _, target = inside(root, look(path))
         assert (name, stat.S_ISDIR(mode), target) == (last, True, ""), path
     assert inside(root, look("/gone"))[4] == "/nothing"
-    for path in ("/none", "/file/x", "/gone/"):
+    for path in ("/none", "/file/x", "/gone/", f"/{'a' * 300}", f"/{'a/' * 3000}"):
         assert refused(root, look(path)) == f"Could not find the file {path} in container web"
     for path in ("/file/", "/file/."):
         assert refused(root, look(path)) == f"{path}: not a directory"
@@ -219,7 +219,7 @@ def test_what_is_read_is_followed_or_not(root: Path) -> None:
 
     assert read("/link", follow=False) == ["link2"]
     assert read("/link", follow=True) == ["link5"] == read("/link/", follow=False)
-    for path in ("/none", "/file/x", "/gone/"):
+    for path in ("/none", "/file/x", "/gone/", f"/{'a' * 300}", f"/{'a/' * 3000}"):
         with pytest.raises(Fault) as caught:
             read(path, follow=False)
         assert str(caught.value) == f"Could not find the file {path} in container web"

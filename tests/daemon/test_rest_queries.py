@@ -47,6 +47,7 @@ def test_the_frontend_hears_of_all_parameters() -> None:
         session="s", remote="https://example.com/a.git", dockerfile="D", target="x",
         platform="linux/arm64", nocache="1", pull="1", cachefrom='["c:1", "d:2"]', networkmode="none",
         buildargs=json.dumps(args), labels='{"l": "m"}', extrahosts=["h:1.2.3.4"], shmsize="1024", memory="4194304",
+        ulimits='[{"Name": "nofile", "Soft": 64, "Hard": 128}]',
     )  # fmt: skip
     request = solve_request(given, "ref")
     attrs = dict(request.FrontendAttrs)
@@ -56,6 +57,7 @@ def test_the_frontend_hears_of_all_parameters() -> None:
         "build-arg:BUILDKIT_INLINE_CACHE": "1", "label:l": "m",
     }  # fmt: skip
     assert {name: attrs.pop(name) for name in wanted} == wanted
+    assert attrs["ulimit"] == "nofile=64:128"
     assert attrs["add-hosts"] == "h=1.2.3.4" and attrs["shm-size"] == "1024"
     assert [one.Type for one in request.Cache.Exports] == ["inline"]
     of_session = solve_request(query(session="s", remote="client-session"), "ref")
@@ -66,6 +68,7 @@ def test_a_build_without_a_session_is_one_of_its_context() -> None:
     given = query(
         t=["a:1"], dockerfile="../D", target="x", buildargs='{"A": "1", "B": null}', nocache="1",
         platform="linux/arm64", networkmode="none", cpusetcpus="0", cpuquota="5000", memory="4194304", shmsize="9",
+        ulimits="null",
     )  # fmt: skip
     request = request_of(given, "/context")
     assert (request.context, request.dockerfile) == ("/context", "/context/D")
@@ -77,7 +80,7 @@ def test_a_build_without_a_session_is_one_of_its_context() -> None:
     )
     assert list(map(str, request.platforms)) == ["linux/arm64"]
     steps = request.steps
-    assert (steps.network, steps.shm_size_bytes) == (NetworkMode.NONE, 9)
+    assert (steps.network, steps.shm_size_bytes, steps.ulimits) == (NetworkMode.NONE, 9, ())
     resources = steps.resources
     assert (resources.memory_bytes, resources.cpu_quota_us, resources.cpuset_cpus) == (
         4 << 20,
@@ -102,3 +105,10 @@ def test_a_build_without_a_session_is_one_of_its_context() -> None:
 )
 def test_steps_are_shown_in_old_words(name: str, line: str) -> None:
     assert step_line(name) == line
+
+
+@pytest.mark.parametrize("text", ["x", "{}", "[1]", '[{"Name": "files"}]', '[{"Name": 1}]'])
+def test_limits_of_processes_that_are_none(text: str) -> None:
+    """They were passed over without a word: the steps ran without them."""
+    with pytest.raises(ApiRefusal):
+        request_of(query(ulimits=text), "/context")
