@@ -31,8 +31,9 @@ from pybuild.daemon.rest.handlers import ROUTES
 from tests.daemon.buildsites import daemon
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
-from tests.stress.apishapes import IMAGES, NAMES, OTHER, SHAPES, any_json, spoiled, value
+from tests.stress.apishapes import IMAGES, NAMES, OTHER, SHAPES, any_json, value
 from tests.stress.containers import Summary, left, settled
+from tests.stress.spoiledjson import spoiled
 
 _ANSWER_S = 60.0
 _STREAM_S = 0.2

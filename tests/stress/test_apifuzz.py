@@ -21,7 +21,8 @@ from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
 from tests.needs import need
 from tests.stress.apifuzz import fuzz
-from tests.stress.apishapes import NETWORK, PLACE, SHAPES, spoiled
+from tests.stress.apishapes import NETWORK, PLACE, SHAPES
+from tests.stress.spoiledjson import spoiled
 
 _IMAGE: dict[str, Any] = {"Cmd": ["c"], "Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}}
 
