@@ -220,6 +220,8 @@ async def _build(
 
             async def results(solves: Solves) -> list[Built]:
                 targets = [one.result for one in prepared.lowered]
+                if (breaks := prepared.request.breaks) is not None:
+                    targets = breaks.enter(targets, prepared.dockerfile, runner)
                 solution = await solves.solve(targets, runner, events.watch)
                 return _results_of(prepared.request, prepared.lowered, solution)
 

@@ -46,7 +46,7 @@ async def without_old(
         for vertex in aged:
             made |= await _times(engine, [vertex], runner) or {}
     old = {digest for digest, created in made.items() if now - created > ages[digest]}
-    return _marked(targets, old) if old else targets
+    return with_fresh(targets, old) if old else targets
 
 
 async def _times(
@@ -69,11 +69,12 @@ async def _times(
     return {digest: record.created for digest, record in records.items() if record is not None}
 
 
-def _marked(targets: Sequence[Vertex], old: set[Digest]) -> list[Vertex]:
+def with_fresh(targets: Sequence[Vertex], steps: set[Digest]) -> list[Vertex]:
+    """Return *targets* with these *steps* to run again, whether or not a result of them is stored."""
     made: dict[Digest, Vertex] = {}
     for vertex in walk(*targets):
         inputs = tuple(made[source.digest] for source in vertex.inputs)
-        meta = replace(vertex.meta, ignore_cache=True) if vertex.digest in old else vertex.meta
+        meta = replace(vertex.meta, ignore_cache=True) if vertex.digest in steps else vertex.meta
         made[vertex.digest] = Vertex(vertex.op, inputs, meta)
     return [made[target.digest] for target in targets]
 

@@ -60,6 +60,7 @@ async def sign(
     if (
         not shown_by_files
         or fresh
+        or request.breaks
         or request.attestations
         or request.ignore_from_git
         or request.policies

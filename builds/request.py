@@ -15,6 +15,7 @@ from pybuild.model.reference import Reference
 from pybuild.model.volumes import HostVolume
 
 if TYPE_CHECKING:
+    from pybuild.builds.breakpoints import BreakPoints
     from pybuild.builds.failedbuild import FailedBuild
     from pybuild.executor.sources.agents import SshAgent
     from pybuild.exporter.attest.options import AttestOptions
@@ -102,6 +103,7 @@ class BuildRequest(DefinitionRequest):
         logins: at registries, by host; they win over those of docker's and podman's files.
         on_fail_output: the directory that gets files of a step that fails; empty for none.
         on_fail: is given the build that failed at a step, while its trees are there; returns hints.
+        breaks: the steps at which the build stands for a while.
         git_modes: files of local contexts count, and are copied, with the modes that git stores.
 
     Raises:
@@ -124,6 +126,7 @@ class BuildRequest(DefinitionRequest):
     fail_on_miss: bool = False
     on_fail_output: str = ""
     on_fail: OnFail | None = None
+    breaks: BreakPoints | None = None
     git_modes: bool = False
     ignore_from_git: bool = False
     logins: Mapping[str, Credential] = field(default_factory=dict[str, "Credential"], repr=False)

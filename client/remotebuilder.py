@@ -44,6 +44,10 @@ _REFUSED = {
         "--cache-max is about the store of this machine",
         "start the server with it: pybuild daemon --cache-max SIZE",
     ),
+    "break": (
+        "--break gives a shell in steps of this machine",
+        "leave out -H",
+    ),
     "on-fail": (
         "--on-fail ask gives a shell in steps of this machine",
         "get files of the step instead: --on-fail-output DIR; or leave out -H",

@@ -68,6 +68,12 @@ _BUILDING: tuple[Option, ...] = (
         repeat=True,
         attribute="attest:TYPE",
     ),
+    Option(
+        "break",
+        "stop before the step on a line, or each of a stage (after: behind it), for a shell in it",
+        "[after:]LINE|STAGE",
+        repeat=True,
+    ),
     Option("build-arg", "set a build-time variable", "K[=V]", repeat=True, attribute="build-arg:K"),
     Option(
         "build-context",

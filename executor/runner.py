@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pybuild.cache.store import Store
 from pybuild.executor import network
@@ -62,6 +62,14 @@ def _quiet(_event: Event) -> None:
     """Take events that belong to no vertex."""
 
 
+class Stops(Protocol):
+    """Lets vertices wait; raises to have them fail."""
+
+    async def before(self, vertex: Vertex, inputs: Sequence[Result]) -> None: ...
+
+    async def after(self, vertex: Vertex, inputs: Sequence[Result], result: Result) -> None: ...
+
+
 class BuildRunner:
     """Runs the vertices of one build. An async context manager: results are leased until its end.
 
@@ -77,7 +85,12 @@ class BuildRunner:
         cgroup: which those that steps name may not leave; empty for whoever may name any.
         judge: has a say in what steps ask their proxies for; see `proxies.server`.
         sources: what comes from elsewhere, closed by its owner; the runner's own by default.
+
+    Attributes:
+        stops: lets vertices wait before and after they run.
     """
+
+    stops: Stops | None = None
 
     def __init__(
         self,
@@ -195,7 +208,11 @@ class BuildRunner:
             StepError: a process failed; UserError; EnvironmentFault.
         """
         try:
+            if self.stops is not None:
+                await self.stops.before(vertex, inputs)
             result = await self._run(vertex, inputs, emit)
+            if self.stops is not None:
+                await self.stops.after(vertex, inputs, result)
         except PybuildError as error:
             raise error.with_spans(vertex.meta.spans) from error.__cause__
         if isinstance(vertex.op, ExecOp | FileOp) and isinstance(result, Snapshot):

@@ -72,6 +72,7 @@ class TtyDisplay:
         self._rows: dict[Digest, _Row] = {}
         self._warnings: list[BuildWarning] = []
         self._drawn = 0
+        self._is_away = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._log_lines = _log_window()
@@ -93,6 +94,17 @@ class TtyDisplay:
             columns = size_of(self._out).columns
             self._out.writelines(folded(line, columns) + "\n" for line in lines)
             self._out.flush()
+
+    def leave(self) -> None:
+        """Leave the picture as it is, and draw no other one until `come_back`."""
+        with self._lock:
+            self.draw(final=False)
+            self._drawn, self._is_away = 0, True
+
+    def come_back(self) -> None:
+        """Go on with a new picture below all that was written meanwhile."""
+        with self._lock:
+            self._is_away = False
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, BuildWarning):
@@ -124,7 +136,8 @@ class TtyDisplay:
     def _animate(self) -> None:
         while not self._stop.wait(_FRAME_S):
             with self._lock:
-                self.draw(final=False)
+                if not self._is_away:
+                    self.draw(final=False)
 
     def draw(self, *, final: bool) -> None:
         size = size_of(self._out)

@@ -36,6 +36,7 @@ _INELIGIBLE = (
     "cache",
     "cache-to",
     "annotations",
+    "break",
     "explain",
     "help",
 )

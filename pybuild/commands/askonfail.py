@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pybuild.builds.leftovers import with_hints
-from pybuild.commands.failedcontainer import shell_of
-from pybuild.commands.ownterminal import END, LentTerminal, is_interactive, keys, keys_alone
+from pybuild.commands.stepshell import look_around
 from pybuild.engine.interruptible import run_interruptible
-from pybuild.executor.steps.container import ProcessSettings
-from pybuild.executor.steps.processstreams import ProcessStreams
 from pybuild.explain.text import step_text
-from pybuild.model.errors import Cancelled, PybuildError, UsageError, unwrap
+from pybuild.model.errors import Cancelled, UsageError, unwrap
 from pybuild.model.events import VertexLog
-from pybuild.model.ops import ExecOp, MountType
+from pybuild.progress.ownterminal import choice, is_interactive
 from pybuild.progress.render import report
 
 if TYPE_CHECKING:
     from pybuild.builds.failedbuild import FailedBuild
     from pybuild.builds.request import OnFail
 
-_LEAVING = b"\x03" + END
 _SHELL, _LOG, _RETRY, _QUIT = b"slrq"
 _MENU = {_SHELL: "[s]hell", _LOG: "[l]og and why it ran", _RETRY: "[r]etry", _QUIT: "[q]uit"}
-_WITHOUT_MARKS = {ord("["): None, ord("]"): None}
+_WITHOUT_STEP = {key: _MENU[key] for key in (_RETRY, _QUIT)}
 _MOST_LINES = 500
 NOBODY = "--on-fail ask: nobody can be asked, standard input and error are no terminal"
 
@@ -67,12 +62,11 @@ class AskOnFail:
         if self._before is not None:
             error = await with_hints(error, self._before(failed))
         self._tell(error)
-        while (pressed := await self._choice(bytes(_MENU))) not in (_RETRY, _QUIT):
+        while (pressed := await choice(_MENU, _QUIT)) not in (_RETRY, _QUIT):
             if pressed == _SHELL:
-                try:
-                    await _look_around(failed)
-                except PybuildError as fault:
-                    report(fault, sys.stderr, debug=self._debug)
+                op, inputs = failed.step.as_left()
+                where = (failed.runner, failed.step.vertex, op, inputs)
+                await look_around(*where, is_left=True, debug=self._debug)
             else:
                 sys.stderr.write(_account_of(failed))
         self.retries = pressed == _RETRY
@@ -88,62 +82,13 @@ class AskOnFail:
             return False
         if self.status is None and is_interactive():
             self._tell(error)
-            self.retries = run_interruptible(self._choice(bytes((_RETRY, _QUIT)))) == _RETRY
+            self.retries = run_interruptible(choice(_WITHOUT_STEP, _QUIT)) == _RETRY
         return self.status is not None
 
     def _tell(self, error: Exception) -> None:
         if self._pause is not None:
             self._pause()
         self.status = report(error, sys.stderr, debug=self._debug)
-
-    async def _choice(self, offered: bytes) -> int:
-        """Ask until a key of *offered* is pressed; Ctrl-C and Ctrl-D leave, as at a shell."""
-        with keys_alone():
-            sys.stderr.write("  ".join(_MENU[one] for one in offered) + " > ")
-            sys.stderr.flush()
-            answers: list[int] = []
-            while not answers:
-                answers = [one for one in await keys() if one in offered + _LEAVING]
-        answer = _QUIT if answers[0] in _LEAVING else answers[0]
-        sys.stderr.write(_MENU[answer].translate(_WITHOUT_MARKS) + "\n")
-        sys.stderr.flush()
-        return answer
-
-
-async def _look_around(failed: FailedBuild) -> None:
-    """Give a shell in the step's trees as it left them, with its mounts, variables, user and network.
-
-    Raises:
-        PybuildError: there can be none.
-    """
-    op, inputs = failed.step.as_left()
-    if empty := [mount.target for mount in op.mounts if mount.type is MountType.TMPFS]:
-        sys.stderr.write(f"empty here, they were the step's alone: {', '.join(sorted(empty))}\n")
-    shell = shell_of(op)
-    settings = ProcessSettings(
-        args=(shell,),
-        env=_environment(op),
-        cwd=op.cwd,
-        user=op.user,
-        security=op.security,
-    )
-    streams = ProcessStreams((), terminal=True)
-    terminal = LentTerminal(streams)
-    try:
-        async with failed.runner.container(failed.step.vertex, op, inputs) as container:
-            sys.stderr.write("what is changed here is gone at the end of this shell\n")
-            async with terminal.lent():
-                await container.run(settings, streams.stdio, lambda _: streams.handed_over())
-                streams.handed_over()
-    finally:
-        streams.close()
-
-
-def _environment(op: ExecOp) -> tuple[str, ...]:
-    """Return the variable that programs need to know our terminal."""
-    if any(one.startswith("TERM=") for one in op.env):
-        return ()
-    return (f"TERM={os.environ.get('TERM', 'xterm')}",)
 
 
 def _account_of(failed: FailedBuild) -> str:

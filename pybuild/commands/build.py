@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pybuild.builds.builder import Builder
     from pybuild.builds.request import OnFail
+    from pybuild.commands.askatbreak import AskAtBreak
     from pybuild.explain.report import BuildReport
     from pybuild.progress.cireports import CiReports
 
@@ -65,12 +66,20 @@ def _build(
     request = request_from(parsed)
     if on_fail is not None:
         request = replace(request, on_fail=on_fail)
+    asks: AskAtBreak | None = None
+    if places := parsed.many("break"):
+        from pybuild.commands.askatbreak import AskAtBreak
+
+        asks = AskAtBreak(debug=parsed.flag("debug"))
+        request = replace(request, breaks=asks.breaks(places))
     files = parsed.one("iidfile"), parsed.one("metadata-file")
     check_result_files(*files)
     quiet = parsed.flag("quiet")
     kind = "quiet" if quiet else parsed.one("progress", os.environ.get("BUILDKIT_PROGRESS", "auto"))
     ci = ci_reports(parsed, [(request.context, request.dockerfile)])
     display = make_display(kind)
+    if asks is not None:
+        display = asks.held(display)
     show = display.show if ci is None else ci.watching(display.show)
     reports: list[BuildReport] = []
     with ExitStack() as ending:

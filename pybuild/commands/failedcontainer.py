@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pybuild.commandline.parser import Parsed
 from pybuild.commands.creating import describe
+from pybuild.commands.stepshell import shell_of
 from pybuild.containers.containers import Containers
 from pybuild.containers.making import make_of_tree
 from pybuild.containers.mounts import GivenMounts
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from pybuild.cache.store import Store
 
 _LABEL = "pybuild.failed-step"
-_SHELL = "/bin/sh"
-
-
-def shell_of(op: ExecOp) -> str:
-    """Return the shell that runs the step; the usual one where none does."""
-    return op.args[0] if op.args[1:2] == ("-c",) else _SHELL
 
 
 async def container_of(name: str, failed: FailedBuild) -> Sequence[str]:

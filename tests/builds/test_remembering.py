@@ -123,6 +123,7 @@ def test_a_context_that_no_step_reads_is_not_signed(tmp_path: Path) -> None:
         {"no_cache": True},
         {"no_cache_filter": ("x",)},
         {"max_ages": {"": 1.0}},
+        {"breaks": object()},
         {"pull": True},
         {"attestations": AttestOptions(provenance=Provenance())},
         {"policies": object()},

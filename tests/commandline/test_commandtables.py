@@ -359,6 +359,7 @@ def test_options_of_which_all_values_count() -> None:
         "annotation",
         "annotations",
         "attest",
+        "break",
         "cache",
         "cache-to",
         "max-age",
@@ -411,7 +412,7 @@ def test_verify_takes_what_makes_a_build_another_one() -> None:
     assert build is not None and verify is not None
     left_out = {option.name for option in build.options} - {o.name for o in verify.options}
     assert left_out == {
-        "allow-secret", "annotation", "annotations", "attest", "builder", "cache", "cache-max", "cache-to", "call", "check",
+        "allow-secret", "annotation", "annotations", "attest", "break", "builder", "cache", "cache-max", "cache-to", "call", "check",
         "cluster", "compress", "creds", "explain", "fail-on-miss", "force-rm", "host", "iidfile", "load", "max-age", "metadata-file", "no-background", "no-cache-filter", "on-fail", "on-fail-container", "on-fail-output", "output",
         "provenance", "pull", "push", "rm", "runtime", "sbom", "source-policy-file", "tag", "tlscacert",
         "tlscert", "tlskey", "tlsservername",

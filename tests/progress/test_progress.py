@@ -21,6 +21,7 @@ from pybuild.model.events import (
     VertexLog,
     VertexStarted,
 )
+from pybuild.progress.pausing import PausableDisplay
 from pybuild.progress.plain import LineCutter, PlainDisplay
 from pybuild.progress.rawjson import RawJsonDisplay
 from pybuild.progress.screen import show_steps
@@ -174,6 +175,26 @@ def test_tty_shows_running_steps_with_their_last_lines_and_a_final_count() -> No
     display.close()
     assert "(3/3) ERROR" in out.getvalue()
     assert "ERROR [3/3] RUN test" in out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["tty", "plain"])
+def test_a_view_that_makes_way_writes_nothing_and_shows_all_afterwards(kind: str) -> None:
+    out = StringIO()
+    view = PlainDisplay(out) if kind == "plain" else TtyDisplay(out, lambda: 12.0, animate=False)
+    display = PausableDisplay(view)
+    for event in STORY[:8]:
+        display.show(event)
+    display.pause()
+    shown = out.getvalue()
+    assert "FROM base" in shown
+    for event in STORY[8:]:
+        display.show(event)
+    assert out.getvalue() == shown
+    display.resume()
+    display.close()
+    more = out.getvalue().removeprefix(shown)
+    assert "RUN test" in more
+    assert not re.match(r"\x1b\[\d+A", more)  # no line of somebody else is drawn over
 
 
 def test_tty_never_draws_more_lines_than_the_terminal_has() -> None:

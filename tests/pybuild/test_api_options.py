@@ -47,6 +47,7 @@ NOT_IN_PYTHON = {
     "iidfile": "BuildResult.image_id",
     "metadata-file": "BuildResult.metadata",
     "no-background": "the API leaves no process behind",
+    "break": "stops for a person at a terminal",
     "on-fail": "a program is no person: it has the error, and calls again",
     "on-fail-container": "a container is made by the command; on_fail_output= copies files out",
     "progress": "on_event=",

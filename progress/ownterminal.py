@@ -9,7 +9,7 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from pybuild.executor.steps.processstreams import ProcessStreams
@@ -19,8 +19,10 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PIECE_BYTES = 1 << 15
 _LFLAGS = 3
 _ESCAPE = b"\x1b"
-END = b"\x04"
+_WITHOUT_MARKS = {ord("["): None, ord("]"): None}
+_END = b"\x04"
 """The key of a terminal that has gone, too."""
+_LEAVING = b"\x03" + _END
 
 
 def is_interactive() -> bool:
@@ -28,8 +30,22 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+async def choice(menu: Mapping[int, str], leave: int) -> int:
+    """Show *menu* and return the key of it that is pressed; Ctrl-C and Ctrl-D are *leave*, as at a shell."""
+    with _keys_alone():
+        sys.stderr.write("  ".join(menu.values()) + " > ")
+        sys.stderr.flush()
+        answers: list[int] = []
+        while not answers:
+            answers = [one for one in await _keys() if one in menu or one in _LEAVING]
+    answer = leave if answers[0] in _LEAVING else answers[0]
+    sys.stderr.write(menu[answer].translate(_WITHOUT_MARKS) + "\n")
+    sys.stderr.flush()
+    return answer
+
+
 @contextmanager
-def keys_alone() -> Generator[None]:
+def _keys_alone() -> Generator[None]:
     """Have keys come as they are pressed, unseen, and let none of them be a signal.
 
     Keys that were pressed before are forgotten: they answer no question.
@@ -59,9 +75,9 @@ def _as_before() -> Generator[None]:
             termios.tcsetattr(_STDIN, termios.TCSADRAIN, before)
 
 
-async def keys() -> bytes:
-    """Return the next keys, in one case; `END` where the terminal is gone. A key of several bytes is none."""
-    pressed = await _read() or END
+async def _keys() -> bytes:
+    """Return the next keys, in one case; `_END` where the terminal is gone. A key of several bytes is none."""
+    pressed = await _read() or _END
     return b"" if pressed.startswith(_ESCAPE) else pressed.lower()
 
 
