@@ -16,12 +16,22 @@ from pybuild.executor.zygote.faults import ENVIRONMENT, USER, Fault
 @pytest.mark.parametrize(
     ("kind", "version", "given", "texts"),
     [
-        ("memory", 1, StepLimits(memory_bytes=5), [("memory.limit_in_bytes", "5", "memory")]),
+        (
+            "memory",
+            1,
+            StepLimits(memory_bytes=5),
+            [("memory.limit_in_bytes", "5", "memory"), ("memory.memsw.limit_in_bytes", "10", "")],
+        ),
         (
             *("memory", 1, StepLimits(memory_swap_bytes=-1)),
             [("memory.memsw.limit_in_bytes", "-1", "memory-swap")],
         ),
-        ("memory", 2, StepLimits(memory_bytes=5), [("memory.max", "5", "memory")]),
+        (
+            "memory",
+            2,
+            StepLimits(memory_bytes=5),
+            [("memory.max", "5", "memory"), ("memory.swap.max", "5", "")],
+        ),
         (
             *("memory", 2, StepLimits(memory_bytes=5, memory_swap_bytes=5)),
             [("memory.max", "5", "memory"), ("memory.swap.max", "0", "memory-swap")],
