@@ -42,9 +42,8 @@ async def without_old(
     aged = [vertex for vertex in walk(*targets) if vertex.digest in ages]
     made = await _times(engine, aged, runner)
     if made is None:  # some step has no result: ask for each alone
-        made = {}
-        for vertex in aged:
-            made |= await _times(engine, [vertex], runner) or {}
+        alone = [await _times(engine, [vertex], runner) for vertex in aged]
+        made = {digest: created for one in alone if one for digest, created in one.items()}
     old = {digest for digest, created in made.items() if now - created > ages[digest]}
     return with_fresh(targets, old) if old else targets
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pybuild.cache.content.imagelist import ImageFacts, list_images
 from pybuild.cache.store import Store
@@ -94,8 +94,8 @@ def _image_row(store: Store, one: ImageFacts) -> Mapping[str, str]:
 
 def _facts(one: ImageFacts) -> Iterator[str]:
     config: Mapping[str, Any] = one.config
-    settings = config.get("config")
-    settings = settings if isinstance(settings, dict) else {}
+    given: object = config.get("config")
+    settings: Mapping[str, Any] = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     facts = (
         ("Digest", one.descriptor.digest),
         ("Image", one.image_id),

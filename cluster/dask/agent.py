@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from distributed import Worker
+from distributed import Worker, WorkerPlugin
 
 from pybuild.cluster.dask import claims, guard
 from pybuild.cluster.dask.options import read_options, security_of
@@ -26,7 +26,7 @@ from pybuild.cluster.dask.parent import Parent
 from pybuild.cluster.roles import Role
 
 
-class Agent:
+class Agent(WorkerPlugin):  # type: ignore[misc]
     """The claims of one Dask worker that wait for their ends; a plugin of it."""
 
     def __init__(self, parent: Parent) -> None:

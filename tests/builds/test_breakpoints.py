@@ -70,8 +70,8 @@ def stops_of(*places: str, steps: bool = False) -> tuple[list[str], list[str]]:
         assert runner.stops is breaks
         for vertex in walk(*targets):
             inputs = [Snapshot(("base",)) for _ in vertex.inputs]
-            await runner.stops.before(vertex, inputs)
-            await runner.stops.after(vertex, inputs, Snapshot(("made",)))
+            await breaks.before(vertex, inputs)
+            await breaks.after(vertex, inputs, Snapshot(("made",)))
         fresh = [vertex for vertex in walk(*targets) if vertex.meta.ignore_cache]
         assert all(isinstance(vertex.op, ExecOp | FileOp) for vertex in fresh)
         return [vertex.meta.name.partition("] ")[2] for vertex in fresh]

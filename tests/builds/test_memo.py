@@ -253,11 +253,18 @@ def test_what_was_pushed_has_to_be_where_it_went(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {("h:5000", "/v2/a/manifests/1", "t", DIGEST): True, ("gone:5000", "", "", ""): False}
-    monkeypatch.setattr(standing, "stands", lambda *where: there[where])
+
+    def answer(host: str, path: str, token: str, digest: str) -> bool:
+        return there[host, path, token, digest]
+
+    def fault(host: str, path: str, token: str, digest: str) -> bool:
+        raise FileNotFoundError(host)
+
+    monkeypatch.setattr(standing, "stands", answer)
     first, gone = there
     assert kept.holds(pushed=[first])
     assert not kept.holds(pushed=[first, gone])
-    monkeypatch.setattr(standing, "stands", lambda *where: os.stat("/no/such/registry"))
+    monkeypatch.setattr(standing, "stands", fault)
     assert not kept.holds(pushed=[first])
 
 

@@ -109,7 +109,7 @@ def test_layers_have_the_size_of_what_they_unpack_to(store: Store) -> None:
     assert unpacked_bytes(store, [missing]) is None
 
 
-def index(store: Store, *children: dict[str, object]) -> Descriptor:
+def index(store: Store, *children: Mapping[str, object]) -> Descriptor:
     document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
     return put(store, OCI_INDEX, canonical_json(document))
 

@@ -60,10 +60,12 @@ def test_a_disk_that_is_full_takes_no_half_of_a_line(
 ) -> None:
     note(str(tmp_path), CONTAINER, "start", "c1", {})
     written = os.write
+
+    def write(fd: int, data: bytes) -> int:
+        return written(fd, data[:20])
+
     with monkeypatch.context() as patched:
-        patched.setattr(
-            "pybuild.cache.disk.journal.os.write", lambda fd, data: written(fd, data[:20])
-        )
+        patched.setattr("pybuild.cache.disk.journal.os.write", write)
         note(str(tmp_path), CONTAINER, "die", "c1", {})
     note(str(tmp_path), CONTAINER, "destroy", "c1", {})
     assert [event["Action"] for event in events(tmp_path)] == ["start", "destroy"]

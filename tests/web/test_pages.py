@@ -103,7 +103,7 @@ def test_a_link_leads_on_to_the_builds(tmp_path: Path) -> None:
     async def work(site: PageSite) -> None:
         answer = await site.enter()
         page = read(answer.body)
-        refresh = next(attrs for tag, attrs in page.elements if "http-equiv" in attrs)
+        refresh = next(attrs for _, attrs in page.elements if "http-equiv" in attrs)
         assert refresh["content"] == "0; url=/"
         head = await site.ask("/", "HEAD")
         assert (head.status, head.body) == (200, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,7 @@ def test_a_run_that_is_claimed_again_has_the_end_of_its_new_claim(engine: Engine
     """The old claim, which nobody waits for, is given up: Dask would have the new one wait for that one's end."""
     a, dispatcher = engine.agent("a", slots=1), engine.dispatcher()
     wait_for(dispatcher, "a")
+    said: Mapping[str, Any] = {}
     for number in range(1, 20):
         dispatcher.say(id=number, claim=claim_of("k", number), worker="a")
         said = a.hear("claim")
