@@ -281,7 +281,10 @@ class Kills:
                 process.wait(self._random.uniform(0, 0.4))
             process.kill()
         if words[0] in ("restart", "stop", "start"):
-            self._pybuild("start", kept.name)  # one that runs is left as it is
+            # A start leaves one as it is that still runs, also where the killed command had its monitor
+            # stop it a moment ago, as docker's does: the second stop is told when the first is done.
+            self._pybuild("stop", "-t", "0", kept.name)
+            self._pybuild("start", kept.name)
             kept.lines = -1
         done = self._pybuild("rm", "-f", name, code=None)
         if done.code not in (0, 1) or (done.code and "no such container" not in done.err.lower()):
