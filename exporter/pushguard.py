@@ -16,7 +16,7 @@ from pybuild.cache.records.results import SEARCHED
 from pybuild.executor.workers.job import WorkerModule, job
 from pybuild.exporter.mountsources import image_layers
 from pybuild.image.layer.secretrules import VERSION, Leak, SecretValue, is_telling
-from pybuild.model.errors import UserError
+from pybuild.model.errors import DamagedBlob, EnvironmentFault, UserError
 from pybuild.model.jsontext import as_list, as_number
 from pybuild.model.secrets import redacted, without_secrets
 from pybuild.net.tasks import gather
@@ -149,7 +149,10 @@ async def _search(
 ) -> None:
     async with places:
         path = engine.store.blobs.path(layer)
-        leaks = await engine.workers.call(job(secretsearch.blob_job, path, values))
+        try:
+            leaks = await engine.workers.call(job(secretsearch.blob_job, path, values))
+        except EnvironmentFault as error:  # who exports it has it made again
+            raise DamagedBlob(f"blob {layer}: {error.message}", digest=layer) from error
     await asyncio.to_thread(keep_verdict, engine.store, layer, leaks, values)
 
 
