@@ -76,6 +76,12 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Generator[N
             signal.signal(number, known)
 
 
+def ignore_signals() -> None:
+    """Have no signal change the end of a process that only has its error to tell: a second Ctrl-C gave a traceback."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def before_signals() -> Generator[None]:
     """Let a block end before a signal ends the command: the first is raised behind it, the third ends us.

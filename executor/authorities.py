@@ -68,6 +68,7 @@ _REFUSALS = (
     "unable_to_verify_leaf_signature",
     "unable to verify the first certificate",
     "server certificate verification failed",
+    "server verification failed: certificate",
     "certificate signed by unknown authority",
     "unable to find valid certification path",
     "invalid peer certificate: unknownissuer",

@@ -104,12 +104,20 @@ def _main(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except KeyboardInterrupt as error:
+        if argv is None:
+            from pybuild.engine.interruptible import ignore_signals
+
+            ignore_signals()
         sys.stderr.write("\ncanceled\n")
         return 128 + getattr(error, "number", 2)
     except MemoryError:  # whatever is imported or made now might fail again
         sys.stderr.write(_NO_MEMORY)
         return 3
     except Exception as error:  # noqa: BLE001  told below
+        if argv is None:
+            from pybuild.engine.interruptible import ignore_signals
+
+            ignore_signals()
         from pybuild.model.errors import ExitCode
         from pybuild.progress.render import report
 

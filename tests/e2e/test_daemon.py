@@ -32,6 +32,7 @@ from tests.daemon.buildsites import (
     pybuild_with_base,
 )
 from tests.harness import Pybuild, write
+from tests.needs import needs
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 
@@ -214,6 +215,7 @@ def test_warnings_are_told_once_in_the_protocols_words(server: Daemon, tmp_path:
     on(server, use)
 
 
+@needs("nft")
 def test_history_keeps_the_log_and_replays_it(server: Daemon, tmp_path: Path) -> None:
     context = write(tmp_path / "c", Dockerfile="FROM base:1\nRUN echo for the record\n")
 

@@ -16,8 +16,9 @@ from pybuild.net.grpc.calls import Handler, IncomingCall, unary
 from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Client, Daemon, client, daemon
 from tests.harness import Pybuild, make_base, write
+from tests.needs import needs
 
-pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow, needs("nft")]
 BASE = "docker-image://docker.io/library/base:"
 
 

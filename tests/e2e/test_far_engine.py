@@ -115,6 +115,7 @@ def test_a_container_is_run_and_looked_at_as_here(site: Site) -> None:
     assert site.far("rm", "two") == (0, "two\n", "")
 
 
+@needs("nft")
 def test_what_cannot_be_run_has_the_exit_codes_of_here(site: Site) -> None:
     for words in (
         ("run", "--rm", "base:1", "nope"),
@@ -263,6 +264,7 @@ def test_a_terminal_is_left_by_keys_and_hears_of_sizes(site: Site) -> None:
     wait_until(lambda: not site.here("ps", "-aq").out)
 
 
+@needs("nft")
 def test_links_are_made_shown_and_removed(site: Site) -> None:
     """[NET-15]: by ``run --link`` and ``rm --link`` at an engine elsewhere."""
     on = ("--network", "bridge", "base:1", "busybox", "sleep", "1000")

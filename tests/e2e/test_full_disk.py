@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.networked import NetworkedPybuild, devices, network_namespace
 from tests.e2e.test_containers import wait_until
 from tests.harness import leftovers, make_base
+from tests.needs import needs
 
 pytestmark = [pytest.mark.root, pytest.mark.sandbox, pytest.mark.slow]
 _WHERE = "no space left on device on the file system at"
@@ -74,7 +75,7 @@ def state(machine: NetworkedPybuild, name: str) -> dict[str, Any]:
     return dict(known["State"])
 
 
-@pytest.mark.parametrize("network", ["none", "own"])
+@pytest.mark.parametrize("network", ["none", pytest.param("own", marks=needs("nft"))])
 def test_each_turn_of_a_life_on_a_full_disk(
     machine: NetworkedPybuild, disk: SmallDisk, network: str
 ) -> None:
@@ -97,7 +98,7 @@ def test_each_turn_of_a_life_on_a_full_disk(
         machine("rm", "-f", "one")
 
 
-@pytest.mark.parametrize("network", ["none", "own"])
+@pytest.mark.parametrize("network", ["none", pytest.param("own", marks=needs("nft"))])
 def test_a_restart_on_a_full_disk_loses_no_exit_code(
     machine: NetworkedPybuild, disk: SmallDisk, network: str
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_restart_on_a_full_disk_loses_no_exit_code(
     assert machine("ps", "-aq").out == ""
 
 
+@needs("nft")
 def test_networks_on_a_full_disk(machine: NetworkedPybuild, disk: SmallDisk) -> None:
     machine("network", "create", "other")
     machine("run", "-d", "--name", "one", "--network", "own", "base", "sleep", "1000")

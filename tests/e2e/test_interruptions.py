@@ -203,3 +203,30 @@ def test_an_output_file_that_is_not_whole_does_not_get_its_name(tmp_path: Path) 
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [("KeyboardInterrupt()", 130, "canceled"), ("OSError('out of order')", 4, "out of order")],
+)
+def test_a_signal_that_comes_while_the_end_is_told_changes_nothing(
+    error: str, status: int, told: str
+) -> None:
+    program = (
+        "import os, sys\n"
+        "from pybuild import cli\n"
+        "class Told:\n"
+        "    def write(self, text):\n"
+        "        os.kill(os.getpid(), 2)\n"
+        "        return sys.__stderr__.write(text)\n"
+        "    def __getattr__(self, name):\n"
+        "        return getattr(sys.__stderr__, name)\n"
+        f"def dispatch(words):\n    raise {error}\n"
+        "cli._dispatch, sys.stderr, sys.argv = dispatch, Told(), ['pybuild', 'images']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, told in done.stderr) == (status, True)
+    assert "KeyboardInterrupt" not in done.stderr

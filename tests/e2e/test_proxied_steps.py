@@ -21,6 +21,7 @@ from pybuild.client.filesync import file_sync
 from pybuild.net.grpc.status import RpcError
 from tests.daemon.buildsites import Built, Client, Daemon, client, daemon, pybuild_with_base
 from tests.harness import Pybuild, write
+from tests.needs import needs
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -237,6 +238,7 @@ def test_a_bundle_that_a_step_left_alone_is_in_no_layer(
     assert os.listdir(snapshots / made / "fs/etc") == ["made"]
 
 
+@needs("nft")
 def test_by_default_the_proxy_does_not_reach_this_machine_s_own_services(
     built: Pybuild, site: str, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.daemon.buildsites import Daemon, daemon
 from tests.e2e.remotes import Remote, remote, server, there
 from tests.harness import Done, Pybuild, leftovers, write
+from tests.needs import needs
 from tests.ports import free_ports
 from tests.registry.servers import Authority
 
@@ -30,6 +31,7 @@ def told(done: Done) -> list[str]:
     return [re.sub(r"[^\s\"]*/pybuild\.toml", "pybuild.toml", text) for text in texts]
 
 
+@needs("nft")  # or its steps say that they have the machine's network
 @pytest.mark.parametrize(
     "text",
     [

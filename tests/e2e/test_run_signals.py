@@ -8,8 +8,9 @@ import subprocess
 import pytest
 
 from tests.harness import Pybuild
+from tests.needs import needs
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, needs("nft")]
 _WAITS = "echo up; while :; do sleep 0.05; done"
 
 

@@ -19,7 +19,7 @@ from pybuild.daemon.rest.refusal import ApiRefusal
 from pybuild.model.errors import UserError
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import make_base
-from tests.needs import need
+from tests.needs import need, needs
 from tests.stress.apifuzz import fuzz
 from tests.stress.apishapes import NETWORK, PLACE, SHAPES
 from tests.stress.spoiledjson import spoiled
@@ -58,6 +58,7 @@ def test_the_shapes_are_of_routes_that_there_are() -> None:
 @pytest.mark.slow
 @pytest.mark.sandbox
 @pytest.mark.root
+@needs("nft")
 def test_no_request_is_answered_by_a_fault(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")

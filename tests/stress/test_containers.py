@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import Pybuild, leftovers, make_base
+from tests.needs import needs
 from tests.stress.containers import Kills, Summary, many_at_once, settled, short_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
@@ -24,6 +25,7 @@ def machine(tmp_path: Path) -> Generator[Pybuild]:
     assert settled(lambda: not leftovers(pybuild.store))
 
 
+@needs("nft")
 def test_no_byte_and_no_status_is_lost(machine: Pybuild) -> None:
     summary = Summary()
     short_runs(machine, 3, summary)
