@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 from pybuild.client.docker import images
 from pybuild.client.docker.creation import CreationOptions
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
+from pybuild.client.docker.unpacking import checked, unpack
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError, UserError
@@ -243,7 +244,7 @@ def _unpack(stream: BinaryIO, place: str) -> None:
         for member in archive:
             if member.isdev():
                 continue
-            checked = tarfile.tar_filter(member, place)
-            if checked.isdir():  # what is in it comes after it
-                checked = checked.replace(mode=(checked.mode or 0o755) | _WRITABLE, deep=False)
-            archive.extract(checked, place, numeric_owner=False)
+            made = checked(member, place)
+            if made.isdir():  # what is in it comes after it
+                made.mode |= _WRITABLE
+            unpack(archive, made, place, owners=False)

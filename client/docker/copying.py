@@ -13,6 +13,7 @@ import tempfile
 from typing import Any, BinaryIO, cast
 
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
+from pybuild.client.docker.unpacking import checked, unpack
 from pybuild.model.errors import UserError
 
 _DIRECTORY = 1 << 31
@@ -56,8 +57,7 @@ def copy_out(engine: Requests, container: str, path: str, to: str, *, owners: bo
                 if member.islnk():
                     _, _, linked = member.linkname.removeprefix("./").partition("/")
                     member.linkname = "/".join(part for part in (name, linked) if part)
-                checked = tarfile.tar_filter(member, parent)
-                archive.extract(checked, parent, numeric_owner=owners, set_attrs=True)
+                unpack(archive, checked(member, parent), parent, owners=owners)
 
 
 def copy_in(

@@ -67,7 +67,6 @@ _OF_OS = (
     *(
         "register_at_fork",
         "removexattr",
-        "sched_getaffinity",
         "sendfile",
         "setgid",
         "setgroups",

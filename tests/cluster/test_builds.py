@@ -20,6 +20,7 @@ from pybuild.model.events import (
 from pybuild.model.platform import LINUX_AMD64, Platform
 from tests.cluster.rig import Site, build_alone, context, run_site
 from tests.executor.sandbox_helpers import processes_with, skip_unless_possible
+from tests.needs import needs
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -67,6 +68,7 @@ def test_stages_of_several_workers_make_the_image_of_one_machine(tmp_path: Path)
     run_site(tmp_path / "store", TWO, work)
 
 
+@needs("nft")
 def test_a_step_that_fails_says_what_it_wrote(tmp_path: Path) -> None:
     path = context(tmp_path / "ctx", "FROM base\nRUN echo so && exit 3\n")
 

@@ -11,7 +11,7 @@ from tests.conformance.rawrequests import REASONS, ask, requests, rows
 from tests.daemon.buildsites import daemon
 from tests.e2e.networked import NetworkedPybuild, network_namespace
 from tests.harness import leftovers, make_base
-from tests.needs import need
+from tests.needs import need, needs
 from tests.stress.containers import settled
 
 
@@ -38,6 +38,7 @@ def test_another_status_has_a_reason() -> None:
 @pytest.mark.root
 @pytest.mark.sandbox
 @pytest.mark.slow
+@needs("nft")
 def test_we_answer_as_was_recorded(tmp_path: Path) -> None:
     """All of them again, in their order, to a server with one image on a machine of its own."""
     need("nsenter", "unshare")

@@ -18,6 +18,7 @@ from pybuild.executor.zygote.procstatus import pidfds_tell_codes
 from tests.e2e.people import Person
 from tests.e2e.test_containers import log, monitors, run, wait_until
 from tests.harness import Pybuild
+from tests.needs import needs
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
 _WAITS = "while :; do sleep 0.05; done"
@@ -114,6 +115,7 @@ def test_a_terminal_is_as_large_as_ours_from_the_first_moment_on(machine: Pybuil
     assert person.status() == 0
 
 
+@needs("nft")
 def test_run_in_front_ends_as_its_program_does(machine: Pybuild) -> None:
     """Streams apart, every byte of them, exit codes as docker's, and nothing left [CTR-25, CTR-36]."""
     big = b"x" * 300_000
@@ -379,6 +381,7 @@ def test_several_start_it_at_once_and_one_does(machine: Pybuild) -> None:
     wait_until(lambda: machine("volume", "ls", "-q").out == "")
 
 
+@needs("nft")
 def test_any_user_in_it_can_open_its_streams_by_name(machine: Pybuild) -> None:
     """Servers that write their logs to /dev/stdout run as users of their own."""
     script = "cat /dev/stdin > /dev/stdout; echo err > /dev/stderr"
