@@ -42,7 +42,7 @@ def test_a_name_from_the_root_is_one_of_the_place_and_modes_are_harmless(tmp_pat
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         archive.addfile(member("/a", mode=0o6777))
-        archive.addfile(member("b", tarfile.LNKTYPE, "/a"))
+        archive.addfile(member("b", tarfile.LNKTYPE, "/a", mode=0o777))
         archive.addfile(member("c", tarfile.SYMTYPE, "/anywhere"))
     data.seek(0)
     with tarfile.open(fileobj=data, mode="r|") as archive:
