@@ -20,6 +20,7 @@ from pybuild.model.errors import UserError
 from pybuild.networks.order import EndpointOrder
 from tests.containers.busyboxes import BusyboxContainers, until
 from tests.daemon.restengines import rest_engine
+from tests.needs import needs
 from tests.webservers import site
 
 pytestmark = [
@@ -231,6 +232,7 @@ def test_ends_are_waited_for_and_told_as_events(
     assert died["Actor"]["Attributes"]["name"] == "one"
 
 
+@needs("nft")
 def test_containers_are_brought_to_networks(engine: tuple[Requests, BusyboxContainers]) -> None:
     requests, containers = engine
     config = {"Subnet": "10.95.0.0/24", "IPRange": "10.95.0.128/25", "Gateway": "10.95.0.9"}

@@ -22,6 +22,7 @@ from tests.cluster.here import warnings
 from tests.cluster.rig import HERE, Site, build_alone, context, run_site
 from tests.cluster.test_builds import STAGES
 from tests.executor.sandbox_helpers import skip_unless_possible
+from tests.needs import needs
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox, needs_dask]
 
@@ -169,6 +170,7 @@ def test_workers_on_tcp_have_claims_of_a_scheduler_with_certificates(tmp_path: P
         run_site(tmp_path / "store", TWO, work, tls=names, scheduler=engine.address)
 
 
+@needs("nft")
 def test_a_step_goes_on_for_the_one_coordinator_when_the_other_leaves(
     tmp_path: Path, engine: Engine
 ) -> None:
