@@ -187,8 +187,15 @@ def _make(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, *, owner
     mode = _mode(member, owners=owners) | (0o700 if member.isdir() else 0)
     made = copy(member)  # as Python 3.11.4 and newer have `TarInfo.replace`
     made.name, (made.uid, made.gid), made.mode = name, ids, mode
+    write_as_it_is(archive, made, above or "/", numeric_owner=True)
+
+
+def write_as_it_is(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, folder: str, *, numeric_owner: bool
+) -> None:
+    """Write a member in *folder* as it says: who calls has looked at it, whatever Python's own filters are."""
     archive.extraction_filter = _as_it_is
-    archive.extract(made, above or "/", numeric_owner=True)
+    archive.extract(member, folder, numeric_owner=numeric_owner)
 
 
 def _as_it_is(member: tarfile.TarInfo, path: str, /) -> tarfile.TarInfo:

@@ -20,13 +20,14 @@ from typing import Any, BinaryIO, cast
 from pybuild.client.docker import images
 from pybuild.client.docker.creation import CreationOptions
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
-from pybuild.client.docker.unpacking import checked, unpack
+from pybuild.client.docker.unpacking import checked
 from pybuild.frontend.ignore import parse_ignore
 from pybuild.model.amounts import parse_binary_size
 from pybuild.model.errors import UsageError, UserError
 from pybuild.model.jsontext import as_object
 from pybuild.model.patterns import PatternMatcher
 from pybuild.model.printable import in_log
+from pybuild.model.tarplaces import write_as_it_is
 from pybuild.model.text import split_csv
 
 _DOCKERFILES = ("Dockerfile", "dockerfile", "Containerfile")
@@ -247,4 +248,4 @@ def _unpack(stream: BinaryIO, place: str) -> None:
             made = checked(member, place)
             if made.isdir():  # what is in it comes after it
                 made.mode |= _WRITABLE
-            unpack(archive, made, place, owners=False)
+            write_as_it_is(archive, made, place, numeric_owner=False)

@@ -13,8 +13,9 @@ import tempfile
 from typing import Any, BinaryIO, cast
 
 from pybuild.client.docker.requests import EngineRefusal, Requests, named
-from pybuild.client.docker.unpacking import checked, unpack
+from pybuild.client.docker.unpacking import checked
 from pybuild.model.errors import UserError
+from pybuild.model.tarplaces import write_as_it_is
 
 _DIRECTORY = 1 << 31
 """Of a mode as Go writes it."""
@@ -57,7 +58,7 @@ def copy_out(engine: Requests, container: str, path: str, to: str, *, owners: bo
                 if member.islnk():
                     _, _, linked = member.linkname.removeprefix("./").partition("/")
                     member.linkname = "/".join(part for part in (name, linked) if part)
-                unpack(archive, checked(member, parent), parent, owners=owners)
+                write_as_it_is(archive, checked(member, parent), parent, numeric_owner=owners)
 
 
 def copy_in(

@@ -28,16 +28,6 @@ def checked(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
     return made
 
 
-def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: str, *, owners: bool) -> None:
-    """Unpack a member that is `checked`."""
-    archive.extraction_filter = _as_it_is  # that of 3.14 would check again, by other rules
-    archive.extract(member, folder, numeric_owner=owners)
-
-
-def _as_it_is(member: tarfile.TarInfo, _folder: str, /) -> tarfile.TarInfo:
-    return member
-
-
 def _inside(name: str, folder: str) -> str:
     relative = name.lstrip("/" + os.sep)
     root = os.path.realpath(folder)
