@@ -127,10 +127,15 @@ async def stop_secrets(
         places = asyncio.Semaphore(_AT_ONCE)
         with step.doing("searching layers for secrets"):
             await gather([_search(engine, digest, values, places) for digest in unsearched])
-    refused: list[tuple[ImageLayer, Leak]] = []
-    for layer in layers:
-        leaks = await asyncio.to_thread(verdict, engine.store, layer.blob.digest)
-        refused += [(layer, one) for one in leaks or () if not _is_allowed(one.path, allowed)]
+        known |= await asyncio.to_thread(
+            lambda: {digest: verdict(engine.store, digest) for digest in unsearched}
+        )
+    refused = [
+        (layer, leak)
+        for layer in layers
+        for leak in known[layer.blob.digest] or ()
+        if not _is_allowed(leak.path, allowed)
+    ]
     if refused:
         raise _refusal(refused, lines or {})
 
