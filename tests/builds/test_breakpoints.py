@@ -45,7 +45,7 @@ def test_forms(text: str, point: BreakPoint) -> None:
 
 
 def stops_of(*places: str, steps: bool = False) -> tuple[list[str], list[str]]:
-    """Return what a build stands at, and the steps that run again for it.
+    """Return the places that a build stands at, and the steps that run again for it.
 
     Args:
         steps: whoever is asked wants to stop at the next step, too.

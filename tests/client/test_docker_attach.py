@@ -156,7 +156,7 @@ def test_a_second_one_gives_up_an_engine_that_does_not_answer(tmp_path: Path) ->
 def test_one_that_ends_while_it_is_attached_to_is_not_waited_for(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: bool
 ) -> None:
-    """What it said before its end is shown; where it had ended before, the engine waits for its next run."""
+    """Its output before its end is shown; where it had ended before, the engine waits for its next run."""
     with _far(tmp_path) as far:
 
         def stop() -> None:

@@ -384,7 +384,7 @@ def test_durations_that_are_none(text: str, message: str) -> None:
 
 
 def test_a_stage_copies_all_of_the_config_that_it_stands_on() -> None:
-    """What it counts is what a build may spend."""
+    """Its size is a part of what a build may spend."""
     config = ImageConfig.of_image(image(2, Labels={"a": "1", "b": "2"}), 2, "base")
     size = config.size
     assert size == 1 + 2 + 2  # PATH, the labels, the layers

@@ -23,7 +23,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answered(status: int, **headers: str) -> tuple[bool, list[tuple[str, str, str]]]:
-    """Return what is made of an answer, and the requests that were sent for it."""
+    """Return the verdict that follows from an answer, and the requests that were sent for it."""
     requests: list[tuple[str, str, str]] = []
 
     async def handler(request: web.Request) -> web.Response:

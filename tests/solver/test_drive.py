@@ -77,7 +77,7 @@ def test_a_step_is_told_done_when_its_result_is_stored() -> None:
 
 
 def test_the_seconds_of_a_run_are_those_of_its_own_work() -> None:
-    """Whoever runs it elsewhere says so: the rest went into waiting."""
+    """A runner elsewhere says so: the rest went into waiting."""
 
     async def say(vertex: Vertex) -> None:
         times = RUN_TIMES.get()

@@ -171,7 +171,7 @@ def test_a_reader_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_browser_shows_a_build_while_it_goes_on_and_its_report_after(tmp_path: Path) -> None:
-    """What it says stays text, and neither the policy nor the script has anything to complain of."""
+    """Its output stays text, and neither the policy nor the script has anything to complain of."""
     need("chromium", "bash")
 
     async def work(site: PageSite) -> None:
